@@ -1,0 +1,136 @@
+"""Artefact folders: one safetensors file and one JSON file with a format name, a version and a content hash.
+
+Writing is atomic (a temporary sibling folder, then a rename); loading checks format, version and hash and executes nothing.
+See docs/reference/formats.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from neuromorphic_llm.errors import ArtefactError
+
+TENSORS = "tensors.safetensors"
+METADATA = "artefact.json"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def _hash(metadata: Mapping[str, Any], tensors: Path) -> str:
+    """SHA-256 over the canonical JSON of the metadata (without its hash) and the bytes of the tensor file."""
+    body = {key: value for key, value in metadata.items() if key != "content_hash"}
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+    with tensors.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def save_artefact(
+    folder: Path | str,
+    *,
+    format_name: str,
+    version: int,
+    metadata: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    extra_files: Mapping[str, bytes] | None = None,
+) -> str:
+    """Write an artefact folder atomically and return its content hash.
+
+    `extra_files` are side files (tokenizer and the like); their SHA-256 are part of the metadata.
+    An existing artefact at `folder` is replaced; anything else there is an ArtefactError.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / METADATA).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtefactError(f"{folder} exists and is not an artefact of this package; choose another output folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary / TENSORS)
+        files = {}
+        for name, content in (extra_files or {}).items():
+            target = temporary / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            files[name] = hashlib.sha256(content).hexdigest()
+        body: dict[str, Any] = {**metadata, "format": format_name, "version": version, "files": files}
+        body["content_hash"] = _hash(body, temporary / TENSORS)
+        (temporary / METADATA).write_text(json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
+            folder.rename(old)
+            temporary.rename(folder)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return str(body["content_hash"])
+
+
+def load_metadata(folder: Path | str, *, format_name: str, version: int) -> dict[str, Any]:
+    """Read and check the JSON of an artefact (format and version, not the hash).
+
+    Raises ArtefactError with the folder, what is wrong and what to do.
+    """
+    folder = Path(folder)
+    path = folder / METADATA
+    if not folder.is_dir():
+        raise ArtefactError(f"{folder} is not a folder; expected a {format_name} artefact")
+    if not path.is_file():
+        raise ArtefactError(f"{folder} holds no {METADATA}; it is not a {format_name} artefact or was only half copied")
+    try:
+        metadata = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}); write the artefact again") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != format_name:
+        found = metadata.get("format") if isinstance(metadata, dict) else None
+        raise ArtefactError(f"{folder} holds {found or 'something else'}, not {format_name}")
+    found_version = metadata.get("version")
+    if not isinstance(found_version, int) or found_version < 1:
+        raise ArtefactError(f"{path} has no valid format version; write the artefact again")
+    if found_version > version:
+        raise ArtefactError(
+            f"{folder} has {format_name} version {found_version}, newer than the supported {version}; update this package"
+        )
+    return metadata
+
+
+def load_artefact(folder: Path | str, *, format_name: str, version: int) -> tuple[dict[str, Any], Arrays]:
+    """Load an artefact folder: its checked metadata and its arrays.
+
+    Raises ArtefactError if the folder is missing, damaged, truncated, of another format or newer.
+    """
+    folder = Path(folder)
+    metadata = load_metadata(folder, format_name=format_name, version=version)
+    tensors = folder / TENSORS
+    if not tensors.is_file():
+        raise ArtefactError(f"{folder} holds no {TENSORS}; write the artefact again")
+    if _hash(metadata, tensors) != metadata.get("content_hash"):
+        raise ArtefactError(f"{folder} is damaged: its content does not match its hash; write the artefact again")
+    for name, expected in metadata.get("files", {}).items():
+        path = folder / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise ArtefactError(f"{path} is missing or damaged; write the artefact again")
+    try:
+        return metadata, load_file(tensors)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtefactError(f"{tensors} cannot be read ({error}); write the artefact again") from error
+
+
+def read_files(folder: Path | str, metadata: Mapping[str, Any]) -> dict[str, bytes]:
+    """The side files of a loaded artefact, by name."""
+    return {name: (Path(folder) / name).read_bytes() for name in metadata.get("files", {})}

@@ -1,0 +1,65 @@
+"""The chip program in memory: a network placed on a chip (docs/reference/formats.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.reference.weights import DecoderWeights
+
+
+@dataclass(frozen=True)
+class Region:
+    """Columns of one crossbar site held by one synapse tile (all its row blocks)."""
+
+    site: int
+    tile: int
+    first_output: int  # in pairs for gate_up
+    outputs: int  # values sent to the vector tile
+    columns: int  # crossbar columns in logical weights: outputs, or 2 * outputs for gate_up
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One decoder layer, or the head: its vector tile and the regions of each of its sites in order of execution."""
+
+    vector_tile: int
+    sites: tuple[int, ...]
+    regions: tuple[tuple[Region, ...], ...]
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Index ranges into the route tables; see formats.md for the order."""
+
+    spike: NDArray[np.int32]  # [sites]
+    value: tuple[NDArray[np.int32], ...]  # per site, per region: to the stage's vector tile
+    residual: NDArray[np.int32]  # [stages]: into stage s (0: from the host)
+    credit: NDArray[np.int32]  # [stages]: from stage s to its predecessor (0: to the host)
+    token: int  # head stage to host
+    logits: NDArray[np.int32]  # [head regions]: to the host
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything a simulator needs; weights are shared with the network's integer decoder."""
+
+    spec: ChipSpec
+    weights: DecoderWeights
+    weights_t: tuple[NDArray[np.int8], ...]  # per site [inputs, outputs], contiguous
+    stages: tuple[Stage, ...]
+    routes: Routes
+    route_masks: NDArray[np.uint8]  # [routes, tiles]
+    route_sources: NDArray[np.int32]  # [routes]
+    max_context: int
+    network_hash: str
+    report: dict[str, Any]
+    tokenizer_files: dict[str, bytes]
+
+    def row_blocks(self, site: int) -> int:
+        """Number of blocks of `spec.rows` inputs of a site."""
+        return -(-self.weights.config.site_shape(site)[0] // self.spec.rows)

@@ -1,0 +1,103 @@
+"""ChipSpec: the one source of the chip's sizes, word lengths, clocks and latencies (docs/reference/timing.md)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from neuromorphic_llm.errors import CompileError
+
+
+@dataclass(frozen=True)
+class ChipSpec:
+    """Parameters of one chip. Sizes in units, latencies in clock cycles, memory in bytes."""
+
+    name: str
+    clock_hz: float = 5.0e8
+    mesh_width: int = 18
+    mesh_height: int = 18
+    vector_period: int = 8
+    vector_offset: int = 4
+    # synapse tiles
+    crossbars_per_tile: int = 24
+    rows: int = 256
+    columns: int = 256
+    cell_bits: int = 4
+    slices: int = 2
+    active_rows: int = 32
+    column_mux: int = 8
+    read_latency: int = 2
+    output_latency: int = 8
+    gate_latency: int = 12
+    argmax_lanes: int = 16
+    max_phases: int = 32
+    accumulator_bits: int = 32
+    # vector tiles
+    vector_lanes: int = 32
+    vector_latency: int = 4
+    norm_latency: int = 88
+    attention_engines: int = 4
+    key_lanes: int = 64
+    softmax_lanes: int = 32
+    attend_latency: int = 24
+    kv_bytes_per_engine: int = 262144
+    vector_memory_bytes: int = 65536
+    # network on chip
+    fifo_depth: int = 4
+    events_per_flit: int = 4
+    flit_bits: int = 64
+    # host tile
+    host_latency: int = 32
+    dram_latency: int = 50
+    dram_bytes_per_cycle: int = 16
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "name" and value < (0 if field.name.endswith(("latency", "offset")) else 1):
+                raise ValueError(f"{field.name} is out of range: {value}")
+        if self.vector_offset >= self.vector_period:
+            raise ValueError(f"vector_offset ({self.vector_offset}) must be below vector_period ({self.vector_period})")
+        if self.cell_bits * self.slices < 7:
+            raise ValueError("cell_bits * slices must hold the 7 magnitude bits of a weight")
+
+    @property
+    def tiles(self) -> int:
+        """Number of mesh positions."""
+        return self.mesh_width * self.mesh_height
+
+    @property
+    def converter_bits(self) -> int:
+        """Converter width that makes a read of `active_rows` rows exact."""
+        return (2 * self.active_rows * (2**self.cell_bits - 1)).bit_length()
+
+    def snake_order(self) -> list[int]:
+        """Tile indices along the boustrophedon order: even rows left to right, odd rows right to left."""
+        order = []
+        for y in range(self.mesh_height):
+            row = range(self.mesh_width) if y % 2 == 0 else range(self.mesh_width - 1, -1, -1)
+            order += [y * self.mesh_width + x for x in row]
+        return order
+
+    def vector_tiles(self) -> list[int]:
+        """Vector tiles in snake order (never the host tile 0)."""
+        return [t for s, t in enumerate(self.snake_order()) if s % self.vector_period == self.vector_offset and t != 0]
+
+    def synapse_tiles(self) -> list[int]:
+        """Synapse tiles in snake order."""
+        vector = set(self.vector_tiles())
+        return [t for t in self.snake_order() if t != 0 and t not in vector]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON object of the fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], source: str = "chip specification") -> ChipSpec:
+        """Inverse of to_json; CompileError naming `source` and the field on unknown, missing or invalid ones."""
+        if unknown := set(data) - {field.name for field in fields(cls)}:
+            raise CompileError(f"{source}: unknown field {sorted(unknown)[0]!r}")
+        try:
+            return cls(**data)
+        except (TypeError, ValueError) as error:
+            raise CompileError(f"{source}: {error}") from error
