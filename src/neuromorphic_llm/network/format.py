@@ -1,0 +1,183 @@
+"""Network folders: save and load an integer decoder with its tokenizer (docs/reference/formats.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
+from neuromorphic_llm.errors import ArtefactError
+from neuromorphic_llm.reference.weights import (
+    SITES,
+    CodeConfig,
+    DecoderConfig,
+    DecoderWeights,
+    Formats,
+    LayerWeights,
+    LinearWeights,
+)
+
+FORMAT = "neuromorphic-llm-network"
+VERSION = 1
+PARTS = ("all", "feed-forward", "attention")
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """A spiking network as it lies on disk: integer weights, metadata and tokenizer files."""
+
+    weights: DecoderWeights
+    metadata: dict[str, Any]
+    tokenizer_files: dict[str, bytes]
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the stored artefact; empty for a network that was never saved."""
+        return str(self.metadata.get("content_hash", ""))
+
+
+def spiking_flags(parts: str) -> dict[str, bool]:
+    """Which sites spike for `parts`: keys are the sites, `attention_products` and `head`."""
+    attention, feed_forward = parts in ("all", "attention"), parts in ("all", "feed-forward")
+    return {
+        "qkv": attention,
+        "output": attention,
+        "attention_products": attention,
+        "gate_up": feed_forward,
+        "down": feed_forward,
+        "head": parts == "all",
+    }
+
+
+def weight_arrays(weights: DecoderWeights) -> Arrays:
+    """All tensors of a network by their names in the file."""
+    arrays: Arrays = {
+        "embedding": weights.embedding,
+        "final_gain": weights.final_gain,
+        "rope_cos": weights.rope_cos,
+        "rope_sin": weights.rope_sin,
+    }
+    for index in range(weights.config.sites):
+        name, site = weights.config.site_name(index), weights.site(index)
+        arrays |= {f"{name}.weight": site.weight, f"{name}.multiplier": site.multiplier, f"{name}.stop": site.stop}
+        if site.bias is not None:
+            arrays[f"{name}.bias"] = site.bias
+    for number, layer in enumerate(weights.layers):
+        for field in ("attention_gain", "feed_forward_gain", "query_stop", "value_base"):
+            arrays[f"layers.{number}.{field}"] = getattr(layer, field)
+    return arrays
+
+
+def scalar_metadata(weights: DecoderWeights, parts: str) -> dict[str, Any]:
+    """The JSON fields of a network that describe its weights."""
+    return {
+        "config": weights.config.to_json(),
+        "formats": weights.formats.to_json(),
+        "code": weights.code.to_json(),
+        "parts": parts,
+        "layers": [
+            {**{f"{site}_shift": getattr(layer, site).shift for site in SITES}, "hidden_fraction": layer.hidden_fraction}
+            for layer in weights.layers
+        ],
+        "head_shift": weights.head.shift,
+    }
+
+
+def save_network(
+    folder: Path | str,
+    weights: DecoderWeights,
+    *,
+    parts: str = "all",
+    provenance: Mapping[str, Any] | None = None,
+    tokenizer_files: Mapping[str, bytes] | None = None,
+) -> str:
+    """Write a network folder atomically; returns its content hash."""
+    return save_artefact(
+        folder,
+        format_name=FORMAT,
+        version=VERSION,
+        metadata={**scalar_metadata(weights, parts), "provenance": dict(provenance or {})},
+        arrays=weight_arrays(weights),
+        extra_files={f"tokenizer/{name}": content for name, content in (tokenizer_files or {}).items()},
+    )
+
+
+def load_network(folder: Path | str) -> StoredNetwork:
+    """Load a network folder; ArtefactError if it is missing, damaged, inconsistent or newer."""
+    metadata, arrays = load_artefact(folder, format_name=FORMAT, version=VERSION)
+    weights = decoder_weights(metadata, arrays, source=str(folder))
+    files = {name.removeprefix("tokenizer/"): content for name, content in read_files(folder, metadata).items()}
+    return StoredNetwork(weights, metadata, files)
+
+
+def decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, source: str) -> DecoderWeights:
+    """Build the integer decoder from checked metadata and tensors.
+
+    Raises ArtefactError naming `source` and the tensor or field that is missing or has the wrong type or shape.
+    """
+    config = DecoderConfig.from_json(_field(metadata, "config", source))
+    parts = _field(metadata, "parts", source)
+    layer_scalars = _field(metadata, "layers", source)
+    if parts not in PARTS or len(layer_scalars) != config.layers:
+        raise ArtefactError(f"{source}: inconsistent metadata (parts {parts!r}, {len(layer_scalars)} layers); write the artefact again")
+    flags = spiking_flags(parts)
+
+    def tensor(name: str, kind: type[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        array = arrays.get(name)
+        if array is None:
+            raise ArtefactError(f"{source}: tensor {name} is missing; write the artefact again")
+        if array.dtype != kind or array.shape != shape:
+            raise ArtefactError(f"{source}: tensor {name} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
+        return array
+
+    def site(index: int, shift: int, spiking: bool) -> LinearWeights:
+        name, (inputs, outputs) = config.site_name(index), config.site_shape(index)
+        bias = tensor(f"{name}.bias", np.int32, (outputs,)) if f"{name}.bias" in arrays else None
+        return LinearWeights(
+            weight=tensor(f"{name}.weight", np.int8, (outputs, inputs)),
+            multiplier=tensor(f"{name}.multiplier", np.int32, (outputs,)),
+            shift=shift,
+            stop=tensor(f"{name}.stop", np.int32, (inputs,)),
+            bias=bias,
+            spiking=spiking,
+        )
+
+    layers = []
+    for number, scalars in enumerate(layer_scalars):
+        name = f"layers.{number}"
+        sites = {key: site(4 * number + position, scalars[f"{key}_shift"], flags[key]) for position, key in enumerate(SITES)}
+        layers.append(
+            LayerWeights(
+                attention_gain=tensor(f"{name}.attention_gain", np.int32, (config.hidden_size,)),
+                feed_forward_gain=tensor(f"{name}.feed_forward_gain", np.int32, (config.hidden_size,)),
+                query_stop=tensor(f"{name}.query_stop", np.int32, (config.heads, config.head_dim)),
+                value_base=tensor(f"{name}.value_base", np.int32, (config.kv_heads,)),
+                hidden_fraction=scalars["hidden_fraction"],
+                attention_spiking=flags["attention_products"],
+                **sites,
+            )
+        )
+    half = config.head_dim // 2
+    positions = arrays["rope_cos"].shape[0] if "rope_cos" in arrays else config.max_positions
+    return DecoderWeights(
+        config=config,
+        formats=Formats.from_json(_field(metadata, "formats", source)),
+        code=CodeConfig.from_json(_field(metadata, "code", source)),
+        embedding=tensor("embedding", np.int16, (config.vocab_size, config.hidden_size)),
+        layers=tuple(layers),
+        final_gain=tensor("final_gain", np.int32, (config.hidden_size,)),
+        head=site(4 * config.layers, _field(metadata, "head_shift", source), flags["head"]),
+        rope_cos=tensor("rope_cos", np.int16, (positions, half)),
+        rope_sin=tensor("rope_sin", np.int16, (positions, half)),
+    )
+
+
+def _field(metadata: Mapping[str, Any], name: str, source: str) -> Any:
+    if name not in metadata:
+        raise ArtefactError(f"{source}: field {name!r} is missing; write the artefact again")
+    return metadata[name]
