@@ -1,0 +1,109 @@
+"""What every command shares: the common options, the JSON result, consoles and progress.
+
+A command is a module `cli/NAME.py` with the help text's EXAMPLES and a function named `command`; `cli/main.py` lists it with a one-line
+summary and imports it only when it is called. Import heavy modules (torch, numba) inside the function, so that `--help` stays fast::
+
+    EXAMPLES = "nmllm eval smollm2-135m --task default --limit-tokens 2048"
+
+    def command(
+        model: Annotated[str, typer.Argument(help="Known name, folder, GGUF file or hub id.")],
+        window: Annotated[int, typer.Option(help="Tokens per window.", min=2)] = 1024,
+        json: JsonFile = None,
+        seed: Seed = 0,
+        debug: Debug = False,
+    ) -> None:
+        \"\"\"Evaluate a model or a network.\"\"\"
+        with CommandRun("eval", json, seed, debug, {"model": model, "window": window}) as run:
+            from neuromorphic_llm.evaluate.language_model import evaluate
+
+            outcome = evaluate(...)
+            console.print(table_of(outcome))
+            run.result({"perplexity": outcome.perplexity})
+
+Raise the classes of `errors.py` for anything a user can cause; main() prints them as one line and picks the exit code
+(0 done, 1 failed, 2 usage, 130 interrupted).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from neuromorphic_llm.cli.result import write_result
+from neuromorphic_llm.errors import UsageError
+
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON to this file.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+console = Console()
+"""Results for people, on standard output."""
+
+error_console = Console(stderr=True)
+"""Progress and remarks, on standard error."""
+
+
+def progress() -> Progress:
+    """A progress display on standard error that disappears when done: `with progress() as bars: bars.track(items)`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=error_console,
+        transient=True,
+    )
+
+
+def check_writable_file(path: Path, option: str) -> None:
+    """UsageError unless a file can be written at `path`; checked before the work, so that no result is lost after it."""
+    parent = path.absolute().parent
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a folder; give a file name")
+    if not parent.is_dir():
+        raise UsageError(f"{option} {path}: the folder {parent} does not exist; create it first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: the folder {parent} is not writable; choose another one")
+
+
+class CommandRun:
+    """Context of one command: checks --json before the work, times it, and writes the result after it."""
+
+    def __init__(self, command: str, json: Path | None, seed: int, debug: bool, arguments: Mapping[str, Any]) -> None:
+        self.seed = seed
+        self._command = command
+        self._json = json
+        self._debug = debug
+        self._arguments = arguments
+        self._payload: Mapping[str, Any] = {}
+
+    def result(self, payload: Mapping[str, Any]) -> None:
+        """Set the command's own keys of the JSON result (formats.md); written when the context ends without an error."""
+        self._payload = payload
+
+    def __enter__(self) -> CommandRun:
+        if self._json is not None:
+            check_writable_file(self._json, "--json")
+        self._started = datetime.now(UTC)
+        self._start_s = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            if self._debug:
+                traceback.print_exception(error)
+            return
+        if self._json is not None:
+            wall_s = time.perf_counter() - self._start_s
+            write_result(self._json, self._command, self._arguments, self.seed, self._payload, self._started, wall_s)

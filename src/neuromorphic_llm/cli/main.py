@@ -1,0 +1,104 @@
+"""The `nmllm` command line: a lazy table of commands and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+import neuromorphic_llm
+from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
+
+COMMANDS = {
+    "fetch": "Bring a pretrained checkpoint into the cache.",
+    "convert": "Turn a checkpoint into a spiking network.",
+    "compile": "Compile a spiking network for a chip.",
+    "simulate": "Simulate a compiled program on the chip.",
+    "eval": "Evaluate a model or a spiking network.",
+    "run": "Everything at once: convert, compile, simulate, compare, report.",
+}
+"""Command name -> summary; the module is `neuromorphic_llm.cli.NAME`."""
+
+
+def _load(name: str) -> Any:
+    """The command of module `cli/NAME.py`, its EXAMPLES shown under its help."""
+    module = import_module(f"neuromorphic_llm.cli.{name}")
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    # A blank line between examples: rich joins single line breaks.
+    examples = "\n\n".join(line.strip() for line in module.EXAMPLES.strip().splitlines() if line.strip())
+    app.command(name, epilog=f"Examples:\n\n{examples}")(module.command)
+    return typer.main.get_command(app)
+
+
+class LazyGroup(TyperGroup):
+    """Knows its commands by name and summary; imports one only to run it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, summary in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=summary))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Replace the stub that help shows by the command itself."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else _load(name), rest
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Run pretrained language models as spiking networks on a simulated neuromorphic chip.",
+    epilog="Example: nmllm run smollm2-135m --article examples/article.txt -o runs/smollm2-135m",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(neuromorphic_llm.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Options of nmllm itself."""
+
+
+def _fail(message: str, code: int) -> int:
+    """Print one line on standard error and return the exit code."""
+    print("nmllm: error:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def run_command_line(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code: 0 done, 1 failed, 2 usage, 130 interrupted."""
+    # The libraries' own remarks would bury the one line that says what went wrong.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        outcome = typer.main.get_command(app).main(args=list(arguments), prog_name="nmllm", standalone_mode=False)
+        code = outcome if isinstance(outcome, int) else 0
+    except typer.TyperException as error:
+        return _fail(f"{error.format_message()} (nmllm --help lists commands and options)", 2)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except NeuromorphicLLMError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        return _fail(f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback", 1)
+    return _fail("interrupted", code) if code == 130 else code
+
+
+def main() -> None:
+    """Entry point of the `nmllm` script."""
+    sys.exit(run_command_line(sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""SI quantities as text."""
+
+from __future__ import annotations
+
+import math
+
+_PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
+
+
+def format_si(value: float, unit: str, digits: int = 3) -> str:
+    """`format_si(1.2e-5, "J")` is `12 µJ`; `digits` significant digits, trailing zeros dropped.
+
+    Raises ValueError for NaN and infinities: they are no result.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"cannot format {value} {unit}: not a finite number")
+    if value == 0:
+        return f"0 {unit}".rstrip()
+    # Round first: 999.96 with 3 digits is 1 k, not 1e+03.
+    rounded = float(f"{value:.{digits - 1}e}")
+    exponent = math.floor(math.log10(abs(rounded)) + 1e-12)
+    power = min(max(3 * (exponent // 3), min(_PREFIXES)), max(_PREFIXES))
+    decimals = max(digits - 1 - (exponent - power), 0)
+    number = f"{rounded / 10.0**power:.{decimals}f}"
+    if "." in number:
+        number = number.rstrip("0").rstrip(".")
+    return f"{number} {_PREFIXES[power]}{unit}".rstrip()
+
+
+def format_bytes(count: int) -> str:
+    """`format_bytes(98_362_432)` is `93.8 MiB`."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            break
+        size /= 1024
+    else:
+        unit = "TiB"
+    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
