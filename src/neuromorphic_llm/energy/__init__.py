@@ -1,0 +1,8 @@
+"""Energy: constants with sources, the chip's account from counters, digital and GPU references."""
+
+from neuromorphic_llm.energy.account import EnergyAccount, account
+from neuromorphic_llm.energy.constants import Range, load_constants
+from neuromorphic_llm.energy.digital import fp16_reference, int8_reference
+from neuromorphic_llm.energy.gpu_records import records_for
+
+__all__ = ["EnergyAccount", "Range", "account", "fp16_reference", "int8_reference", "load_constants", "records_for"]

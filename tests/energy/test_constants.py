@@ -1,0 +1,67 @@
+"""Energy constants: complete entries, scaling by the written rule, refusal of incomplete ones."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from neuromorphic_llm.energy.constants import Range, converter_energy, load_constants, parse_constants
+from neuromorphic_llm.errors import DataError
+
+ENTRY = {"unit": "J", "node_nm": 45, "width_bits": 8, "low": 1e-13, "nominal": 2e-13, "high": 3e-13, "source": "a paper", "verified": "R"}
+RULE = {"low": 0.2, "nominal": 0.4, "high": 0.5, "rule": "C V^2", "source": "physics", "verified": "U"}
+
+
+def test_every_constant_is_complete() -> None:
+    for constant in load_constants().values():
+        assert constant.source and constant.verified in ("R", "U")
+        assert 0 < constant.value.low <= constant.value.nominal <= constant.value.high
+
+
+def test_chip_constants_share_one_node() -> None:
+    for name, constant in load_constants().items():
+        assert constant.node_nm == 22 or name.endswith("nm")
+
+
+def test_scaled_constant_is_base_times_factor_and_names_its_rule() -> None:
+    constants = parse_constants(
+        {
+            "rules": {"r": RULE},
+            "constants": {"a_45nm": ENTRY, "a": {"unit": "J", "node_nm": 22, "width_bits": 8, "scaled_from": "a_45nm", "rule": "r"}},
+        },
+        "test",
+    )
+    assert constants["a"].value == Range(1e-13 * 0.2, 2e-13 * 0.4, 3e-13 * 0.5)
+    assert constants["a"].rule == "C V^2" and constants["a"].verified == "U" and "a paper" in constants["a"].source
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("source", None, "no source"),
+        ("source", "  ", "no source"),
+        ("verified", "yes", "verified"),
+        ("unit", "pJ", "unit"),
+        ("low", 5.0, "does not hold"),
+        ("high", float("nan"), "does not hold"),
+        ("node_nm", None, "node_nm"),
+    ],
+)
+def test_incomplete_entry_is_refused(field: str, value: object, message: str) -> None:
+    entry = copy.copy(ENTRY) | {field: value}
+    with pytest.raises(DataError, match=message):
+        parse_constants({"constants": {"a": {k: v for k, v in entry.items() if v is not None}}}, "test")
+
+
+def test_unknown_base_is_refused() -> None:
+    with pytest.raises(DataError, match="scaled_from"):
+        parse_constants({"constants": {"a": {"unit": "J", "node_nm": 22, "width_bits": 8, "scaled_from": "b", "rule": "r"}}}, "test")
+
+
+def test_converter_energy_meets_the_table_and_grows() -> None:
+    constants = load_constants()
+    assert converter_energy(constants, 10).nominal == pytest.approx(1.64e-12)
+    assert converter_energy(constants, 8).nominal == pytest.approx(0.85e-12)
+    values = [converter_energy(constants, bits).nominal for bits in range(3, 14)]
+    assert values == sorted(values)
