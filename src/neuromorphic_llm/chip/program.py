@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ class Stage:
     vector_tile: int
     sites: tuple[int, ...]
     regions: tuple[tuple[Region, ...], ...]
+    program: tuple[str, ...] = ()  # the vector tile's instructions, `norm 576`, in order (timing.md)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,17 @@ class Routes:
     credit: NDArray[np.int32]  # [stages]: from stage s to its predecessor (0: to the host)
     token: int  # head stage to host
     logits: NDArray[np.int32]  # [head regions]: to the host
+
+
+def route_ranges(stages: Sequence[Stage]) -> Routes:
+    """Where the routes of a program with these stages lie in its route tables (order of formats.md)."""
+    regions = [regions for stage in stages for regions in stage.regions]
+    counts = [len(regions)] + [len(site) for site in regions] + [len(stages), len(stages), 1, len(regions[-1])]
+    ends = np.cumsum(counts, dtype=np.int32)
+    spike, *value, residual, credit, token, logits = [
+        np.arange(end - count, end, dtype=np.int32) for count, end in zip(counts, ends, strict=True)
+    ]
+    return Routes(spike=spike, value=tuple(value), residual=residual, credit=credit, token=int(token[0]), logits=logits)
 
 
 @dataclass(frozen=True)

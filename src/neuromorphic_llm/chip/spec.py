@@ -96,7 +96,7 @@ class ChipSpec:
     def from_json(cls, data: dict[str, Any], source: str = "chip specification") -> ChipSpec:
         """Inverse of to_json; CompileError naming `source` and the field on unknown, missing or invalid ones."""
         if unknown := set(data) - {field.name for field in fields(cls)}:
-            raise CompileError(f"{source}: unknown field {sorted(unknown)[0]!r}")
+            raise CompileError(f"{source}: unknown field {min(unknown)!r}")
         try:
             return cls(**data)
         except (TypeError, ValueError) as error:

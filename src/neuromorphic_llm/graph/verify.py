@@ -1,0 +1,63 @@
+"""The verifier: single assignment, definition before use, signatures, types and stages."""
+
+from __future__ import annotations
+
+from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.graph.ir import Graph, Node, ValueType
+from neuromorphic_llm.graph.operations import OPERATIONS
+
+
+def verify_graph(graph: Graph, when: str = "") -> None:
+    """CompileError naming the value and the rule it breaks; `when` says which pass ran last."""
+    types: dict[str, ValueType] = {}
+    sites: set[tuple[str, int]] = set()
+    stage = graph.nodes[0].stage if graph.nodes else 0
+    for node in graph.nodes:
+        fault = _node_fault(node, types) or _site_fault(node, sites)
+        if fault is None and node.stage not in (stage, stage + 1):
+            fault = f"is in stage {node.stage} after one of stage {stage}"
+        if fault is not None:
+            raise CompileError(f"graph is not valid{' ' + when if when else ''}: %{node.name} = {node.operation} {fault}")
+        types[node.name] = node.type
+        stage = node.stage
+    if graph.result not in types:
+        raise CompileError(f"graph is not valid{' ' + when if when else ''}: its result %{graph.result} is not defined")
+    if graph.vector_tiles and len(graph.vector_tiles) != graph.stages:
+        raise CompileError(f"graph is not valid: {len(graph.vector_tiles)} vector tiles for {graph.stages} stages")
+
+
+def _node_fault(node: Node, types: dict[str, ValueType]) -> str | None:
+    operation = OPERATIONS.get(node.operation)
+    if operation is None:
+        return "is not a known operation"
+    if node.name in types:
+        return "defines a value a second time"
+    for operand in node.operands:
+        if operand not in types:
+            return f"uses %{operand} before its definition"
+    if len(node.operands) not in operation.operands:
+        return f"takes {' or '.join(map(str, operation.operands))} operands, got {len(node.operands)}"
+    if missing := [name for name in operation.required if name not in node.attributes]:
+        return f"lacks the attribute {missing[0]!r}"
+    if unknown := set(node.attributes) - {*operation.required, *operation.optional}:
+        return f"has the unknown attribute {min(unknown)!r}"
+    return _attribute_fault(node) or operation.rule(node, tuple(types[operand] for operand in node.operands))
+
+
+def _attribute_fault(node: Node) -> str | None:
+    for name, value in node.attributes.items():
+        wanted = {"gain": str, "code": str, "epilogue": str, "regions": tuple, "tiles": tuple}.get(name, int)
+        if not isinstance(value, wanted):
+            return f"has the attribute {name} = {value!r}, expected {wanted.__name__.replace('tuple', 'list').replace('str', 'text')}"
+    return None
+
+
+def _site_fault(node: Node, sites: set[tuple[str, int]]) -> str | None:
+    """A crossbar site is used by one node of a kind."""
+    if "site" not in node.attributes:
+        return None
+    key = (node.operation, node.integer("site"))
+    if key in sites:
+        return f"uses site {node.integer('site')} a second time"
+    sites.add(key)
+    return None
