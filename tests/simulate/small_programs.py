@@ -1,0 +1,90 @@
+"""Small programs on random meshes, placed at random: stands apart from the compiler so that either can be wrong alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.program import Program, Region, Routes, Stage
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.reference.weights import DecoderWeights
+
+NORTH, EAST, SOUTH, WEST, LOCAL = 1, 2, 4, 8, 16
+
+
+def xy_tree(source: int, targets: list[int], width: int, tiles: int) -> NDArray[np.uint8]:
+    """Output ports at every tile of the union of XY paths from source to targets."""
+    mask = np.zeros(tiles, np.uint8)
+    for target in targets:
+        x, y = source % width, source // width
+        while x != target % width:
+            step = 1 if target % width > x else -1
+            mask[y * width + x] |= EAST if step > 0 else WEST
+            x += step
+        while y != target // width:
+            step = 1 if target // width > y else -1
+            mask[y * width + x] |= SOUTH if step > 0 else NORTH
+            y += step
+        mask[target] |= LOCAL
+    return mask
+
+
+def make_program(weights: DecoderWeights, spec: ChipSpec, seed: int = 0, regions_per_site: int = 2) -> Program:
+    """Place every stage on random tiles, each site on up to `regions_per_site` of them; any tile but the host may be of any kind."""
+    rng = np.random.default_rng(seed)
+    config = weights.config
+    free = [int(tile) for tile in rng.permutation(np.arange(1, spec.tiles))]
+    stages = []
+    for stage in range(config.layers + 1):
+        sites = tuple(range(4 * stage, 4 * stage + 4)) if stage < config.layers else (4 * config.layers,)
+        vector_tile = free.pop()
+        regions = []
+        for site in sites:
+            pair = 2 if site % 4 == 2 and stage < config.layers else 1
+            outputs = config.site_shape(site)[1] // pair
+            count = min(int(rng.integers(1, regions_per_site + 1)), outputs)
+            cuts = [0, *sorted(rng.choice(np.arange(1, outputs), count - 1, replace=False).tolist()), outputs]
+            regions.append(
+                tuple(
+                    Region(site=site, tile=free.pop(), first_output=first, outputs=last - first, columns=pair * (last - first))
+                    for first, last in zip(cuts[:-1], cuts[1:], strict=True)
+                )
+            )
+        stages.append(Stage(vector_tile, sites, tuple(regions)))
+    return _with_routes(weights, spec, tuple(stages))
+
+
+def _with_routes(weights: DecoderWeights, spec: ChipSpec, stages: tuple[Stage, ...]) -> Program:
+    masks: list[NDArray[np.uint8]] = []
+    sources: list[int] = []
+
+    def route(source: int, targets: list[int]) -> int:
+        masks.append(xy_tree(source, targets, spec.mesh_width, spec.tiles))
+        sources.append(source)
+        return len(masks) - 1
+
+    vector = [stage.vector_tile for stage in stages]
+    every = [(stage.vector_tile, regions) for stage in stages for regions in stage.regions]
+    spike = [route(tile, [region.tile for region in regions]) for tile, regions in every]
+    value = [np.array([route(region.tile, [tile]) for region in regions], np.int32) for tile, regions in every]
+    residual = [route(0 if s == 0 else vector[s - 1], [tile]) for s, tile in enumerate(vector)]
+    credit = [route(tile, [0 if s == 0 else vector[s - 1]]) for s, tile in enumerate(vector)]
+    token = route(vector[-1], [0])
+    logits = [route(region.tile, [0]) for region in stages[-1].regions[0]]
+    routes = Routes(
+        np.array(spike, np.int32), tuple(value), np.array(residual, np.int32), np.array(credit, np.int32), token, np.array(logits, np.int32)
+    )
+    config = weights.config
+    return Program(
+        spec=spec,
+        weights=weights,
+        weights_t=tuple(np.ascontiguousarray(weights.site(site).weight.T) for site in range(config.sites)),
+        stages=stages,
+        routes=routes,
+        route_masks=np.stack(masks),
+        route_sources=np.array(sources, np.int32),
+        max_context=config.max_positions,
+        network_hash="",
+        report={},
+        tokenizer_files={},
+    )
