@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from neuromorphic_llm.errors import ArtefactError
 
 SITES = ("qkv", "output", "gate_up", "down")
 """Crossbar sites of one decoder layer, in the order of execution; site index 4 * layer + position, the head is last."""
+
+_Fields = TypeVar("_Fields")
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,10 @@ class CodeConfig:
         return _from_json(cls, data)
 
 
-def _from_json(cls: type[Any], data: dict[str, Any]) -> Any:
-    known = {field.name for field in fields(cls)}
+def _from_json(cls: type[_Fields], data: dict[str, Any]) -> _Fields:
+    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
     if unknown := set(data) - known:
-        raise ArtefactError(f"unknown field {sorted(unknown)[0]!r} in {cls.__name__}; the artefact was not written by this version")
+        raise ArtefactError(f"unknown field {min(unknown)!r} in {cls.__name__}; the artefact was not written by this version")
     try:
         return cls(**data)
     except (TypeError, ValueError) as error:

@@ -1,0 +1,74 @@
+"""Counts of spikes in the shape of the activity trace (docs/reference/formats.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.reference.decoder import Record
+from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.spikes.code import SpikeTrain
+
+
+def events(train: SpikeTrain, rows: int) -> NDArray[np.int32]:
+    """Spikes per phase and block of `rows` inputs, [tokens, phases, blocks]; phase 0 is each token's first."""
+    phases, tokens, inputs = train.digits.shape
+    blocks = -(-inputs // rows)
+    fired = np.zeros((phases, tokens, blocks * rows), np.int32)
+    fired[:, :, :inputs] = train.digits != 0
+    counts = fired.reshape(phases, tokens, blocks, rows).sum(axis=3, dtype=np.int32)
+    result = np.zeros((tokens, phases, blocks), np.int32)
+    for token, used in enumerate(train.phases):
+        result[token, :used] = counts[phases - used :, token]
+    return result
+
+
+def trace_fields(config: DecoderConfig, records: Sequence[Record], rows: int) -> dict[str, NDArray[Any]]:
+    """The arrays of an ActivityTrace from the full records of consecutive steps, `rows` inputs to a block.
+
+    A site that did not run for a token, or does not spike, has no phases and no events.
+    """
+    parts = [_step_fields(config, record, rows) for record in records]
+    phases = max(part["events"].shape[2] for part in parts)
+    for part in parts:
+        missing = phases - part["events"].shape[2]
+        part["events"] = np.pad(part["events"], ((0, 0), (0, 0), (0, missing), (0, 0)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _step_fields(config: DecoderConfig, record: Record, rows: int) -> dict[str, NDArray[Any]]:
+    """The arrays of one step."""
+    trains = [site.train for site in record.sites]
+    longest = max((train.digits.shape[0] for train in trains if train is not None), default=1)
+    blocks = max(-(-config.site_shape(site)[0] // rows) for site in range(config.sites))
+    phases = np.zeros((record.tokens, config.sites), np.int32)
+    counts = np.zeros((record.tokens, config.sites, longest, blocks), np.int32)
+    for index, train in enumerate(trains):
+        if train is not None:
+            used = events(train, rows)
+            # The head may have run for the last token only.
+            phases[-len(used) :, index] = train.phases
+            counts[-len(used) :, index, : used.shape[1], : used.shape[2]] = used
+    head_tokens = len(record.sites[-1].coded.a)
+    attention = ("query_phases", "query_spikes", "probability_spikes", "probability_keys")
+    return {
+        "context": np.arange(record.position + 1, record.position + record.tokens + 1, dtype=np.int32),
+        "logits_wanted": np.arange(record.tokens) >= record.tokens - head_tokens,
+        "phases": phases,
+        "events": counts,
+        **{name: np.stack([getattr(layer, name) for layer in record.attention], axis=1) for name in attention},
+    }
+
+
+def spikes_per_activation(config: DecoderConfig, records: Sequence[Record]) -> float:
+    """Mean spikes per input over all sites, weighted by the parameters they touch (synaptic operations per weight and token)."""
+    operations = weights = 0
+    for record in records:
+        for index, site in enumerate(record.sites):
+            inputs, outputs = config.site_shape(index)
+            operations += outputs * int(site.coded.spikes.sum(dtype=np.int64))
+            weights += outputs * inputs * len(site.coded.a)
+    return operations / weights

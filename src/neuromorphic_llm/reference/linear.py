@@ -1,0 +1,37 @@
+"""Linear layer of a crossbar site, as an integer product and as spike events."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.reference.fixed_point import Integers, check_int32, exact_product, rsh, saturate
+from neuromorphic_llm.reference.weights import LinearWeights
+from neuromorphic_llm.spikes.code import Coded, SpikeTrain
+
+
+def accumulate(coded: Coded, site: LinearWeights, where: str = "a linear layer") -> Integers:
+    """Accumulators W a, [tokens, outputs]; SimulationError naming `where` beyond int32."""
+    return check_int32(exact_product(coded.a, site.weight), where)
+
+
+def linear_events(train: SpikeTrain, site: LinearWeights) -> Integers:
+    """The same accumulators as the chip forms them: one weight column added or subtracted per spike, Horner between phases."""
+    columns = site.weight.T.astype(np.int64)
+    accumulators = np.zeros((train.digits.shape[1], site.weight.shape[0]), np.int64)
+    for phase in train.digits:
+        accumulators <<= train.horner_shift
+        for token, neuron in np.argwhere(phase):
+            accumulators[token] += phase[token, neuron] * columns[neuron]
+    return accumulators
+
+
+def scale_output(accumulators: Integers, exponent: NDArray[np.int32], site: LinearWeights) -> Integers:
+    """sat_32(rsh(acc * M, S - k_min) + bias), [tokens, outputs]; exponent is k_min [tokens]."""
+    shift = (site.shift - exponent.astype(np.int64))[:, None]
+    product = accumulators * site.multiplier.astype(np.int64)
+    scaled = rsh(product, np.maximum(shift, -16))
+    scaled = np.where(shift < 0, saturate(scaled, 32), scaled)
+    if site.bias is not None:
+        scaled = scaled + site.bias.astype(np.int64)
+    return saturate(scaled, 32)
