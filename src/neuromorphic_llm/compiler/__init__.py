@@ -1,0 +1,1 @@
+"""The compiler: typed graph in, chip program out."""

@@ -1,0 +1,137 @@
+"""Allocate: vector memory of every stage, key/value memory and the longest context, axon memories, DRAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.compiler.module import Buffer, Memory, Module, stages_of
+from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.graph.ir import Node
+from neuromorphic_llm.reference.weights import DecoderConfig
+
+LARGEST_CONTEXT = 8192
+"""Tokens for which the attention accumulators are proved not to overflow (numerics.md)."""
+
+
+@dataclass(frozen=True)
+class Allocate:
+    """Give every value of a stage a place in its vector memory and find how many tokens the key/value memories hold."""
+
+    name: str = "allocate"
+
+    def apply(self, module: Module) -> Module:
+        """CompileError if a vector memory is too small, or a key/value memory does not hold a single token."""
+        context = _max_context(module)
+        buffers, used = [], []
+        for stage in range(module.graph.stages):
+            fixed = _constant_bytes(module, stage)
+            placed = place_buffers([node for node in module.graph.nodes if node.stage == stage], fixed)
+            needed = max([fixed, *(buffer.offset + buffer.size for buffer in placed)])
+            if needed > module.spec.vector_memory_bytes:
+                raise CompileError(
+                    f"stage {stage} needs {needed} bytes of vector memory, chip {module.spec.name} has {module.spec.vector_memory_bytes}, "
+                    "and more chips do not help; raise vector_memory_bytes"
+                )
+            buffers.append(tuple(placed))
+            used.append(needed)
+        memory = Memory(context, tuple(buffers), tuple(used), _sram(module, context, sum(used)), _dram(module))
+        return replace(module, memory=memory)
+
+
+def place_buffers(nodes: list[Node], start: int) -> list[Buffer]:
+    """First-fit places from `start` on for the values of one stage; two values overlap only if they never live together.
+
+    Spike trains and the cache have memories of their own; the encoder consumes its input in place.
+    """
+    last_use = {operand: index for index, node in enumerate(nodes) for operand in node.operands}
+    live: list[tuple[int, Buffer]] = []
+    placed = []
+    for index, node in enumerate(nodes):
+        # A value read by this instruction is still live while the result is written.
+        live = [(last, buffer) for last, buffer in live if last >= index]
+        if node.type.kind != "i32":
+            continue
+        size, offset = 4 * node.type.size, start
+        for _, buffer in sorted(live, key=lambda entry: entry[1].offset):
+            if offset + size <= buffer.offset:
+                break
+            offset = max(offset, buffer.offset + buffer.size)
+        buffer = Buffer(node.name, offset, size)
+        placed.append(buffer)
+        # A value without a user in its stage is what the stage sends on.
+        live.append((last_use.get(node.name, len(nodes)), buffer))
+    return placed
+
+
+def kv_bytes_per_token(config: DecoderConfig) -> int:
+    """Bytes of one token and key/value head: 8-bit keys and values, and one byte for both exponents."""
+    return 2 * config.head_dim + 1
+
+
+def _max_context(module: Module) -> int:
+    spec, weights, config = module.spec, module.weights, module.weights.config
+    heads_per_engine = -(-config.kv_heads // spec.attention_engines)
+    per_token = heads_per_engine * kv_bytes_per_token(config)
+    tokens = spec.kv_bytes_per_engine // per_token
+    if tokens < 1:
+        raise CompileError(
+            f"one token needs {per_token} bytes in a key/value memory ({heads_per_engine} heads an engine), chip {spec.name} has "
+            f"{spec.kv_bytes_per_engine}, and more chips do not help; raise kv_bytes_per_engine or attention_engines"
+        )
+    return min(tokens, config.max_positions, len(weights.rope_cos), LARGEST_CONTEXT)
+
+
+def _constant_bytes(module: Module, stage: int) -> int:
+    """Constants (gains, stop tables, value exponents), the two incoming residuals and the residual memory they are copied to."""
+    weights, config = module.weights, module.weights.config
+    total = 3 * 4 * config.hidden_size
+    for node in module.graph.nodes:
+        if node.stage == stage and node.operation in ("norm", "encode"):
+            total += 4 * node.type.size
+    if stage < config.layers:
+        total += 4 * weights.layers[stage].query_stop.size + weights.layers[stage].value_base.size
+    return -(-total // 4) * 4  # buffers start on whole words
+
+
+def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
+    """On-chip memory in use, bytes, over all tiles that the program occupies."""
+    spec, config, graph = module.spec, module.weights.config, module.graph
+    sizes = {node.name: node.type.size for node in graph.nodes}
+    phases = module.weights.code.phases
+    axon = accumulators = parameters = banks = 0
+    for node in graph.linear_nodes():
+        inputs, columns = sizes[node.operands[0]], node.integer("columns")
+        # Two bits an input and phase: a tile can store a whole train, so an event is never held back.
+        axon += len(node.integers("regions")) * -(-2 * inputs * phases // 8)
+        accumulators += columns * -(-spec.accumulator_bits // 8)
+        parameters += columns * (6 if "bias" in node.attributes else 2)
+    for stage in stages_of(module):
+        inputs = max(sizes[node.operands[0]] for node in graph.linear_nodes() if node.integer("site") in stage.sites)
+        banks += 2 * -(-2 * inputs // 8)
+    return {
+        "vector_memory": vector_memory,
+        "event_banks": banks,
+        "key_value": config.layers * config.kv_heads * kv_bytes_per_token(config) * context,
+        # Three bytes a score and two a probability, per attention engine in use.
+        "attention_scores": config.layers * min(config.kv_heads, spec.attention_engines) * 5 * context,
+        "rotary_tables": config.layers * 2 * 2 * (config.head_dim // 2) * context,
+        "axon": axon,
+        "accumulators": accumulators,
+        "output_parameters": parameters,
+        "routing_tables": _routing_bytes(module, spec),
+    }
+
+
+def _routing_bytes(module: Module, spec: ChipSpec) -> int:
+    """Five output bits for every route at every tile that it visits, with the route's number as key."""
+    if module.routes is None:
+        return 0
+    number_bits = len(module.routes.routes).bit_length()
+    visited = int((module.routes.masks != 0).sum())
+    return -(-visited * (5 + number_bits) // 8)
+
+
+def _dram(module: Module) -> dict[str, int]:
+    """DRAM in use, bytes: the embedding table. Weights live in the crossbars."""
+    return {"embedding": module.weights.embedding.nbytes}

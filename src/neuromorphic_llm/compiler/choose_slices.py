@@ -1,0 +1,46 @@
+"""Choose slices: the bit slices of every site's weights, and the proof that no column sum overflows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from neuromorphic_llm.compiler.module import Module
+from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.spikes.registry import get_code
+
+
+@dataclass(frozen=True)
+class ChooseSlices:
+    """Give every linear layer the chip's number of slices, after checking its weights against cells and accumulators."""
+
+    name: str = "choose-slices"
+
+    def apply(self, module: Module) -> Module:
+        """CompileError if a weight needs more cell bits or a column sum more accumulator bits than the chip has."""
+        spec, config = module.spec, module.weights.config
+        largest_cell = min((1 << spec.cell_bits * spec.slices) - 1, 127)
+        largest_sum = (1 << (spec.accumulator_bits - 1)) - 1
+        amplitude = get_code(module.weights.code.name, module.weights.code.phases).largest_value
+        nodes = []
+        for node in module.graph.nodes:
+            if node.operation == "linear":
+                site = node.integer("site")
+                # int16: the magnitude of -128 does not fit int8, and it is one of the faults to find.
+                magnitudes = np.abs(module.weights.site(site).weight, dtype=np.int16)
+                largest = int(magnitudes.max())
+                column_sum = int(magnitudes.sum(axis=1, dtype=np.int64).max()) * amplitude
+                if largest > largest_cell:
+                    raise CompileError(
+                        f"{config.site_name(site)} has a weight of magnitude {largest}, chip {spec.name} holds up to {largest_cell} "
+                        f"({spec.slices} slices of {spec.cell_bits} bits); use more slices or convert again"
+                    )
+                if column_sum > largest_sum:
+                    raise CompileError(
+                        f"a column of {config.site_name(site)} may sum to {column_sum}, more than {spec.accumulator_bits} accumulator bits hold; "
+                        "use wider accumulators or a code with fewer phases"
+                    )
+                node = node.with_attributes(slices=spec.slices)
+            nodes.append(node)
+        return replace(module, graph=module.graph.with_nodes(nodes))

@@ -1,0 +1,55 @@
+"""Legalise: only what the chip can execute; every crossbar site gets its spike encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from neuromorphic_llm.compiler.module import Module
+from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.graph.ir import Node, ValueType
+
+
+@dataclass(frozen=True)
+class Legalise:
+    """Refuse what the chip has no unit for and put an `encode` before every matrix product."""
+
+    name: str = "legalise"
+
+    def apply(self, module: Module) -> Module:
+        """CompileError for hybrids and for spike trains with more phases than the chip's counters hold."""
+        code, spec = module.weights.code, module.spec
+        _refuse_hybrids(module)
+        if code.phases > spec.max_phases:
+            raise CompileError(
+                f"the network's {code.name} code has {code.phases} phases, chip {spec.name} counts to {spec.max_phases}; "
+                f"convert with at most {spec.max_phases} phases or raise max_phases"
+            )
+        nodes: list[Node] = []
+        types: dict[str, ValueType] = {}
+        for node in module.graph.nodes:
+            if node.operation == "matmul" and types[node.operands[0]].kind == "i32":
+                source = types[node.operands[0]]
+                spikes = Node(
+                    name=f"{node.name.removesuffix('.sums')}.spikes",
+                    type=ValueType("spikes", source.fraction, source.shape),
+                    operation="encode",
+                    operands=node.operands,
+                    attributes={"site": node.integer("site"), "code": code.name, "phases": code.phases},
+                    stage=node.stage,
+                )
+                nodes.append(spikes)
+                node = replace(node, operands=(spikes.name,))
+            nodes.append(node)
+            types[node.name] = node.type
+        return replace(module, graph=module.graph.with_nodes(nodes))
+
+
+def _refuse_hybrids(module: Module) -> None:
+    weights = module.weights
+    dense = [weights.config.site_name(site) for site in range(weights.config.sites) if not weights.site(site).spiking]
+    dense += [f"layers.{number}.attention" for number, layer in enumerate(weights.layers) if not layer.attention_spiking]
+    if dense:
+        raise CompileError(
+            f"{len(dense)} parts of the network do not spike (first: {dense[0]}) and the chip runs spiking parts only; "
+            "convert with all parts spiking, or run this network on the functional backend"
+        )

@@ -1,0 +1,79 @@
+"""Partition: cut every site's columns into regions, one synapse tile each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.compiler.module import Module
+from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.graph.ir import Node
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A tile holds all row blocks of its columns; regions use as few crossbars as possible, then as even a share as possible."""
+
+    name: str = "partition"
+
+    def apply(self, module: Module) -> Module:
+        """CompileError if a site has too many inputs for a tile or the chip too few tiles."""
+        sizes = {node.name: node.type.size for node in module.graph.nodes}
+        nodes = []
+        for node in module.graph.nodes:
+            if node.operation == "linear":
+                row_blocks = -(-sizes[node.operands[0]] // module.spec.rows)
+                name = module.weights.config.site_name(node.integer("site"))
+                blocks = _blocks_per_tile(node, name, row_blocks, module.spec)
+                # Gate and up column of a pair share a tile and a crossbar, so that the product forms at its output.
+                unit = 2 if node.attributes.get("epilogue") == "gate" else 1
+                shares = split_evenly(node.integer("columns") // unit, module.spec.columns // unit, blocks)
+                node = node.with_attributes(row_blocks=row_blocks, regions=tuple(unit * share for share in shares))
+            nodes.append(node)
+        graph = module.graph.with_nodes(nodes)
+        _check_tiles(sum(len(node.integers("regions")) for node in graph.linear_nodes()), graph.stages, module.spec)
+        return replace(module, graph=graph)
+
+
+def split_evenly(outputs: int, block: int, blocks_per_tile: int) -> list[int]:
+    """Shares of `outputs` over the fewest tiles of `blocks_per_tile` column blocks of `block` outputs.
+
+    Uses the fewest blocks in all (fewer crossbars to read), then levels the shares (the fullest tile finishes last).
+    """
+    blocks = -(-outputs // block)
+    tiles = -(-blocks // blocks_per_tile)
+    shares, left = [0] * tiles, outputs
+    # Tiles with fewer blocks come last in the result but are filled first: what they cannot take goes to the others.
+    for tile in reversed(range(tiles)):
+        capacity = block * (blocks // tiles + (tile < blocks % tiles))
+        shares[tile] = min(capacity, -(-left // (tile + 1)))
+        left -= shares[tile]
+    return shares
+
+
+def _blocks_per_tile(node: Node, name: str, row_blocks: int, spec: ChipSpec) -> int:
+    crossbars = row_blocks * node.integer("slices")
+    if crossbars > spec.crossbars_per_tile:
+        raise CompileError(
+            f"{name} has too many inputs for chip {spec.name}: one column needs {crossbars} crossbars ({row_blocks} row blocks x "
+            f"{node.integer('slices')} slices), a tile has {spec.crossbars_per_tile}, and more chips do not help; raise rows or crossbars_per_tile"
+        )
+    if spec.columns < 2:
+        raise CompileError(f"chip {spec.name} has crossbars of {spec.columns} column; gate and up need 2 side by side; raise columns")
+    return spec.crossbars_per_tile // crossbars
+
+
+def _check_tiles(synapse: int, vector: int, spec: ChipSpec) -> None:
+    has_synapse, has_vector = len(spec.synapse_tiles()), len(spec.vector_tiles())
+    if synapse <= has_synapse and vector <= has_vector:
+        return
+    if not has_synapse or not has_vector:
+        raise CompileError(
+            f"chip {spec.name} has {has_synapse} synapse tiles and {has_vector} vector tiles, and needs both kinds; "
+            "change vector_period, vector_offset or the mesh"
+        )
+    chips = max(-(-synapse // has_synapse), -(-vector // has_vector))
+    raise CompileError(
+        f"the network does not fit chip {spec.name}: it needs {synapse} synapse tiles (the chip has {has_synapse}) and {vector} vector tiles "
+        f"(the chip has {has_vector}); {chips} such chips would hold it, but running on several chips is not offered: use a larger chip"
+    )

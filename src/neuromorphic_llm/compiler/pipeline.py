@@ -1,0 +1,72 @@
+"""The compiler: from a network's integer weights to a chip program, one pass after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.compiler.allocate import Allocate
+from neuromorphic_llm.compiler.choose_slices import ChooseSlices
+from neuromorphic_llm.compiler.fold import Fold
+from neuromorphic_llm.compiler.generate import generate_program
+from neuromorphic_llm.compiler.legalise import Legalise
+from neuromorphic_llm.compiler.module import CompilerPass, Module
+from neuromorphic_llm.compiler.partition import Partition
+from neuromorphic_llm.compiler.place import Place
+from neuromorphic_llm.compiler.report import mapping_report
+from neuromorphic_llm.compiler.route import RoutePass
+from neuromorphic_llm.compiler.schedule import Schedule
+from neuromorphic_llm.graph.build import build_graph
+from neuromorphic_llm.graph.verify import verify_graph
+from neuromorphic_llm.network.format import StoredNetwork
+from neuromorphic_llm.reference.weights import DecoderWeights
+
+Observer = Callable[[str, Module | None, float], None]
+"""Called after each step with its name, the module (None for `generate`) and the seconds it took."""
+
+
+def default_pipeline(seed: int = 0) -> tuple[CompilerPass, ...]:
+    """The passes in their order."""
+    return (Legalise(), Fold(), ChooseSlices(), Partition(), Place(seed), RoutePass(), Schedule(), Allocate())
+
+
+def run_passes(module: Module, passes: tuple[CompilerPass, ...], observer: Observer | None = None) -> Module:
+    """Apply passes, verifying the graph before the first and after each; CompileError naming the pass that broke it."""
+    verify_graph(module.graph, "before the first pass")
+    for step in passes:
+        start_s = time.perf_counter()
+        module = step.apply(module)
+        verify_graph(module.graph, f"after {step.name}")
+        if observer is not None:
+            observer(step.name, module, time.perf_counter() - start_s)
+    return module
+
+
+def compile_network(
+    network: StoredNetwork | DecoderWeights,
+    spec: ChipSpec,
+    *,
+    seed: int = 0,
+    network_hash: str | None = None,
+    tokenizer_files: Mapping[str, bytes] | None = None,
+    observer: Observer | None = None,
+) -> Program:
+    """Compile a network for a chip. Hash and tokenizer default to those of a StoredNetwork. CompileError if it does not fit."""
+    stored = network if isinstance(network, StoredNetwork) else StoredNetwork(network, {}, {})
+    start_s = time.perf_counter()
+    module = Module(build_graph(stored.weights), stored.weights, spec)
+    if observer is not None:
+        observer("build", module, time.perf_counter() - start_s)
+    module = run_passes(module, default_pipeline(seed), observer)
+    start_s = time.perf_counter()
+    program = generate_program(
+        module,
+        mapping_report(module),
+        network_hash=stored.content_hash if network_hash is None else network_hash,
+        tokenizer_files=dict(stored.tokenizer_files if tokenizer_files is None else tokenizer_files),
+    )
+    if observer is not None:
+        observer("generate", None, time.perf_counter() - start_s)
+    return program

@@ -1,0 +1,101 @@
+"""Route: XY multicast trees for everything that travels on the mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.compiler.module import Module, Route, RouteTable, stages_of
+from neuromorphic_llm.errors import CompileError
+
+NORTH, EAST, SOUTH, WEST, LOCAL = 1, 2, 4, 8, 16
+"""Output ports as bits of a mask (timing.md)."""
+
+HOST_TILE = 0
+
+
+@dataclass(frozen=True)
+class RoutePass:
+    """Lay every route as an XY tree and check that it reaches its destinations, each once."""
+
+    name: str = "route"
+
+    def apply(self, module: Module) -> Module:
+        """The module with its route table, in the order of formats.md."""
+        routes = list_routes(module)
+        masks = np.stack([route_mask(route.source, route.destinations, module.spec) for route in routes])
+        verify_routes(routes, masks, module.spec)
+        return replace(module, routes=RouteTable(tuple(routes), masks))
+
+
+def list_routes(module: Module) -> list[Route]:
+    """Every route of a placed module, in the order of formats.md."""
+    stages, config = stages_of(module), module.weights.config
+    sites = [(stage.vector_tile, regions) for stage in stages for regions in stage.regions]
+    tiles = [HOST_TILE, *(stage.vector_tile for stage in stages)]
+    routes = []
+    for site, (vector_tile, regions) in enumerate(sites):
+        routes.append(Route("spike", config.site_name(site), vector_tile, tuple(region.tile for region in regions)))
+    for site, (vector_tile, regions) in enumerate(sites):
+        routes += [Route("value", f"{config.site_name(site)}.{n}", region.tile, (vector_tile,)) for n, region in enumerate(regions)]
+    routes += [Route("residual", str(stage), tiles[stage], (tiles[stage + 1],)) for stage in range(len(stages))]
+    routes += [Route("credit", str(stage), tiles[stage + 1], (tiles[stage],)) for stage in range(len(stages))]
+    routes.append(Route("token", "next", tiles[-1], (HOST_TILE,)))
+    routes += [Route("logits", f"head.{n}", region.tile, (HOST_TILE,)) for n, region in enumerate(sites[-1][1])]
+    return routes
+
+
+def route_mask(source: int, destinations: tuple[int, ...], spec: ChipSpec) -> NDArray[np.uint8]:
+    """Output ports of every tile for one route, x first: uint8 [tiles]."""
+    mask = np.zeros(spec.tiles, dtype=np.uint8)
+    width = spec.mesh_width
+    for destination in destinations:
+        x, y = source % width, source // width
+        to_x, to_y = destination % width, destination // width
+        while x != to_x:
+            mask[y * width + x] |= EAST if to_x > x else WEST
+            x += 1 if to_x > x else -1
+        while y != to_y:
+            mask[y * width + x] |= SOUTH if to_y > y else NORTH
+            y += 1 if to_y > y else -1
+        mask[destination] |= LOCAL
+    return mask
+
+
+def wire_hops(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Links that one flit of each route crosses: int64 [routes]."""
+    links = np.unpackbits(masks & (LOCAL - 1), axis=-1)
+    return links.reshape(len(masks), -1).sum(axis=1, dtype=np.int64)
+
+
+def verify_routes(routes: list[Route], masks: NDArray[np.uint8], spec: ChipSpec) -> None:
+    """CompileError unless each route is a tree on the mesh that reaches exactly its destinations."""
+    width, height = spec.mesh_width, spec.mesh_height
+    steps = {NORTH: (0, -1), EAST: (1, 0), SOUTH: (0, 1), WEST: (-1, 0)}
+    for route, mask in zip(routes, masks, strict=True):
+        reached: set[int] = set()
+        visited: set[int] = set()
+        pending = [route.source]
+        fault = ""
+        while pending and not fault:
+            tile = pending.pop()
+            if tile in visited:
+                fault = f"comes to tile {tile} twice"
+            visited.add(tile)
+            if mask[tile] & LOCAL:
+                reached.add(tile)
+            for port, (dx, dy) in steps.items():
+                if mask[tile] & port:
+                    x, y = tile % width + dx, tile // width + dy
+                    if not (0 <= x < width and 0 <= y < height):
+                        fault = f"leaves the mesh at tile {tile}"
+                    pending.append(y * width + x)
+        if not fault and reached != set(route.destinations):
+            fault = f"reaches tiles {sorted(reached)}, expected {sorted(route.destinations)}"
+        if not fault and set(np.flatnonzero(mask).tolist()) - visited:
+            fault = "has ports set on tiles that it never visits"
+        if fault:
+            raise CompileError(f"route {route.kind} {route.label} from tile {route.source} {fault}")
