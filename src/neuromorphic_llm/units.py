@@ -29,11 +29,5 @@ def format_si(value: float, unit: str, digits: int = 3) -> str:
 
 def format_bytes(count: int) -> str:
     """`format_bytes(98_362_432)` is `93.8 MiB`."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            break
-        size /= 1024
-    else:
-        unit = "TiB"
-    return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+    power = min(max(count.bit_length() - 1, 0) // 10, 4)
+    return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"

@@ -1,0 +1,1 @@
+"""Pretrained checkpoints: fetching, reading (Hugging Face folder, GGUF) and checking them."""

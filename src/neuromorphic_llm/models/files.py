@@ -1,0 +1,131 @@
+"""Reading checkpoints from disk: Hugging Face folders (safetensors) and GGUF files, both as Hugging Face names in float32."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuromorphic_llm.errors import CheckpointError
+from neuromorphic_llm.models import llama
+from neuromorphic_llm.models.tokenizer import gguf_tokenizer_files, read_tokenizer_files
+
+SUPPORTED_ARCHITECTURES = (llama.ARCHITECTURE,)
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+GGUF_MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True)
+class RawCheckpoint:
+    """A checkpoint as its files say, not yet checked against its configuration."""
+
+    config: dict[str, Any]  # Hugging Face configuration
+    tensors: dict[str, torch.Tensor]  # float32, Hugging Face names
+    tokenizer_files: dict[str, bytes]
+
+
+def _unsupported(where: Path, found: str) -> CheckpointError:
+    return CheckpointError(f"{where}: architecture {found} is not supported; supported: {', '.join(SUPPORTED_ARCHITECTURES)}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); fetch the checkpoint again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a JSON object; fetch the checkpoint again")
+    return content
+
+
+def read_folder(folder: Path) -> RawCheckpoint:
+    """Read a Hugging Face folder; CheckpointError for a missing or damaged file and an unsupported architecture."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder} holds no config.json; give a Hugging Face checkpoint folder or a GGUF file")
+    config = _read_json(folder / "config.json")
+    architectures = config.get("architectures") or [f"of model type {config.get('model_type')!r}"]
+    if architectures[0] not in SUPPORTED_ARCHITECTURES:
+        raise _unsupported(folder, architectures[0])
+    generation = folder / "generation_config.json"
+    if generation.is_file() and (eos := _read_json(generation).get("eos_token_id")) is not None:
+        # Chat models list the end of a turn only here.
+        config["eos_token_id"] = eos
+    tensors: dict[str, torch.Tensor] = {}
+    for path in _weight_files(folder):
+        tensors |= _read_safetensors(path)
+    return RawCheckpoint(config, tensors, read_tokenizer_files(folder))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / INDEX).is_file():
+        shards = _read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict):
+            raise CheckpointError(f"{folder / INDEX} has no weight_map; fetch the checkpoint again")
+        return [folder / name for name in sorted(set(shards.values()))]
+    if not (folder / WEIGHTS).is_file() and (folder / "pytorch_model.bin").is_file():
+        raise CheckpointError(f"{folder} holds only pytorch_model.bin, which is not read because it can run code; save it as safetensors")
+    return [folder / WEIGHTS]
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; fetch the checkpoint again")
+    try:
+        return {name: tensor.to(torch.float32) for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged ({error}); fetch the checkpoint again") from error
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether the file starts as a GGUF file does."""
+    with path.open("rb") as file:
+        return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+
+
+def read_gguf(path: Path) -> RawCheckpoint:
+    """Read a GGUF file, dequantised to float32; CheckpointError for a damaged file and an unsupported architecture."""
+    import gguf
+
+    try:
+        reader = gguf.GGUFReader(path)
+        fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.ggml.token")}
+        architecture = fields.get("general.architecture")
+        if architecture != llama.GGUF_ARCHITECTURE:
+            raise _unsupported(path, f"{architecture!r} (GGUF)")
+        config = llama.config_from_gguf(fields, str(path))
+        tensors = {}
+        for tensor in reader.tensors:
+            name = llama.from_gguf_name(tensor.name)
+            weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            weight = llama.from_gguf_rows(name, weight, config["num_attention_heads"], config["num_key_value_heads"])
+            # The reader maps the file: copy, so that the tensors outlive it.
+            tensors[name] = torch.from_numpy(weight.astype("float32", order="C", copy=True))
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, IndexError, KeyError, NotImplementedError, UnicodeDecodeError, OverflowError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged ({type(error).__name__}: {error}); fetch the file again") from error
+    if "model.embed_tokens.weight" not in tensors:
+        raise CheckpointError(f"{path} holds no tensor 'token_embd.weight'; fetch the file again")
+    config["vocab_size"] = int(tensors["model.embed_tokens.weight"].shape[0])
+    config["tie_word_embeddings"] = "lm_head.weight" not in tensors
+    splitting = str(fields.get("tokenizer.ggml.pre", ""))
+    tokenizer = gguf_tokenizer_files(path, splitting) if "tokenizer.ggml.model" in fields else {}
+    return RawCheckpoint(config, tensors, tokenizer)
+
+
+def write_folder(raw: RawCheckpoint, folder: Path) -> None:
+    """Write a checkpoint as a Hugging Face folder, float32 so that no value changes."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**raw.config, "dtype": "float32"}, indent=1) + "\n")
+    for name, content in raw.tokenizer_files.items():
+        (folder / name).write_bytes(content)
+    save_file(raw.tensors, folder / WEIGHTS, metadata={"format": "pt"})

@@ -1,0 +1,91 @@
+"""Tokenizers as files in memory: what a checkpoint and a network folder carry."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neuromorphic_llm.errors import CheckpointError
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""Files of a Hugging Face folder that belong to the tokenizer."""
+
+BYTE_TOKENS = 256
+"""Ids of the byte-level tokenizer: one per byte, then the end of the text."""
+
+
+def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """The tokenizer's files in a Hugging Face folder, by name."""
+    return {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
+
+
+def load_tokenizer(files: Mapping[str, bytes]) -> Any:
+    """The transformers tokenizer of these files; CheckpointError if there are none or they are damaged."""
+    if not files:
+        raise CheckpointError("the model has no tokenizer files; add tokenizer.json and tokenizer_config.json to its folder")
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory(prefix="nmllm-tokenizer-") as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        # Without a model type AutoTokenizer would look for one on the network.
+        (Path(folder) / "config.json").write_text('{"model_type": "llama"}')
+        try:
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # The tokenizers library raises plain Exception for damaged files.
+            raise CheckpointError(f"the tokenizer cannot be read ({error}); fetch the checkpoint again") from error
+
+
+def gguf_tokenizer_files(path: Path, splitting: str) -> dict[str, bytes]:
+    """The tokenizer inside a GGUF file as Hugging Face files; `splitting` is its `tokenizer.ggml.pre`.
+
+    Raises CheckpointError if transformers cannot rebuild it.
+    """
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory(prefix="nmllm-tokenizer-") as folder:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+            tokenizer.save_pretrained(folder)
+        except Exception as error:  # Conversion errors come in many classes; all mean the same to the user.
+            raise CheckpointError(f"{path}: the tokenizer cannot be rebuilt ({error}); use the checkpoint as a folder") from error
+        files = read_tokenizer_files(Path(folder))
+    if splitting == "smollm":
+        # transformers leaves this step out: SmolLM's tokenizer takes every digit by itself.
+        content = json.loads(files["tokenizer.json"])
+        digits = {"type": "Digits", "individual_digits": True}
+        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, content["pre_tokenizer"]]}
+        files["tokenizer.json"] = json.dumps(content, ensure_ascii=False, indent=1).encode()
+    return files
+
+
+def byte_tokenizer_files(vocab_size: int) -> dict[str, bytes]:
+    """A tokenizer without merges: id = byte value, then `<|end|>` (256), then unused ids up to vocab_size (at least 257)."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    tokens = [*_byte_characters(), "<|end|>", *(f"<|unused{index}|>" for index in range(vocab_size - BYTE_TOKENS - 1))]
+    tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("<|end|>", special=True)])
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>", "clean_up_tokenization_spaces": False}
+    return {"tokenizer.json": tokenizer.to_str().encode(), "tokenizer_config.json": json.dumps(settings).encode()}
+
+
+def _byte_characters() -> list[str]:
+    """The printable character that byte-level tokenizers write for each byte: itself, or 256, 257, ... for unprintable ones."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    stand_ins = iter(range(256, 512))
+    return [chr(byte if byte in printable else next(stand_ins)) for byte in range(256)]
