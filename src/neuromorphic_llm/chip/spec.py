@@ -69,7 +69,7 @@ class ChipSpec:
     @property
     def converter_bits(self) -> int:
         """Converter width that makes a read of `active_rows` rows exact."""
-        return (2 * self.active_rows * (2**self.cell_bits - 1)).bit_length()
+        return (2 * self.active_rows * ((1 << self.cell_bits) - 1)).bit_length()
 
     def snake_order(self) -> list[int]:
         """Tile indices along the boustrophedon order: even rows left to right, odd rows right to left."""

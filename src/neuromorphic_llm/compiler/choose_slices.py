@@ -38,8 +38,8 @@ class ChooseSlices:
                     )
                 if column_sum > largest_sum:
                     raise CompileError(
-                        f"a column of {config.site_name(site)} may sum to {column_sum}, more than {spec.accumulator_bits} accumulator bits hold; "
-                        "use wider accumulators or a code with fewer phases"
+                        f"a column of {config.site_name(site)} may sum to {column_sum}, more than {spec.accumulator_bits} accumulator bits "
+                        "hold; use wider accumulators or a code with fewer phases"
                     )
                 node = node.with_attributes(slices=spec.slices)
             nodes.append(node)

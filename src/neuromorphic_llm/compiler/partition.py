@@ -56,7 +56,8 @@ def _blocks_per_tile(node: Node, name: str, row_blocks: int, spec: ChipSpec) -> 
     if crossbars > spec.crossbars_per_tile:
         raise CompileError(
             f"{name} has too many inputs for chip {spec.name}: one column needs {crossbars} crossbars ({row_blocks} row blocks x "
-            f"{node.integer('slices')} slices), a tile has {spec.crossbars_per_tile}, and more chips do not help; raise rows or crossbars_per_tile"
+            f"{node.integer('slices')} slices), a tile has {spec.crossbars_per_tile}, and more chips do not help; "
+            "raise rows or crossbars_per_tile"
         )
     if spec.columns < 2:
         raise CompileError(f"chip {spec.name} has crossbars of {spec.columns} column; gate and up need 2 side by side; raise columns")
@@ -74,6 +75,6 @@ def _check_tiles(synapse: int, vector: int, spec: ChipSpec) -> None:
         )
     chips = max(-(-synapse // has_synapse), -(-vector // has_vector))
     raise CompileError(
-        f"the network does not fit chip {spec.name}: it needs {synapse} synapse tiles (the chip has {has_synapse}) and {vector} vector tiles "
-        f"(the chip has {has_vector}); {chips} such chips would hold it, but running on several chips is not offered: use a larger chip"
+        f"the network does not fit chip {spec.name}: it needs {synapse} synapse tiles (the chip has {has_synapse}) and {vector} vector "
+        f"tiles (the chip has {has_vector}); {chips} such chips would hold it, but running on several chips is not offered: use a larger chip"
     )

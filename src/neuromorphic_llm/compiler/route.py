@@ -67,8 +67,8 @@ def route_mask(source: int, destinations: tuple[int, ...], spec: ChipSpec) -> ND
 
 def wire_hops(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Links that one flit of each route crosses: int64 [routes]."""
-    links = np.unpackbits(masks & (LOCAL - 1), axis=-1)
-    return links.reshape(len(masks), -1).sum(axis=1, dtype=np.int64)
+    links = np.bitwise_count(masks & np.uint8(LOCAL - 1))
+    return np.asarray(links.sum(axis=1, dtype=np.int64))
 
 
 def verify_routes(routes: list[Route], masks: NDArray[np.uint8], spec: ChipSpec) -> None:

@@ -1,0 +1,90 @@
+"""The floor plan of a program: what every tile of the mesh does, as data and as an SVG picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from neuromorphic_llm.chip.program import Program
+
+COLOURS = {
+    "host": "#4a4a4a",
+    "vector": "#e0a100",
+    "qkv": "#3b76c4",
+    "output": "#59a5d8",
+    "gate_up": "#2f8f6b",
+    "down": "#7cc08f",
+    "head": "#a05fb0",
+    "unused": "#e4e4e4",
+}
+"""Fill colour of tiles by their part."""
+
+_DARK = ("host", "qkv", "gate_up", "head")
+_PITCH, _SIZE, _MARGIN = 44, 40, 12
+
+
+@dataclass(frozen=True)
+class FloorplanTile:
+    """One tile: its part (a key of COLOURS) and, if it is used, its stage, site and columns."""
+
+    index: int
+    x: int
+    y: int
+    kind: str  # host, vector or synapse
+    part: str
+    stage: int | None = None
+    site: str | None = None
+    columns: int = 0
+
+
+def floorplan(program: Program) -> list[FloorplanTile]:
+    """All tiles of the chip in the order of their index."""
+    spec, config = program.spec, program.weights.config
+    width, vector = spec.mesh_width, set(spec.vector_tiles())
+    used: dict[int, FloorplanTile] = {}
+    for number, stage in enumerate(program.stages):
+        tile = stage.vector_tile
+        used[tile] = FloorplanTile(tile, tile % width, tile // width, "vector", "vector", number)
+        for regions in stage.regions:
+            for region in regions:
+                name, tile = config.site_name(region.site), region.tile
+                part = name.rpartition(".")[2]
+                used[tile] = FloorplanTile(tile, tile % width, tile // width, "synapse", part, number, name, region.columns)
+    tiles = [FloorplanTile(0, 0, 0, "host", "host")]
+    for tile in range(1, spec.tiles):
+        kind = "vector" if tile in vector else "synapse"
+        tiles.append(used.get(tile, FloorplanTile(tile, tile % width, tile // width, kind, "unused")))
+    return tiles
+
+
+def floorplan_svg(program: Program) -> str:
+    """The floor plan as a self-contained SVG document; hovering over a tile names what it holds."""
+    spec = program.spec
+    width = max(spec.mesh_width * _PITCH, 8 * 76) + 2 * _MARGIN
+    height = spec.mesh_height * _PITCH + 2 * _MARGIN + 56
+    title = f"{spec.name}: {spec.mesh_width} x {spec.mesh_height} tiles; numbers are layers, H is the head"
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        f'<text x="{_MARGIN}" y="{_MARGIN + 12}" fill="#222222">{escape(title)}</text>',
+    ]
+    for number, (part, colour) in enumerate(COLOURS.items()):
+        x, y = _MARGIN + 76 * number, _MARGIN + 22
+        lines.append(f'<rect x="{x}" y="{y}" width="12" height="12" rx="2" fill="{colour}"/>')
+        lines.append(f'<text x="{x + 16}" y="{y + 10}" fill="#222222">{part}</text>')
+    lines += [_tile_svg(tile, len(program.stages) - 1) for tile in floorplan(program)]
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def _tile_svg(tile: FloorplanTile, head_stage: int) -> str:
+    x, y = _MARGIN + tile.x * _PITCH, _MARGIN + 48 + tile.y * _PITCH
+    label = "" if tile.stage is None else "H" if tile.stage == head_stage else str(tile.stage)
+    holds = f"{tile.site}, {tile.columns} columns" if tile.site else tile.part if tile.stage is None else f"vector tile of stage {tile.stage}"
+    border = ' stroke="#e0a100" stroke-width="2"' if tile.kind == "vector" and tile.stage is None else ""
+    text = "#ffffff" if tile.part in _DARK else "#222222"
+    return (
+        f'<g><title>tile {tile.index} ({tile.x}, {tile.y}), {tile.kind}: {escape(holds)}</title>'
+        f'<rect x="{x}" y="{y}" width="{_SIZE}" height="{_SIZE}" rx="4" fill="{COLOURS[tile.part]}"{border}/>'
+        f'<text x="{x + _SIZE // 2}" y="{y + _SIZE // 2 + 4}" text-anchor="middle" fill="{text}">{label}</text></g>'
+    )
