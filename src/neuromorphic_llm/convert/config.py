@@ -1,0 +1,47 @@
+"""What a conversion is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from neuromorphic_llm.network.format import PARTS
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Options of convert(); raises ValueError naming the field.
+
+    Exactly one of `spikes` (asked mean spikes per activation, met within `tolerance`) and `price` (the Lagrange multiplier lambda of
+    numerics.md; larger means fewer spikes) is set. The stop table can only lower the spikes of a code, so a target above what the
+    code emits without it cannot be met.
+    """
+
+    code: str = "signed-digit"
+    phases: int | None = None
+    spikes: float | None = 1.5
+    price: float | None = None
+    parts: str = "all"
+    query_price: float = 0.25
+    probability_bits: int = 10
+    query_phases: int = 10
+    tolerance: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.parts not in PARTS:
+            raise ValueError(f"parts must be one of {', '.join(PARTS)}, got {self.parts!r}")
+        if (self.spikes is None) == (self.price is None):
+            raise ValueError("exactly one of spikes and price must be given")
+        if self.spikes is not None and not 0.0 < self.spikes < 1000.0:
+            raise ValueError(f"spikes must be positive, got {self.spikes}")
+        if self.price is not None and not 0.0 <= self.price < 1e30:
+            raise ValueError(f"price (lambda) must not be negative, got {self.price}")
+        if not 0.0 <= self.query_price < 1e6:
+            raise ValueError(f"query_price must not be negative, got {self.query_price}")
+        if not 0.0 < self.tolerance < 1.0:
+            raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON object of the fields."""
+        return asdict(self)

@@ -1,0 +1,131 @@
+"""Checkpoint to integers: 8-bit weights, multipliers, gains, tables and fractions (docs/reference/numerics.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neuromorphic_llm.convert.calibrate import Calibration
+from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.network.format import spiking_flags
+from neuromorphic_llm.spikes.code import SpikeCode
+from neuromorphic_llm.reference.weights import SITES, CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
+
+LOG2_E = 1.4426950408889634
+_HEADROOM_BITS = 2  # a factor of four between calibration maxima and saturation
+
+
+def fraction_for(largest: float, preferred: int) -> int:
+    """Largest fraction up to `preferred` that keeps `largest` a factor of four below 2^31."""
+    return min(preferred, 31 - _HEADROOM_BITS - int(np.ceil(np.log2(max(largest, 1e-9)))))
+
+
+def formats_for(calibration: Calibration, embedding_max: float) -> Formats:
+    """Fractions that keep every calibrated range a factor of four from saturation."""
+    default = Formats()
+    residual = fraction_for(max(calibration.residual_max, embedding_max), default.residual)
+    gate = fraction_for(calibration.gate_max, default.gate)
+    if residual < 4 or gate < 12:
+        raise ConversionError(f"activations of up to {max(calibration.residual_max, calibration.gate_max):.3g} leave too few fractional bits")
+    return Formats(
+        residual=residual,
+        qkv=fraction_for(calibration.qkv_max, default.qkv),
+        attention=fraction_for(calibration.attention_max, default.attention),
+        gate=gate,
+        logit=fraction_for(calibration.logit_max, default.logit),
+        gain_fraction=14,
+        embedding_shift=max(int(np.ceil(np.log2(max(embedding_max, 1e-9)))) + residual - 15, 0),
+    )
+
+
+def quantise_rows(weight: torch.Tensor) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """8-bit weights per output channel, round to nearest: (int8 [outputs, inputs], scale [outputs])."""
+    wide = weight.double()
+    scale = wide.abs().amax(1) / 127.0
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return (wide / scale.unsqueeze(1)).round().to(torch.int8).numpy(), scale.numpy()
+
+
+def linear_weights(weight: torch.Tensor, row_scale: float | NDArray[np.float64], f_in: int, f_out: int, *, largest: int, name: str, spiking: bool) -> LinearWeights:
+    """One crossbar site from float weights [outputs, inputs]; `row_scale` multiplies the outputs, `largest` bounds |a|.
+
+    Raises ConversionError if an accumulator could exceed 32 bits.
+    """
+    integers, scale = quantise_rows(weight)
+    real = scale * row_scale * 2.0 ** (f_out - f_in)
+    shift = 15 - int(np.floor(np.log2(real.max())))
+    multiplier = np.round(real * 2.0**shift).astype(np.int64)
+    if multiplier.max() >= 65536:
+        shift, multiplier = shift - 1, np.round(real * 2.0 ** (shift - 1)).astype(np.int64)
+    bound = int(np.abs(integers.astype(np.int64)).sum(1).max()) * (largest if spiking else 1 << 14)
+    if bound >= 2**31:
+        raise ConversionError(f"{name}: an accumulator could reach {bound:.3g}, beyond 32 bits; use fewer phases")
+    stop = np.zeros(integers.shape[1], np.int32)
+    return LinearWeights(integers, multiplier.astype(np.int32), shift, stop, None, spiking)
+
+
+def rope_tables(config: DecoderConfig, positions: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """cos and sin, int16 [positions, head_dim / 2] at fraction 14."""
+    frequency = config.rope_theta ** (-2.0 * np.arange(config.head_dim // 2) / config.head_dim)
+    angle = np.arange(positions)[:, None] * frequency[None, :]
+    return np.round(np.cos(angle) * 2**14).astype(np.int16), np.round(np.sin(angle) * 2**14).astype(np.int16)
+
+
+def integer_decoder(config: DecoderConfig, tensors: Mapping[str, torch.Tensor], calibration: Calibration, options: ConvertConfig, code: SpikeCode) -> DecoderWeights:
+    """Integer weights of a Llama checkpoint (Hugging Face tensor names), stop tables zero."""
+    embedding = tensors["model.embed_tokens.weight"].double().numpy()
+    formats = formats_for(calibration, float(np.abs(embedding).max()))
+    flags = spiking_flags(options.parts)
+    shared: dict[str, Any] = {"largest": code.largest_value}
+
+    def gain(name: str) -> NDArray[np.int32]:
+        scaled = tensors[name].double().numpy() * np.sqrt(config.hidden_size) * 2.0**formats.gain_fraction
+        return np.round(scaled).astype(np.int32)
+
+    query_rows = config.heads * config.head_dim
+    qkv_scale = np.ones(config.site_shape(0)[1])
+    qkv_scale[:query_rows] = LOG2_E / np.sqrt(config.head_dim)
+    layers = []
+    for number in range(config.layers):
+        prefix = f"model.layers.{number}"
+        attention = [tensors[f"{prefix}.self_attn.{part}_proj.weight"] for part in "qkv"]
+        feed_forward = [tensors[f"{prefix}.mlp.{part}_proj.weight"] for part in ("gate", "up")]
+        hidden = fraction_for(float(calibration.hidden_max[number]), 16)
+        plan: dict[str, tuple[torch.Tensor, Any, int, int]] = {
+            "qkv": (torch.cat(attention), qkv_scale, formats.norm, formats.qkv),
+            "output": (tensors[f"{prefix}.self_attn.o_proj.weight"], 1.0, formats.attention, formats.residual),
+            "gate_up": (torch.cat(feed_forward), 1.0, formats.norm, formats.gate),
+            "down": (tensors[f"{prefix}.mlp.down_proj.weight"], 1.0, hidden, formats.residual),
+        }
+        sites = {key: linear_weights(*plan[key], name=f"layers.{number}.{key}", spiking=flags[key], **shared) for key in SITES}
+        value_bits = np.ceil(np.log2(np.maximum(calibration.value_max[number], 1e-9) * 2.0**formats.qkv)).astype(int)
+        layers.append(
+            LayerWeights(
+                attention_gain=gain(f"{prefix}.input_layernorm.weight"),
+                query_stop=np.zeros((config.heads, config.head_dim), np.int32),
+                value_base=np.maximum(value_bits - 9, 0).astype(np.int32),
+                feed_forward_gain=gain(f"{prefix}.post_attention_layernorm.weight"),
+                hidden_fraction=hidden,
+                attention_spiking=flags["attention_products"],
+                **sites,
+            )
+        )
+    head = linear_weights(tensors["lm_head.weight"], 1.0, formats.norm, formats.logit, name="head", spiking=flags["head"], **shared)
+    cos, sin = rope_tables(config, config.max_positions)
+    table = np.round(embedding * 2.0 ** (formats.residual - formats.embedding_shift))
+    return DecoderWeights(
+        config=config,
+        formats=formats,
+        code=CodeConfig(options.code, code.phases, options.query_phases, options.probability_bits),
+        embedding=np.clip(table, -(2**15), 2**15 - 1).astype(np.int16),
+        layers=tuple(layers),
+        final_gain=gain("model.norm.weight"),
+        head=head,
+        rope_cos=cos,
+        rope_sin=sin,
+    )

@@ -1,0 +1,88 @@
+"""The operations of the functional simulation on the CPU, by the kernels of kernels.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from neuromorphic_llm.network import kernels
+from neuromorphic_llm.network.cache import LayerCache
+from neuromorphic_llm.network.matmul import product
+from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.reference.weights import Formats
+
+
+class CpuOperations(Operations):
+    """Numba kernels on views of the tensors; products by the int8 matrix unit."""
+
+    def __init__(self) -> None:
+        self._table = kernels.probability_table()
+        self._no_bias = np.zeros(0, np.int32)
+
+    def norm(self, r: torch.Tensor, gain: torch.Tensor, epsilon: int, shift: int) -> torch.Tensor:
+        out = torch.empty_like(r)
+        kernels.norm(r.numpy(), gain.numpy(), epsilon, shift, out.numpy())
+        return out
+
+    def encode(self, x: torch.Tensor, stop: torch.Tensor, phases: int) -> Coded:
+        planes, exponent, spikes = _coded(x)
+        kernels.encode(x.numpy(), stop.numpy(), phases, planes.numpy(), exponent.numpy(), spikes.numpy())
+        return Coded(planes, exponent, spikes)
+
+    def encode_dense(self, x: torch.Tensor) -> Coded:
+        planes, exponent, spikes = _coded(x)
+        kernels.encode_dense(x.numpy(), planes.numpy(), exponent.numpy())
+        return Coded(planes, exponent, spikes.zero_())
+
+    def scale(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
+        acc = product(coded.planes, site.weight)
+        out = torch.empty(acc.shape[1:], dtype=torch.int32)
+        bias = self._no_bias if site.bias is None else site.bias.numpy()
+        kernels.scale(acc.numpy(), site.multiplier.numpy(), bias, site.shift, coded.exponent.numpy(), out.numpy())
+        return out
+
+    def add(self, r: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        kernels.add(r.numpy(), y.numpy())
+        return r
+
+    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: int) -> torch.Tensor:
+        out = torch.empty(y.shape[0], y.shape[1] // 2, dtype=torch.int32)
+        kernels.gate(y.numpy(), fraction, hidden_fraction, out.numpy())
+        return out
+
+    def attention(
+        self, qkv: torch.Tensor, query_stop: torch.Tensor, value_base: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor],
+        rows: Rows, cache: LayerCache, formats: Formats, query_phases: int, probability_bits: int,
+    ) -> AttentionResult:  # fmt: skip
+        heads, dim = query_stop.shape
+        kv_heads = value_base.numel()
+        base = value_base.numpy()
+        position, slot = rows.position.numpy(), rows.slot.numpy()
+        kernels.rotate_and_store(
+            qkv.numpy(), heads, kv_heads, rope[0].numpy(), rope[1].numpy(), position, slot, base,
+            cache.keys.numpy(), cache.key_exponent.numpy(), cache.values.numpy(),
+        )  # fmt: skip
+        query = torch.empty(qkv.shape[0], heads, dim)
+        exponent = np.empty((qkv.shape[0], heads), np.int32)
+        spikes = np.empty((qkv.shape[0], heads), np.int64)
+        kernels.encode_query(qkv.numpy(), query_stop.numpy(), query_phases, query.numpy(), exponent, spikes)
+        out = torch.empty(qkv.shape[0], heads * dim, dtype=torch.int32)
+        total, p_spikes, keys = (np.empty((qkv.shape[0], heads), np.int64) for _ in range(3))
+        shift = 15 + formats.qkv - formats.attention
+        for first in range(0, qkv.shape[0], rows.per_sequence):
+            part = slice(first, first + rows.per_sequence)
+            where, context = int(slot[first]), int(position[first + rows.per_sequence - 1]) + 1
+            q = query[part].transpose(0, 1).reshape(kv_heads, -1, dim)
+            scores = (q @ cache.keys[where, :, :context].transpose(1, 2)).view(heads, -1, context)
+            kernels.softmax(
+                scores.numpy(), cache.key_exponent.numpy()[where, :, :context], exponent[part], position[part], 2 * formats.qkv - 8,
+                probability_bits, query_phases > 0, self._table, total[part], p_spikes[part], keys[part],
+            )  # fmt: skip
+            acc = (scores.view(kv_heads, -1, context) @ cache.values[where, :, :context]).view(heads, -1, dim)
+            kernels.attention_output(acc.numpy(), total[part], base, shift, out[part].numpy())
+        return AttentionResult(out, torch.from_numpy(spikes), torch.from_numpy(p_spikes), torch.from_numpy(keys))
+
+
+def _coded(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    planes = torch.empty(2, *x.shape, dtype=torch.int8)
+    return planes, torch.empty(x.shape[0], dtype=torch.int32), torch.empty(x.shape[0], dtype=torch.int64)

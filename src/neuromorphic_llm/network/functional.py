@@ -1,0 +1,168 @@
+"""Functional simulation: the integer decoder at dense speed, batched, with exact spike counts (CPU and GPU)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.network.cache import KeyValueCache
+from neuromorphic_llm.network.cpu_operations import CpuOperations
+from neuromorphic_llm.network.operations import Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.statistics import SpikeStatistics
+from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
+from neuromorphic_llm.spikes.registry import get_code
+
+Observer = Callable[[int, torch.Tensor, Coded], None]
+"""Called with (site index, input int32 [rows, inputs], coded input) at every crossbar site."""
+
+
+@dataclass
+class _Layer:
+    attention_gain: torch.Tensor
+    query_stop: torch.Tensor
+    value_base: torch.Tensor
+    feed_forward_gain: torch.Tensor
+    hidden_fraction: int
+    attention_spiking: bool
+
+
+class FunctionalDecoder:
+    """The integer decoder of `weights` on a device.
+
+    Batched, with a key/value cache; every integer equals the integer reference's. Results do not depend on batch or cache.
+    """
+
+    def __init__(self, weights: DecoderWeights, device: str | torch.device = "cpu", operations: Operations | None = None) -> None:
+        self.weights, self.config = weights, weights.config
+        self.device = torch.device(device)
+        self.operations = operations or (CpuOperations() if self.device.type == "cpu" else Operations())
+        self.statistics = SpikeStatistics(self.config)
+        self.observer: Observer | None = None
+        self._embedding = self._tensor(weights.embedding)
+        self._rope = (self._tensor(weights.rope_cos), self._tensor(weights.rope_sin))
+        self._sites = [self._site(weights.site(index)) for index in range(self.config.sites)]
+        self._layers = [
+            _Layer(
+                self._tensor(layer.attention_gain),
+                self._tensor(layer.query_stop),
+                self._tensor(layer.value_base),
+                self._tensor(layer.feed_forward_gain),
+                layer.hidden_fraction,
+                layer.attention_spiking,
+            )
+            for layer in weights.layers
+        ]
+        self._final_gain = self._tensor(weights.final_gain)
+        formats = weights.formats
+        self._epsilon = round(self.config.rms_norm_eps * self.config.hidden_size * 4**formats.residual)
+        self._norm_shift = 24 + formats.gain_fraction - formats.norm
+        code = weights.code
+        self._signed_digit = code.name == "signed-digit"
+        self._code = get_code(code.name, code.phases)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _site(self, site: LinearWeights) -> SiteTensors:
+        bias = None if site.bias is None else self._tensor(site.bias)
+        return SiteTensors(self._tensor(site.weight), self._tensor(site.multiplier), site.shift, self._tensor(site.stop), bias, site.spiking)
+
+    def new_cache(self, batch: int = 1, length: int = 0) -> KeyValueCache:
+        """Empty cache for `batch` sequences, with room for `length` tokens (it grows by itself)."""
+        return KeyValueCache(self.config, batch, self.device, length)
+
+    @torch.no_grad()
+    def forward(
+        self,
+        ids: torch.Tensor,
+        cache: KeyValueCache | None = None,
+        *,
+        slots: Sequence[int] | None = None,
+        last_only: bool = False,
+        return_hidden: bool = False,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Logits int32 [batch, n or 1, vocab] (fraction formats.logit) of the next n tokens of each sequence.
+
+        ids: int64 [batch, n]; `slots` names the cache sequences that the rows of ids continue (default: all).
+        With return_hidden also the residual stream after each layer, int32 [layers, batch, n, hidden].
+        Raises SimulationError if the model's context is exceeded or an id is outside the vocabulary.
+        """
+        hidden, residual = self._hidden(ids, cache, slots, return_hidden)
+        batch, n = ids.shape
+        if last_only:
+            hidden = hidden.view(batch, n, -1)[:, -1].contiguous()
+        logits = self._head(hidden).view(batch, -1, self.config.vocab_size)
+        return (logits, torch.stack(residual).view(-1, batch, n, self.config.hidden_size)) if return_hidden else logits
+
+    def _hidden(
+        self, ids: torch.Tensor, cache: KeyValueCache | None, slots: Sequence[int] | None, keep: bool
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Residual stream after the last layer, int32 [rows, hidden], and copies after each layer if asked."""
+        batch, n = ids.shape
+        if ids.numel() == 0:
+            raise SimulationError("empty prompt: give at least one token")
+        if int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size:
+            raise SimulationError(f"token id outside the vocabulary of {self.config.vocab_size}")
+        cache = cache or self.new_cache(batch, n)
+        where = list(range(batch)) if slots is None else list(slots)
+        longest = max(cache.lengths[slot] for slot in where) + n
+        if longest > self.weights.rope_cos.shape[0]:
+            raise SimulationError(f"{longest} tokens exceed the context of {self.weights.rope_cos.shape[0]}; shorten the prompt or the answer")
+        cache.reserve(longest)
+        position = torch.cat([torch.arange(cache.lengths[slot], cache.lengths[slot] + n) for slot in where]).to(self.device)
+        rows = Rows(position, torch.tensor(where).repeat_interleave(n).to(self.device), n)
+        r = self._embedding[ids.reshape(-1).to(self.device)].int() << self.weights.formats.embedding_shift
+        residual = []
+        for number in range(self.config.layers):
+            r = self._layer(number, r, rows, cache)
+            if keep:
+                residual.append(r.clone())
+        for slot in where:
+            cache.lengths[slot] += n
+        self.statistics.tokens += batch * n
+        return r, residual
+
+    def _layer(self, number: int, r: torch.Tensor, rows: Rows, cache: KeyValueCache) -> torch.Tensor:
+        layer, ops, formats = self._layers[number], self.operations, self.weights.formats
+        y = ops.norm(r, layer.attention_gain, self._epsilon, self._norm_shift)
+        qkv = self._linear(4 * number, y)
+        code = self.weights.code
+        result = ops.attention(
+            qkv, layer.query_stop, layer.value_base, self._rope, rows, cache.layers[number], formats,
+            code.query_phases if layer.attention_spiking else 0, code.probability_bits,
+        )  # fmt: skip
+        self.statistics.add_attention(number, result.query_spikes, result.probability_spikes, result.probability_keys, rows.position)
+        r = ops.add(r, self._linear(4 * number + 1, result.output))
+        y = ops.norm(r, layer.feed_forward_gain, self._epsilon, self._norm_shift)
+        h = ops.gate(self._linear(4 * number + 2, y), formats.gate, layer.hidden_fraction)
+        return ops.add(r, self._linear(4 * number + 3, h))
+
+    def _head(self, r: torch.Tensor) -> torch.Tensor:
+        return self._linear(self.config.sites - 1, self.operations.norm(r, self._final_gain, self._epsilon, self._norm_shift))
+
+    def _linear(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        site = self._sites[index]
+        if not site.spiking:
+            coded = self.operations.encode_dense(x)
+        elif self._signed_digit:
+            coded = self.operations.encode(x, site.stop, self.weights.code.phases)
+        else:
+            coded = self._encode_by_definition(x, site)
+        self.statistics.add_site(index, coded.spikes, x.shape[0])
+        if self.observer is not None:
+            self.observer(index, x, coded)
+        return self.operations.scale(coded, site)
+
+    def _encode_by_definition(self, x: torch.Tensor, site: SiteTensors) -> Coded:
+        """Codes without a kernel of their own run through their definition in numpy."""
+        coded = self._code.quantise(x.cpu().numpy(), site.stop.cpu().numpy())
+        a = torch.from_numpy(coded.a.astype(np.int32))
+        high = (a + 64) >> 7
+        planes = torch.stack((high, a - (high << 7))).to(torch.int8)
+        spikes = torch.from_numpy(coded.spikes.sum(axis=-1).astype(np.int64))
+        exponent = torch.from_numpy(coded.exponent.astype(np.int32))
+        return Coded(planes.to(self.device), exponent.to(self.device), spikes.to(self.device))

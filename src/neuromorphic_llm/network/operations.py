@@ -1,0 +1,246 @@
+"""The operations of docs/reference/numerics.md over rows of tokens, in torch for any device.
+
+Values are exact integers: int32 at the interfaces, int64 inside. The CPU uses the kernels of cpu_operations.py, which are tested equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from neuromorphic_llm.network.cache import LayerCache
+from neuromorphic_llm.network.matmul import product
+from neuromorphic_llm.reference.fixed_point import EXP2, SIG
+from neuromorphic_llm.reference.weights import Formats
+
+_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+
+
+@dataclass
+class Coded:
+    """Coded rows: planes int8 [2, rows, inputs] (a = 128 planes[0] + planes[1]), exponent int32 [rows], spikes int64 [rows]."""
+
+    planes: torch.Tensor
+    exponent: torch.Tensor
+    spikes: torch.Tensor
+
+    def integers(self) -> torch.Tensor:
+        """a as int32 [rows, inputs]."""
+        return self.planes[0].int() * 128 + self.planes[1].int()
+
+
+@dataclass
+class SiteTensors:
+    """A crossbar site on the device; fields as reference.weights.LinearWeights."""
+
+    weight: torch.Tensor
+    multiplier: torch.Tensor
+    shift: int
+    stop: torch.Tensor
+    bias: torch.Tensor | None
+    spiking: bool
+
+
+@dataclass
+class Rows:
+    """Which token each row is: position int64 [rows], slot int64 [rows], and rows per sequence."""
+
+    position: torch.Tensor
+    slot: torch.Tensor
+    per_sequence: int
+
+
+@dataclass
+class AttentionResult:
+    """Attention output int32 [rows, heads * D] and counts int64 [rows, heads]."""
+
+    output: torch.Tensor
+    query_spikes: torch.Tensor
+    probability_spikes: torch.Tensor
+    probability_keys: torch.Tensor
+
+
+def saturate(x: torch.Tensor) -> torch.Tensor:
+    """int64 to saturated int32."""
+    return x.clamp(_INT32_MIN, _INT32_MAX).int()
+
+
+def rsh(x: torch.Tensor, n: torch.Tensor, largest_left: int = 24) -> torch.Tensor:
+    """Rounding shift of int64 by a tensor of shifts (broadcast); left for n <= 0, by at most `largest_left`."""
+    right = n.clamp(1, 62)
+    shifted = (x + (torch.ones_like(right) << (right - 1))) >> right
+    shifted = torch.where(n > 62, torch.zeros_like(shifted), shifted)
+    return torch.where(n > 0, shifted, x << (-n).clamp(0, largest_left))
+
+
+def bit_length(n: torch.Tensor, bits: int) -> torch.Tensor:
+    """Number of bits of non-negative int64 below 2^bits."""
+    powers = 1 << torch.arange(bits, device=n.device, dtype=torch.int64)
+    return (n.unsqueeze(-1) >= powers).sum(-1)
+
+
+def isqrt(n: torch.Tensor) -> torch.Tensor:
+    """Floor of the square root of int64 below 2^62."""
+    root = n.double().sqrt().long()
+    root = root - (root * root > n).long()
+    return root + ((root + 1) * (root + 1) <= n).long()
+
+
+class Operations:
+    """One method per operation; rows are tokens. Shapes and formulas: numerics.md."""
+
+    def norm(self, r: torch.Tensor, gain: torch.Tensor, epsilon: int, shift: int) -> torch.Tensor:
+        """RMSNorm of int32 [rows, N]; shift = 24 + gain_fraction - f_norm."""
+        x = r.long()
+        e = (bit_length(x.abs().amax(-1, keepdim=True), 32) - 15).clamp(min=0)
+        total = rsh(x, e).square().sum(-1, keepdim=True) + (torch.full_like(e, epsilon) >> (2 * e).clamp(max=63))
+        total = total.clamp(min=1)
+        half = (62 - bit_length(total, 62)) >> 1
+        inverse = (1 << 46) // isqrt(total << (2 * half))
+        u = rsh(x * inverse, 22 + e - half, 62)
+        return saturate((u * gain.long() + (1 << (shift - 1))) >> shift)
+
+    def encode(self, x: torch.Tensor, stop: torch.Tensor, phases: int) -> Coded:
+        """Signed-digit code of int32 [rows, N] with stop int32 [N]."""
+        a, exponent, spikes = signed_digit(x, stop, phases)
+        return _planes(a, exponent, spikes.sum(-1))
+
+    def encode_dense(self, x: torch.Tensor) -> Coded:
+        """Uncoded 15-bit integers, for sites that do not spike."""
+        wide = x.long()
+        exponent = (bit_length(wide.abs().amax(-1), 32) - 14).clamp(min=0)
+        a = rsh(wide, exponent.unsqueeze(-1)).clamp(max=16383)
+        return _planes(a, exponent, torch.zeros_like(exponent))
+
+    def scale(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
+        """Crossbar product and output scaling: int32 [rows, outputs]."""
+        acc = product(coded.planes, site.weight)
+        wide = (acc[0].long() * 128 + acc[1]) * site.multiplier.long()
+        y = saturate(rsh(wide, site.shift - coded.exponent.long().unsqueeze(-1), 16))
+        return y if site.bias is None else saturate(y.long() + site.bias)
+
+    def add(self, r: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Saturating sum; may reuse r."""
+        return saturate(r.long() + y)
+
+    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: int) -> torch.Tensor:
+        """silu(g) * u of int32 [rows, 2 I] -> [rows, I]."""
+        table = torch.from_numpy(SIG).to(y.device).long()
+        g, u = y.long().chunk(2, -1)
+        t = _shift(g.abs(), fraction - 12).clamp(max=65535)
+        index, rest = t >> 8, t & 255
+        s = table[index] + (((table[index + 1] - table[index]) * rest + 128) >> 8)
+        s = torch.where(g < 0, 32768 - s, s)
+        return saturate(_shift(((g * s + 16384) >> 15) * u, 2 * fraction - hidden_fraction))
+
+    def attention(
+        self, qkv: torch.Tensor, query_stop: torch.Tensor, value_base: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor],
+        rows: Rows, cache: LayerCache, formats: Formats, query_phases: int, probability_bits: int,
+    ) -> AttentionResult:  # fmt: skip
+        """Rotate, store keys and values, spike attention. qkv int32 [rows, (heads + 2 kv) * D]; query_phases 0: not spiking."""
+        heads, dim = query_stop.shape
+        kv_heads = value_base.numel()
+        x = qkv.view(-1, heads + 2 * kv_heads, dim)
+        rotated = _rotate(x[:, : heads + kv_heads], rope[0][rows.position], rope[1][rows.position])
+        _store(rotated[:, heads:], x[:, heads + kv_heads :], value_base, rows, cache)
+        if query_phases > 0:
+            flat = rotated[:, :heads].reshape(-1, dim)
+            stop = query_stop.unsqueeze(0).expand(x.shape[0], -1, -1).reshape(-1, dim)
+            q, exponent, spikes = signed_digit(flat, stop, query_phases)
+            q, exponent = q.view(-1, heads, dim), exponent.view(-1, heads)
+            query_spikes = spikes.sum(-1).view(-1, heads)
+        else:
+            wide = rotated[:, :heads].long()
+            exponent = (bit_length(wide.abs().amax(-1), 32) - 10).clamp(min=0)
+            q, query_spikes = rsh(wide, exponent.unsqueeze(-1)), torch.zeros_like(exponent)
+        output, p_spikes, keys = _attend(q, exponent, value_base, rows, cache, formats, query_phases > 0, probability_bits)
+        return AttentionResult(output, query_spikes, p_spikes, keys)
+
+
+def signed_digit(x: torch.Tensor, stop: torch.Tensor, phases: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Signed-digit code: (a int64 [rows, N], exponent int64 [rows], spikes int64 [rows, N]); stop int32 broadcasts to x."""
+    wide, price = x.long(), stop.long()
+    largest = wide.abs().amax(-1, keepdim=True)
+    tops = 3 * (1 << torch.arange(32, device=x.device, dtype=torch.int64))
+    k_top = (tops < 2 * largest).sum(-1, keepdim=True)
+    k_min = (k_top - phases + 1).clamp(min=0)
+    v, spikes = wide, torch.zeros_like(wide)
+    for t in range(phases):
+        k = (k_top - t).clamp(min=0)
+        weight = torch.where(k_top - t >= 0, torch.ones_like(k) << k, torch.zeros_like(k))
+        magnitude = v.abs()
+        fire = (weight > 0) & (4 * magnitude >= 3 * weight) & (2 * magnitude > weight + (price >> k))
+        v = torch.where(fire, v - torch.sign(v) * weight, v)
+        spikes = spikes + fire
+    return (wide - v) >> k_min, k_min.squeeze(-1), spikes
+
+
+def _planes(a: torch.Tensor, exponent: torch.Tensor, spikes: torch.Tensor) -> Coded:
+    high = (a + 64) >> 7
+    return Coded(torch.stack((high, a - (high << 7))).to(torch.int8), exponent.int(), spikes)
+
+
+def _shift(x: torch.Tensor, n: int) -> torch.Tensor:
+    return (x + (1 << (n - 1))) >> n if n > 0 else x << -n
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding of int32 [rows, heads, D] with int16 tables [rows, D/2]."""
+    x1, x2 = x.long().chunk(2, -1)
+    c, s = cos.long().unsqueeze(1), sin.long().unsqueeze(1)
+    return saturate(torch.cat((_shift(x1 * c - x2 * s, 14), _shift(x2 * c + x1 * s, 14)), -1))
+
+
+def _store(k: torch.Tensor, v: torch.Tensor, value_base: torch.Tensor, rows: Rows, cache: LayerCache) -> None:
+    """Write 8-bit keys and values int32 [rows, kv_heads, D] into the cache."""
+    wide = k.long()
+    e = (bit_length(wide.abs().amax(-1, keepdim=True), 32) - 7).clamp(min=0)
+    cache.keys[rows.slot, :, rows.position] = rsh(wide, e).clamp(-128, 127).float()
+    cache.key_exponent[rows.slot, :, rows.position] = e.squeeze(-1).int()
+    wide, base = v.long(), value_base.long().view(1, -1, 1)
+    e = (bit_length(wide.abs().amax(-1, keepdim=True), 32) - 7 - base).clamp(0, 3)
+    cache.values[rows.slot, :, rows.position] = (rsh(wide, base + e).clamp(-128, 127) << e).float()
+
+
+def _attend(
+    q: torch.Tensor, exponent: torch.Tensor, value_base: torch.Tensor, rows: Rows, cache: LayerCache, formats: Formats,
+    spiking: bool, bits: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Scores, base-2 softmax, probability code, values; q int64 [rows, heads, D], exponent int64 [rows, heads]."""
+    total_rows, heads, dim = q.shape
+    kv_heads, n = value_base.numel(), rows.per_sequence
+    batch, group = total_rows // n, heads // kv_heads
+    slots = rows.slot[::n]
+    keys, values = cache.keys[slots], cache.values[slots]
+    context = keys.shape[2]
+    queries = q.view(batch, n, heads, dim).transpose(1, 2).reshape(batch, kv_heads, group * n, dim)
+    s = (queries.float() @ keys.transpose(2, 3)).long().view(batch, kv_heads, group, n, context)
+    shift = 2 * formats.qkv - 8 - exponent.view(batch, n, kv_heads, group).permute(0, 2, 3, 1).unsqueeze(-1)
+    z = rsh(s, shift - cache.key_exponent[slots].long()[:, :, None, None, :]).clamp(-(2**23), 2**23 - 1)
+    visible = torch.arange(context, device=q.device) <= rows.position.view(batch, 1, 1, n, 1)
+    z = torch.where(visible, z, torch.full_like(z, -(2**24)))
+    d = z.amax(-1, keepdim=True) - z
+    table = torch.from_numpy(EXP2).to(q.device).long()
+    u = rsh(table[d & 255], d >> 8)
+    u = torch.where(visible & (d >> 8 < 17), u, torch.zeros_like(u))
+    lowest = (bit_length(u.sum(-1, keepdim=True), 40) - 1 - bits).clamp(0, 14)
+    if spiking:
+        v, spikes = u, torch.zeros_like(u)
+        for k in range(15, -1, -1):
+            fire = (k >= lowest) & (4 * v.abs() >= 3 << k)
+            v = torch.where(fire, v - (torch.sign(v) << k), v)
+            spikes = spikes + fire
+        p = (u - v) >> lowest
+    else:
+        p, spikes = rsh(u, lowest), torch.zeros_like(u)
+    total = p.sum(-1, keepdim=True)
+    weights = p.float().view(batch, kv_heads, group * n, context)
+    acc = (weights @ values).long().view(batch, kv_heads, group, n, dim)
+    b = bit_length(total, 40)
+    inverse = (torch.ones_like(b) << (b + 15)) // total
+    o = saturate(rsh(acc * inverse, b + 15 + formats.qkv - formats.attention - value_base.long().view(1, -1, 1, 1, 1)))
+    output = o.permute(0, 3, 1, 2, 4).reshape(total_rows, heads * dim)
+    counts = (spikes.sum(-1), (spikes > 0).sum(-1))
+    p_spikes, used = (c.permute(0, 3, 1, 2).reshape(total_rows, heads) for c in counts)
+    return output, p_spikes, used

@@ -1,0 +1,92 @@
+"""Exact spike counts of a functional simulation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from neuromorphic_llm.reference.weights import DecoderConfig
+
+
+class SpikeStatistics:
+    """Sums over all tokens since the last reset; device tensors are read only when asked for."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        self._config = config
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all counts."""
+        self.tokens = 0
+        self._site_spikes: list[torch.Tensor | int] = [0] * self._config.sites
+        self._site_rows = [0] * self._config.sites
+        self._attention: list[torch.Tensor | int] = [0] * self._config.layers
+        self._positions: torch.Tensor | int = 0
+
+    def add_site(self, index: int, spikes: torch.Tensor, rows: int) -> None:
+        """Count the spikes int64 [rows] of one crossbar site."""
+        self._site_spikes[index] = self._site_spikes[index] + spikes.sum()
+        self._site_rows[index] += rows
+
+    def add_attention(self, layer: int, query: torch.Tensor, probability: torch.Tensor, keys: torch.Tensor, position: torch.Tensor) -> None:
+        """Count query and probability spikes and the keys they read, int64 [rows, heads] each."""
+        self._attention[layer] = self._attention[layer] + torch.stack((query.sum(), probability.sum(), keys.sum()))
+        if layer == 0:
+            self._positions = self._positions + (position + 1).sum()
+
+    def site_spikes(self) -> list[int]:
+        """Spikes per crossbar site."""
+        return [int(count) for count in self._site_spikes]
+
+    def spikes_per_input(self) -> list[float]:
+        """Mean spikes per input and token of every site (0.0 for a site that did not run)."""
+        inputs = [self._config.site_shape(index)[0] for index in range(self._config.sites)]
+        return [s / (i * r) if r else 0.0 for s, i, r in zip(self.site_spikes(), inputs, self._site_rows, strict=True)]
+
+    def spikes_per_activation(self) -> float:
+        """Mean spikes per input activation weighted by the parameters they touch (numerics.md); 0.0 before any token."""
+        operations = parameters = 0.0
+        for index, mean in enumerate(self.spikes_per_input()):
+            if self._site_rows[index]:
+                inputs, outputs = self._config.site_shape(index)
+                operations += mean * inputs * outputs
+                parameters += inputs * outputs
+        return operations / parameters if parameters else 0.0
+
+    def _attention_counts(self) -> tuple[int, int, int]:
+        query = probability = keys = 0
+        for counts in self._attention:
+            if isinstance(counts, torch.Tensor):
+                q, p, k = counts.tolist()
+                query, probability, keys = query + q, probability + p, keys + k
+        return query, probability, keys
+
+    def query_spikes_per_value(self) -> float:
+        """Mean spikes per query value."""
+        values = self.tokens * self._config.layers * self._config.heads * self._config.head_dim
+        return self._attention_counts()[0] / values if values else 0.0
+
+    def _pairs(self) -> int:
+        return int(self._positions) * self._config.layers * self._config.heads
+
+    def probability_spikes_per_pair(self) -> float:
+        """Mean spikes per visible query-key pair."""
+        return self._attention_counts()[1] / self._pairs() if self._pairs() else 0.0
+
+    def value_rows_read(self) -> float:
+        """Share of visible query-key pairs whose value row is read at all."""
+        return self._attention_counts()[2] / self._pairs() if self._pairs() else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures as a JSON object."""
+        return {
+            "tokens": self.tokens,
+            "spikes_per_activation": self.spikes_per_activation(),
+            "query_spikes_per_value": self.query_spikes_per_value(),
+            "probability_spikes_per_pair": self.probability_spikes_per_pair(),
+            "value_rows_read": self.value_rows_read(),
+            "spikes_per_input_by_site": {
+                self._config.site_name(index): mean for index, mean in enumerate(self.spikes_per_input())
+            },
+        }
