@@ -1,0 +1,31 @@
+"""Codes by name."""
+
+import subprocess
+import sys
+
+import pytest
+
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.spikes.registry import code_names, get_code, register_code
+
+
+def test_all_codes_are_there_with_their_defaults() -> None:
+    assert {name: get_code(name).phases for name in code_names()} == {"signed-digit": 14, "rate": 32, "first-spike": 14, "bit-planes": 8}
+    assert all(get_code(name).name == name for name in code_names())
+
+
+def test_a_wrong_name_gets_the_nearest_one() -> None:
+    with pytest.raises(UsageError, match="did you mean 'signed-digit'"):
+        get_code("signed-digits")
+    with pytest.raises(UsageError, match="choose one of signed-digit, rate"):
+        get_code("morse")
+
+
+def test_a_taken_name_is_refused() -> None:
+    with pytest.raises(UsageError, match="registered already"):
+        register_code("rate", "somewhere:Else")
+
+
+def test_codes_are_imported_when_asked_for() -> None:
+    program = "import sys, neuromorphic_llm.spikes.registry; print('neuromorphic_llm.spikes.rate' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "False"
