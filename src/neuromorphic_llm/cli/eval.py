@@ -1,0 +1,144 @@
+"""`nmllm eval`: quality of a model or a spiking network on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress
+
+if TYPE_CHECKING:
+    from neuromorphic_llm.evaluate.open_model import OpenedModel
+
+EXAMPLES = """
+nmllm eval smollm2-135m --limit-tokens 2048
+nmllm eval NETWORK --task wikitext2 --limit-tokens 65536 --against smollm2-135m
+nmllm eval NETWORK --task cnn_dailymail --limit-documents 50 --batch 8
+"""
+
+
+def command(
+    model: Annotated[
+        str, typer.Argument(help="Network folder, or a model: known name, folder, GGUF file or hub id.", metavar="MODEL|NETWORK")
+    ],
+    task: Annotated[str, typer.Option(help="default (text of our own), wikitext2, wikitext103 or cnn_dailymail.")] = "default",
+    data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
+    limit_tokens: Annotated[int | None, typer.Option(help="Evaluate the first N tokens only.", min=2, metavar="N")] = None,
+    window: Annotated[int, typer.Option(help="Tokens per window, each predicted on its own.", min=2)] = 1024,
+    limit_documents: Annotated[int | None, typer.Option(help="Summarise the first N documents only.", min=1, metavar="N")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest summary, in tokens.", min=1)] = 128,
+    against: Annotated[str | None, typer.Option(help="Model to compare with: KL divergence and top-1 agreement.", metavar="MODEL")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch: Annotated[int, typer.Option(help="Windows or documents at a time.", min=1)] = 1,
+    json: JsonFile = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Evaluate a model or a spiking network: perplexity on a text, or ROUGE of summaries."""
+    arguments = {
+        "model": model,
+        "task": task,
+        "data": data,
+        "limit_tokens": limit_tokens,
+        "window": window,
+        "limit_documents": limit_documents,
+        "max_new_tokens": max_new_tokens,
+        "against": against,
+        "device": device,
+        "batch": batch,
+    }
+    with CommandRun("eval", json, seed, debug, arguments) as run:
+        from neuromorphic_llm.errors import UsageError
+        from neuromorphic_llm.evaluate.open_model import checked_device, open_model
+        from neuromorphic_llm.evaluate.tasks import get_task
+
+        chosen = get_task(task)
+        if chosen.kind == "summaries" and against is not None:
+            raise UsageError("--against compares predictions on a text; for summaries evaluate both models and compare their ROUGE")
+        where = checked_device(device)
+        if chosen.kind == "summaries":
+            opened, payload = _summaries(lambda: open_model(model, where), task, data, limit_documents, max_new_tokens, batch)
+        else:
+            opened, payload = _text(
+                lambda: open_model(model, where),
+                None if against is None else lambda: open_model(against, where),
+                task,
+                data,
+                limit_tokens,
+                window,
+                batch,
+            )
+        payload |= {"task": task, "model_hash": opened.content_hash, "kind": "measured"} | spike_figures(opened)
+        print_figures(opened.name, payload)
+        run.result(payload)
+
+
+Open = Callable[[], "OpenedModel"]
+
+
+def _text(
+    opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, window: int, batch: int
+) -> tuple[OpenedModel, dict[str, Any]]:
+    from neuromorphic_llm.evaluate.language_model import encode_text, evaluate_text
+    from neuromorphic_llm.evaluate.tasks import get_task, load_text
+
+    content = load_text(get_task(task), data)
+    opened = opener()
+    text = encode_text(opened.tokenizer, content, limit)
+    reference = None if against is None else against().model
+    with progress() as bars:
+        bar = bars.add_task("tokens", total=len(text.ids))
+        result = evaluate_text(
+            opened.model, text, window=window, batch=batch, against=reference, progress=lambda done: bars.advance(bar, done)
+        )
+    return opened, result.to_json()
+
+
+def _summaries(
+    opener: Open, task: str, data: Path | None, limit: int | None, max_new_tokens: int, batch: int
+) -> tuple[OpenedModel, dict[str, Any]]:
+    from neuromorphic_llm.evaluate.summaries import evaluate_summaries, stop_tokens
+    from neuromorphic_llm.evaluate.tasks import get_task, load_documents
+
+    documents = load_documents(get_task(task), data, limit)
+    opened = opener()
+    stop = stop_tokens(opened.tokenizer, opened.eos_token_ids)
+    with progress() as bars:
+        bar = bars.add_task("documents", total=len(documents))
+        result = evaluate_summaries(
+            opened.model,
+            opened.tokenizer,
+            documents,
+            stop=stop,
+            max_new_tokens=max_new_tokens,
+            batch=batch,
+            progress=lambda done: bars.advance(bar, done),
+        )
+    return opened, result.to_json()
+
+
+def spike_figures(opened: OpenedModel) -> dict[str, Any]:
+    """Spike statistics of what was evaluated; null with the reason for a dense model."""
+    from neuromorphic_llm.evaluate.scored_model import SpikingModel
+
+    if isinstance(opened.model, SpikingModel):
+        return {key: value for key, value in opened.model.decoder.statistics.to_json().items() if key != "tokens"}
+    return {"spikes_per_activation": None, "spikes_per_activation_reason": "a dense model has no spikes"}
+
+
+def print_figures(name: str, payload: dict[str, Any]) -> None:
+    """A table of the single figures."""
+    from rich.table import Table
+
+    shown = ("tokens", "perplexity", "word_perplexity", "kl_to_dense", "top1_agreement", "rouge1", "rouge2", "rougeL")
+    shown += ("spikes_per_activation", "query_spikes_per_value", "probability_spikes_per_pair")
+    table = Table(title=f"{name}, task {payload['task']}")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for key in shown:
+        if payload.get(key) is not None:
+            table.add_row(key.replace("_", " "), f"{payload[key]:,}" if key == "tokens" else f"{payload[key]:.4g}")
+    console.print(table)

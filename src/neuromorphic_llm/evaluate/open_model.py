@@ -1,0 +1,56 @@
+"""Open what a user names: a checkpoint as the dense model, a network folder as the spiking one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuromorphic_llm.artefact import METADATA
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
+from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.models.tokenizer import load_tokenizer
+from neuromorphic_llm.network.spiking import SpikingNetwork
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model ready for evaluation."""
+
+    name: str
+    model: ScoredModel
+    tokenizer: Any
+    eos_token_ids: tuple[int, ...]
+    content_hash: str
+
+    @property
+    def spiking(self) -> bool:
+        """A spiking network, not a dense model."""
+        return isinstance(self.model, SpikingModel)
+
+
+def checked_device(name: str) -> torch.device:
+    """The torch device `cpu` or `cuda`; UsageError if there is none of the kind."""
+    if name not in ("cpu", "cuda"):
+        raise UsageError(f"--device must be cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    return torch.device(name)
+
+
+def open_model(argument: str, device: torch.device) -> OpenedModel:
+    """A network folder (it holds artefact.json) or anything that load_checkpoint takes.
+
+    Raises ArtefactError or CheckpointError with what is wrong.
+    """
+    if (Path(argument) / METADATA).is_file():
+        network = SpikingNetwork.load(argument)
+        config = network.weights.config
+        model = SpikingModel(network.functional(str(device)))
+        return OpenedModel(argument, model, load_tokenizer(network.tokenizer_files), config.eos_token_ids, network.content_hash)
+    checkpoint = load_checkpoint(argument)
+    dense = DenseModel(checkpoint.dense_model(device=device))
+    return OpenedModel(checkpoint.name, dense, checkpoint.tokenizer(), checkpoint.config.eos_token_ids, checkpoint.content_hash)

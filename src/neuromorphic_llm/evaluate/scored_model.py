@@ -1,0 +1,133 @@
+"""One face for the dense model and the spiking network: logits and greedy generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from neuromorphic_llm.network.functional import FunctionalDecoder
+
+
+class ScoredModel(Protocol):
+    """What evaluation needs of a model."""
+
+    vocab_size: int
+    max_positions: int
+    device: torch.device
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits of ids int64 [batch, n] as they are computed: [batch, n, vocab], times `scale` in real units."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """Real value of one unit of the logits."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[list[int]], max_new_tokens: int, stop: Sequence[int], on_token: Callable[[], None] | None = None
+    ) -> list[list[int]]:
+        """Greedy continuations of ragged prompts, each ended before a token of `stop`; on_token after every step."""
+        ...
+
+
+def chop(tokens: Sequence[int], stop: Sequence[int]) -> list[int]:
+    """The tokens before the first one of `stop`."""
+    end = next((index for index, token in enumerate(tokens) if token in stop), len(tokens))
+    return list(tokens[:end])
+
+
+class SpikingModel:
+    """A spiking network through its functional simulation."""
+
+    def __init__(self, decoder: FunctionalDecoder) -> None:
+        self.decoder = decoder
+        self.vocab_size = decoder.config.vocab_size
+        self.max_positions = decoder.weights.rope_cos.shape[0]
+        self.device = decoder.device
+
+    @property
+    def scale(self) -> float:
+        """Real value of one unit of the integer logits."""
+        return float(2.0**-self.decoder.weights.formats.logit)
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Integer logits int32 [batch, n, vocab] of ids int64 [batch, n]."""
+        logits = self.decoder.forward(ids)
+        return logits if isinstance(logits, torch.Tensor) else logits[0]
+
+    def generate(
+        self, prompts: Sequence[list[int]], max_new_tokens: int, stop: Sequence[int], on_token: Callable[[], None] | None = None
+    ) -> list[list[int]]:
+        """Greedy continuations, all prompts in one batch; the lowest index wins among equal logits."""
+        cache = self.decoder.new_cache(len(prompts), max(map(len, prompts)) + max_new_tokens)
+        following = []
+        for slot, prompt in enumerate(prompts):  # ragged prompts: each fills its own cache sequence
+            logits = self.decoder.forward(torch.tensor([prompt]), cache, slots=[slot], last_only=True)
+            assert isinstance(logits, torch.Tensor)
+            following.append(int(logits[0, -1].argmax()))
+        outputs = [[token] for token in following]
+        if on_token:
+            on_token()
+        active = [slot for slot, token in enumerate(following) if token not in stop]
+        for _ in range(max_new_tokens - 1):
+            if not active:
+                break
+            ids = torch.tensor([[outputs[slot][-1]] for slot in active])
+            logits = self.decoder.forward(ids, cache, slots=active)
+            assert isinstance(logits, torch.Tensor)
+            for slot, token in zip(active, logits[:, -1].argmax(-1).tolist(), strict=True):
+                outputs[slot].append(int(token))
+            if on_token:
+                on_token()
+            active = [slot for slot in active if outputs[slot][-1] not in stop]
+        return [chop(tokens, stop) for tokens in outputs]
+
+
+class DenseModel:
+    """A dense torch model of transformers."""
+
+    scale = 1.0
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.vocab_size = int(model.config.vocab_size)
+        self.max_positions = int(model.config.max_position_embeddings)
+        self.device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits [batch, n, vocab] of ids int64 [batch, n] in the model's own type."""
+        logits: torch.Tensor = self.model(input_ids=ids.to(self.device), use_cache=False).logits
+        return logits
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[list[int]], max_new_tokens: int, stop: Sequence[int], on_token: Callable[[], None] | None = None
+    ) -> list[list[int]]:
+        """Greedy continuations by transformers' generate, ragged prompts padded on the left."""
+        width, pad = max(map(len, prompts)), 0
+        ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=self.device)
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.device)
+
+        def note(*_: Any, **__: Any) -> torch.Tensor:
+            if on_token:
+                on_token()
+            return torch.zeros(len(prompts), dtype=torch.bool, device=self.device)
+
+        output = self.model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=pad,
+            eos_token_id=list(stop) or None,
+            stopping_criteria=[note],
+        )
+        return [chop(tokens, stop) for tokens in output[:, width:].tolist()]

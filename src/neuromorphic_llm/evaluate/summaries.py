@@ -1,0 +1,111 @@
+"""Summaries: prompts, greedy generation, ROUGE against reference summaries (docs/reference/evaluation.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from neuromorphic_llm.errors import DataError, UsageError
+from neuromorphic_llm.evaluate.scored_model import ScoredModel
+from neuromorphic_llm.evaluate.tasks import Document
+
+INSTRUCTION = "Summarize the following news article in three sentences."
+ROUGE = ("rouge1", "rouge2", "rougeL")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One document's summary and its ROUGE F-measures, 0..1."""
+
+    id: str
+    summary: str
+    prompt_tokens: int
+    rouge1: float
+    rouge2: float
+    rougeL: float
+
+
+@dataclass(frozen=True)
+class SummariesResult:
+    """Means over the documents."""
+
+    documents: tuple[Summary, ...]
+    rouge1: float
+    rouge2: float
+    rougeL: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON object of the means and every document."""
+        return asdict(self)
+
+
+def _render(tokenizer: Any, article: str) -> list[int]:
+    """Token ids of the prompt: the model's chat template, or plain text where it has none."""
+    if getattr(tokenizer, "chat_template", None):
+        messages = [{"role": "user", "content": f"{INSTRUCTION}\n\n{article}"}]
+        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    else:
+        rendered = f"{INSTRUCTION}\n\n{article}\n\nSummary:"
+    return list(tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def summary_prompt(tokenizer: Any, article: str, max_prompt_tokens: int) -> list[int]:
+    """Prompt that asks for a summary; the end of the article is cut off until the prompt has at most `max_prompt_tokens` tokens.
+
+    Raises DataError for an empty article, UsageError if not even the instruction fits.
+    """
+    article = article.strip()
+    if not article:
+        raise DataError("the article is empty; give a text to summarise")
+    prompt = _render(tokenizer, article)
+    if len(prompt) <= max_prompt_tokens:
+        return prompt
+    offsets = tokenizer(article, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    keep = len(offsets) - (len(prompt) - max_prompt_tokens)
+    while keep > 0:
+        prompt = _render(tokenizer, article[: offsets[keep - 1][1]].rstrip())
+        if len(prompt) <= max_prompt_tokens:
+            return prompt
+        keep -= 1  # a cut can change how the last characters are split into tokens
+    raise UsageError(f"a prompt of {max_prompt_tokens} tokens has no room for an article; allow a longer context or fewer new tokens")
+
+
+def stop_tokens(tokenizer: Any, eos_token_ids: Sequence[int]) -> tuple[int, ...]:
+    """Token ids that end a summary: the model's and the tokenizer's."""
+    own = tokenizer.eos_token_id
+    return tuple(sorted({*eos_token_ids, *(() if own is None else (own,))}))
+
+
+def evaluate_summaries(
+    model: ScoredModel,
+    tokenizer: Any,
+    documents: Sequence[Document],
+    *,
+    stop: Sequence[int],
+    max_new_tokens: int = 128,
+    batch: int = 1,
+    max_context: int = 2048,
+    progress: Callable[[int], None] | None = None,
+) -> SummariesResult:
+    """Summarise greedily in batches and score with rouge-score (stemmed F-measure).
+
+    max_context bounds prompt and summary together, in tokens. progress is called with the number of documents done.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(list(ROUGE), use_stemmer=True)
+    limit = min(max_context, model.max_positions) - max_new_tokens
+    summaries = []
+    for start in range(0, len(documents), batch):
+        group = documents[start : start + batch]
+        prompts = [summary_prompt(tokenizer, document.article, limit) for document in group]
+        outputs = model.generate(prompts, max_new_tokens, stop)
+        for document, prompt, output in zip(group, prompts, outputs, strict=True):
+            text = tokenizer.decode(output, skip_special_tokens=True).strip()
+            scores = scorer.score(document.highlights, text)
+            summaries.append(Summary(document.id, text, len(prompt), *(float(scores[name].fmeasure) for name in ROUGE)))
+        if progress:
+            progress(len(group))
+    means = {name: sum(getattr(summary, name) for summary in summaries) / len(summaries) for name in ROUGE}
+    return SummariesResult(tuple(summaries), **means)

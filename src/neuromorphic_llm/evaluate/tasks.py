@@ -1,0 +1,150 @@
+"""Evaluation tasks and where their data come from (docs/reference/evaluation.md)."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from neuromorphic_llm.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Document:
+    """An article with its reference summary."""
+
+    id: str
+    article: str
+    highlights: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set and what is done with it; `file` is relative to a data folder, `hub` is (data set, configuration, split)."""
+
+    name: str
+    kind: Literal["language-model", "summaries"]
+    file: str | None = None
+    hub: tuple[str, str, str] | None = None
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("default", "language-model"),
+        Task("wikitext2", "language-model", "wikitext-2/wiki.test.raw", ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")),
+        Task("wikitext103", "language-model", "wikitext-103/wiki.test.tokens", ("Salesforce/wikitext", "wikitext-103-v1", "test")),
+        Task("cnn_dailymail", "summaries", "cnn_dailymail/test_first500.jsonl", ("abisee/cnn_dailymail", "3.0.0", "test")),
+    )
+}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name; UsageError with the closest name and the list otherwise."""
+    if name in TASKS:
+        return TASKS[name]
+    close = difflib.get_close_matches(name, TASKS, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UsageError(f"unknown task {name!r}; {hint}tasks are {', '.join(TASKS)}")
+
+
+def load_text(task: Task, data: Path | None = None) -> str:
+    """The text of a language-model task, verbatim: --data, then $NMLLM_DATA, then ../shared/data, then the hub.
+
+    Raises DataError that lists what was looked for, or says that the file holds no text.
+    """
+    if task.kind != "language-model":
+        raise UsageError(f"task {task.name!r} is not a language-model task; use one of {_names('language-model')}")
+    if task.file is None and data is None:
+        return files("neuromorphic_llm.evaluate").joinpath("default.txt").read_text(encoding="utf-8")
+    path = _find(task, data)
+    text = "".join(row["text"] for row in _hub(task, data)) if path is None else _read(path)
+    if not text.strip():
+        raise DataError(f"{path or task.name} holds no text; give a file with some")
+    return text
+
+
+def load_documents(task: Task, data: Path | None = None, limit: int | None = None) -> list[Document]:
+    """The first `limit` documents of a summary task: one JSON object {id, article, highlights} a line.
+
+    Raises DataError naming file, line and field, or what was looked for.
+    """
+    if task.kind != "summaries":
+        raise UsageError(f"task {task.name!r} is not a summary task; use one of {_names('summaries')}")
+    path = _find(task, data)
+    if path is None:
+        rows = _hub(task, data)
+        count = len(rows) if limit is None else min(limit, len(rows))
+        return [_document(rows[index], f"{task.name} row {index}") for index in range(count)]
+    documents: list[Document] = []
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        if limit is not None and len(documents) == limit:
+            break
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}, line {number}: not JSON ({error.msg}); one object a line is expected") from error
+            documents.append(_document(row, f"{path}, line {number}"))
+    if not documents:
+        raise DataError(f"{path} holds no documents; expected lines of JSON with id, article and highlights")
+    return documents
+
+
+def _names(kind: str) -> str:
+    return ", ".join(task.name for task in TASKS.values() if task.kind == kind)
+
+
+def _document(row: Any, where: str) -> Document:
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: not a JSON object; expected id, article and highlights")
+    for field in ("article", "highlights"):
+        if not isinstance(row.get(field), str) or not row[field].strip():
+            raise DataError(f"{where}: field {field!r} is missing or empty; expected id, article and highlights")
+    return Document(str(row.get("id", where)), row["article"], row["highlights"])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); give a text file") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); give another file") from error
+
+
+def _candidates(task: Task) -> list[Path]:
+    assert task.file is not None
+    folders = [Path(os.environ["NMLLM_DATA"])] if os.environ.get("NMLLM_DATA") else []
+    return [folder / task.file for folder in [*folders, Path("../shared/data")]]
+
+
+def _find(task: Task, data: Path | None) -> Path | None:
+    """The local file of a task, or None if only the hub is left."""
+    if data is not None:
+        if not data.is_file():
+            raise DataError(f"--data {data}: no such file; give an existing file")
+        return data
+    return next((path for path in _candidates(task) if path.is_file()), None)
+
+
+def _hub(task: Task, data: Path | None) -> Any:
+    """Rows of the task's hub data set; DataError that lists what was tried if that is not possible."""
+    looked = ", ".join(str(path) for path in _candidates(task))
+    advice = "give the file with --data FILE or set NMLLM_DATA to the folder that holds it"
+    if importlib.util.find_spec("datasets") is None or task.hub is None:
+        raise DataError(f"no data for task {task.name!r}: looked for {looked}; the package 'datasets' is not installed; {advice}")
+    load_dataset: Callable[..., Any] = importlib.import_module("datasets").load_dataset
+    name, configuration, split = task.hub
+    try:
+        return load_dataset(name, configuration, split=split)
+    except Exception as error:  # whatever a hub client raises when it cannot reach its hub
+        raise DataError(
+            f"no data for task {task.name!r}: looked for {looked} and hub data set {name} ({type(error).__name__}); {advice}"
+        ) from error
