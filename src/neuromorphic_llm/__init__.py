@@ -20,6 +20,10 @@ _EXPORTS = {
     "DecoderWeights": "reference.weights",
     "ChipSpec": "chip.spec",
     "Program": "chip.program",
+    "load_spec": "chip.load",
+    "load_program": "chip.program_io",
+    "save_program": "chip.program_io",
+    "compile_network": "compiler.pipeline",
     "NeuromorphicLLMError": "errors",
 }
 

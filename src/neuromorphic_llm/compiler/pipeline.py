@@ -19,7 +19,7 @@ from neuromorphic_llm.compiler.report import mapping_report
 from neuromorphic_llm.compiler.route import RoutePass
 from neuromorphic_llm.compiler.schedule import Schedule
 from neuromorphic_llm.graph.build import build_graph
-from neuromorphic_llm.graph.verify import verify_graph
+from neuromorphic_llm.graph.verify import verify_graph, verify_sites
 from neuromorphic_llm.network.format import StoredNetwork
 from neuromorphic_llm.reference.weights import DecoderWeights
 
@@ -34,14 +34,19 @@ def default_pipeline(seed: int = 0) -> tuple[CompilerPass, ...]:
 
 def run_passes(module: Module, passes: tuple[CompilerPass, ...], observer: Observer | None = None) -> Module:
     """Apply passes, verifying the graph before the first and after each; CompileError naming the pass that broke it."""
-    verify_graph(module.graph, "before the first pass")
+    _verify(module, "before the first pass")
     for step in passes:
         start_s = time.perf_counter()
         module = step.apply(module)
-        verify_graph(module.graph, f"after {step.name}")
+        _verify(module, f"after {step.name}")
         if observer is not None:
             observer(step.name, module, time.perf_counter() - start_s)
     return module
+
+
+def _verify(module: Module, when: str) -> None:
+    verify_graph(module.graph, when)
+    verify_sites(module.graph, module.weights.config, when)
 
 
 def compile_network(

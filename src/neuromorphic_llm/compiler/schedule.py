@@ -29,7 +29,11 @@ class Schedule:
 def _instruction(node: Node, module: Module) -> str:
     if node.operation in ("encode", "linear"):
         site = module.weights.config.site_name(node.integer("site")).rpartition(".")[2]
-        return f"{'encode' if node.operation == 'encode' else 'receive'} {site} {node.type.size}"
+        if node.operation == "encode":
+            return f"encode {site} {node.type.size}"
+        # Each region of the head sends its largest logit and the index of it.
+        values = 2 * len(node.integers("regions")) if node.attributes.get("epilogue") == "argmax" else node.type.size
+        return f"receive {site} {values}"
     if node.operation == "rope":
         return f"rope {node.integer('rotated')}"
     if node.operation == "kv_write":

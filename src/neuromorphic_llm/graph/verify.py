@@ -1,10 +1,11 @@
-"""The verifier: single assignment, definition before use, signatures, types and stages."""
+"""The verifier: single assignment, definition before use, signatures, types, stages, tiles used once, site shapes."""
 
 from __future__ import annotations
 
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Graph, Node, ValueType
 from neuromorphic_llm.graph.operations import OPERATIONS
+from neuromorphic_llm.reference.weights import DecoderConfig
 
 
 def verify_graph(graph: Graph, when: str = "") -> None:
@@ -24,6 +25,25 @@ def verify_graph(graph: Graph, when: str = "") -> None:
         raise CompileError(f"graph is not valid{' ' + when if when else ''}: its result %{graph.result} is not defined")
     if graph.vector_tiles and len(graph.vector_tiles) != graph.stages:
         raise CompileError(f"graph is not valid: {len(graph.vector_tiles)} vector tiles for {graph.stages} stages")
+    tiles = [*graph.vector_tiles, *(tile for node in graph.nodes if "tiles" in node.attributes for tile in node.integers("tiles"))]
+    if twice := {tile for tile in tiles if tiles.count(tile) > 1}:
+        raise CompileError(f"graph is not valid{' ' + when if when else ''}: tile {min(twice)} is used twice")
+
+
+def verify_sites(graph: Graph, config: DecoderConfig, when: str = "") -> None:
+    """CompileError unless every matrix product has the inputs and columns of its site in the network."""
+    sizes = {node.name: node.type.size for node in graph.nodes}
+    for node in graph.nodes:
+        if node.operation not in ("matmul", "linear"):
+            continue
+        site = node.integer("site")
+        columns = node.integer("columns") if node.operation == "linear" else node.type.size
+        found = (sizes[node.operands[0]], columns)
+        if not 0 <= site < config.sites or found != config.site_shape(site):
+            raise CompileError(
+                f"graph is not valid{' ' + when if when else ''}: %{node.name} is a product of {found[0]} inputs and {found[1]} columns, "
+                f"which site {site} of the network is not"
+            )
 
 
 def _node_fault(node: Node, types: dict[str, ValueType]) -> str | None:

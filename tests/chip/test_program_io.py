@@ -1,0 +1,116 @@
+"""Program folders: round trip and damage."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neuromorphic_llm import artefact
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.program_io import FORMAT, VERSION, load_program, save_program
+from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.errors import ArtefactError
+from neuromorphic_llm.reference.random_decoder import random_decoder
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return compile_network(random_decoder(1, bias=True), load_spec("nano"), network_hash="abc", tokenizer_files={"tokenizer.json": b"{}"})
+
+
+def test_round_trip(program: Program, tmp_path: Path) -> None:
+    save_program(program, tmp_path / "program")
+    loaded = load_program(tmp_path / "program")
+    for field in ("spec", "stages", "max_context", "network_hash", "report", "tokenizer_files"):
+        assert getattr(loaded, field) == getattr(program, field)
+    np.testing.assert_array_equal(loaded.route_masks, program.route_masks)
+    np.testing.assert_array_equal(loaded.route_sources, program.route_sources)
+    np.testing.assert_array_equal(loaded.routes.spike, program.routes.spike)
+    assert loaded.routes.token == program.routes.token
+    assert loaded.weights.config == program.weights.config
+    for site in range(program.weights.config.sites):
+        ours, theirs = program.weights.site(site), loaded.weights.site(site)
+        np.testing.assert_array_equal(loaded.weights_t[site], program.weights_t[site])
+        assert loaded.weights_t[site].flags.c_contiguous
+        assert np.shares_memory(loaded.weights_t[site], theirs.weight)
+        np.testing.assert_array_equal(theirs.weight, ours.weight)
+        assert (theirs.bias is None) == (ours.bias is None)
+
+
+def test_second_save_replaces(program: Program, tmp_path: Path) -> None:
+    first = save_program(program, tmp_path / "program")
+    assert save_program(program, tmp_path / "program") == first
+    assert [path.name for path in tmp_path.iterdir()] == ["program"]
+
+
+def test_foreign_folder_is_not_overwritten(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("keep me")
+    with pytest.raises(ArtefactError, match="choose another output folder"):
+        save_program(program, tmp_path)
+
+
+def test_truncated_and_damaged_tensors(program: Program, tmp_path: Path) -> None:
+    save_program(program, tmp_path / "program")
+    tensors = tmp_path / "program" / artefact.TENSORS
+    content = tensors.read_bytes()
+    for damaged in (content[:-100], content[:-1] + bytes([content[-1] ^ 1]), b""):
+        tensors.write_bytes(damaged)
+        with pytest.raises(ArtefactError, match="damaged"):
+            load_program(tmp_path / "program")
+    tensors.unlink()
+    with pytest.raises(ArtefactError, match="holds no tensors"):
+        load_program(tmp_path / "program")
+
+
+def test_missing_newer_and_other_folders(program: Program, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="is not a folder"):
+        load_program(tmp_path / "nothing")
+    save_program(program, tmp_path / "program")
+    path = tmp_path / "program" / artefact.METADATA
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps({**metadata, "version": VERSION + 1}))
+    with pytest.raises(ArtefactError, match="newer than the supported"):
+        load_program(tmp_path / "program")
+    path.write_text(json.dumps({**metadata, "format": "neuromorphic-llm-network"}))
+    with pytest.raises(ArtefactError, match="not neuromorphic-llm-program"):
+        load_program(tmp_path / "program")
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ArtefactError, match="damaged"):
+        load_program(tmp_path / "program")
+
+
+def _rewrite(folder: Path, change: Any) -> None:
+    """Save the artefact again with changed metadata or arrays and a right hash."""
+    metadata, arrays = artefact.load_artefact(folder, format_name=FORMAT, version=VERSION)
+    change(metadata, arrays)
+    for key in ("format", "version", "files", "content_hash"):
+        del metadata[key]
+    artefact.save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m, a: m.pop("stages"), "'stages' is missing"),
+        (lambda m, a: m["spec"].update(rows=0), "rows is out of range"),
+        (lambda m, a: m["stages"].pop(), "2 stages, expected 3"),
+        (lambda m, a: m["stages"][0].update(vector_tile=999), "outside the mesh"),
+        (lambda m, a: m["stages"][0]["sites"]["layers.0.qkv"][0].update(columns=3), "do not cover"),
+        (lambda m, a: m["stages"][0]["sites"]["layers.0.qkv"][0].pop("tile"), "tile"),
+        (lambda m, a: a.pop("route_masks"), "'route_masks' is missing"),
+        (lambda m, a: a.update(route_masks=a["route_masks"][:-1]), "route_masks is uint8"),
+        (lambda m, a: a.update(route_sources=a["route_sources"].astype(np.int64)), "route_sources is int64"),
+        (lambda m, a: a.pop("head.weight_t"), "'head.weight_t' is missing"),
+        (lambda m, a: a.update({"head.multiplier": a["head.multiplier"][1:]}), "head.multiplier"),
+    ],
+)
+def test_inconsistent_program(program: Program, tmp_path: Path, change: Any, message: str) -> None:
+    save_program(program, tmp_path / "program")
+    _rewrite(tmp_path / "program", change)
+    with pytest.raises(ArtefactError) as error:
+        load_program(tmp_path / "program")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
