@@ -134,11 +134,11 @@ def print_figures(name: str, payload: dict[str, Any]) -> None:
     from rich.table import Table
 
     shown = ("tokens", "perplexity", "word_perplexity", "kl_to_dense", "top1_agreement", "rouge1", "rouge2", "rougeL")
-    shown += ("spikes_per_activation", "query_spikes_per_value", "probability_spikes_per_pair")
+    spikes = ("spikes_per_activation", "query_spikes_per_value", "probability_spikes_per_pair")
     table = Table(title=f"{name}, task {payload['task']}")
     table.add_column("figure")
     table.add_column("value", justify="right")
-    for key in shown:
+    for key in (*shown, *spikes):
         if payload.get(key) is not None:
             table.add_row(key.replace("_", " "), f"{payload[key]:,}" if key == "tokens" else f"{payload[key]:.4g}")
     console.print(table)
