@@ -39,6 +39,6 @@ def saturate(x: ArrayLike, bits: int) -> Integers:
 def rsh_saturate_32(x: ArrayLike, n: ArrayLike) -> Integers:
     """sat_32(rsh(x, n)) as if rsh had unlimited width: left shifts too long for 64 bits saturate."""
     values, shift = np.asarray(x, np.int64), np.asarray(n, np.int64)
-    # Beyond 2^31 any left shift saturates, and so does any non-zero value shifted by 32 or more.
+    # Beyond 2^31 any left shift saturates, and so does any value but 0 from 31 places on.
     bounded = np.where(shift < 0, np.clip(values, -(1 << 31), 1 << 31), values)
-    return saturate(rsh(bounded, np.maximum(shift, -32)), 32)
+    return saturate(rsh(bounded, np.maximum(shift, -31)), 32)
