@@ -83,28 +83,33 @@ def test_missing_newer_and_other_folders(program: Program, tmp_path: Path) -> No
 
 
 def _rewrite(folder: Path, change: Any) -> None:
-    """Save the artefact again with changed metadata or arrays and a right hash."""
+    """Save the artefact again with changed metadata or tensors (under the key `arrays`) and a right hash."""
     metadata, arrays = artefact.load_artefact(folder, format_name=FORMAT, version=VERSION)
-    change(metadata, arrays)
     for key in ("format", "version", "files", "content_hash"):
         del metadata[key]
+    metadata["arrays"] = arrays
+    change(metadata)
+    del metadata["arrays"]
     artefact.save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m, a: m.pop("stages"), "'stages' is missing"),
-        (lambda m, a: m["spec"].update(rows=0), "rows is out of range"),
-        (lambda m, a: m["stages"].pop(), "2 stages, expected 3"),
-        (lambda m, a: m["stages"][0].update(vector_tile=999), "outside the mesh"),
-        (lambda m, a: m["stages"][0]["sites"]["layers.0.qkv"][0].update(columns=3), "do not cover"),
-        (lambda m, a: m["stages"][0]["sites"]["layers.0.qkv"][0].pop("tile"), "tile"),
-        (lambda m, a: a.pop("route_masks"), "'route_masks' is missing"),
-        (lambda m, a: a.update(route_masks=a["route_masks"][:-1]), "route_masks is uint8"),
-        (lambda m, a: a.update(route_sources=a["route_sources"].astype(np.int64)), "route_sources is int64"),
-        (lambda m, a: a.pop("head.weight_t"), "'head.weight_t' is missing"),
-        (lambda m, a: a.update({"head.multiplier": a["head.multiplier"][1:]}), "head.multiplier"),
+        (lambda metadata: metadata.pop("stages"), "'stages' is missing"),
+        (lambda metadata: metadata["spec"].update(rows=0), "rows is out of range"),
+        (lambda metadata: metadata["stages"].pop(), "2 stages, expected 3"),
+        (lambda metadata: metadata["stages"][0].update(vector_tile=999), "outside the mesh"),
+        (lambda metadata: metadata["stages"][0]["sites"]["layers.0.qkv"][0].update(columns=3), "do not cover"),
+        (lambda metadata: metadata["stages"][0]["sites"]["layers.0.qkv"][0].pop("tile"), "tile"),
+        (lambda metadata: metadata["arrays"].pop("route_masks"), "'route_masks' is missing"),
+        (lambda metadata: metadata["arrays"].update(route_masks=metadata["arrays"]["route_masks"][:-1]), "route_masks is uint8"),
+        (
+            lambda metadata: metadata["arrays"].update(route_sources=metadata["arrays"]["route_sources"].astype(np.int64)),
+            "route_sources is int64",
+        ),
+        (lambda metadata: metadata["arrays"].pop("head.weight_t"), "'head.weight_t' is missing"),
+        (lambda metadata: metadata["arrays"].update({"head.multiplier": metadata["arrays"]["head.multiplier"][1:]}), "head.multiplier"),
     ],
 )
 def test_inconsistent_program(program: Program, tmp_path: Path, change: Any, message: str) -> None:

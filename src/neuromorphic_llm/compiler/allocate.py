@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.module import Buffer, Memory, Module, stages_of
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Node
@@ -119,11 +118,11 @@ def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
         "axon": axon,
         "accumulators": accumulators,
         "output_parameters": parameters,
-        "routing_tables": _routing_bytes(module, spec),
+        "routing_tables": _routing_bytes(module),
     }
 
 
-def _routing_bytes(module: Module, spec: ChipSpec) -> int:
+def _routing_bytes(module: Module) -> int:
     """Five output bits for every route at every tile that it visits, with the route's number as key."""
     if module.routes is None:
         return 0

@@ -80,11 +80,11 @@ def floorplan_svg(program: Program) -> str:
 def _tile_svg(tile: FloorplanTile, head_stage: int) -> str:
     x, y = _MARGIN + tile.x * _PITCH, _MARGIN + 48 + tile.y * _PITCH
     label = "" if tile.stage is None else "H" if tile.stage == head_stage else str(tile.stage)
-    holds = f"{tile.site}, {tile.columns} columns" if tile.site else tile.part if tile.stage is None else f"vector tile of stage {tile.stage}"
+    holds = f"{tile.site}, {tile.columns} columns" if tile.site else tile.part if tile.stage is None else f"stage {tile.stage}"
     border = ' stroke="#e0a100" stroke-width="2"' if tile.kind == "vector" and tile.stage is None else ""
     text = "#ffffff" if tile.part in _DARK else "#222222"
     return (
-        f'<g><title>tile {tile.index} ({tile.x}, {tile.y}), {tile.kind}: {escape(holds)}</title>'
+        f"<g><title>tile {tile.index} ({tile.x}, {tile.y}), {tile.kind}: {escape(holds)}</title>"
         f'<rect x="{x}" y="{y}" width="{_SIZE}" height="{_SIZE}" rx="4" fill="{COLOURS[tile.part]}"{border}/>'
         f'<text x="{x + _SIZE // 2}" y="{y + _SIZE // 2 + 4}" text-anchor="middle" fill="{text}">{label}</text></g>'
     )

@@ -76,5 +76,5 @@ def _check_tiles(synapse: int, vector: int, spec: ChipSpec) -> None:
     chips = max(-(-synapse // has_synapse), -(-vector // has_vector))
     raise CompileError(
         f"the network does not fit chip {spec.name}: it needs {synapse} synapse tiles (the chip has {has_synapse}) and {vector} vector "
-        f"tiles (the chip has {has_vector}); {chips} such chips would hold it, but running on several chips is not offered: use a larger chip"
+        f"tiles (the chip has {has_vector}); {chips} such chips would hold it, but running on several is not offered: use a larger chip"
     )

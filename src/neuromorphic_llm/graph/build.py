@@ -78,9 +78,7 @@ def build_graph(weights: DecoderWeights) -> Graph:
         size=config.hidden_size,
         vocab=config.vocab_size,
     )
-    residual = builder.add(
-        "residual", "shift", row, fraction=formats.residual, size=config.hidden_size, left=formats.embedding_shift
-    )
+    residual = builder.add("residual", "shift", row, fraction=formats.residual, size=config.hidden_size, left=formats.embedding_shift)
     for layer in range(config.layers):
         builder.stage = layer
         residual = builder.feed_forward(layer, builder.attention(layer, residual))

@@ -33,10 +33,6 @@ def _kind(operand: ValueType, *kinds: str) -> str | None:
     return None if operand.kind in kinds else f"takes {' or '.join(kinds)}, got {operand}"
 
 
-def _token(node: Node, operands: tuple[ValueType, ...]) -> str | None:
-    return _expect(node, "i32", 0, (1,))
-
-
 def _embedding(node: Node, operands: tuple[ValueType, ...]) -> str | None:
     # With the shift folded in, rows leave the lookup as 32-bit residuals.
     return _kind(operands[0], "i32") or _expect(node, "i32" if "left" in node.attributes else "i16", None, (node.type.size,))
@@ -139,7 +135,7 @@ def _argmax(node: Node, operands: tuple[ValueType, ...]) -> str | None:
 
 
 OPERATIONS: dict[str, Operation] = {
-    "token": Operation((0,), (), (), _token),
+    "token": Operation((0,), (), (), lambda node, _: _expect(node, "i32", 0, (1,))),
     "embedding": Operation((1,), ("vocab",), ("left",), _embedding),
     "shift": Operation((1,), ("left",), (), _shift),
     "normalise": Operation((1,), (), (), _normalise),

@@ -1,12 +1,12 @@
-"""Text form of a graph: `print_graph` and `parse_graph` are inverse to each other.
+"""Text form of a graph: `print_graph` and `parse_graph` are inverse to each other::
 
-    graph {
-    host:
-      %token: i32<0>[1] = token()
-    stage 0 @4:
-      %layers.0.qkv: i32<14>[96] = linear(%layers.0.qkv.spikes) {site=0, columns=96, tiles=[3, 5]}
-      return %next
-    }
+graph {
+host:
+  %token: i32<0>[1] = token()
+stage 0 @4:
+  %layers.0.qkv: i32<14>[96] = linear(%layers.0.qkv.spikes) {site=0, columns=96, tiles=[3, 5]}
+  return %next
+}
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _Parser:
         if token.startswith('"'):
             return self.take("text", "a text")[1:-1]
         if token != "[":
-            return self.number()
+            return int(self.take("number", "a number, a text in quotes or a list"))
         self.word("[")
         values: list[int] = []
         while self.peek() != "]":
