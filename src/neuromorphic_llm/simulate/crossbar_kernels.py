@@ -14,7 +14,7 @@ FLUSH_ROWS = 256
 BLOCK_COLUMNS = 1024
 """Columns accumulated together: their sums stay in the first-level cache, the weights of a site's block in the second."""
 
-PARALLEL_GRAIN = 1 << 23
+PARALLEL_GRAIN = 1 << 26
 """Synaptic operations below which waking other threads costs more than it saves."""
 
 
