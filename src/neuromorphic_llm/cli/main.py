@@ -27,7 +27,10 @@ COMMANDS = {
 
 def _load(name: str) -> Any:
     """The command of module `cli/NAME.py`, its EXAMPLES shown under its help."""
-    module = import_module(f"neuromorphic_llm.cli.{name}")
+    try:
+        module = import_module(f"neuromorphic_llm.cli.{name}")
+    except ImportError as error:
+        raise NeuromorphicLLMError(f"command {name!r} cannot be loaded ({error}); install the package again") from error
     app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
     # A blank line between examples: rich joins single line breaks.
     examples = "\n\n".join(line.strip() for line in module.EXAMPLES.strip().splitlines() if line.strip())

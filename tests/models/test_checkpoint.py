@@ -1,0 +1,265 @@
+"""Checkpoints from every source, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from neuromorphic_llm.errors import CheckpointError
+from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
+from neuromorphic_llm.models.llama import tensor_shapes
+from neuromorphic_llm.reference.weights import DecoderConfig
+
+
+def same(left: Checkpoint, right: Checkpoint) -> bool:
+    equal = all(torch.equal(left.tensors[name], right.tensors[name]) for name in tensor_shapes(left.config))
+    return equal and left.config == right.config and left.tokenizer_files == right.tokenizer_files
+
+
+def test_folder_round_trip(write: Callable[..., Path], small: Checkpoint) -> None:
+    loaded = load_checkpoint(write())
+    assert same(loaded, small) and loaded.content_hash == small.content_hash
+    assert loaded.name == "model"
+
+
+def test_sharded_bfloat16_folder(write: Callable[..., Path], small: Checkpoint) -> None:
+    folder = write()
+    (folder / "model.safetensors").unlink()
+    names = list(small.tensors)
+    shards = {"a.safetensors": names[:5], "b.safetensors": names[5:]}
+    for shard, members in shards.items():
+        save_file({name: small.tensors[name].bfloat16() for name in members}, folder / shard)
+    index = {"weight_map": {name: shard for shard, members in shards.items() for name in members}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    loaded = load_checkpoint(str(folder))
+    assert all(torch.equal(loaded.tensors[name], small.tensors[name].bfloat16().float()) for name in names)
+    (folder / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"b\.safetensors is missing"):
+        load_checkpoint(folder)
+
+
+def test_generation_config_knows_the_end_of_a_turn(write: Callable[..., Path]) -> None:
+    folder = write()
+    (folder / "generation_config.json").write_text('{"eos_token_id": [256, 2]}')
+    assert load_checkpoint(folder).config.eos_token_ids == (256, 2)
+
+
+def test_gguf(gguf_file: Callable[..., Path], small: Checkpoint) -> None:
+    loaded = load_checkpoint(gguf_file())
+    assert all(torch.equal(loaded.tensors[name], small.tensors[name]) for name in small.tensors)
+    # GGUF stores epsilon in 32 bits.
+    assert loaded.config.rms_norm_eps == pytest.approx(1e-5, rel=1e-6)
+    assert (loaded.config.layers, loaded.config.heads, loaded.config.kv_heads, loaded.config.head_dim) == (2, 4, 2, 16)
+    assert not loaded.config.tie_embeddings and loaded.config.eos_token_ids == (256,)
+    with pytest.raises(CheckpointError, match="no tokenizer"):
+        loaded.tokenizer()
+
+
+def test_dense_model_matches_the_definition(small: Checkpoint) -> None:
+    """One token at position 0: attention is the value itself, so the whole decoder fits in a few lines."""
+    token = torch.tensor([[65]])
+    tensors = {name: tensor.double() for name, tensor in small.tensors.items()}
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x / torch.sqrt(x.square().mean() + small.config.rms_norm_eps) * tensors[name]
+
+    x = tensors["model.embed_tokens.weight"][65]
+    for layer in range(small.config.layers):
+        prefix = f"model.layers.{layer}."
+        value = tensors[prefix + "self_attn.v_proj.weight"] @ norm(x, prefix + "input_layernorm.weight")
+        heads = value.reshape(small.config.kv_heads, -1).repeat_interleave(small.config.heads // small.config.kv_heads, 0)
+        x = x + tensors[prefix + "self_attn.o_proj.weight"] @ heads.flatten()
+        y = norm(x, prefix + "post_attention_layernorm.weight")
+        gate, up = tensors[prefix + "mlp.gate_proj.weight"] @ y, tensors[prefix + "mlp.up_proj.weight"] @ y
+        x = x + tensors[prefix + "mlp.down_proj.weight"] @ (torch.nn.functional.silu(gate) * up)
+    expected = tensors["lm_head.weight"] @ norm(x, "model.norm.weight")
+    model = small.dense_model(torch.float64)
+    assert not model.training
+    torch.testing.assert_close(model(token).logits[0, 0], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_dense_model_owns_its_weights(small: Checkpoint) -> None:
+    before = small.tensors["model.norm.weight"].clone()
+    small.dense_model().model.norm.weight.zero_()
+    assert torch.equal(small.tensors["model.norm.weight"], before)
+
+
+def test_random_tiny() -> None:
+    tiny = load_checkpoint("random-tiny")
+    assert same(tiny, load_checkpoint("random-tiny")) and tiny.name == "random-tiny"
+    assert tiny.config.tie_embeddings and tiny.tensors["lm_head.weight"] is tiny.tensors["model.embed_tokens.weight"]
+    assert tiny.parameters == sum(t.numel() for n, t in tiny.tensors.items() if n != "lm_head.weight")
+    model, tokenizer = tiny.dense_model(), tiny.tokenizer()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    ids = tokenizer("Grüße,\n two")["input_ids"]
+    assert ids == list("Grüße,\n two".encode()) and tokenizer.decode(ids) == "Grüße,\n two"
+    assert tokenizer.eos_token_id == 256 and len(tokenizer) == tiny.config.vocab_size
+    generated = model.generate(torch.tensor([ids]), max_new_tokens=3, do_sample=False)
+    assert generated.shape == (1, len(ids) + 3)
+
+
+def test_random_checkpoints_differ_by_seed(small: Checkpoint) -> None:
+    assert not same(small, random_checkpoint(small.config, seed=2))
+    assert small.content_hash != random_checkpoint(small.config, seed=2).content_hash
+
+
+def test_a_vocabulary_too_small_for_bytes_has_no_tokenizer() -> None:
+    config = DecoderConfig(32, 8, 8, 1, 1, 1, 8, 16, 1e-5, 10000.0)
+    with pytest.raises(CheckpointError, match="no tokenizer files"):
+        random_checkpoint(config, 0).tokenizer()
+
+
+def test_damaged_tokenizer(write: Callable[..., Path]) -> None:
+    folder = write()
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="tokenizer cannot be read"):
+        load_checkpoint(folder).tokenizer()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architectures": ["GPT2LMHeadModel"]}, "architecture GPT2LMHeadModel is not supported; supported: LlamaForCausalLM"),
+        ({"architectures": None, "model_type": "bloom"}, "architecture of model type 'bloom' is not supported"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "rope scaling 'llama3' is not supported"),
+        ({"rope_parameters": {"type": "yarn"}}, "rope scaling 'yarn' is not supported"),
+        ({"hidden_act": "gelu"}, "activation 'gelu' is not supported"),
+        ({"attention_bias": True}, "biases in the attention"),
+        ({"mlp_bias": True}, "biases in the feed-forward"),
+        ({"partial_rotary_factor": 0.5}, "partial rotary"),
+        ({"quantization_config": {"bits": 4}}, "quantised weights"),
+        ({"num_attention_heads": 3}, "configuration is not valid"),
+        ({"vocab_size": "many"}, "configuration is not valid"),
+        ({"num_hidden_layers": 3}, r"tensor 'model\.layers\.2\.input_layernorm\.weight' is missing"),
+        ({"num_hidden_layers": 1}, r"tensor 'model\.layers\.1\..*' is no part of a plain Llama decoder"),
+        ({"intermediate_size": 100}, r"has shape \[96, 64\], its configuration says \[100, 64\]"),
+    ],
+)
+def test_refused_configurations(write: Callable[..., Path], config: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(write(config=config))
+
+
+def test_missing_configuration_entry(write: Callable[..., Path]) -> None:
+    folder = write()
+    config = json.loads((folder / "config.json").read_text())
+    del config["hidden_size"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="lacks 'hidden_size'"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe"])
+def test_damaged_configuration(write: Callable[..., Path], content: bytes) -> None:
+    folder = write()
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite(write: Callable[..., Path], small: Checkpoint, bad: float) -> None:
+    name = "model.layers.1.mlp.down_proj.weight"
+    damaged = small.tensors[name].clone()
+    damaged[3, 5] = bad
+    with pytest.raises(CheckpointError, match=f"tensor '{name}' holds NaN or infinite weights"):
+        load_checkpoint(write(tensors={name: damaged}))
+
+
+def test_missing_and_additional_tensors(write: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointError, match=r"'model\.norm\.weight' is missing"):
+        load_checkpoint(write(tensors={"model.norm.weight": None}))
+    with pytest.raises(CheckpointError, match="'lm_head.weight' is missing"):
+        load_checkpoint(write(tensors={"lm_head.weight": None}))
+    with pytest.raises(CheckpointError, match=r"q_proj\.bias' is no part"):
+        load_checkpoint(write(tensors={"model.layers.0.self_attn.q_proj.bias": torch.zeros(64)}))
+    # Old checkpoints store these; they follow from the configuration.
+    load_checkpoint(write(tensors={"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(8)}))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_truncated_safetensors(write: Callable[..., Path], keep: int) -> None:
+    folder = write()
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("keep", [4, 20, 300, 2000, 30_000, -1])
+def test_truncated_gguf(gguf_file: Callable[..., Path], keep: int) -> None:
+    path = gguf_file()
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"small\.gguf is truncated or damaged"):
+        load_checkpoint(path)
+
+
+def test_refused_gguf(gguf_file: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointError, match=r"architecture 'qwen2' \(GGUF\) is not supported; supported: LlamaForCausalLM"):
+        load_checkpoint(gguf_file(architecture="qwen2"))
+
+
+def test_refused_gguf_scaling(gguf_file: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointError, match="rope scaling 'yarn' is not supported"):
+        load_checkpoint(gguf_file(scaling=True))
+
+
+def test_pickled_weights_are_not_read(write: Callable[..., Path]) -> None:
+    folder = write()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="can run code; save it as safetensors"):
+        load_checkpoint(folder)
+
+
+def test_arguments_that_name_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"'smolm2-135' is not a known model \(did you mean 'smollm2-135m'\?\)"):
+        load_checkpoint("smolm2-135")
+    with pytest.raises(CheckpointError, match="is not a known model, a folder, a GGUF file or a hub id"):
+        load_checkpoint(tmp_path / "missing")
+    with pytest.raises(CheckpointError, match=r"holds no config\.json"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(CheckpointError, match="is not a GGUF file"):
+        load_checkpoint(tmp_path / "notes.txt")
+
+
+def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NMLLM_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="'someone/some-model' is no local folder or file, and the hub gave nothing"):
+        load_checkpoint("someone/some-model")
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_smollm2(smollm2: Checkpoint) -> None:
+    assert smollm2.parameters == 134_515_008
+    assert smollm2.config == DecoderConfig(
+        49152, 576, 1536, 30, 9, 3, 64, 8192, 9.999999747378752e-06, 100000.0, bos_token_id=1, eos_token_ids=(2,)
+    )
+    tokenizer, model = smollm2.tokenizer(), smollm2.dense_model()
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
+    answer = model.generate(prompt, max_new_tokens=12, do_sample=False)[0, prompt.shape[1] :]
+    assert tokenizer.decode(answer, skip_special_tokens=True) == "The capital of France is Paris."
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_smollm2_equals_the_gguf_file_and_what_transformers_reads(smollm2: Checkpoint) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from neuromorphic_llm.models.fetch import cache_folder
+
+    home = cache_folder() / "smollm2-135m"
+    gguf = next(home.glob("*.gguf"))
+    assert load_checkpoint(gguf).content_hash == smollm2.content_hash
+    peer = AutoModelForCausalLM.from_pretrained(home, gguf_file=gguf.name, dtype=torch.float32).state_dict()
+    assert set(peer) == set(smollm2.tensors)
+    assert all(torch.equal(peer[name], tensor) for name, tensor in smollm2.tensors.items())

@@ -1,0 +1,89 @@
+"""Imports run one way: what each package may use, and that importing the package is cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
+BASE = {"errors", "units", "artefact"}
+ALLOWED = {
+    "errors": set(),
+    "units": set(),
+    "artefact": {"errors"},
+    "spikes": set(),
+    "reference": {"spikes"},
+    "models": {"reference"},
+    "network": {"spikes", "reference", "models"},
+    "convert": {"spikes", "reference", "models", "network"},
+    "chip": {"reference", "network"},
+    "graph": {"chip", "network", "reference", "spikes"},
+    "compiler": {"graph", "chip", "network", "reference", "spikes"},
+    "simulate": {"chip", "spikes", "reference"},
+    "energy": {"chip", "simulate", "reference"},
+    "evaluate": {"network", "simulate", "energy", "models", "chip", "reference", "spikes"},
+    "report": {"evaluate", "energy", "simulate", "compiler", "chip", "convert", "network", "models", "reference", "spikes"},
+}
+"""Package -> packages it may import, besides itself and (for all but those) errors, units and artefact. cli may import all."""
+
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(line, module) of every import, wherever in the file, as absolute names."""
+    found = []
+    package = ("neuromorphic_llm", *path.relative_to(SOURCE).with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            prefix = ".".join(package[: -node.level]) if node.level else ""
+            module = ".".join(part for part in (prefix, node.module) if part)
+            # `from neuromorphic_llm import chip` imports the package chip.
+            found += [(node.lineno, f"{module}.{alias.name}" if module == "neuromorphic_llm" else module) for alias in node.names]
+    return found
+
+
+def test_every_package_has_its_rule() -> None:
+    packages = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
+    assert packages == set(ALLOWED) - BASE | {"cli"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_one_way(path: Path) -> None:
+    own = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if own in ("__init__", "cli"):
+        return
+    allowed = ALLOWED[own] | {own} | (set() if own in BASE else BASE)
+    for line, module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "neuromorphic_llm" and len(parts) > 1 and not parts[1].startswith("__"):
+            assert parts[1] in allowed, f"{path.name}:{line}: {own} must not import {parts[1]}"
+
+
+def test_energy_sees_only_the_trace_and_counters_of_a_simulation() -> None:
+    for path in (SOURCE / "energy").glob("*.py"):
+        for line, module in imports(path):
+            if module.startswith("neuromorphic_llm.simulate"):
+                assert module.split(".")[2:] in (["trace"], ["counters"]), f"{path.name}:{line}: {module}"
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    heavy = "{'torch', 'transformers', 'numba', 'matplotlib'}"
+    program = f"import sys, neuromorphic_llm; neuromorphic_llm.__version__; sys.exit(str({heavy} & set(sys.modules) or ''))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.stderr.strip() == "", f"loaded: {result.stderr}"
+
+
+def test_the_lazy_names_exist() -> None:
+    import neuromorphic_llm
+
+    for name in neuromorphic_llm.__all__:
+        assert getattr(neuromorphic_llm, name) is not None
+    assert set(neuromorphic_llm.__all__) <= set(dir(neuromorphic_llm))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = neuromorphic_llm.nothing
