@@ -33,9 +33,7 @@ def by_definition(r: list[int], gain: list[int], epsilon: int) -> list[int]:
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(-(2**31) + 1, 2**31 - 1)), min_size=1, max_size=6
-    ),
+    st.lists(st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(-(2**31) + 1, 2**31 - 1)), min_size=1, max_size=6),
     st.integers(0, 31),
     st.integers(0, 2**40),
 )

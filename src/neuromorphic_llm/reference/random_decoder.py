@@ -69,7 +69,7 @@ def _gain(rng: np.random.Generator, config: DecoderConfig, formats: Formats) -> 
     return np.rint(gain * math.sqrt(config.hidden_size) * 2.0**formats.gain_fraction).astype(np.int32)
 
 
-def _layer(rng: np.random.Generator, config: DecoderConfig, formats: Formats, code: CodeConfig, *, bias: bool, parts: str) -> LayerWeights:
+def _layer(rng: np.random.Generator, config: DecoderConfig, formats: Formats, *, bias: bool, parts: str) -> LayerWeights:
     """One random layer; scores spread over a few bits, both branches add about a half to the residual stream's square."""
     query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
     attention, feed_forward = parts in ("all", "attention"), parts in ("all", "feed-forward")
@@ -79,14 +79,14 @@ def _layer(rng: np.random.Generator, config: DecoderConfig, formats: Formats, co
         return rng.normal(0.0, gain / math.sqrt(inputs), (outputs, inputs))
 
     qkv = matrix(query + 2 * key_value, config.hidden_size, 0.8)
-    qkv[:query] *= 4 * math.log2(math.e) / math.sqrt(config.head_dim)
+    qkv[:query] *= 3 * math.log2(math.e) / math.sqrt(config.head_dim)
     query_square = float(np.square(qkv[:query]).mean()) * config.hidden_size
     price = PRICE * query_square * 4.0**formats.qkv * rng.lognormal(0.0, 0.5, (config.heads, config.head_dim))
     return LayerWeights(
         attention_gain=_gain(rng, config, formats),
         qkv=_linear(rng, qkv, formats.norm, formats.qkv, 1.0, bias=bias, spiking=attention),
         query_stop=np.minimum(price, 2.0**31 - 1).astype(np.int32),
-        value_base=rng.integers(formats.qkv - 7, formats.qkv - 4, config.kv_heads).astype(np.int32),
+        value_base=rng.integers(formats.qkv - 6, formats.qkv - 4, config.kv_heads).astype(np.int32),
         output=_linear(rng, matrix(config.hidden_size, query, 1.0), formats.attention, formats.residual, 0.3, bias=bias, spiking=attention),
         feed_forward_gain=_gain(rng, config, formats),
         gate_up=_linear(
@@ -141,7 +141,7 @@ def random_decoder(
         formats=formats,
         code=code_config,
         embedding=np.clip(scaled, -(2**15), 2**15 - 1).astype(np.int16),
-        layers=tuple(_layer(rng, config, formats, code_config, bias=bias, parts=parts) for _ in range(config.layers)),
+        layers=tuple(_layer(rng, config, formats, bias=bias, parts=parts) for _ in range(config.layers)),
         final_gain=_gain(rng, config, formats),
         head=_linear(rng, head / math.sqrt(config.hidden_size), formats.norm, formats.logit, 1.0, bias=False, spiking=parts == "all"),
         rope_cos=cos,
