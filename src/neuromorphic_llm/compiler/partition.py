@@ -46,7 +46,7 @@ def split_evenly(outputs: int, block: int, blocks_per_tile: int) -> list[int]:
     # Tiles with fewer blocks come last in the result but are filled first: what they cannot take goes to the others.
     for tile in reversed(range(tiles)):
         capacity = block * (blocks // tiles + (tile < blocks % tiles))
-        shares[tile] = min(capacity, -(-left // (tile + 1)))
+        shares[tile] = min(capacity, left // (tile + 1))
         left -= shares[tile]
     return shares
 

@@ -1,4 +1,4 @@
-"""Text form of a graph: `print_graph` and `parse_graph` are inverse to each other::
+"""Text form of a graph: `print_graph` and `parse_graph` are inverse to each other:
 
 graph {
 host:

@@ -1,0 +1,283 @@
+"""Each pass, text in and text out."""
+
+import re
+
+import pytest
+
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.compiler.allocate import Allocate, place_buffers
+from neuromorphic_llm.compiler.choose_slices import ChooseSlices
+from neuromorphic_llm.compiler.fold import Fold
+from neuromorphic_llm.compiler.legalise import Legalise
+from neuromorphic_llm.compiler.module import CompilerPass, Module, print_module
+from neuromorphic_llm.compiler.partition import Partition, split_evenly
+from neuromorphic_llm.compiler.pipeline import default_pipeline, run_passes
+from neuromorphic_llm.compiler.place import Place
+from neuromorphic_llm.compiler.route import RoutePass
+from neuromorphic_llm.compiler.schedule import Schedule
+from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.graph.build import build_graph
+from neuromorphic_llm.graph.text import parse_graph, print_graph
+from neuromorphic_llm.reference.random_decoder import random_decoder
+from neuromorphic_llm.reference.weights import DecoderConfig
+
+TINY = DecoderConfig(
+    vocab_size=70,
+    hidden_size=8,
+    intermediate_size=100,
+    layers=1,
+    heads=2,
+    kv_heads=1,
+    head_dim=4,
+    max_positions=16,
+    rms_norm_eps=1e-5,
+    rope_theta=1e4,
+    tie_embeddings=False,
+)
+WEIGHTS = random_decoder(0, config=TINY)
+NANO = load_spec("nano")
+
+BUILT = """\
+graph {
+host:
+  %token: i32<0>[1] = token()
+  %row: i16<12>[8] = embedding(%token) {vocab=70}
+  %residual: i32<14>[8] = shift(%row) {left=2}
+stage 0:
+  %layers.0.attention.normalised: i32<24>[8] = normalise(%residual)
+  %layers.0.attention.norm: i32<12>[8] = gain(%layers.0.attention.normalised) {gain="layers.0.attention_gain"}
+  %layers.0.qkv.sums: acc<12>[16] = matmul(%layers.0.attention.norm) {site=0}
+  %layers.0.qkv: i32<14>[16] = scale(%layers.0.qkv.sums) {site=0}
+  %layers.0.q: i32<14>[8] = slice(%layers.0.qkv) {start=0}
+  %layers.0.k: i32<14>[4] = slice(%layers.0.qkv) {start=8}
+  %layers.0.v: i32<14>[4] = slice(%layers.0.qkv) {start=12}
+  %layers.0.q.rotated: i32<14>[8] = rope(%layers.0.q) {head_dim=4, rotated=8}
+  %layers.0.k.rotated: i32<14>[4] = rope(%layers.0.k) {head_dim=4, rotated=4}
+  %layers.0.cache: cache<14>[1x4] = kv_write(%layers.0.k.rotated, %layers.0.v) {kv_heads=1, head_dim=4}
+  %layers.0.mixed: i32<14>[8] = attention(%layers.0.q.rotated, %layers.0.cache) {heads=2}
+  %layers.0.output.sums: acc<14>[8] = matmul(%layers.0.mixed) {site=1}
+  %layers.0.output: i32<14>[8] = scale(%layers.0.output.sums) {site=1}
+  %layers.0.attended: i32<14>[8] = add(%residual, %layers.0.output)
+  %layers.0.feed_forward.normalised: i32<24>[8] = normalise(%layers.0.attended)
+  %layers.0.feed_forward.norm: i32<12>[8] = gain(%layers.0.feed_forward.normalised) {gain="layers.0.feed_forward_gain"}
+  %layers.0.gate_up.sums: acc<12>[200] = matmul(%layers.0.feed_forward.norm) {site=2}
+  %layers.0.gate_up: i32<14>[200] = scale(%layers.0.gate_up.sums) {site=2}
+  %layers.0.hidden: i32<16>[100] = gate(%layers.0.gate_up)
+  %layers.0.down.sums: acc<16>[8] = matmul(%layers.0.hidden) {site=3}
+  %layers.0.down: i32<14>[8] = scale(%layers.0.down.sums) {site=3}
+  %layers.0.residual: i32<14>[8] = add(%layers.0.attended, %layers.0.down)
+stage 1:
+  %final.normalised: i32<24>[8] = normalise(%layers.0.residual)
+  %final.norm: i32<12>[8] = gain(%final.normalised) {gain="final_gain"}
+  %head.sums: acc<12>[70] = matmul(%final.norm) {site=4}
+  %head: i32<16>[70] = scale(%head.sums) {site=4}
+  %next: i32<0>[1] = argmax(%head)
+  return %next
+}
+"""
+
+FOLDED = """\
+graph {
+host:
+  %token: i32<0>[1] = token()
+  %residual: i32<14>[8] = embedding(%token) {vocab=70, left=2}
+stage 0:
+  %layers.0.attention.norm: i32<12>[8] = norm(%residual) {gain="layers.0.attention_gain"}
+  %layers.0.qkv.spikes: spikes<12>[8] = encode(%layers.0.attention.norm) {site=0, code="signed-digit", phases=14}
+  %layers.0.qkv: i32<14>[16] = linear(%layers.0.qkv.spikes) {site=0, columns=16}
+  %layers.0.qkv.rotated: i32<14>[16] = rope(%layers.0.qkv) {head_dim=4, rotated=12}
+  %layers.0.cache: cache<14>[1x4] = kv_write(%layers.0.qkv.rotated) {kv_heads=1, head_dim=4}
+  %layers.0.mixed: i32<14>[8] = attention(%layers.0.qkv.rotated, %layers.0.cache) {heads=2}
+  %layers.0.output.spikes: spikes<14>[8] = encode(%layers.0.mixed) {site=1, code="signed-digit", phases=14}
+  %layers.0.output: i32<14>[8] = linear(%layers.0.output.spikes) {site=1, columns=8}
+  %layers.0.attended: i32<14>[8] = add(%residual, %layers.0.output)
+  %layers.0.feed_forward.norm: i32<12>[8] = norm(%layers.0.attended) {gain="layers.0.feed_forward_gain"}
+  %layers.0.gate_up.spikes: spikes<12>[8] = encode(%layers.0.feed_forward.norm) {site=2, code="signed-digit", phases=14}
+  %layers.0.hidden: i32<16>[100] = linear(%layers.0.gate_up.spikes) {site=2, columns=200, epilogue="gate"}
+  %layers.0.down.spikes: spikes<16>[100] = encode(%layers.0.hidden) {site=3, code="signed-digit", phases=14}
+  %layers.0.down: i32<14>[8] = linear(%layers.0.down.spikes) {site=3, columns=8}
+  %layers.0.residual: i32<14>[8] = add(%layers.0.attended, %layers.0.down)
+stage 1:
+  %final.norm: i32<12>[8] = norm(%layers.0.residual) {gain="final_gain"}
+  %head.spikes: spikes<12>[8] = encode(%final.norm) {site=4, code="signed-digit", phases=14}
+  %next: i32<0>[1] = linear(%head.spikes) {site=4, columns=70, epilogue="argmax"}
+  return %next
+}
+"""
+
+
+def run(text: str, *passes: CompilerPass) -> str:
+    """Text of the module after some passes."""
+    return print_module(run_passes(Module(parse_graph(text), WEIGHTS, NANO), passes))
+
+
+def test_built_graph() -> None:
+    assert print_graph(build_graph(WEIGHTS)) == BUILT
+
+
+def test_names_are_kebab_case_and_distinct() -> None:
+    names = [step.name for step in default_pipeline()]
+    assert names == ["legalise", "fold", "choose-slices", "partition", "place", "route", "schedule", "allocate"]
+
+
+def test_legalise_puts_an_encoder_before_every_product_once() -> None:
+    text = run(BUILT, Legalise())
+    assert text.count("= encode(") == 5
+    assert (
+        '  %layers.0.down.spikes: spikes<16>[100] = encode(%layers.0.hidden) {site=3, code="signed-digit", phases=14}\n'
+        "  %layers.0.down.sums: acc<16>[8] = matmul(%layers.0.down.spikes) {site=3}\n"
+    ) in text
+    assert run(text, Legalise()) == text
+
+
+def test_fold() -> None:
+    assert run(BUILT, Legalise(), Fold()) == FOLDED
+    assert run(FOLDED, Fold()) == FOLDED
+
+
+def test_fold_takes_the_bias_in() -> None:
+    weights = random_decoder(0, config=TINY, bias=True)
+    module = run_passes(Module(build_graph(weights), weights, NANO), (Legalise(), Fold()))
+    assert [node.attributes.get("bias") for node in module.graph.linear_nodes()] == [1, 1, 1, 1, None]
+
+
+def test_fold_leaves_values_with_two_users() -> None:
+    text = """\
+graph {
+host:
+  %token: i32<0>[1] = token()
+  %row: i16<12>[8] = embedding(%token) {vocab=70}
+  %a: i32<14>[8] = shift(%row) {left=2}
+  %b: i32<14>[8] = shift(%row) {left=2}
+  %c: i32<24>[8] = normalise(%a)
+  %d: i32<12>[8] = gain(%c) {gain="x"}
+  %e: i32<24>[8] = add(%c, %c)
+  return %e
+}
+"""
+    assert run(text, Fold()) == text
+
+
+def test_choose_slices() -> None:
+    text = run(FOLDED, ChooseSlices())
+    assert text == re.sub(r"(columns=\d+.*)}", r"\1, slices=2}", FOLDED)
+
+
+def test_partition() -> None:
+    lines = [line for line in run(FOLDED, ChooseSlices(), Partition()).splitlines() if "linear(" in line]
+    assert [re.sub(r".*(row_blocks.*)}", r"\1", line) for line in lines] == [
+        "row_blocks=1, regions=[16]",
+        "row_blocks=1, regions=[8]",
+        "row_blocks=1, regions=[200]",
+        "row_blocks=2, regions=[8]",
+        "row_blocks=1, regions=[70]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "block", "blocks_per_tile", "shares"),
+    [
+        (576, 256, 2, [320, 256]),  # three blocks rather than the four of 288 + 288
+        (1536, 128, 4, [512, 512, 512]),
+        (960, 256, 4, [960]),
+        (10, 4, 1, [4, 3, 3]),
+        (5, 4, 1, [3, 2]),
+        (1, 4, 3, [1]),
+    ],
+)
+def test_split_evenly(outputs: int, block: int, blocks_per_tile: int, shares: list[int]) -> None:
+    assert split_evenly(outputs, block, blocks_per_tile) == shares
+
+
+def test_place_is_deterministic_and_adds_tiles_only() -> None:
+    partitioned = run(FOLDED, ChooseSlices(), Partition())
+    placed = run(partitioned, Place(seed=3))
+    assert placed == run(partitioned, Place(seed=3))
+    assert re.sub(r", tiles=\[\d+\]| @\d+", "", placed) == partitioned
+    assert placed.count("tiles=") == 5 and placed.count("@") == 2
+
+
+PLACED = """\
+graph {
+host:
+  %token: i32<0>[1] = token()
+  %residual: i32<14>[8] = embedding(%token) {vocab=70, left=2}
+stage 0 @3:
+  %norm: i32<12>[8] = norm(%residual) {gain="final_gain"}
+  %spikes: spikes<12>[8] = encode(%norm) {site=4, code="signed-digit", phases=14}
+  %next: i32<0>[1] = linear(%spikes) {site=4, columns=70, epilogue="argmax", slices=2, row_blocks=1, regions=[35, 35], tiles=[2, 12]}
+  return %next
+}
+"""
+
+
+def test_route_and_schedule() -> None:
+    # A mesh of 8 x 8 tiles; tile 12 is one below tile 4, east of the vector tile 3. The only site here counts as the first one.
+    text = run(PLACED, RoutePass(), Schedule())
+    assert text[len(PLACED) :] == (
+        "routes {\n"
+        "  spike layers.0.qkv: 3 -> 2, 12\n"
+        "  value layers.0.qkv.0: 2 -> 3\n"
+        "  value layers.0.qkv.1: 12 -> 3\n"
+        "  residual 0: 0 -> 3\n"
+        "  credit 0: 3 -> 0\n"
+        "  token next: 3 -> 0\n"
+        "  logits head.0: 2 -> 0\n"
+        "  logits head.1: 12 -> 0\n"
+        "}\n"
+        "programs {\n"
+        "  stage 0: receive residual 8; norm 8; encode head 8; receive head 4; send-token\n"
+        "}\n"
+    )
+
+
+def test_layer_program() -> None:
+    module = run_passes(Module(parse_graph(FOLDED), WEIGHTS, NANO), (ChooseSlices(), Partition(), Schedule()))
+    assert module.programs == (
+        (
+            "receive residual 8", "norm 8", "encode qkv 8", "receive qkv 16", "rope 12", "kv-write 8", "attend", "encode output 8",
+            "receive output 8", "add 8", "norm 8", "encode gate_up 8", "receive gate_up 100", "encode down 100", "receive down 8", "add 8",
+            "send 8",
+        ),
+        ("receive residual 8", "norm 8", "encode head 8", "receive head 2", "send-token"),
+    )  # fmt: skip
+
+
+def test_schedule_refuses_what_was_not_folded() -> None:
+    with pytest.raises(CompileError, match=re.escape("%layers.0.attention.normalised = normalise has no unit")):
+        run(BUILT, Legalise(), Schedule())
+
+
+def test_allocate() -> None:
+    module = run_passes(Module(build_graph(WEIGHTS), WEIGHTS, NANO), default_pipeline())
+    assert module.memory is not None
+    assert module.memory.max_context == TINY.max_positions
+    assert "  context 16\n  stage 0 %layers.0.attention.norm: " in print_module(module)
+    # key/value memory: 2 * 4 bytes and one for exponents, times 16 tokens
+    assert module.memory.sram["key_value"] == 9 * 16
+
+
+def test_buffers_overlap_only_when_they_do_not_live_together() -> None:
+    nodes = [node for node in parse_graph(FOLDED).nodes if node.stage == 0]
+    buffers = {buffer.value: buffer for buffer in place_buffers(nodes, 100)}
+    assert set(buffers) == {node.name for node in nodes if node.type.kind == "i32"}
+    position = {node.name: index for index, node in enumerate(nodes)}
+    last = {operand: index for index, node in enumerate(nodes) for operand in node.operands} | {"layers.0.residual": len(nodes)}
+    for a in buffers.values():
+        assert a.offset >= 100
+        for b in buffers.values():
+            together = position[a.value] < position[b.value] <= last[a.value]
+            apart = a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
+            assert apart or not together
+    assert buffers["layers.0.mixed"].offset == 100  # takes the place of what is no longer needed
+
+
+def test_allocate_refuses_small_memories() -> None:
+    with pytest.raises(CompileError, match=r"stage 0 needs \d+ bytes of vector memory, chip tight has 512"):
+        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, _spec(vector_memory_bytes=512)))
+    with pytest.raises(CompileError, match="one token needs 9 bytes in a key/value memory"):
+        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, _spec(kv_bytes_per_engine=8)))
+
+
+def _spec(**changes: int):  # type: ignore[no-untyped-def]
+    return type(NANO).from_json({**NANO.to_json(), "name": "tight", **changes})
