@@ -8,6 +8,7 @@ from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.compiler.allocate import Allocate, place_buffers
 from neuromorphic_llm.compiler.choose_slices import ChooseSlices
 from neuromorphic_llm.compiler.fold import Fold
+from neuromorphic_llm.compiler.generate import generate_program
 from neuromorphic_llm.compiler.legalise import Legalise
 from neuromorphic_llm.compiler.module import CompilerPass, Module, print_module
 from neuromorphic_llm.compiler.partition import Partition, split_evenly
@@ -212,13 +213,13 @@ stage 0 @3:
 
 
 def test_route_and_schedule() -> None:
-    # A mesh of 8 x 8 tiles; tile 12 is one below tile 4, east of the vector tile 3. The only site here counts as the first one.
+    # A mesh of 8 x 8 tiles; tile 12 is one below tile 4, east of the vector tile 3.
     text = run(PLACED, RoutePass(), Schedule())
     assert text[len(PLACED) :] == (
         "routes {\n"
-        "  spike layers.0.qkv: 3 -> 2, 12\n"
-        "  value layers.0.qkv.0: 2 -> 3\n"
-        "  value layers.0.qkv.1: 12 -> 3\n"
+        "  spike head: 3 -> 2, 12\n"
+        "  value head.0: 2 -> 3\n"
+        "  value head.1: 12 -> 3\n"
         "  residual 0: 0 -> 3\n"
         "  credit 0: 3 -> 0\n"
         "  token next: 3 -> 0\n"
@@ -229,6 +230,14 @@ def test_route_and_schedule() -> None:
         "  stage 0: receive residual 8; norm 8; encode head 8; receive head 4; send-token\n"
         "}\n"
     )
+
+
+def test_generate_wants_every_site() -> None:
+    module = run_passes(Module(parse_graph(PLACED), WEIGHTS, NANO), (RoutePass(), Schedule(), Allocate()))
+    with pytest.raises(CompileError, match="does not run every crossbar site"):
+        generate_program(module, {}, network_hash="", tokenizer_files={})
+    with pytest.raises(CompileError, match="run the whole pipeline"):
+        generate_program(Module(parse_graph(PLACED), WEIGHTS, NANO), {}, network_hash="", tokenizer_files={})
 
 
 def test_layer_program() -> None:

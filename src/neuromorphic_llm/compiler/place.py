@@ -28,10 +28,8 @@ class Place:
         """The module with `tiles` on every linear node and the stages' vector tiles."""
         placement = _Placement(module)
         placement.improve(random.Random(self.seed), self.swaps)
-        nodes = [
-            node.with_attributes(tiles=tuple(placement.tiles[node.integer("site")])) if node.operation == "linear" else node
-            for node in module.graph.nodes
-        ]
+        tiles = {node.name: tuple(chosen) for node, chosen in zip(module.graph.linear_nodes(), placement.tiles, strict=True)}
+        nodes = [node.with_attributes(tiles=tiles[node.name]) if node.name in tiles else node for node in module.graph.nodes]
         return replace(module, graph=module.graph.with_nodes(nodes, vector_tiles=tuple(placement.vector)))
 
 

@@ -34,17 +34,19 @@ class RoutePass:
 def list_routes(module: Module) -> list[Route]:
     """Every route of a placed module, in the order of formats.md."""
     stages, config = stages_of(module), module.weights.config
-    sites = [(stage.vector_tile, regions) for stage in stages for regions in stage.regions]
+    sites = [
+        (config.site_name(site), stage.vector_tile, regions)
+        for stage in stages
+        for site, regions in zip(stage.sites, stage.regions, strict=True)
+    ]
     tiles = [HOST_TILE, *(stage.vector_tile for stage in stages)]
-    routes = []
-    for site, (vector_tile, regions) in enumerate(sites):
-        routes.append(Route("spike", config.site_name(site), vector_tile, tuple(region.tile for region in regions)))
-    for site, (vector_tile, regions) in enumerate(sites):
-        routes += [Route("value", f"{config.site_name(site)}.{n}", region.tile, (vector_tile,)) for n, region in enumerate(regions)]
+    routes = [Route("spike", name, tile, tuple(region.tile for region in regions)) for name, tile, regions in sites]
+    for name, tile, regions in sites:
+        routes += [Route("value", f"{name}.{n}", region.tile, (tile,)) for n, region in enumerate(regions)]
     routes += [Route("residual", str(stage), tiles[stage], (tiles[stage + 1],)) for stage in range(len(stages))]
     routes += [Route("credit", str(stage), tiles[stage + 1], (tiles[stage],)) for stage in range(len(stages))]
     routes.append(Route("token", "next", tiles[-1], (HOST_TILE,)))
-    routes += [Route("logits", f"head.{n}", region.tile, (HOST_TILE,)) for n, region in enumerate(sites[-1][1])]
+    routes += [Route("logits", f"head.{n}", region.tile, (HOST_TILE,)) for n, region in enumerate(sites[-1][2])]
     return routes
 
 
