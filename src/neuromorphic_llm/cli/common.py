@@ -54,7 +54,7 @@ error_console = Console(stderr=True)
 
 
 def progress() -> Progress:
-    """A progress display on standard error that disappears when done: `with progress() as bars: bars.track(items)`."""
+    """A progress display on standard error that disappears when done (none where that is no terminal): `with progress() as bars: bars.track(items)`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -63,6 +63,7 @@ def progress() -> Progress:
         TimeRemainingColumn(),
         console=error_console,
         transient=True,
+        disable=not error_console.is_terminal,
     )
 
 
