@@ -74,7 +74,8 @@ def evaluate_text(
     """Perplexity over windows predicted independently of each other; the first token of a window is not predicted.
 
     With `against`, also the mean of KL(against || model) and the share of positions where both have the same largest logit.
-    progress is called with the number of tokens done. Raises UsageError for a window that the model cannot hold, DataError for other vocabularies.
+    progress is called with the number of tokens done.
+    Raises UsageError for a window that the model cannot hold, DataError for other vocabularies.
     """
     for scored in (model, against):
         if scored is not None and not 2 <= window <= scored.max_positions:

@@ -23,7 +23,7 @@ class Summary:
     prompt_tokens: int
     rouge1: float
     rouge2: float
-    rougeL: float
+    rougeL: float  # noqa: N815 (the name of the metric)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SummariesResult:
     documents: tuple[Summary, ...]
     rouge1: float
     rouge2: float
-    rougeL: float
+    rougeL: float  # noqa: N815 (the name of the metric)
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the means and every document."""

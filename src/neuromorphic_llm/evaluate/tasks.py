@@ -64,7 +64,7 @@ def load_text(task: Task, data: Path | None = None) -> str:
     if task.file is None and data is None:
         return files("neuromorphic_llm.evaluate").joinpath("default.txt").read_text(encoding="utf-8")
     path = _find(task, data)
-    text = "".join(row["text"] for row in _hub(task, data)) if path is None else _read(path)
+    text = "".join(row["text"] for row in _hub(task)) if path is None else _read(path)
     if not text.strip():
         raise DataError(f"{path or task.name} holds no text; give a file with some")
     return text
@@ -79,7 +79,7 @@ def load_documents(task: Task, data: Path | None = None, limit: int | None = Non
         raise UsageError(f"task {task.name!r} is not a summary task; use one of {_names('summaries')}")
     path = _find(task, data)
     if path is None:
-        rows = _hub(task, data)
+        rows = _hub(task)
         count = len(rows) if limit is None else min(limit, len(rows))
         return [_document(rows[index], f"{task.name} row {index}") for index in range(count)]
     documents: list[Document] = []
@@ -134,7 +134,7 @@ def _find(task: Task, data: Path | None) -> Path | None:
     return next((path for path in _candidates(task) if path.is_file()), None)
 
 
-def _hub(task: Task, data: Path | None) -> Any:
+def _hub(task: Task) -> Any:
     """Rows of the task's hub data set; DataError that lists what was tried if that is not possible."""
     looked = ", ".join(str(path) for path in _candidates(task))
     advice = "give the file with --data FILE or set NMLLM_DATA to the folder that holds it"

@@ -1,0 +1,67 @@
+"""`nmllm run`: the whole way at once, ended by a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import TaskID
+
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress
+
+EXAMPLES = """
+nmllm run smollm2-135m --article examples/article.txt -o runs/smollm2-135m
+nmllm run random-tiny --article examples/article.txt --chip nano -o runs/tiny --max-new-tokens 16
+"""
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Known name, folder, GGUF file or hub id.")],
+    article: Annotated[Path, typer.Option(help="Text file to summarise.", metavar="FILE")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder (default: runs/MODEL).", metavar="DIR")] = None,
+    spikes: Annotated[float, typer.Option(help="Mean spikes per activation to convert for.")] = 1.5,
+    chip: Annotated[str, typer.Option(help="Known chip (nc1, nano) or a YAML file.")] = "nc1",
+    max_new_tokens: Annotated[int, typer.Option(help="Longest summary, in tokens.", min=2)] = 96,
+    force: Annotated[bool, typer.Option("--force", help="Do every step again.")] = False,
+    json: JsonFile = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Convert, compile, simulate, run the dense model, evaluate, and write report.json and report.html."""
+    folder = output if output is not None else Path("runs") / Path(model).name
+    arguments = {
+        "model": model,
+        "article": article,
+        "output": folder,
+        "spikes": spikes,
+        "chip": chip,
+        "max_new_tokens": max_new_tokens,
+        "force": force,
+    }
+    report_json = folder / "report.json"
+    with CommandRun("run", json, seed, debug, arguments) as run:
+        from neuromorphic_llm.report.html import html_page
+        from neuromorphic_llm.report.pipeline import Pipeline, RunOptions
+        from neuromorphic_llm.report.steps import write_text
+        from neuromorphic_llm.report.terminal import print_report
+
+        options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed)
+        with progress() as bars:
+            shown: dict[str, TaskID] = {}
+
+            def show(what: str, done: int, total: int) -> None:
+                if what not in shown:
+                    shown[what] = bars.add_task(what, total=total)
+                bars.update(shown[what], completed=done, total=total)
+
+            report = Pipeline(options, show).run()
+        write_text(folder / "report.html", html_page(report))
+        with CommandRun("run", report_json, seed, debug, arguments) as written:
+            written.result(report)
+        print_report(report, console)
+        reused = [step["name"] for step in report["steps"] if step["reused"]]
+        if reused:
+            console.print(f"Reused from the last run: {', '.join(reused)} (--force does every step again).")
+        console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+        run.result(report)

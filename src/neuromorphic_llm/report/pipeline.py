@@ -1,0 +1,276 @@
+"""The whole way at once: convert, compile, simulate, run the dense model, evaluate, and what the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.program_io import FORMAT as PROGRAM_FORMAT
+from neuromorphic_llm.chip.program_io import VERSION as PROGRAM_VERSION
+from neuromorphic_llm.chip.program_io import load_program, save_program
+from neuromorphic_llm.compiler.floorplan import floorplan
+from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.convert import convert
+from neuromorphic_llm.energy import fp16_reference, int8_reference, records_for
+from neuromorphic_llm.errors import DataError, UsageError
+from neuromorphic_llm.evaluate.baseline import device_name, measure_dense
+from neuromorphic_llm.evaluate.cosine import cosine_per_layer
+from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text, evaluate_text
+from neuromorphic_llm.evaluate.quality import quality_against_spikes, quantised_baselines
+from neuromorphic_llm.evaluate.raster import spike_raster
+from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
+from neuromorphic_llm.evaluate.simulated import simulation_figures
+from neuromorphic_llm.evaluate.summaries import stop_tokens, summary_prompt
+from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
+from neuromorphic_llm.network.format import VERSION as NETWORK_VERSION
+from neuromorphic_llm.network.format import load_network
+from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.report.steps import StepArtefact, Steps
+from neuromorphic_llm.simulate.run import simulate
+
+EVALUATED_TOKENS, WINDOW = 2048, 512
+CURVE_TOKENS = 1024
+COMPARED_TOKENS = 256
+CALIBRATION_CHARACTERS = 40_000
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, total)."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `nmllm run` is asked for; UsageError or DataError if it cannot be done."""
+
+    model: str
+    article: Path
+    output: Path
+    spikes: float = 1.5
+    chip: str = "nc1"
+    max_new_tokens: int = 96
+    force: bool = False
+    seed: int = 0
+
+    def article_text(self) -> str:
+        """The article; DataError if it is missing, empty or not text."""
+        if not self.article.is_file():
+            raise DataError(f"--article {self.article}: no such file; give a text file")
+        try:
+            text = self.article.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise DataError(f"--article {self.article} is not UTF-8 text (byte {error.start}); give a text file") from error
+        if not text:
+            raise DataError(f"--article {self.article} is empty; give a file with a text to summarise")
+        return text
+
+
+class Pipeline:
+    """One run: every step once, its result stored in the output folder and reused while nothing it depends on has changed."""
+
+    def __init__(self, options: RunOptions, progress: Progress) -> None:
+        self.options, self._progress = options, progress
+        self.article = options.article_text()
+        try:
+            self.conversion = ConvertConfig(spikes=options.spikes, seed=options.seed)
+        except ValueError as error:
+            raise UsageError(f"{error}; correct the option") from error
+        if options.max_new_tokens < 2:
+            raise UsageError(f"--max-new-tokens must be at least 2, got {options.max_new_tokens}")
+        self.spec = load_spec(options.chip)
+        self.checkpoint = load_checkpoint(options.model)
+        self.tokenizer = self.checkpoint.tokenizer()
+        self.steps = Steps(options.output, force=options.force)
+
+    @cached_property
+    def dense(self) -> DenseModel:
+        """The dense model, on a GPU in bfloat16 if there is one."""
+        on_gpu = torch.cuda.is_available()
+        dtype, device = (torch.bfloat16, "cuda") if on_gpu else (torch.float32, "cpu")
+        return DenseModel(self.checkpoint.dense_model(dtype, device))
+
+    @cached_property
+    def network(self) -> SpikingNetwork:
+        """The converted network, from its folder."""
+        return SpikingNetwork.load(self.options.output / "network")
+
+    @cached_property
+    def spiking(self) -> SpikingModel:
+        """Functional simulation of the converted network."""
+        return SpikingModel(self.network.functional(str(self.dense.device)))
+
+    @cached_property
+    def text(self) -> EncodedText:
+        """The text of the default task."""
+        return encode_text(self.tokenizer, load_text(get_task("default")), EVALUATED_TOKENS)
+
+    def run(self) -> dict[str, Any]:
+        """All steps in order; the content of report.json without its envelope."""
+        converted = self._convert()
+        compiled = self._compile(converted["content_hash"])
+        limit = min(compiled["report"]["max_context"], self.checkpoint.config.max_positions) - self.options.max_new_tokens
+        prompt = summary_prompt(self.tokenizer, self.article, limit)
+        simulated = self._simulate(compiled["content_hash"], prompt)
+        baseline = self._baseline(prompt)
+        evaluated = self._evaluate(converted["content_hash"])
+        layers = self._layers(converted["content_hash"], prompt)
+        quality = self._quality(converted["content_hash"])
+        report = {
+            "model": self.checkpoint.name,
+            "article": self.article,
+            "prompt_tokens": len(prompt),
+            "summary": {"dense": baseline["text"], "spiking": simulated["text"]},
+            "perplexity": {"dense": evaluated["dense"]["perplexity"], "spiking": evaluated["perplexity"]},
+            "convert": converted,
+            "compile": compiled["report"] | {"kind": "estimated"},
+            "simulate": simulated,
+            "baseline": baseline,
+            "eval": evaluated,
+            "layers": layers,
+            "quality": quality,
+            "references": self._references(len(prompt)),
+            "floorplan": compiled["floorplan"],
+        }
+        return report | {"steps": [asdict(record) for record in self.steps.records]}
+
+    def _convert(self) -> dict[str, Any]:
+        folder = self.options.output / "network"
+
+        def work() -> Mapping[str, Any]:
+            windows = calibration_windows(self.tokenizer)
+            network = convert(self.checkpoint, self.conversion, windows, progress=self._progress)
+            content_hash = network.save(folder)
+            return {
+                "content_hash": content_hash,
+                "options": self.conversion.to_json(),
+                "spikes_per_activation_on_calibration_text": network.provenance["spikes_per_activation"],
+                "kind": "measured",
+            }
+
+        inputs = {"checkpoint": self.checkpoint.content_hash, "options": self.conversion.to_json()}
+        return self.steps.run("convert", inputs, work, StepArtefact(folder, NETWORK_FORMAT, NETWORK_VERSION))
+
+    def _compile(self, network_hash: str) -> dict[str, Any]:
+        folder = self.options.output / "program"
+
+        def work() -> Mapping[str, Any]:
+            self._progress("compile", 0, 1)
+            program = compile_network(load_network(self.options.output / "network"), self.spec, seed=self.options.seed)
+            content_hash = save_program(program, folder)
+            self._progress("compile", 1, 1)
+            return {"content_hash": content_hash, "report": program.report, "floorplan": [asdict(tile) for tile in floorplan(program)]}
+
+        inputs = {"network": network_hash, "chip": self.spec.to_json(), "seed": self.options.seed}
+        return self.steps.run("compile", inputs, work, StepArtefact(folder, PROGRAM_FORMAT, PROGRAM_VERSION))
+
+    def _simulate(self, program_hash: str, prompt: list[int]) -> dict[str, Any]:
+        def work() -> Mapping[str, Any]:
+            program = load_program(self.options.output / "program")
+            stop = stop_tokens(self.tokenizer, self.checkpoint.config.eos_token_ids)
+            result = simulate(program, prompt, self.options.max_new_tokens, progress=self._count("simulate the chip", len(prompt)))
+            return simulation_figures(program, result, self.tokenizer, stop)
+
+        inputs = {"program": program_hash, "prompt": prompt, "max_new_tokens": self.options.max_new_tokens}
+        return self.steps.run("simulate", inputs, work)
+
+    def _baseline(self, prompt: list[int]) -> dict[str, Any]:
+        def work() -> Mapping[str, Any]:
+            self._progress("dense model", 0, 1)
+            stop = stop_tokens(self.tokenizer, self.checkpoint.config.eos_token_ids)
+            result = measure_dense(self.dense, [prompt], self.options.max_new_tokens, stop)
+            self._progress("dense model", 1, 1)
+            text = self.tokenizer.decode(list(result.outputs[0]), skip_special_tokens=True).strip()
+            return {**result.to_json(), "token_ids": list(result.outputs[0]), "text": text}
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        inputs = {
+            "checkpoint": self.checkpoint.content_hash,
+            "prompt": prompt,
+            "max_new_tokens": self.options.max_new_tokens,
+            "device": device_name(device),
+            "torch": torch.__version__,
+        }
+        return self.steps.run("baseline", inputs, work)
+
+    def _evaluate(self, network_hash: str) -> dict[str, Any]:
+        def work() -> Mapping[str, Any]:
+            self.spiking.decoder.statistics.reset()
+            total = len(self.text.ids)
+            result = evaluate_text(self.spiking, self.text, window=WINDOW, against=self.dense, progress=self._count("evaluate", 2 * total))
+            dense = evaluate_text(self.dense, self.text, window=WINDOW, progress=self._count("evaluate dense", total))
+            spikes = {key: value for key, value in self.spiking.decoder.statistics.to_json().items() if key != "tokens"}
+            return {"task": "default", **result.to_json(), **spikes, "dense": dense.to_json(), "kind": "measured"}
+
+        return self.steps.run("evaluate", self._evaluation_inputs(network_hash), work)
+
+    def _layers(self, network_hash: str, prompt: list[int]) -> dict[str, Any]:
+        def work() -> Mapping[str, Any]:
+            self._progress("compare layers", 0, 1)
+            ids = torch.tensor([self.text.ids[:COMPARED_TOKENS]])
+            layer = self.checkpoint.config.layers // 2
+            result = {
+                "cosine": cosine_per_layer(self.dense, self.spiking, ids),
+                "raster_layer": layer,
+                "raster": spike_raster(self.spiking, torch.tensor([prompt]), layer),
+                "kind": "measured",
+            }
+            self._progress("compare layers", 1, 1)
+            return result
+
+        return self.steps.run("layers", {**self._evaluation_inputs(network_hash), "prompt": prompt}, work)
+
+    def _quality(self, network_hash: str) -> dict[str, Any]:
+        def work() -> Mapping[str, Any]:
+            text = encode_text(self.tokenizer, load_text(get_task("default")), CURVE_TOKENS)
+            count = self._count("quality against spikes", 8 * len(text.ids))
+            dense = evaluate_text(self.dense, text, window=WINDOW, progress=count).perplexity
+            quantised = [point.to_json() for point in quantised_baselines(self.dense, text, WINDOW, count)]
+            device = str(self.dense.device)
+            points = quality_against_spikes(self.network.weights, text, WINDOW, device=device, progress=count)
+            curve = [point.to_json() for point in points]
+            return {"tokens": len(text.ids), "dense": dense, "spiking": curve, "quantised": quantised, "kind": "measured"}
+
+        return self.steps.run("quality", self._evaluation_inputs(network_hash), work)
+
+    def _evaluation_inputs(self, network_hash: str) -> dict[str, Any]:
+        return {"network": network_hash, "checkpoint": self.checkpoint.content_hash, "cuda": torch.cuda.is_available()}
+
+    def _references(self, prompt_tokens: int) -> dict[str, Any]:
+        """Digital accelerators of the same node at the mean decode context, and recorded GPU figures."""
+        config, context = self.checkpoint.config, prompt_tokens + self.options.max_new_tokens // 2
+        digital = {
+            "int8": int8_reference(config, context, self.spec),
+            "int8_sram": int8_reference(config, context, self.spec, weights_in_sram=True),
+            "fp16": fp16_reference(config, context, self.spec),
+        }
+        return {
+            "context": context,
+            **{name: reference.to_json() | {"kind": "estimated"} for name, reference in digital.items()},
+            "gpu": [record.to_json() for record in records_for(self.checkpoint.name)],
+        }
+
+    def _count(self, what: str, total: int) -> Callable[..., None]:
+        done = 0
+
+        def advance(count: int = 1) -> None:
+            nonlocal done
+            done += count
+            self._progress(what, min(done, total), total)
+
+        return advance
+
+
+def calibration_windows(tokenizer: Any) -> list[list[int]]:
+    """Windows of 512 tokens of English prose that every Python brings: the language reference behind `help()`."""
+    from pydoc_data.topics import topics
+
+    text = "\n\n".join(str(topics[name]) for name in sorted(topics))
+    ids = tokenizer(text[:CALIBRATION_CHARACTERS], add_special_tokens=False, verbose=False)["input_ids"]
+    return [ids[start : start + 512] for start in range(0, 8 * 512, 512)]

@@ -1,0 +1,35 @@
+"""The report in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from neuromorphic_llm.report.tables import Table, all_tables
+
+
+def print_report(report: Mapping[str, Any], console: Console) -> None:
+    """Both summaries side by side, then the tables."""
+    width = max((console.width - 4) // 2, 30)
+    panels = [
+        Panel(Text(report["summary"][key] or "(nothing but an end of text)"), title=title, width=width)
+        for key, title in (("dense", "dense model, PyTorch"), ("spiking", "spiking network on the simulated chip"))
+    ]
+    console.print(Columns(panels, padding=(0, 1)))
+    for table in all_tables(report):
+        console.print(_rich(table))
+
+
+def _rich(table: Table) -> RichTable:
+    shown = RichTable(title=table.title, caption=table.note or None, title_justify="left", caption_justify="left")
+    for column in table.columns:
+        shown.add_column(column, overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(cell) for cell in row))
+    return shown
