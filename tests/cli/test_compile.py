@@ -71,3 +71,23 @@ def test_a_chip_too_small_leaves_nothing_behind(network: Path, tmp_path: Path, c
     assert run_command_line(["compile", str(network), "--chip", str(chip), "-o", str(tmp_path / "program")]) == 1
     assert "needs 9 synapse tiles (the chip has 6) and 3 vector tiles (the chip has 2); 2 such chips" in capsys.readouterr().err
     assert not (tmp_path / "program").exists()
+
+
+def test_an_interrupt_leaves_nothing_half_written(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neuromorphic_llm.artefact.save_file", interrupt)
+    assert run_command_line(["compile", str(network), "--chip", "nano", "-o", str(tmp_path / "program")]) == 130
+    assert capsys.readouterr().err.endswith("nmllm: error: interrupted\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["network"]
+
+
+def test_a_damaged_network_is_refused(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = network / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-10])
+    assert run_command_line(["compile", str(network), "--chip", "nano", "-o", str(tmp_path / "program")]) == 1
+    assert "does not match its hash" in capsys.readouterr().err
+    assert not (tmp_path / "program").exists()

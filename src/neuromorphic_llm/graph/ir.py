@@ -1,4 +1,4 @@
-"""Typed graph of a token's way through the network: values, nodes and stages (docs/reference/graph.md)."""
+"""Typed graph of a token's way through the network: values, nodes and stages (docs/reference/compiler.md)."""
 
 from __future__ import annotations
 
