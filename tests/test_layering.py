@@ -82,6 +82,8 @@ def test_importing_the_package_loads_no_torch() -> None:
 def test_the_lazy_names_exist() -> None:
     import neuromorphic_llm
 
+    # A package of the same name would hide it once imported.
+    assert not set(neuromorphic_llm.__all__) & set(ALLOWED)
     for name in neuromorphic_llm.__all__:
         assert getattr(neuromorphic_llm, name) is not None
     assert set(neuromorphic_llm.__all__) <= set(dir(neuromorphic_llm))

@@ -10,21 +10,29 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public name -> module that defines it.
+# Public name -> where it is defined. A name must differ from the packages' names, or importing one would hide the other:
+# so the functions convert and simulate are public as convert_checkpoint and simulate_program.
 _EXPORTS = {
-    "load_checkpoint": "models.checkpoint",
-    "random_checkpoint": "models.checkpoint",
-    "Checkpoint": "models.checkpoint",
-    "fetch_checkpoint": "models.fetch",
-    "DecoderConfig": "reference.weights",
-    "DecoderWeights": "reference.weights",
-    "ChipSpec": "chip.spec",
-    "Program": "chip.program",
-    "load_spec": "chip.load",
-    "load_program": "chip.program_io",
-    "save_program": "chip.program_io",
-    "compile_network": "compiler.pipeline",
-    "NeuromorphicLLMError": "errors",
+    "Checkpoint": "models.checkpoint:Checkpoint",
+    "load_checkpoint": "models.checkpoint:load_checkpoint",
+    "random_checkpoint": "models.checkpoint:random_checkpoint",
+    "fetch_checkpoint": "models.fetch:fetch_checkpoint",
+    "DecoderConfig": "reference.weights:DecoderConfig",
+    "DecoderWeights": "reference.weights:DecoderWeights",
+    "ConvertConfig": "convert.config:ConvertConfig",
+    "convert_checkpoint": "convert.convert:convert",
+    "SpikingNetwork": "network.spiking:SpikingNetwork",
+    "FunctionalDecoder": "network.functional:FunctionalDecoder",
+    "ChipSpec": "chip.spec:ChipSpec",
+    "load_spec": "chip.load:load_spec",
+    "Program": "chip.program:Program",
+    "load_program": "chip.program_io:load_program",
+    "save_program": "chip.program_io:save_program",
+    "load_network": "network.format:load_network",
+    "compile_network": "compiler.pipeline:compile_network",
+    "simulate_program": "simulate.run:simulate",
+    "evaluate_text": "evaluate.language_model:evaluate_text",
+    "NeuromorphicLLMError": "errors:NeuromorphicLLMError",
 }
 
 __all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604
@@ -33,7 +41,8 @@ __all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'neuromorphic_llm' has no attribute {name!r}")
-    return getattr(import_module(f"neuromorphic_llm.{_EXPORTS[name]}"), name)
+    module, attribute = _EXPORTS[name].split(":")
+    return getattr(import_module(f"neuromorphic_llm.{module}"), attribute)
 
 
 def __dir__() -> list[str]:

@@ -54,7 +54,7 @@ error_console = Console(stderr=True)
 
 
 def progress() -> Progress:
-    """A progress display on standard error that disappears when done (none where that is no terminal): `with progress() as bars: bars.track(items)`."""
+    """A progress display on standard error if it is a terminal, gone when done: `with progress() as bars: bars.track(items)`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
