@@ -38,6 +38,8 @@ def test_file_with_defaults(tmp_path: Path) -> None:
         ("rows: true", "rows must be an integer, got True"),
         ("rows: 0", "rows is out of range: 0"),
         ("clock_hz: fast", "clock_hz must be a number"),
+        ("clock_hz: .nan", "clock_hz must be finite"),
+        ("name: 3", "name must be text, got 3"),
         ("cell_bits: 2", "cell_bits * slices must hold"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
@@ -68,6 +69,8 @@ def _checked(value: Any, kind: str, where: str) -> Any:
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value).__name__ != kind:
-        expected = {"int": "an integer", "float": "a number", "str": "a name"}[kind]
+        expected = {"int": "an integer", "float": "a number", "str": "text"}[kind]
         raise CompileError(f"{where} must be {expected}, got {value!r}")
+    if kind == "float" and not math.isfinite(value):
+        raise CompileError(f"{where} must be finite, got {value}")
     return value
