@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,7 +49,7 @@ def make_program(weights: DecoderWeights, spec: ChipSpec, seed: int = 0, regions
             regions.append(
                 tuple(
                     Region(site=site, tile=free.pop(), first_output=first, outputs=last - first, columns=pair * (last - first))
-                    for first, last in zip(cuts[:-1], cuts[1:], strict=True)
+                    for first, last in pairwise(cuts)
                 )
             )
         stages.append(Stage(vector_tile, sites, tuple(regions)))

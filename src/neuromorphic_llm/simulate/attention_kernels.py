@@ -22,7 +22,7 @@ def _largest(values: NDArray[np.int32]) -> int:
     m = np.int64(0)
     for value in values:
         m = max(m, abs(np.int64(value)))
-    return m
+    return int(m)
 
 
 @njit(cache=True)
@@ -75,7 +75,7 @@ def _softmax(
         u = 0 if octaves >= 17 else rounding_shift(np.int64(exponential[distance & 255]), octaves)
         weights[j] = u
         total += u
-    return total
+    return int(total)
 
 
 @njit(cache=True)
@@ -107,7 +107,7 @@ def _apply_probabilities(
             factor = np.int32(digit << (k - least + value_exponents[j]))
             for i in range(len(total)):
                 total[i] += factor * np.int32(row[i])
-    return probability, spikes, keys
+    return int(probability), spikes, keys
 
 
 @njit(cache=True)

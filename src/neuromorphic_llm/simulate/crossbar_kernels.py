@@ -72,7 +72,12 @@ def accumulate_columns(
 
 @njit(cache=True)
 def accumulate(
-    weights_t: NDArray[np.int8], rows: NDArray[np.int32], bounds: NDArray[np.int64], phases: int, horner_shift: int, total: NDArray[np.int32]
+    weights_t: NDArray[np.int8],
+    rows: NDArray[np.int32],
+    bounds: NDArray[np.int64],
+    phases: int,
+    horner_shift: int,
+    total: NDArray[np.int32],
 ) -> None:
     """Accumulators of all columns on the calling thread; see accumulate_columns."""
     for first in range(0, len(total), BLOCK_COLUMNS):
@@ -81,7 +86,12 @@ def accumulate(
 
 @njit(cache=True, parallel=True)
 def accumulate_parallel(
-    weights_t: NDArray[np.int8], rows: NDArray[np.int32], bounds: NDArray[np.int64], phases: int, horner_shift: int, total: NDArray[np.int32]
+    weights_t: NDArray[np.int8],
+    rows: NDArray[np.int32],
+    bounds: NDArray[np.int64],
+    phases: int,
+    horner_shift: int,
+    total: NDArray[np.int32],
 ) -> None:
     """The same with the blocks of columns shared among threads; no sum crosses a block, so the result cannot depend on them."""
     for block in prange((len(total) + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS):

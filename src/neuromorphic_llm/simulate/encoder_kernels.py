@@ -126,7 +126,8 @@ def collect_events(
                 negatives += row[i] < 0
             events[phase, first // block_rows] = position + negatives - before
         bounds[phase, 1] = position
-        rows[position : position + negatives] = negative[:negatives]
+        for i in range(negatives):
+            rows[position + i] = negative[i]
         position += negatives
         bounds[phase, 2] = position
     return position

@@ -60,7 +60,9 @@ class EventDecoder:
         weights, config = program.weights, program.weights.config
         for site in range(config.sites):
             if not weights.site(site).spiking:
-                raise SimulationError(f"{config.site_name(site)} does not spike; the chip runs spiking sites only, use the functional backend")
+                raise SimulationError(
+                    f"{config.site_name(site)} does not spike and the chip runs spiking sites only; use the functional backend"
+                )
         available = int(numba.config.NUMBA_NUM_THREADS)
         if threads is not None and not 1 <= threads <= available:
             raise UsageError(f"threads must lie in 1..{available} on this machine, got {threads}")
@@ -99,7 +101,7 @@ class EventDecoder:
         if not 0 <= token < config.vocab_size:
             raise UsageError(f"token ids must lie in 0..{config.vocab_size - 1}, got {token}")
         if self.position >= program.max_context:
-            raise SimulationError(f"the program's context of {program.max_context} tokens is full; shorten the prompt or ask for fewer tokens")
+            raise SimulationError(f"the context of {program.max_context} tokens is full; shorten the prompt or ask for fewer tokens")
         self._row = _TraceRow(
             self.position + 1,
             logits_wanted,

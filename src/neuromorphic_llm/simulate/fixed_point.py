@@ -20,7 +20,7 @@ def bit_length(value: int) -> int:
     return length
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def rounding_shift(value: int, places: int) -> int:
     """rsh of numerics.md: round half up; a negative number of places shifts left."""
     if places <= 0:
@@ -30,7 +30,7 @@ def rounding_shift(value: int, places: int) -> int:
     return (value + (1 << (places - 1))) >> places
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def saturate_32(value: int) -> int:
     """Saturation to 32 bits, two's complement."""
     return min(max(value, INT32_MIN), INT32_MAX)
@@ -47,7 +47,7 @@ def integer_square_root(value: int) -> int:
     return root
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def rounding_shift_saturated(value: int, places: int) -> int:
     """sat_32(rsh(value, places)) as if rsh had unlimited width: a left shift beyond 64 bits saturates."""
     if places < 0:

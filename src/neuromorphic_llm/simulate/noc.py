@@ -55,7 +55,7 @@ def new_mesh(program: Program) -> Mesh:
     )
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _list(mesh: Mesh, which: int, place: int, flit: int) -> None:
     entry = mesh.numbers[which]
     mesh.moves[which, entry, 0] = place
@@ -63,7 +63,7 @@ def _list(mesh: Mesh, which: int, place: int, flit: int) -> None:
     mesh.numbers[which] = entry + 1
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def inject(mesh: Mesh, tile: int, flit: int) -> bool:
     """Push a flit into a tile's local input if that has room at the start of this cycle."""
     port = PORTS * tile + LOCAL
@@ -74,7 +74,7 @@ def inject(mesh: Mesh, tile: int, flit: int) -> bool:
     return True
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def arbitrate(mesh: Mesh) -> None:
     """One cycle of every router from the state at its start; what moves is listed in Mesh.moves."""
     depth = mesh.fifo.shape[1] - FLIT
@@ -105,7 +105,7 @@ def arbitrate(mesh: Mesh) -> None:
                 _list(mesh, POPPED, port, flit)
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def commit(mesh: Mesh) -> None:
     """The clock edge: remove popped flits, add pushed ones, and list the routers that hold flits now."""
     numbers, moves = mesh.numbers, mesh.moves

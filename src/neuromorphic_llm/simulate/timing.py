@@ -64,7 +64,9 @@ def attention_cycles(spec: ChipSpec, trace: ActivityTrace, kv_heads: int, head_d
     )
     heads = cycles.shape[2]
     engine = (np.arange(heads) // (heads // kv_heads)) % spec.attention_engines
-    return np.max([cycles[:, :, engine == e].sum(axis=2) for e in range(spec.attention_engines)], axis=0).astype(np.int64)
+    busy = np.stack([cycles[:, :, engine == e].sum(axis=2) for e in range(spec.attention_engines)])
+    longest: NDArray[np.int64] = busy.max(axis=0)
+    return longest
 
 
 def _delays(program: Program, trace: ActivityTrace) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
@@ -126,6 +128,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     rows[1:, kernels.TOKENS_BEFORE] = np.cumsum(trace.logits_wanted)
     rows[: len(wanted_rows), kernels.WANTED_ROW] = wanted_rows
     row_cycles = spec.host_latency + spec.dram_latency + -(-2 * config.hidden_size // spec.dram_bytes_per_cycle)
+    row_flits = -(-config.hidden_size // 2)
     units = _unit_table(program, sites, flits, latency)
     tile_unit = np.full(spec.tiles, -1, np.int64)
     tile_unit[units[:, kernels.TILE]] = np.arange(len(units))
@@ -133,7 +136,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     phase_flits = np.maximum(_ceil(per_phase, spec.events_per_flit), 1)
     reading = np.where(per_phase > 0, spec.read_latency + spec.column_mux * reads, 1)
     return Plan(
-        numbers=np.array([row_cycles, -(-config.hidden_size // 2), trace.prompt_tokens, add, program.routes.token, config.layers], np.int64),
+        numbers=np.array([row_cycles, row_flits, trace.prompt_tokens, add, program.routes.token, config.layers], np.int64),
         rows=rows,
         sites=np.stack([scan, value_flits, program.routes.spike.astype(np.int64)], axis=1),
         units=units,

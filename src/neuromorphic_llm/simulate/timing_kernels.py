@@ -53,7 +53,8 @@ class Plan(NamedTuple):
     route_kind: NDArray[np.int64]  # [routes]
 
 
-(STATE, ROW, SITE, PHASE, REMAINING, ROUTE, CREDITS, CREDIT_DUE, RESIDUAL_ARRIVED, VALUES_ARRIVED, BUSY_UNTIL, SINCE, LAST_END, READ) = range(14)
+STATE, ROW, SITE, PHASE, REMAINING, ROUTE, CREDITS, CREDIT_DUE = range(8)
+RESIDUAL_ARRIVED, VALUES_ARRIVED, BUSY_UNTIL, SINCE, LAST_END, READ = range(8, 14)
 """Columns of Units.unit: trace row, site and phase in work; flits still to push and their route; credits of the next stage's slots,
 credit flits still to push; flits arrived; end of the latest scan (or phase, in a synapse tile); begin of the present wait; end of the
 latest row; cycles in which a synapse tile reads. WAIT + n: cycles waiting for residual, values, credit, room in the router."""
@@ -76,7 +77,7 @@ class Units(NamedTuple):
     token_end: NDArray[np.int64]  # [rows]
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _set_timer(units: Units, unit: int, cycle: int) -> None:
     """Wake a unit at the start of a cycle; binary heap, a unit has one timer at most."""
     heap = units.lists[TIMERS]
@@ -89,7 +90,7 @@ def _set_timer(units: Units, unit: int, cycle: int) -> None:
     heap[place] = key
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _take_timer(units: Units) -> int:
     """Remove the earliest timer and return its unit."""
     heap = units.lists[TIMERS]
@@ -110,13 +111,13 @@ def _take_timer(units: Units) -> int:
     return earliest % len(units.unit)
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _start_pushing(units: Units, unit: int) -> None:
     units.lists[PUSHING, units.numbers[PUSHING]] = unit
     units.numbers[PUSHING] += 1
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _push_flits(units: Units, unit: int, route: int, flits: int) -> None:
     """Let a unit push flits from this cycle on."""
     units.unit[unit, ROUTE] = route
@@ -125,7 +126,7 @@ def _push_flits(units: Units, unit: int, route: int, flits: int) -> None:
         _start_pushing(units, unit)
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _receive_residual(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """Begin `receive residual` at a cycle."""
     units.unit[unit, SINCE] = cycle
@@ -134,7 +135,7 @@ def _receive_residual(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _residual_received(plan, units, unit, cycle)
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _residual_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """End `receive residual` at a cycle: the slot is free again; begin the first site."""
     units.unit[unit, WAIT_RESIDUAL] += cycle - units.unit[unit, SINCE]
@@ -146,7 +147,7 @@ def _residual_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     _begin_site(plan, units, unit, cycle)
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _begin_site(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """Compute up to the encoder's maximum, scan the first phase, and wake at its end."""
     row, site = units.unit[unit, ROW], units.unit[unit, SITE]
@@ -156,7 +157,7 @@ def _begin_site(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     _set_timer(units, unit, units.unit[unit, BUSY_UNTIL])
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _inject_phase(plan: Plan, units: Units, unit: int) -> None:
     """Begin the injection of a phase; if both banks were free the scan of the next one has begun at the end of its own."""
     row, site, phase = units.unit[unit, ROW], units.unit[unit, SITE], units.unit[unit, PHASE]
@@ -165,7 +166,7 @@ def _inject_phase(plan: Plan, units: Units, unit: int) -> None:
     _push_flits(units, unit, plan.sites[site, SPIKE_ROUTE], plan.work[row, site, phase, FLITS_OF_PHASE])
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _phase_injected(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """End the injection of a phase at a cycle. `scan_end` is that of the next phase; its bank's successor may be scanned now."""
     row, site = units.unit[unit, ROW], units.unit[unit, SITE]
@@ -181,7 +182,7 @@ def _phase_injected(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _values_received(plan, units, unit, cycle)
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _values_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """End the `receive` of a site's results at a cycle and begin what follows."""
     site = units.unit[unit, SITE]
@@ -198,7 +199,7 @@ def _values_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _begin_site(plan, units, unit, cycle)
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _send(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """Begin `send` of the residual (or of the embedding row, by the host), if there is a credit."""
     if units.unit[unit, CREDITS] == 0:
@@ -210,7 +211,7 @@ def _send(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     _push_flits(units, unit, plan.units[unit, OUT_ROUTE], plan.units[unit, BURST_FLITS])
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """The unit's work on its row ends at a cycle; go on with the next one."""
     rows = len(plan.delay)
@@ -231,12 +232,12 @@ def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         units.unit[0, STATE] = IDLE
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _wake(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """A unit's timer is due at the start of this cycle."""
     state = units.unit[unit, STATE]
     if unit > plan.numbers[LAYERS] + 1:
-            _push_flits(units, unit, plan.units[unit, OUT_ROUTE], plan.units[unit, BURST_FLITS])
+        _push_flits(units, unit, plan.units[unit, OUT_ROUTE], plan.units[unit, BURST_FLITS])
     elif state == INJECT:
         _inject_phase(plan, units, unit)
     elif state == FINISH and unit == plan.numbers[LAYERS] and not plan.rows[units.unit[unit, ROW], WANTED]:
@@ -245,7 +246,7 @@ def _wake(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _send(plan, units, unit, cycle)
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _phase_arrived(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """The last flit of a phase is in a synapse tile's axon memory at the start of this cycle."""
     row, phase, site = units.unit[unit, ROW], units.unit[unit, PHASE], plan.units[unit, REGION_SITE]
@@ -259,7 +260,7 @@ def _phase_arrived(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _set_timer(units, unit, units.unit[unit, BUSY_UNTIL] + plan.units[unit, LATENCY])
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _token_arrived(plan: Plan, units: Units, cycle: int) -> None:
     """The host has a token; in decode its step begins."""
     units.token_end[plan.rows[units.numbers[TOKENS], WANTED_ROW]] = cycle
@@ -271,7 +272,7 @@ def _token_arrived(plan: Plan, units: Units, cycle: int) -> None:
         _set_timer(units, 0, cycle + plan.numbers[HOST_CYCLES])
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _arrive(plan: Plan, units: Units, tile: int, flit: int, cycle: int) -> None:
     """A flit left a router through its local port in the cycle before this one."""
     route = flit >> 1
@@ -299,7 +300,7 @@ def _arrive(plan: Plan, units: Units, tile: int, flit: int, cycle: int) -> None:
             _residual_received(plan, units, unit, cycle)
 
 
-@njit(cache=True, no_cpython_wrapper=True)
+@njit(cache=True)
 def _push_all(plan: Plan, units: Units, mesh: Mesh) -> int:
     """Every unit that wants to pushes one flit, credits first; lists the units whose burst ended and returns their number."""
     kept = 0

@@ -27,7 +27,7 @@ def rms_norm(residual: NDArray[np.int32], gain: NDArray[np.int32], epsilon: int,
     for i in range(len(residual)):
         value = rounding_shift(np.int64(residual[i]), e)
         squares += value * value
-    squares = max(squares + (epsilon >> 2 * e), 1)
+    squares = max(squares + (epsilon >> 2 * e), np.int64(1))
     h = (62 - bit_length(squares)) >> 1
     inverse = (np.int64(1) << 46) // integer_square_root(squares << 2 * h)
     for i in range(len(residual)):

@@ -1,0 +1,127 @@
+"""Greedy generation on the simulated chip: tokens, cycles and counts of one prompt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.errors import SimulationError, UsageError
+from neuromorphic_llm.simulate.counters import Counters, count
+from neuromorphic_llm.simulate.events import EventDecoder
+from neuromorphic_llm.simulate.timing import TimingResult, simulate_timing
+from neuromorphic_llm.simulate.trace import ActivityTrace
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """One generation. The last generated token is not fed back, so a run of n tokens decodes n - 1 after its prefill."""
+
+    token_ids: tuple[int, ...]  # generated, an end-of-sequence token included
+    clock_hz: float
+    trace: ActivityTrace
+    timing: TimingResult
+    prefill: Counters
+    decode: Counters | None  # none if one token was generated
+    event_s: float  # wall time of event execution, s
+    decode_event_s: float  # of this the decoded tokens, s
+    timing_s: float  # wall time of the timing simulation, s
+
+    @property
+    def cycles_total(self) -> int:
+        """Cycles from the start to the end of the last token."""
+        return self.timing.cycles_total
+
+    @property
+    def prefill_cycles(self) -> int:
+        """Cycles until the first generated token."""
+        return self.timing.prefill_cycles
+
+    @property
+    def cycles_per_token(self) -> float | None:
+        """Mean over the decoded tokens; None if there are none."""
+        return None if self.decode is None else self.decode.cycles / self.decode.tokens
+
+    @property
+    def chip_tokens_per_s(self) -> float | None:
+        """Decoded tokens per second of chip time; None if there are none."""
+        return None if self.cycles_per_token is None else self.clock_hz / self.cycles_per_token
+
+    @property
+    def wall_tokens_per_s(self) -> float:
+        """Tokens processed per second of wall time, prefill, decode and timing simulation included."""
+        return self.trace.tokens / (self.event_s + self.timing_s)
+
+    @property
+    def synaptic_operations_per_s(self) -> float:
+        """Synaptic operations of the linear layers per second of event execution."""
+        total = self.prefill.synaptic_operations + (0 if self.decode is None else self.decode.synaptic_operations)
+        return total / self.event_s
+
+
+def check_request(program: Program, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
+    """UsageError for a prompt or length that cannot be run, SimulationError for one beyond the program's context."""
+    vocabulary = program.weights.config.vocab_size
+    if not len(prompt_ids):
+        raise UsageError("the prompt is empty; give at least one token")
+    if max_new_tokens < 1:
+        raise UsageError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if min(prompt_ids) < 0 or max(prompt_ids) >= vocabulary:
+        raise UsageError(f"token ids must lie in 0..{vocabulary - 1}, got {min(prompt_ids)}..{max(prompt_ids)}")
+    longest = program.max_context + 1 - max_new_tokens  # the last token is not fed back
+    if len(prompt_ids) > longest:
+        raise SimulationError(
+            f"a prompt of {len(prompt_ids)} tokens and {max_new_tokens} new ones exceed the program's context of {program.max_context}; "
+            f"use at most {max(longest, 0)} prompt tokens or ask for fewer new ones"
+        )
+
+
+def simulate(
+    program: Program,
+    prompt_ids: Sequence[int],
+    max_new_tokens: int,
+    *,
+    stop: Sequence[int] | None = None,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> SimulationResult:
+    """Generate greedily on the simulated chip, bit- and cycle-exact.
+
+    Ends after `max_new_tokens` or with a token of `stop` (default: the model's end-of-sequence tokens). `progress` is called with 1 after
+    every token processed. Results do not depend on `threads`. Raises as check_request does.
+    """
+    check_request(program, prompt_ids, max_new_tokens)
+    ends = set(program.weights.config.eos_token_ids if stop is None else stop)
+    decoder = EventDecoder(program, threads=threads)
+    generated: list[int] = []
+    begin = prefilled = time.perf_counter()
+    pending = list(prompt_ids)
+    while len(generated) < max_new_tokens and not (generated and generated[-1] in ends):
+        for index, token in enumerate(pending):
+            logits = decoder.step(token, logits_wanted=index == len(pending) - 1)
+            if progress is not None:
+                progress(1)
+        assert logits is not None  # the last token of `pending` asks for them
+        pending = [int(np.argmax(logits))]
+        if not generated:
+            prefilled = time.perf_counter()
+        generated += pending
+    executed = time.perf_counter()
+    trace = decoder.trace(len(prompt_ids))
+    timing = simulate_timing(program, trace)
+    timed = time.perf_counter()
+    prompt = len(prompt_ids)
+    return SimulationResult(
+        token_ids=tuple(generated),
+        clock_hz=program.spec.clock_hz,
+        trace=trace,
+        timing=timing,
+        prefill=count(program, trace, timing, slice(0, prompt)),
+        decode=count(program, trace, timing, slice(prompt, None)) if trace.tokens > prompt else None,
+        event_s=executed - begin,
+        decode_event_s=executed - prefilled,
+        timing_s=timed - executed,
+    )
