@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import torch
 
@@ -11,6 +12,8 @@ from neuromorphic_llm.network.matmul import product
 from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors
 from neuromorphic_llm.reference.weights import Formats
 
+_PARALLEL_ROWS = 8
+
 
 class CpuOperations(Operations):
     """Numba kernels on views of the tensors; products by the int8 matrix unit."""
@@ -18,6 +21,10 @@ class CpuOperations(Operations):
     def __init__(self) -> None:
         self._table = kernels.probability_table()
         self._no_bias = np.zeros(0, np.int32)
+
+    def prepare(self, rows: int) -> None:
+        # Below a few rows waking the other threads costs more than they save.
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS) if rows >= _PARALLEL_ROWS else 1)
 
     def norm(self, r: torch.Tensor, gain: torch.Tensor, epsilon: int, shift: int) -> torch.Tensor:
         out = torch.empty_like(r)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.network.cache import KeyValueCache
 from neuromorphic_llm.network.cpu_operations import CpuOperations
+from neuromorphic_llm.network.generation import GenerationConfig, Progress, generate
 from neuromorphic_llm.network.operations import Coded, Operations, Rows, SiteTensors
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
@@ -98,11 +100,22 @@ class FunctionalDecoder:
         logits = self._head(hidden).view(batch, -1, self.config.vocab_size)
         return (logits, torch.stack(residual).view(-1, batch, n, self.config.hidden_size)) if return_hidden else logits
 
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, *, progress: Progress | None = None, **options: Any
+    ) -> list[list[int]]:
+        """New tokens of every prompt; options are the fields of generation.GenerationConfig, named as in transformers.
+
+        End-of-sequence ids default to the model's own.
+        """
+        options.setdefault("eos_token_ids", self.config.eos_token_ids)
+        return generate(self, prompts, GenerationConfig(max_new_tokens=max_new_tokens, **options), progress)
+
     def _hidden(
         self, ids: torch.Tensor, cache: KeyValueCache | None, slots: Sequence[int] | None, keep: bool
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Residual stream after the last layer, int32 [rows, hidden], and copies after each layer if asked."""
         batch, n = ids.shape
+        self.operations.prepare(batch * n)
         if ids.numel() == 0:
             raise SimulationError("empty prompt: give at least one token")
         if int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size:

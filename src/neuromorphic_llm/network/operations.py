@@ -90,6 +90,9 @@ def isqrt(n: torch.Tensor) -> torch.Tensor:
 class Operations:
     """One method per operation; rows are tokens. Shapes and formulas: numerics.md."""
 
+    def prepare(self, rows: int) -> None:
+        """Called before a forward pass over `rows` tokens."""
+
     def norm(self, r: torch.Tensor, gain: torch.Tensor, epsilon: int, shift: int) -> torch.Tensor:
         """RMSNorm of int32 [rows, N]; shift = 24 + gain_fraction - f_norm."""
         x = r.long()

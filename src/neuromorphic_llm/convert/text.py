@@ -1,0 +1,30 @@
+"""Calibration text: windows of tokens from a text, by default from text that every Python brings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from neuromorphic_llm.errors import ConversionError
+
+WINDOW_TOKENS = 512
+WINDOWS = 8
+_CHARACTERS_PER_TOKEN = 16  # more than any tokenizer needs; keeps long files from being tokenised whole
+
+
+def default_text() -> str:
+    """English prose that needs no download: the language reference behind Python's help()."""
+    from pydoc_data.topics import topics
+
+    return "\n\n".join(str(topics[name]) for name in sorted(topics))
+
+
+def calibration_windows(tokenizer: Any, text: str | None = None, count: int = WINDOWS) -> list[list[int]]:
+    """Up to `count` windows of 512 tokens of `text` (default_text() if None).
+
+    Raises ConversionError if the text gives fewer than two tokens.
+    """
+    text = default_text() if text is None else text
+    ids = tokenizer(text[: count * WINDOW_TOKENS * _CHARACTERS_PER_TOKEN], add_special_tokens=False, verbose=False)["input_ids"]
+    if len(ids) < 2:
+        raise ConversionError("the calibration text gives fewer than two tokens; use a longer text")
+    return [ids[start : start + WINDOW_TOKENS] for start in range(0, min(len(ids), count * WINDOW_TOKENS), WINDOW_TOKENS)]

@@ -1,0 +1,149 @@
+"""Generation with the functional simulation: greedy, sampling and ordinary beam search over ragged batches of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from neuromorphic_llm.errors import UsageError
+
+if TYPE_CHECKING:
+    from neuromorphic_llm.network.functional import FunctionalDecoder
+
+Progress = Callable[[int, int], None]
+"""Called with (tokens generated per sequence, limit)."""
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    """How to choose tokens; names and defaults as in transformers. Raises UsageError naming the option."""
+
+    max_new_tokens: int = 64
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    eos_token_ids: tuple[int, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if not self.temperature > 0:
+            raise UsageError(f"temperature must be above 0, got {self.temperature}; for greedy decoding leave sampling off")
+        if self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise UsageError(f"top_k must not be negative and top_p must lie in (0, 1], got {self.top_k} and {self.top_p}")
+        if self.num_beams < 1 or (self.num_beams > 1 and self.do_sample):
+            raise UsageError("num_beams must be at least 1, and beam search cannot sample")
+
+
+def log_probabilities(decoder: FunctionalDecoder, logits: torch.Tensor) -> torch.Tensor:
+    """Natural log probabilities, float64, of integer logits [..., vocab]."""
+    return (logits.double() * 2.0**-decoder.weights.formats.logit).log_softmax(-1)
+
+
+def generate(
+    decoder: FunctionalDecoder, prompts: Sequence[Sequence[int]], config: GenerationConfig, progress: Progress | None = None
+) -> list[list[int]]:
+    """New tokens of every prompt, the end-of-sequence token included where it was reached.
+
+    Prompts may have different lengths; each result is what the prompt alone would give.
+    """
+    if not prompts or not all(len(prompt) for prompt in prompts):
+        raise UsageError("empty prompt: give at least one token")
+    if config.num_beams > 1:
+        return [_beam_search(decoder, prompt, config, progress) for prompt in prompts]
+    choose = _sampler(decoder, config) if config.do_sample else _greedy
+    cache = decoder.new_cache(len(prompts), max(map(len, prompts)) + config.max_new_tokens)
+    chosen = torch.stack([_prefill(decoder, prompt, cache, slot, choose) for slot, prompt in enumerate(prompts)])
+    results: list[list[int]] = [[] for _ in prompts]
+    active = list(range(len(prompts)))
+    for step in range(config.max_new_tokens):
+        for slot, token in zip(active, chosen.tolist(), strict=True):
+            results[slot].append(token)
+        if progress:
+            progress(step + 1, config.max_new_tokens)
+        kept = [row for row, slot in enumerate(active) if results[slot][-1] not in config.eos_token_ids]
+        active = [active[row] for row in kept]
+        if not active or step + 1 == config.max_new_tokens:
+            break
+        ids = chosen[kept] if len(kept) < len(chosen) else chosen
+        logits = decoder.forward(ids.unsqueeze(1), cache, slots=active, last_only=True)
+        assert isinstance(logits, torch.Tensor)
+        chosen = choose(logits[:, -1])
+    return results
+
+
+def _prefill(
+    decoder: FunctionalDecoder, prompt: Sequence[int], cache: object, slot: int, choose: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    logits = decoder.forward(torch.tensor([list(prompt)]), cache, slots=[slot], last_only=True)  # type: ignore[arg-type]
+    assert isinstance(logits, torch.Tensor)
+    return choose(logits[:, -1])[0]
+
+
+def _greedy(logits: torch.Tensor) -> torch.Tensor:
+    """Largest logit, lowest index among equals (argmax leaves ties open, so the index is part of the key)."""
+    largest = logits.amax(-1, keepdim=True)
+    index = torch.arange(logits.shape[-1], device=logits.device)
+    return torch.where(logits == largest, index, logits.shape[-1]).amin(-1)
+
+
+def _sampler(decoder: FunctionalDecoder, config: GenerationConfig) -> Callable[[torch.Tensor], torch.Tensor]:
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    warpers = LogitsProcessorList()
+    if config.temperature != 1.0:
+        warpers.append(TemperatureLogitsWarper(config.temperature))
+    if config.top_k:
+        warpers.append(TopKLogitsWarper(config.top_k))
+    if config.top_p < 1.0:
+        warpers.append(TopPLogitsWarper(config.top_p))
+    generator = torch.Generator(device=decoder.device).manual_seed(config.seed)
+
+    def choose(logits: torch.Tensor) -> torch.Tensor:
+        scores = log_probabilities(decoder, logits)
+        empty = torch.zeros(logits.shape[0], 0, dtype=torch.long, device=logits.device)
+        return torch.multinomial(warpers(empty, scores).softmax(-1), 1, generator=generator).squeeze(1)
+
+    return choose
+
+
+def _beam_search(decoder: FunctionalDecoder, prompt: Sequence[int], config: GenerationConfig, progress: Progress | None) -> list[int]:
+    """Beam search as in transformers: 2 * beams candidates a step, finished ones scored by sum / length^penalty."""
+    beams, eos = config.num_beams, set(config.eos_token_ids)
+    cache = decoder.new_cache(beams, len(prompt) + config.max_new_tokens)
+    logits = decoder.forward(torch.tensor([list(prompt)]), cache, slots=[0], last_only=True)
+    cache.reorder([0] * beams)
+    alive: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: list[tuple[float, list[int]]] = []
+    for step in range(config.max_new_tokens):
+        assert isinstance(logits, torch.Tensor)
+        scores = log_probabilities(decoder, logits[:, -1]) + torch.tensor([[score] for score, _ in alive], device=logits.device)
+        best = scores.flatten().topk(min(2 * beams, scores.numel()))
+        following: list[tuple[float, list[int], int]] = []
+        for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            parent, token = divmod(index, scores.shape[1])
+            tokens = [*alive[parent][1], token]
+            if token in eos:
+                finished.append((score / len(tokens) ** config.length_penalty, tokens))
+            elif len(following) < beams:
+                following.append((score, tokens, parent))
+        finished = sorted(finished, key=lambda item: -item[0])[:beams]
+        alive = [(score, tokens) for score, tokens, _ in following]
+        if progress:
+            progress(step + 1, config.max_new_tokens)
+        if not alive or step + 1 == config.max_new_tokens or (
+            len(finished) == beams and finished[-1][0] >= alive[0][0] / len(alive[0][1]) ** config.length_penalty
+        ):
+            break
+        cache.reorder([parent for _, _, parent in following] + [0] * (beams - len(following)))
+        ids = torch.tensor([[tokens[-1]] for _, tokens in alive])
+        logits = decoder.forward(ids, cache, slots=list(range(len(alive))), last_only=True)
+    candidates = finished + [(score / len(tokens) ** config.length_penalty, tokens) for score, tokens in alive]
+    return max(candidates, key=lambda item: item[0])[1]
