@@ -62,6 +62,10 @@ def gguf_tokenizer_files(path: Path, splitting: str) -> dict[str, bytes]:
         except Exception as error:  # Conversion errors come in many classes; all mean the same to the user.
             raise CheckpointError(f"{path}: the tokenizer cannot be rebuilt ({error}); use the checkpoint as a folder") from error
         files = read_tokenizer_files(Path(folder))
+    # How it was loaded is no part of a tokenizer, and would make the checkpoint's hash depend on the network.
+    settings = json.loads(files["tokenizer_config.json"])
+    kept = {key: value for key, value in settings.items() if key not in ("is_local", "local_files_only")}
+    files["tokenizer_config.json"] = json.dumps(kept, indent=1).encode()
     if splitting == "smollm":
         # transformers leaves this step out: SmolLM's tokenizer takes every digit by itself.
         content = json.loads(files["tokenizer.json"])
