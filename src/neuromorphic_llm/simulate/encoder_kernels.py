@@ -93,12 +93,14 @@ def encode(values: NDArray[np.int32], stop: NDArray[np.int32], code: int, limit:
         digits[0] = 0
         return 1, 0
     if code == SIGNED_DIGIT:
-        return _signed_digit(values, stop, m, limit, digits)
-    if code == RATE:
-        return _rate(values, stop, m, limit, digits)
-    if code == FIRST_SPIKE:
-        return _first_spike(values, stop, m, limit, digits)
-    return _bit_planes(values, stop, m, limit, digits)
+        phases, exponent = _signed_digit(values, stop, m, limit, digits)
+    elif code == RATE:
+        phases, exponent = _rate(values, stop, m, limit, digits)
+    elif code == FIRST_SPIKE:
+        phases, exponent = _first_spike(values, stop, m, limit, digits)
+    else:
+        phases, exponent = _bit_planes(values, stop, m, limit, digits)
+    return phases, exponent
 
 
 @njit(cache=True)

@@ -53,4 +53,5 @@ def rounding_shift_saturated(value: int, places: int) -> int:
     if places < 0:
         value = saturate_32(value)
         places = max(places, -32)
-    return saturate_32(rounding_shift(value, places))
+    result: int = saturate_32(rounding_shift(value, places))
+    return result

@@ -108,7 +108,7 @@ def _take_timer(units: Units) -> int:
         heap[place] = heap[child]
         place = child
     heap[place] = key
-    return earliest % len(units.unit)
+    return int(earliest % len(units.unit))
 
 
 @njit(cache=True)

@@ -1,0 +1,170 @@
+"""`nmllm simulate`: a compiled program on the simulated chip."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, error_console, progress
+from neuromorphic_llm.errors import DataError, UsageError
+from neuromorphic_llm.units import format_si
+
+if TYPE_CHECKING:
+    from neuromorphic_llm.chip.program import Program
+
+EXAMPLES = """
+nmllm simulate programs/smollm2-135m --chat --prompt "Name three rivers in Europe." --max-new-tokens 32
+nmllm simulate programs/smollm2-135m --prompt-file article.txt --max-new-tokens 96 --json result.json
+"""
+
+FUNCTIONAL_REASON = "the functional backend computes values only; use --backend cycle"
+UNTIMED = (
+    "cycles_total",
+    "cycles_per_token",
+    "chip_tokens_per_s",
+    "chip_energy_j_per_token",
+    "energy_breakdown_j",
+    "int8_reference_energy_j_per_token",
+    "synaptic_operations_per_token",
+    "counters",
+)
+"""Keys of the result that only the cycle backend can fill."""
+
+
+class Backend(StrEnum):
+    """How values are computed: integer products in torch, or every event and cycle of the chip."""
+
+    FUNCTIONAL = "functional"
+    CYCLE = "cycle"
+
+
+def command(
+    program: Annotated[Path, typer.Argument(help="Program folder that `nmllm compile` wrote.")],
+    prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="Text file with the prompt.", metavar="FILE")] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="The prompt is a user's message; use the model's chat template.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens to generate.", min=1)] = 32,
+    backend: Annotated[Backend, typer.Option(help="functional: values only; cycle: cycles and energy too.")] = Backend.CYCLE,
+    threads: Annotated[int | None, typer.Option(help="Threads of the cycle backend (default: all cores).", min=1)] = None,
+    json: JsonFile = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Generate text on the simulated chip: tokens, cycles and energy."""
+    arguments = {
+        "program": program,
+        "prompt": prompt,
+        "prompt_file": prompt_file,
+        "chat": chat,
+        "max_new_tokens": max_new_tokens,
+        "backend": backend.value,
+        "threads": threads,
+    }
+    with CommandRun("simulate", json, seed, debug, arguments) as run:
+        text = read_prompt(prompt, prompt_file)
+        from neuromorphic_llm.chip.program_io import load_program
+        from neuromorphic_llm.models.tokenizer import load_tokenizer
+
+        with error_console.status(f"loading {program}"):
+            loaded = load_program(program)
+            tokenizer = load_tokenizer(loaded.tokenizer_files)
+        prompt_ids = encode_prompt(tokenizer, text, chat)
+        simulate_on = _cycle if backend is Backend.CYCLE else _functional
+        figures = simulate_on(loaded, tokenizer, prompt_ids, max_new_tokens, threads)
+        console.print(figures["text"], markup=False, highlight=False)
+        console.print(_table(figures))
+        run.result({"prompt_tokens": len(prompt_ids), **figures})
+
+
+def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
+    """The prompt's text. UsageError unless exactly one source is given and it is not empty, DataError if the file cannot be read."""
+    if (prompt is None) == (prompt_file is None):
+        raise UsageError("give the prompt with --prompt TEXT or with --prompt-file FILE")
+    if prompt_file is not None:
+        try:
+            prompt = prompt_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"--prompt-file {prompt_file} cannot be read ({error}); give a UTF-8 text file") from error
+    if prompt is None or not prompt.strip():
+        raise UsageError("the prompt is empty; give a text")
+    return prompt
+
+
+def encode_prompt(tokenizer: Any, text: str, chat: bool) -> list[int]:
+    """Token ids of the prompt, as a user's message with `chat`; UsageError if the model has no chat template."""
+    if chat:
+        if not getattr(tokenizer, "chat_template", None):
+            raise UsageError("--chat: this model has no chat template; leave it out")
+        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def _cycle(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
+    from neuromorphic_llm.evaluate.simulated import simulation_figures
+    from neuromorphic_llm.evaluate.summaries import stop_tokens
+    from neuromorphic_llm.simulate.run import simulate
+
+    stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
+    with progress() as bars:
+        bar = bars.add_task("tokens", total=len(prompt_ids) + max_new_tokens - 1)
+        result = simulate(program, prompt_ids, max_new_tokens, stop=stop, threads=threads, progress=lambda done: bars.advance(bar, done))
+    return simulation_figures(program, result, tokenizer, stop)
+
+
+def _functional(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
+    if threads is not None:
+        raise UsageError("--threads is for --backend cycle")
+    from neuromorphic_llm.evaluate.summaries import stop_tokens
+    from neuromorphic_llm.network.functional import FunctionalDecoder
+    from neuromorphic_llm.simulate.run import check_request
+
+    check_request(program, prompt_ids, max_new_tokens)
+    stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
+    decoder = FunctionalDecoder(program.weights)
+    with error_console.status("generating"):
+        begin = time.perf_counter()
+        generated = decoder.generate([prompt_ids], max_new_tokens, eos_token_ids=stop)[0]
+        seconds = time.perf_counter() - begin
+    return {
+        "token_ids": generated,
+        "text": tokenizer.decode([token for token in generated if token not in stop], skip_special_tokens=True).strip(),
+        "chip": program.spec.name,
+        "backend": "functional",
+        "clock_hz": program.spec.clock_hz,
+        **{key: None for key in UNTIMED},
+        **{f"{key}_reason": FUNCTIONAL_REASON for key in UNTIMED},
+        "spikes_per_activation": decoder.statistics.spikes_per_activation(),
+        "wall_tokens_per_s": (len(prompt_ids) + len(generated) - 1) / seconds,
+        "kind": "simulated",
+    }
+
+
+def _table(figures: dict[str, Any]) -> Table:
+    """The single figures, per decoded token."""
+    table = Table(title=f"{figures['chip']}, {figures['backend']} backend")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    rows = {"tokens generated": str(len(figures["token_ids"]))}
+    if figures["cycles_total"] is not None:
+        energy, reference = figures["chip_energy_j_per_token"], figures["int8_reference_energy_j_per_token"]
+        rows |= {
+            "cycles": f"{figures['cycles_total']:,}",
+            "cycles per token": f"{figures['cycles_per_token']:,.0f}",
+            "chip tokens/s": f"{figures['chip_tokens_per_s']:,.0f}",
+            "chip energy per token": format_si(energy["nominal"], "J"),
+            "  low to high": f"{format_si(energy['low'], 'J')} to {format_si(energy['high'], 'J')}",
+            "INT8 digital reference": format_si(reference["nominal"], "J"),
+            "synaptic operations per token": f"{figures['synaptic_operations_per_token']:,.0f}",
+        }
+    rows |= {
+        "spikes per activation": f"{figures['spikes_per_activation']:.3f}",
+        "wall tokens/s (prompt and decoded)": f"{figures['wall_tokens_per_s']:.1f}",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table

@@ -1,0 +1,85 @@
+"""`nmllm simulate` on a small compiled program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.program_io import save_program
+from neuromorphic_llm.cli.main import run_command_line
+from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.reference.random_decoder import random_decoder
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random integer weights with the tokenizer and the shape of random-tiny."""
+    checkpoint = load_checkpoint("random-tiny")
+    folder = tmp_path_factory.mktemp("simulate") / "program"
+    weights = random_decoder(0, config=checkpoint.config)
+    save_program(compile_network(weights, load_spec("nano"), tokenizer_files=checkpoint.tokenizer_files), folder)
+    return folder
+
+
+def run(program: Path, tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    result = tmp_path / "result.json"
+    assert run_command_line(["simulate", str(program), "--prompt", "A river", "--json", str(result), *arguments]) == 0
+    content: dict[str, Any] = json.loads(result.read_text())
+    return content
+
+
+def test_both_backends_give_the_same_tokens(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cycle = run(program, tmp_path, "--max-new-tokens", "6", "--threads", "1")
+    printed = capsys.readouterr().out
+    assert "chip energy per token" in printed
+    functional = run(program, tmp_path, "--max-new-tokens", "6", "--backend", "functional")
+    assert cycle["token_ids"] == functional["token_ids"]
+    assert cycle["text"] == functional["text"]
+    assert cycle["prompt_tokens"] == 7
+    assert cycle["clock_hz"] > 0
+    assert cycle["cycles_total"] > cycle["cycles_per_token"] > 0
+    energy = cycle["chip_energy_j_per_token"]
+    assert 0 < energy["low"] < energy["nominal"] < energy["high"]
+    assert cycle["counters"]["prefill"]["prompt_tokens"] == 7
+    assert cycle["wall_tokens_per_s"] > 0
+    assert functional["cycles_total"] is None
+    assert "use --backend cycle" in functional["cycles_total_reason"]
+    assert functional["spikes_per_activation"] > 0
+
+
+def test_prompt_file(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("A river", encoding="utf-8")
+    result = tmp_path / "file.json"
+    arguments = ["simulate", str(program), "--prompt-file", str(tmp_path / "prompt.txt"), "--max-new-tokens", "2", "--json", str(result)]
+    assert run_command_line(arguments) == 0
+    assert json.loads(result.read_text())["token_ids"] == run(program, tmp_path, "--max-new-tokens", "2")["token_ids"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--prompt", "  "], 2, "the prompt is empty"),
+        ([], 2, "--prompt TEXT or with --prompt-file FILE"),
+        (["--prompt", "a", "--prompt-file", "b"], 2, "--prompt TEXT or with --prompt-file FILE"),
+        (["--prompt-file", "missing.txt"], 1, "missing.txt cannot be read"),
+        (["--prompt", "a", "--chat"], 2, "no chat template"),
+        (["--prompt", "a", "--max-new-tokens", "100000"], 1, "exceed the program's context"),
+        (["--prompt", "a", "--backend", "exact"], 2, "exact"),
+        (["--prompt", "a", "--backend", "functional", "--threads", "1"], 2, "--threads is for --backend cycle"),
+    ],
+)
+def test_bad_input_is_one_line(program: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str) -> None:
+    assert run_command_line(["simulate", str(program), *arguments]) == code
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert error.splitlines()[-1].startswith("nmllm: error:")
+
+
+def test_no_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["simulate", str(tmp_path / "nowhere"), "--prompt", "a"]) == 1
+    assert "nowhere is not a folder" in capsys.readouterr().err

@@ -1,0 +1,95 @@
+"""Counters: by hand for a tiny program, additive over tokens, flits as the mesh counts them."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from small_programs import make_program
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
+from neuromorphic_llm.simulate.counters import Counters, count
+from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulate.timing import simulate_timing
+from neuromorphic_llm.simulate.trace import ActivityTrace
+
+SPEC = ChipSpec(name="test", mesh_width=7, mesh_height=6, rows=4, columns=8, active_rows=2)
+
+
+def test_by_hand() -> None:
+    """One token, one layer: hidden 8 (two row blocks), 2 heads and 1 key/value head of 4, 6 hidden values, 5 tokens."""
+    config = replace(
+        SMALL_CONFIG, layers=1, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=6, vocab_size=5, max_positions=8
+    )
+    program = make_program(random_decoder(0, config=config), SPEC, regions_per_site=1)
+    events = np.zeros((1, 5, 2, 2), np.int32)
+    events[0, 0] = [[3, 1], [0, 0]]  # qkv: 16 columns; reads 2 + 1, two macros wide
+    events[0, 4] = [[1, 0], [2, 2]]  # head: 5 columns, reads 1, 1 + 1
+    trace = ActivityTrace(
+        prompt_tokens=1,
+        context=np.array([3], np.int32),
+        logits_wanted=np.array([True]),
+        phases=np.array([[2, 1, 1, 1, 2]], np.int32),
+        events=events,
+        query_phases=np.array([[[2, 1]]], np.int32),
+        query_spikes=np.array([[[4, 1]]], np.int32),
+        probability_spikes=np.array([[[3, 2]]], np.int32),
+        probability_keys=np.array([[[2, 1]]], np.int32),
+    )
+    timing = simulate_timing(program, trace)
+    counters = count(program, trace, timing)
+    assert (counters.prompt_tokens, counters.decoded_tokens, counters.tokens) == (1, 0, 1)
+    assert counters.site_spikes == (4, 0, 0, 0, 5)
+    assert counters.site_synaptic_operations == (64, 0, 0, 0, 25)
+    assert counters.crossbar_reads == (3 * 2 + 3 * 1) * 2
+    assert counters.cell_reads == 89 * 2
+    assert counters.conversions == counters.accumulations == (3 * 16 + 3 * 5) * 2
+    assert counters.output_values == 16 + 8 + 12 + 8 + 5
+    assert counters.gate_operations == 6
+    assert counters.norm_elements == 3 * 8
+    assert counters.encode_elements == 2 * 8 + 8 + 8 + 6 + 2 * 8 + 3 * 4
+    assert counters.add_elements == 2 * 8
+    assert counters.rope_elements == 12
+    assert (counters.query_spikes, counters.score_operations) == (5, 15)
+    assert counters.softmax_elements == 2 * 3
+    assert (counters.probability_spikes, counters.value_operations) == (5, 20)
+    assert counters.kv_bits_read == 8 * (15 + 6 + 3 * 5)
+    assert counters.kv_bits_written == 8 * 2 * 5
+    scans = 54 + 12
+    read = 3 * 24 + 2 * 16 + 12 + 8 + 8 + (8 + 8 + 8 + 6 + 8) + scans + 2
+    written = (8 + 8) + (16 + 8 + 6 + 8 + 2) + 24 + 16 + 12 + 8 + scans
+    assert counters.sram_bits_read == 32 * read + 16 * 9 * 2
+    assert counters.sram_bits_written == 32 * written + 16 * 9 * 2
+    assert counters.dram_bits_read == 128
+    assert (counters.flits, counters.flit_hops, counters.cycles) == (timing.flits, timing.flit_hops, timing.cycles_total)
+    spike = 2 + 1 + 1 + 1 + 2
+    assert counters.flits == spike + (8 + 4 + 3 + 4 + 1) + 2 * 4 + 2 + 1
+
+
+def test_prefill_and_decode_add_up() -> None:
+    program = make_program(random_decoder(4), SPEC)
+    result = simulate(program, [4, 8, 15], 4)
+    whole = count(program, result.trace, result.timing)
+    assert result.decode is not None
+    assert (result.prefill.prompt_tokens, result.prefill.decoded_tokens) == (3, 0)
+    assert (result.decode.prompt_tokens, result.decode.decoded_tokens) == (0, 3)
+    for field in fields(Counters):
+        first, second, total = (getattr(c, field.name) for c in (result.prefill, result.decode, whole))
+        if isinstance(total, tuple):
+            assert total == tuple(a + b for a, b in zip(first, second, strict=True)), field.name
+        else:
+            assert total == first + second, field.name
+    assert whole.flits == result.timing.flits
+    assert whole.flit_hops == result.timing.flit_hops
+    assert whole.cycles == result.timing.cycles_total
+    assert whole.to_json()["site_spikes"] == list(whole.site_spikes)
+
+
+def test_no_tokens() -> None:
+    program = make_program(random_decoder(4), SPEC)
+    result = simulate(program, [4], 1)
+    with pytest.raises(SimulationError, match="cannot count the tokens"):
+        count(program, result.trace, result.timing, slice(1, None))
