@@ -28,7 +28,6 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-@pytest.mark.slow
 def test_the_steps_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     steps = re.findall(r"^    (nmllm .*)$", README, re.MULTILINE)
