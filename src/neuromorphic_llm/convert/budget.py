@@ -5,7 +5,8 @@ lambda times synaptic operations makes the stop table of numerics.md
 
     R_i = lambda * n / F_i        (in units of x squared)
 
-one number for the whole network. A query spike is charged `query_price` times a hidden-size row.
+one number for the whole network. Query spikes have a price and a budget of their own: attention sinks make the model break, rather than
+degrade, when queries lose too many of them, which the second-order sensitivity cannot see.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def stop_table(cost: float, sensitivity: NDArray[np.float64], fraction: int) -> 
 
 
 def with_price(weights: DecoderWeights, calibration: Calibration, price: float, query_price: float) -> DecoderWeights:
-    """The same decoder with the stop tables of one price."""
+    """The same decoder with the stop tables of one price per synaptic operation and one per query spike."""
     config, formats = weights.config, weights.formats
     layers = []
     for number, layer in enumerate(weights.layers):
@@ -41,20 +42,19 @@ def with_price(weights: DecoderWeights, calibration: Calibration, price: float, 
             site = getattr(layer, key)
             cost = price * site.weight.shape[0]
             sites[key] = replace(site, stop=stop_table(cost, calibration.sensitivity[4 * number + position], fractions[key]))
-        query_cost = price * query_price * config.hidden_size
-        query_stop = stop_table(query_cost, calibration.query_sensitivity[number], formats.qkv)
+        query_stop = stop_table(query_price, calibration.query_sensitivity[number], formats.qkv)
         layers.append(replace(layer, query_stop=query_stop, **sites))
     head_cost = price * config.vocab_size
     head = replace(weights.head, stop=stop_table(head_cost, calibration.sensitivity[-1], formats.norm))
     return replace(weights, layers=tuple(layers), head=head)
 
 
-def measure_spikes(weights: DecoderWeights, windows: Sequence[Sequence[int]], device: str) -> float:
-    """Mean spikes per activation of a decoder on token windows."""
+def measure_spikes(weights: DecoderWeights, windows: Sequence[Sequence[int]], device: str) -> tuple[float, float]:
+    """(mean spikes per activation, mean spikes per query value) of a decoder on token windows."""
     decoder = FunctionalDecoder(weights, device)
     for window in windows:
         decoder.forward(torch.tensor([list(window)]))
-    return decoder.statistics.spikes_per_activation()
+    return decoder.statistics.spikes_per_activation(), decoder.statistics.query_spikes_per_value()
 
 
 def price_for_spikes(

@@ -14,7 +14,7 @@ class ConvertConfig:
 
     Exactly one of `spikes` (asked mean spikes per activation, met within `tolerance`) and `price` (the Lagrange multiplier lambda of
     numerics.md; larger means fewer spikes) is set. The stop table can only lower the spikes of a code, so a target above what the
-    code emits without it cannot be met.
+    code emits without it cannot be met. `query_spikes` is the mean per query value; a model whose queries spike less keeps all of them.
     """
 
     code: str = "signed-digit"
@@ -22,7 +22,7 @@ class ConvertConfig:
     spikes: float | None = 1.5
     price: float | None = None
     parts: str = "all"
-    query_price: float = 0.25
+    query_spikes: float = 1.8
     probability_bits: int = 10
     query_phases: int = 10
     tolerance: float = 0.01
@@ -37,8 +37,8 @@ class ConvertConfig:
             raise ValueError(f"spikes must be positive, got {self.spikes}")
         if self.price is not None and not 0.0 <= self.price < 1e30:
             raise ValueError(f"price (lambda) must not be negative, got {self.price}")
-        if not 0.0 <= self.query_price < 1e6:
-            raise ValueError(f"query_price must not be negative, got {self.query_price}")
+        if not 0.0 < self.query_spikes < 1000.0:
+            raise ValueError(f"query_spikes must be positive, got {self.query_spikes}")
         if not 0.0 < self.tolerance < 1.0:
             raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from neuromorphic_llm import __version__
@@ -17,7 +17,8 @@ from neuromorphic_llm.spikes.registry import get_code
 if TYPE_CHECKING:
     from neuromorphic_llm.models.checkpoint import Checkpoint
 
-_START_PRICE = 1e-9
+_START_PRICE, _START_QUERY_PRICE = 1e-9, 1e-7
+_QUERY_TOLERANCE = 0.03
 
 
 def calibrate_checkpoint(
@@ -50,23 +51,34 @@ def convert(
     integers = integer_decoder(checkpoint.config, checkpoint.tensors, calibration, options, code)
     budget_windows = list(windows)[:4]
 
-    def measure(price: float) -> float:
-        return measure_spikes(with_price(integers, calibration, price, options.query_price), budget_windows, device)
+    def measure(price: float, query_price: float) -> tuple[float, float]:
+        return measure_spikes(with_price(integers, calibration, price, query_price), budget_windows, device)
 
+    query_price = _query_price(lambda price: measure(_START_PRICE, price)[1], options, progress)
     if options.price is not None:
         price = options.price
-        reached = measure(price)
+        reached = measure(price, query_price)[0]
     else:
         assert options.spikes is not None
-        price, reached = price_for_spikes(measure, options.spikes, options.tolerance, _START_PRICE, progress)
+        price, reached = price_for_spikes(
+            lambda price: measure(price, query_price)[0], options.spikes, options.tolerance, _START_PRICE, progress
+        )
     provenance = {
         "model": checkpoint.name,
         "checkpoint_hash": checkpoint.content_hash,
         "calibration_tokens": calibration.tokens,
         "options": options.to_json(),
         "price": price,
+        "query_price": query_price,
         "spikes_per_activation": reached,
         "package_version": __version__,
     }
-    weights = with_price(integers, calibration, price, options.query_price)
+    weights = with_price(integers, calibration, price, query_price)
     return SpikingNetwork(weights, parts=options.parts, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)
+
+
+def _query_price(measure: Callable[[float], float], options: ConvertConfig, progress: Progress | None) -> float:
+    """Price of a query spike that meets options.query_spikes; 0 where the queries do not spike that often at all."""
+    if options.parts == "feed-forward" or measure(0.0) <= options.query_spikes:
+        return 0.0
+    return price_for_spikes(measure, options.query_spikes, _QUERY_TOLERANCE, _START_QUERY_PRICE, progress)[0]

@@ -62,7 +62,7 @@ def linear_weights(weight: torch.Tensor, row_scale: float | NDArray[np.float64],
     multiplier = np.round(real * 2.0**shift).astype(np.int64)
     if multiplier.max() >= 65536:
         shift, multiplier = shift - 1, np.round(real * 2.0 ** (shift - 1)).astype(np.int64)
-    bound = int(np.abs(integers.astype(np.int64)).sum(1).max()) * (largest if spiking else 1 << 14)
+    bound = int(np.abs(integers.astype(np.int64)).sum(1).max()) * (largest if spiking else 1 << 13)
     if bound >= 2**31:
         raise ConversionError(f"{name}: an accumulator could reach {bound:.3g}, beyond 32 bits; use fewer phases")
     stop = np.zeros(integers.shape[1], np.int32)

@@ -19,6 +19,7 @@ class CpuOperations(Operations):
     """Numba kernels on views of the tensors; products by the int8 matrix unit."""
 
     def __init__(self) -> None:
+        super().__init__("cpu")
         self._table = kernels.probability_table()
         self._no_bias = np.zeros(0, np.int32)
 
@@ -45,16 +46,16 @@ class CpuOperations(Operations):
         acc = product(coded.planes, site.weight)
         out = torch.empty(acc.shape[1:], dtype=torch.int32)
         bias = self._no_bias if site.bias is None else site.bias.numpy()
-        kernels.scale(acc.numpy(), site.multiplier.numpy(), bias, site.shift, coded.exponent.numpy(), out.numpy())
+        kernels.scale(acc.numpy(), site.multiplier.numpy(), bias, int(site.shift), coded.exponent.numpy(), out.numpy())
         return out
 
     def add(self, r: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         kernels.add(r.numpy(), y.numpy())
         return r
 
-    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: int) -> torch.Tensor:
+    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor) -> torch.Tensor:
         out = torch.empty(y.shape[0], y.shape[1] // 2, dtype=torch.int32)
-        kernels.gate(y.numpy(), fraction, hidden_fraction, out.numpy())
+        kernels.gate(y.numpy(), fraction, int(hidden_fraction), out.numpy())
         return out
 
     def attention(

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from neuromorphic_llm.errors import SimulationError
-from neuromorphic_llm.network.cache import KeyValueCache
+from neuromorphic_llm.network.cache import KeyValueCache, LayerCache
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.generation import GenerationConfig, Progress, generate
-from neuromorphic_llm.network.operations import Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 from neuromorphic_llm.spikes.registry import get_code
@@ -24,12 +24,16 @@ Observer = Callable[[int, torch.Tensor, Coded], None]
 
 @dataclass
 class _Layer:
+    sites: list[SiteTensors]
     attention_gain: torch.Tensor
     query_stop: torch.Tensor
     value_base: torch.Tensor
     feed_forward_gain: torch.Tensor
-    hidden_fraction: int
-    attention_spiking: bool
+    hidden_fraction: torch.Tensor
+    query_phases: int
+
+
+_LayerResult = tuple[torch.Tensor, list[torch.Tensor], AttentionResult]
 
 
 class FunctionalDecoder:
@@ -41,23 +45,13 @@ class FunctionalDecoder:
     def __init__(self, weights: DecoderWeights, device: str | torch.device = "cpu", operations: Operations | None = None) -> None:
         self.weights, self.config = weights, weights.config
         self.device = torch.device(device)
-        self.operations = operations or (CpuOperations() if self.device.type == "cpu" else Operations())
+        self.operations = operations or (CpuOperations() if self.device.type == "cpu" else Operations(self.device))
         self.statistics = SpikeStatistics(self.config)
         self.observer: Observer | None = None
         self._embedding = self._tensor(weights.embedding)
         self._rope = (self._tensor(weights.rope_cos), self._tensor(weights.rope_sin))
-        self._sites = [self._site(weights.site(index)) for index in range(self.config.sites)]
-        self._layers = [
-            _Layer(
-                self._tensor(layer.attention_gain),
-                self._tensor(layer.query_stop),
-                self._tensor(layer.value_base),
-                self._tensor(layer.feed_forward_gain),
-                layer.hidden_fraction,
-                layer.attention_spiking,
-            )
-            for layer in weights.layers
-        ]
+        self._layers = [self._layer_tensors(number) for number in range(self.config.layers)]
+        self._head_site = self._site(weights.head)
         self._final_gain = self._tensor(weights.final_gain)
         formats = weights.formats
         self._epsilon = round(self.config.rms_norm_eps * self.config.hidden_size * 4**formats.residual)
@@ -65,13 +59,27 @@ class FunctionalDecoder:
         code = weights.code
         self._signed_digit = code.name == "signed-digit"
         self._code = get_code(code.name, code.phases)
+        self._compiled_layer = torch.compile(self._layer) if self.device.type == "cuda" and self._signed_digit else None
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def _site(self, site: LinearWeights) -> SiteTensors:
         bias = None if site.bias is None else self._tensor(site.bias)
-        return SiteTensors(self._tensor(site.weight), self._tensor(site.multiplier), site.shift, self._tensor(site.stop), bias, site.spiking)
+        shift = torch.tensor(site.shift, device=self.device)
+        return SiteTensors(self._tensor(site.weight), self._tensor(site.multiplier), shift, self._tensor(site.stop), bias, site.spiking)
+
+    def _layer_tensors(self, number: int) -> _Layer:
+        layer = self.weights.layers[number]
+        return _Layer(
+            [self._site(self.weights.site(4 * number + position)) for position in range(4)],
+            self._tensor(layer.attention_gain),
+            self._tensor(layer.query_stop),
+            self._tensor(layer.value_base),
+            self._tensor(layer.feed_forward_gain),
+            torch.tensor(layer.hidden_fraction, device=self.device),
+            self.weights.code.query_phases if layer.attention_spiking else 0,
+        )
 
     def new_cache(self, batch: int = 1, length: int = 0) -> KeyValueCache:
         """Empty cache for `batch` sequences, with room for `length` tokens (it grows by itself)."""
@@ -127,11 +135,17 @@ class FunctionalDecoder:
             raise SimulationError(f"{longest} tokens exceed the context of {self.weights.rope_cos.shape[0]}; shorten the prompt or the answer")
         cache.reserve(longest)
         position = torch.cat([torch.arange(cache.lengths[slot], cache.lengths[slot] + n) for slot in where]).to(self.device)
-        rows = Rows(position, torch.tensor(where).repeat_interleave(n).to(self.device), n)
+        slot = torch.tensor(where).repeat_interleave(n).to(self.device)
+        rows = Rows(position, slot, n, where == list(range(cache.slots)))
         r = self._embedding[ids.reshape(-1).to(self.device)].int() << self.weights.formats.embedding_shift
         residual = []
-        for number in range(self.config.layers):
-            r = self._layer(number, r, rows, cache)
+        # Decoding always has the same shapes, so on the GPU it runs compiled; an observer sees every site, so it does not.
+        run = self._compiled_layer if self._compiled_layer is not None and n == 1 and self.observer is None else self._layer
+        for number, layer in enumerate(self._layers):
+            r, spikes, attention = run(layer, r, rows, cache.layers[number], 4 * number if self.observer is not None else 0)
+            for site, count in enumerate(spikes):
+                self.statistics.add_site(4 * number + site, count, batch * n)
+            self.statistics.add_attention(number, attention.query_spikes, attention.probability_spikes, attention.probability_keys, position)
             if keep:
                 residual.append(r.clone())
         for slot in where:
@@ -139,36 +153,41 @@ class FunctionalDecoder:
         self.statistics.tokens += batch * n
         return r, residual
 
-    def _layer(self, number: int, r: torch.Tensor, rows: Rows, cache: KeyValueCache) -> torch.Tensor:
-        layer, ops, formats = self._layers[number], self.operations, self.weights.formats
-        y = ops.norm(r, layer.attention_gain, self._epsilon, self._norm_shift)
-        qkv = self._linear(4 * number, y)
-        code = self.weights.code
-        result = ops.attention(
-            qkv, layer.query_stop, layer.value_base, self._rope, rows, cache.layers[number], formats,
-            code.query_phases if layer.attention_spiking else 0, code.probability_bits,
-        )  # fmt: skip
-        self.statistics.add_attention(number, result.query_spikes, result.probability_spikes, result.probability_keys, rows.position)
-        r = ops.add(r, self._linear(4 * number + 1, result.output))
-        y = ops.norm(r, layer.feed_forward_gain, self._epsilon, self._norm_shift)
-        h = ops.gate(self._linear(4 * number + 2, y), formats.gate, layer.hidden_fraction)
-        return ops.add(r, self._linear(4 * number + 3, h))
+    def _layer(self, layer: _Layer, r: torch.Tensor, rows: Rows, cache: LayerCache, first_site: int) -> _LayerResult:
+        """One decoder layer: residual stream, spikes int64 [rows] of its four sites, attention counts."""
+        ops, formats, spikes = self.operations, self.weights.formats, []
+
+        def linear(position: int, x: torch.Tensor) -> torch.Tensor:
+            y, count = self._linear(first_site + position, layer.sites[position], x)
+            spikes.append(count)
+            return y
+
+        qkv = linear(0, ops.norm(r, layer.attention_gain, self._epsilon, self._norm_shift))
+        attention = ops.attention(
+            qkv, layer.query_stop, layer.value_base, self._rope, rows, cache, formats, layer.query_phases, self.weights.code.probability_bits
+        )
+        r = ops.add(r, linear(1, attention.output))
+        gate_up = linear(2, ops.norm(r, layer.feed_forward_gain, self._epsilon, self._norm_shift))
+        r = ops.add(r, linear(3, ops.gate(gate_up, formats.gate, layer.hidden_fraction)))
+        return r, spikes, attention
 
     def _head(self, r: torch.Tensor) -> torch.Tensor:
-        return self._linear(self.config.sites - 1, self.operations.norm(r, self._final_gain, self._epsilon, self._norm_shift))
+        index = self.config.sites - 1
+        logits, spikes = self._linear(index, self._head_site, self.operations.norm(r, self._final_gain, self._epsilon, self._norm_shift))
+        self.statistics.add_site(index, spikes, r.shape[0])
+        return logits
 
-    def _linear(self, index: int, x: torch.Tensor) -> torch.Tensor:
-        site = self._sites[index]
+    def _linear(self, index: int, site: SiteTensors, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Crossbar site `index`: outputs and spikes int64 [rows]."""
         if not site.spiking:
             coded = self.operations.encode_dense(x)
         elif self._signed_digit:
             coded = self.operations.encode(x, site.stop, self.weights.code.phases)
         else:
             coded = self._encode_by_definition(x, site)
-        self.statistics.add_site(index, coded.spikes, x.shape[0])
         if self.observer is not None:
             self.observer(index, x, coded)
-        return self.operations.scale(coded, site)
+        return self.operations.scale(coded, site), coded.spikes
 
     def _encode_by_definition(self, x: torch.Tensor, site: SiteTensors) -> Coded:
         """Codes without a kernel of their own run through their definition in numpy."""

@@ -144,13 +144,13 @@ def encode(x: Array, stop: Array, phases: int, planes: Array, exponent: Array, s
 
 @njit(cache=True, parallel=True)
 def encode_dense(x: Array, planes: Array, exponent: Array) -> None:
-    """Uncoded 15-bit integers of rows, for sites that do not spike."""
+    """Uncoded 14-bit integers of rows, for sites that do not spike."""
     for row in prange(x.shape[0]):
-        k_min = max(_bit_length(_max_abs(x[row])) - 14, 0)
+        k_min = max(_bit_length(_max_abs(x[row])) - 13, 0)
         exponent[row] = k_min
         high, low, values = planes[0, row], planes[1, row], x[row]
         for i in range(values.size):
-            a = min(_rsh(np.int64(values[i]), k_min), 16383)
+            a = min(_rsh(np.int64(values[i]), k_min), 8191)
             upper = (a + 64) >> 7
             high[i] = upper
             low[i] = a - (upper << 7)

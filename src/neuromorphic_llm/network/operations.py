@@ -36,7 +36,7 @@ class SiteTensors:
 
     weight: torch.Tensor
     multiplier: torch.Tensor
-    shift: int
+    shift: torch.Tensor  # int64 scalar: a number would make every layer a compilation of its own on the GPU
     stop: torch.Tensor
     bias: torch.Tensor | None
     spiking: bool
@@ -44,11 +44,12 @@ class SiteTensors:
 
 @dataclass
 class Rows:
-    """Which token each row is: position int64 [rows], slot int64 [rows], and rows per sequence."""
+    """Which token each row is: position int64 [rows], slot int64 [rows], rows per sequence, and whether all slots take part in order."""
 
     position: torch.Tensor
     slot: torch.Tensor
     per_sequence: int
+    all_slots: bool
 
 
 @dataclass
@@ -90,6 +91,10 @@ def isqrt(n: torch.Tensor) -> torch.Tensor:
 class Operations:
     """One method per operation; rows are tokens. Shapes and formulas: numerics.md."""
 
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._sigmoid = torch.from_numpy(SIG).to(device)
+        self._exp2 = torch.from_numpy(EXP2).to(device)
+
     def prepare(self, rows: int) -> None:
         """Called before a forward pass over `rows` tokens."""
 
@@ -110,10 +115,10 @@ class Operations:
         return _planes(a, exponent, spikes.sum(-1))
 
     def encode_dense(self, x: torch.Tensor) -> Coded:
-        """Uncoded 15-bit integers, for sites that do not spike."""
+        """Uncoded 14-bit integers, for sites that do not spike."""
         wide = x.long()
-        exponent = (bit_length(wide.abs().amax(-1), 32) - 14).clamp(min=0)
-        a = rsh(wide, exponent.unsqueeze(-1)).clamp(max=16383)
+        exponent = (bit_length(wide.abs().amax(-1), 32) - 13).clamp(min=0)
+        a = rsh(wide, exponent.unsqueeze(-1)).clamp(max=8191)
         return _planes(a, exponent, torch.zeros_like(exponent))
 
     def scale(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
@@ -127,15 +132,15 @@ class Operations:
         """Saturating sum; may reuse r."""
         return saturate(r.long() + y)
 
-    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: int) -> torch.Tensor:
+    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor) -> torch.Tensor:
         """silu(g) * u of int32 [rows, 2 I] -> [rows, I]."""
-        table = torch.from_numpy(SIG).to(y.device).long()
+        table = self._sigmoid
         g, u = y.long().chunk(2, -1)
         t = _shift(g.abs(), fraction - 12).clamp(max=65535)
         index, rest = t >> 8, t & 255
         s = table[index] + (((table[index + 1] - table[index]) * rest + 128) >> 8)
         s = torch.where(g < 0, 32768 - s, s)
-        return saturate(_shift(((g * s + 16384) >> 15) * u, 2 * fraction - hidden_fraction))
+        return saturate(rsh(((g * s + 16384) >> 15) * u, 2 * fraction - hidden_fraction))
 
     def attention(
         self, qkv: torch.Tensor, query_stop: torch.Tensor, value_base: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor],
@@ -157,7 +162,7 @@ class Operations:
             wide = rotated[:, :heads].long()
             exponent = (bit_length(wide.abs().amax(-1), 32) - 10).clamp(min=0)
             q, query_spikes = rsh(wide, exponent.unsqueeze(-1)), torch.zeros_like(exponent)
-        output, p_spikes, keys = _attend(q, exponent, value_base, rows, cache, formats, query_phases > 0, probability_bits)
+        output, p_spikes, keys = _attend(q, exponent, value_base, rows, cache, formats, query_phases > 0, probability_bits, self._exp2)
         return AttentionResult(output, query_spikes, p_spikes, keys)
 
 
@@ -208,23 +213,22 @@ def _store(k: torch.Tensor, v: torch.Tensor, value_base: torch.Tensor, rows: Row
 
 def _attend(
     q: torch.Tensor, exponent: torch.Tensor, value_base: torch.Tensor, rows: Rows, cache: LayerCache, formats: Formats,
-    spiking: bool, bits: int,
+    spiking: bool, bits: int, table: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Scores, base-2 softmax, probability code, values; q int64 [rows, heads, D], exponent int64 [rows, heads]."""
     total_rows, heads, dim = q.shape
     kv_heads, n = value_base.numel(), rows.per_sequence
     batch, group = total_rows // n, heads // kv_heads
-    slots = rows.slot[::n]
-    keys, values = cache.keys[slots], cache.values[slots]
+    everything = cache.keys, cache.key_exponent, cache.values
+    keys, key_exponent, values = everything if rows.all_slots else (tensor[rows.slot[::n]] for tensor in everything)
     context = keys.shape[2]
     queries = q.view(batch, n, heads, dim).transpose(1, 2).reshape(batch, kv_heads, group * n, dim)
     s = (queries.float() @ keys.transpose(2, 3)).long().view(batch, kv_heads, group, n, context)
     shift = 2 * formats.qkv - 8 - exponent.view(batch, n, kv_heads, group).permute(0, 2, 3, 1).unsqueeze(-1)
-    z = rsh(s, shift - cache.key_exponent[slots].long()[:, :, None, None, :]).clamp(-(2**23), 2**23 - 1)
+    z = rsh(s, shift - key_exponent.long()[:, :, None, None, :]).clamp(-(2**23), 2**23 - 1)
     visible = torch.arange(context, device=q.device) <= rows.position.view(batch, 1, 1, n, 1)
     z = torch.where(visible, z, torch.full_like(z, -(2**24)))
     d = z.amax(-1, keepdim=True) - z
-    table = torch.from_numpy(EXP2).to(q.device).long()
     u = rsh(table[d & 255], d >> 8)
     u = torch.where(visible & (d >> 8 < 17), u, torch.zeros_like(u))
     lowest = (bit_length(u.sum(-1, keepdim=True), 40) - 1 - bits).clamp(0, 14)

@@ -1,4 +1,4 @@
-"""Inputs of sites that do not spike (hybrids): 15-bit integers with a block exponent."""
+"""Inputs of sites that do not spike (hybrids): 14-bit integers with a block exponent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from neuromorphic_llm.spikes.integers import bit_length, rsh, saturate
 
 
 def quantise_dense(x: ArrayLike) -> Coded:
-    """a = sat_15(rsh(x, k_min)) of x int32 [tokens, inputs]; no spikes and no phases."""
+    """a = sat_14(rsh(x, k_min)) of x int32 [tokens, inputs]; no spikes and no phases."""
     vectors = as_vectors(x)
-    k_min = np.maximum(bit_length(np.abs(vectors).max(axis=1)) - 14, 0)
-    a = saturate(rsh(vectors, k_min[:, None]), 15).astype(np.int32)
+    k_min = np.maximum(bit_length(np.abs(vectors).max(axis=1)) - 13, 0)
+    a = saturate(rsh(vectors, k_min[:, None]), 14).astype(np.int32)
     return Coded(a, k_min.astype(np.int32), np.zeros_like(a), np.zeros(len(a), np.int32))
