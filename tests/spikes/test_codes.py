@@ -109,11 +109,11 @@ def test_prices_may_differ_between_rows(name: str) -> None:
 
 
 @given(vectors())
-def test_dense_inputs_keep_14_bits(x: np.ndarray) -> None:
+def test_dense_inputs_keep_13_bits_and_sign(x: np.ndarray) -> None:
     result = quantise_dense(x)
     step = np.int64(1) << result.exponent.astype(np.int64)[:, None]
     error = np.abs(result.a * step - x.astype(np.int64))
-    assert (error <= np.where(result.a == 2**14 - 1, step - 1, step // 2)).all()
+    assert (error <= np.where(result.a == 2**13 - 1, step - 1, step // 2)).all()
     assert not result.spikes.any()
     assert not result.phases.any()
 
