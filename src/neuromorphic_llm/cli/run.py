@@ -43,7 +43,7 @@ def command(
     with CommandRun("run", json, seed, debug, arguments) as run:
         from neuromorphic_llm.report.html import html_page
         from neuromorphic_llm.report.pipeline import Pipeline, RunOptions
-        from neuromorphic_llm.report.steps import write_text
+        from neuromorphic_llm.report.steps import StepRecord, write_text
         from neuromorphic_llm.report.terminal import print_report
 
         options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed)
@@ -55,13 +55,18 @@ def command(
                     shown[what] = bars.add_task(what, total=total)
                 bars.update(shown[what], completed=done, total=total)
 
-            report = Pipeline(options, show).run()
+            def finished(step: StepRecord) -> None:
+                for task in shown.values():
+                    bars.update(task, visible=False)
+                outcome = "reused, nothing it depends on has changed" if step.reused else f"{step.wall_s:.1f} s"
+                bars.console.print(f"{step.name}: {outcome}", highlight=False)
+
+            report = Pipeline(options, show, finished).run()
         write_text(folder / "report.html", html_page(report))
         with CommandRun("run", report_json, seed, debug, arguments) as written:
             written.result(report)
         print_report(report, console)
-        reused = [step["name"] for step in report["steps"] if step["reused"]]
-        if reused:
-            console.print(f"Reused from the last run: {', '.join(reused)} (--force does every step again).")
+        if any(step["reused"] for step in report["steps"]):
+            console.print("Some steps were reused from an earlier run; --force does every step again.", highlight=False)
         console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
         run.result(report)

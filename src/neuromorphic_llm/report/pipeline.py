@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -34,13 +35,13 @@ from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
 from neuromorphic_llm.network.format import VERSION as NETWORK_VERSION
 from neuromorphic_llm.network.format import load_network
 from neuromorphic_llm.network.spiking import SpikingNetwork
-from neuromorphic_llm.report.steps import StepArtefact, Steps
+from neuromorphic_llm.report.steps import StepArtefact, StepRecord, Steps
 from neuromorphic_llm.simulate.run import simulate
 
 EVALUATED_TOKENS, WINDOW = 2048, 512
 CURVE_TOKENS = 1024
 COMPARED_TOKENS = 256
-CALIBRATION_CHARACTERS = 40_000
+CALIBRATION_WINDOWS, CALIBRATION_WINDOW = 8, 512
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -75,7 +76,7 @@ class RunOptions:
 class Pipeline:
     """One run: every step once, its result stored in the output folder and reused while nothing it depends on has changed."""
 
-    def __init__(self, options: RunOptions, progress: Progress) -> None:
+    def __init__(self, options: RunOptions, progress: Progress, on_step: Callable[[StepRecord], None] | None = None) -> None:
         self.options, self._progress = options, progress
         self.article = options.article_text()
         try:
@@ -87,7 +88,7 @@ class Pipeline:
         self.spec = load_spec(options.chip)
         self.checkpoint = load_checkpoint(options.model)
         self.tokenizer = self.checkpoint.tokenizer()
-        self.steps = Steps(options.output, force=options.force)
+        self.steps = Steps(options.output, force=options.force, on_step=on_step)
 
     @cached_property
     def dense(self) -> DenseModel:
@@ -129,7 +130,7 @@ class Pipeline:
             "summary": {"dense": baseline["text"], "spiking": simulated["text"]},
             "perplexity": {"dense": evaluated["dense"]["perplexity"], "spiking": evaluated["perplexity"]},
             "convert": converted,
-            "compile": compiled["report"] | {"kind": "estimated"},
+            "compile": compiled["report"] | {"kind": "simulated"},
             "simulate": simulated,
             "baseline": baseline,
             "eval": evaluated,
@@ -154,7 +155,7 @@ class Pipeline:
                 "kind": "measured",
             }
 
-        inputs = {"checkpoint": self.checkpoint.content_hash, "options": self.conversion.to_json()}
+        inputs = {"checkpoint": self.checkpoint.content_hash, "options": self.conversion.to_json(), "python": platform.python_version()}
         return self.steps.run("convert", inputs, work, StepArtefact(folder, NETWORK_FORMAT, NETWORK_VERSION))
 
     def _compile(self, network_hash: str) -> dict[str, Any]:
@@ -268,9 +269,10 @@ class Pipeline:
 
 
 def calibration_windows(tokenizer: Any) -> list[list[int]]:
-    """Windows of 512 tokens of English prose that every Python brings: the language reference behind `help()`."""
+    """Token windows of English prose that every Python brings: the language reference behind `help()`."""
     from pydoc_data.topics import topics
 
-    text = "\n\n".join(str(topics[name]) for name in sorted(topics))
-    ids = tokenizer(text[:CALIBRATION_CHARACTERS], add_special_tokens=False, verbose=False)["input_ids"]
-    return [ids[start : start + 512] for start in range(0, 8 * 512, 512)]
+    size, count = CALIBRATION_WINDOW, CALIBRATION_WINDOWS
+    text = "\n\n".join(str(topics[name]) for name in sorted(topics))[: 12 * size * count]
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return [ids[start : start + size] for start in range(0, size * count, size)]

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 _TEXT = "#123456"  # replaced by the page's text colour
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b76c4", "#d9822b", "#2f8f6b", "#a05fb0", "#8a8a8a"
@@ -73,6 +74,9 @@ def ranges_plot(rows: Sequence[tuple[str, Mapping[str, float], str]], label: str
         axes.errorbar(nominal, range(len(rows)), xerr=errors, fmt="none", ecolor=_TEXT, elinewidth=1, capsize=3)
         axes.set_xscale("log")
         axes.set_xlim(left=min(v["low"] for _, v, _ in rows) / 2)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter(EngFormatter("J"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.invert_yaxis()
         axes.set_xlabel(label)
         _grid(axes)
@@ -91,7 +95,8 @@ def spikes_plot(spikes_by_site: Mapping[str, float]) -> str:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("layer")
         axes.set_ylabel("spikes per input")
-        axes.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.18))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        drawing.figure.legend(ncols=5, loc="outside upper center")
         _grid(axes, "y")
     return drawing.svg
 
@@ -104,6 +109,7 @@ def cosine_plot(cosine: Sequence[float]) -> str:
         axes.set_ylim(min(0.9, *cosine) - 0.02, 1.0)
         axes.set_xlabel("layer")
         axes.set_ylabel("cosine to dense")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _grid(axes, "y")
     return drawing.svg
 
@@ -118,6 +124,7 @@ def raster_plot(raster: Mapping[str, Sequence[Sequence[int]]]) -> str:
             axes.imshow(image, aspect="auto", cmap=colours, vmin=-1, vmax=1, interpolation="nearest")
             axes.set_title(f"{name}: {int(np.abs(image).sum())} spikes of {image.shape[1]} inputs", fontsize=9, loc="left")
             axes.set_ylabel("phase")
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         panels[-1].set_xlabel("input")
     return drawing.svg
 
@@ -134,8 +141,11 @@ def quality_plot(quality: Mapping[str, Any]) -> str:
         for point, colour in zip(quality["quantised"], (GREEN, ORANGE, PURPLE), strict=True):
             axes.axhline(point["perplexity"], color=colour, linewidth=1, linestyle="--", label=point["name"])
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("spikes per activation")
         axes.set_ylabel("perplexity")
-        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        drawing.figure.legend(fontsize=8, loc="outside right upper")
         _grid(axes, "both")
     return drawing.svg

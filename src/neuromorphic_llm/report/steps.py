@@ -59,13 +59,13 @@ class StepArtefact:
 class Steps:
     """Results of the steps of one output folder, in `steps/NAME.json`, each with the key of what it was made from.
 
-    With force, nothing is reused. A result is written whole or not at all, and only after the step has succeeded.
+    With force, nothing is reused. on_step is called after every step. A result is written whole or not at all, and only after the step has succeeded.
     """
 
-    def __init__(self, folder: Path, *, force: bool = False) -> None:
+    def __init__(self, folder: Path, *, force: bool = False, on_step: Callable[[StepRecord], None] | None = None) -> None:
         self.folder = folder
         self.records: list[StepRecord] = []
-        self._force = force
+        self._force, self._on_step = force, on_step
         try:
             (folder / "steps").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -82,14 +82,19 @@ class Steps:
         path = self.folder / "steps" / f"{name}.json"
         stored = None if self._force else _read(path)
         if stored is not None and stored.get("key") == key and (artefact is None or artefact.is_intact(stored["result"]["content_hash"])):
-            self.records.append(StepRecord(name, True, float(stored["wall_s"])))
+            self._finish(StepRecord(name, True, float(stored["wall_s"])))
             return dict(stored["result"])
         start_s = time.perf_counter()
         result = dict(work())
         wall_s = time.perf_counter() - start_s
         write_text(path, json.dumps({"key": key, "wall_s": wall_s, "result": result}, allow_nan=False) + "\n")
-        self.records.append(StepRecord(name, False, wall_s))
+        self._finish(StepRecord(name, False, wall_s))
         return result
+
+    def _finish(self, record: StepRecord) -> None:
+        self.records.append(record)
+        if self._on_step is not None:
+            self._on_step(record)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from neuromorphic_llm.units import format_si
 
 KINDS = {
     "measured": "taken on the machine of this run",
-    "simulated": "counted by the bit- and cycle-exact simulation of the chip",
+    "simulated": "counted by the compiler or by the bit- and cycle-exact simulation of the chip",
     "estimated": "computed from counts and published or assumed constants",
     "recorded": "measured earlier on other hardware and written down",
 }
@@ -64,7 +64,7 @@ def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
     rows.append((f"PyTorch {baseline['dtype']}, {baseline['device']}", f"{baseline['tokens_per_s']:,.1f}", "measured", energy, "measured"))
     for record in references["gpu"]:
         name = f"{record['device']}, {record['mode']} ({record['recorded']})"
-        rows.append((name, f"{record['tokens_per_s']:,.4g}", "recorded", format_si(record["energy_j_per_token"], "J"), "recorded"))
+        rows.append((name, f"{record['tokens_per_s']:,.0f}", "recorded", format_si(record["energy_j_per_token"], "J"), "recorded"))
     scope = f"Chip, INT8 and FP16: chip and DRAM accesses at {references['context']:,} visible tokens. GPU: whole board, idle included."
     return Table("Speed and energy of a decoded token", ("what", "tokens/s", "", "energy a token", "kind"), tuple(rows), scope)
 

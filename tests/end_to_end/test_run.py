@@ -1,0 +1,159 @@
+"""`nmllm run` from checkpoint to report on a small random model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuromorphic_llm.cli.main import run_command_line
+from neuromorphic_llm.report import pipeline
+
+ARTICLE = "The council of Halden Bay voted to replace all the lamps of the town. Work will begin in March. Fishermen are not convinced."
+STEPS = ["convert", "compile", "simulate", "baseline", "evaluate", "layers", "quality"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with an article; less text is evaluated than usual."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "article.txt").write_text(ARTICLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "EVALUATED_TOKENS", 256)
+        patch.setattr(pipeline, "CURVE_TOKENS", 128)
+        patch.setattr(pipeline, "WINDOW", 64)
+        patch.setattr(pipeline, "CALIBRATION_WINDOWS", 2)
+        patch.setattr(pipeline, "CALIBRATION_WINDOW", 128)
+        yield folder
+
+
+def run(workplace: Path, *options: str) -> int:
+    arguments = ["run", "random-tiny", "--article", str(workplace / "article.txt"), "--chip", "nano", "--max-new-tokens", "6"]
+    return run_command_line([*arguments, "-o", str(workplace / "out"), *options])
+
+
+@pytest.fixture(scope="module")
+def report(workplace: Path) -> dict[str, Any]:
+    """The report of a first run."""
+    assert run(workplace, "--json", str(workplace / "result.json")) == 0
+    return dict(json.loads((workplace / "out" / "report.json").read_text()))
+
+
+def numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, (int, float)):
+        yield value
+
+
+def test_report_has_the_keys_of_the_contract(report: dict[str, Any], workplace: Path) -> None:
+    assert report["schema"] == "neuromorphic-llm-result" and report["command"] == "run"
+    assert report["summary"].keys() == {"dense", "spiking"} == report["perplexity"].keys()
+    assert {"task", "tokens", "perplexity", "word_perplexity", "kl_to_dense", "top1_agreement", "spikes_per_activation"} <= report[
+        "eval"
+    ].keys()
+    simulated = report["simulate"]
+    assert simulated["cycles_total"] > simulated["cycles_per_token"] > 0
+    parts = [part["nominal"] for part in simulated["energy_breakdown_j"].values()]
+    assert sum(parts) == pytest.approx(simulated["chip_energy_j_per_token"]["nominal"])
+    baseline = report["baseline"]
+    assert baseline["tokens_per_s"] > 0 and baseline["device"]
+    assert (baseline["energy_j_per_token"] is None) == bool(baseline["energy_j_per_token_reason"])
+    assert json.loads((workplace / "result.json").read_text())["perplexity"] == report["perplexity"]
+
+
+def test_numbers_are_finite(report: dict[str, Any]) -> None:
+    assert all(math.isfinite(number) for number in numbers(report))
+
+
+def test_spikes_are_as_asked_and_quality_is_kept(report: dict[str, Any]) -> None:
+    assert report["convert"]["spikes_per_activation_on_calibration_text"] == pytest.approx(1.5, rel=0.02)
+    assert report["perplexity"]["spiking"] == pytest.approx(report["perplexity"]["dense"], rel=0.1)
+    assert report["eval"]["kl_to_dense"] < 0.05
+    assert min(report["layers"]["cosine"]) > 0.95
+
+
+def test_page_is_self_contained(report: dict[str, Any], workplace: Path) -> None:
+    page = (workplace / "out" / "report.html").read_text()
+    links = page.replace("http://www.w3.org/2000/svg", "").replace("http://www.w3.org/1999/xlink", "")
+    assert "http" not in links and "<script" not in page and "@import" not in page
+    assert page.count("<svg") == 7 and ARTICLE[:40] in page
+    for kind in ("measured", "simulated", "estimated"):
+        assert f'class="kind {kind}"' in page
+    assert report["model"] in page
+
+
+def test_second_run_reuses_everything_and_says_so(report: dict[str, Any], workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(workplace) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("reused") == len(STEPS) and "--force" in shown.out
+    again = json.loads((workplace / "out" / "report.json").read_text())
+    assert [step["name"] for step in again["steps"]] == STEPS and all(step["reused"] for step in again["steps"])
+    assert again["simulate"] == report["simulate"]
+
+
+def reused(workplace: Path) -> dict[str, bool]:
+    steps = json.loads((workplace / "out" / "report.json").read_text())["steps"]
+    return {step["name"]: step["reused"] for step in steps}
+
+
+@pytest.mark.usefixtures("report")
+def test_only_what_changed_runs_again(workplace: Path) -> None:
+    assert run(workplace, "--max-new-tokens", "5") == 0
+    assert {name for name, again in reused(workplace).items() if not again} == {"simulate", "baseline"}
+
+
+@pytest.mark.usefixtures("report")
+def test_damaged_artefact_is_made_again(workplace: Path) -> None:
+    tensors = workplace / "out" / "program" / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-7])
+    assert run(workplace, "--max-new-tokens", "5") == 0
+    assert {name for name, again in reused(workplace).items() if not again} == {"compile"}
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("report")
+def test_interruption_leaves_nothing_broken(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out = workplace / "interrupted"
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "compile_network", interrupt)
+        assert run(workplace, "-o", str(out)) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "nmllm: error: interrupted"
+    assert sorted(path.name for path in out.iterdir()) == ["network", "steps"]
+    assert [path.name for path in (out / "steps").iterdir()] == ["convert.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--article", "absent.txt"], 1, "no such file"),
+        (["--article", "EMPTY"], 1, "is empty"),
+        (["--spikes", "-1"], 2, "spikes must be positive"),
+        (["--spikes", "900"], 1, "spikes"),
+        (["--chip", "nc9"], None, "nc9"),
+        (["--max-new-tokens", "100000"], None, "room"),
+        (["-o", "FILE"], 1, "choose another output folder"),
+    ],
+)
+def test_bad_requests(
+    workplace: Path, tmp_path: Path, options: list[str], code: int | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.txt").write_text(" \n")
+    names = {"EMPTY": str(tmp_path / "empty.txt"), "FILE": str(tmp_path / "empty.txt")}
+    result = run(
+        workplace, *(["-o", str(tmp_path / "out")] if "-o" not in options else []), *(names.get(option, option) for option in options)
+    )
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert result in ((1, 2) if code is None else (code,))
+    assert lines[-1].startswith("nmllm: error:") and message in lines[-1]
+    assert not (tmp_path / "out" / "report.json").exists()
