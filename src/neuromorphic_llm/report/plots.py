@@ -74,7 +74,8 @@ def ranges_plot(rows: Sequence[tuple[str, Mapping[str, float], str]], label: str
         axes.errorbar(nominal, range(len(rows)), xerr=errors, fmt="none", ecolor=_TEXT, elinewidth=1, capsize=3)
         axes.set_xscale("log")
         axes.set_xlim(left=min(v["low"] for _, v, _ in rows) / 2)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        wide = max(v["high"] for _, v, _ in rows) > 1e3 * min(v["low"] for _, v, _ in rows)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0)))
         axes.xaxis.set_major_formatter(EngFormatter("J"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.invert_yaxis()
@@ -106,7 +107,7 @@ def cosine_plot(cosine: Sequence[float]) -> str:
     with _drawing(7.2, 2.2, "cosine") as drawing:
         axes = drawing.figure.add_subplot()
         axes.plot(range(len(cosine)), cosine, marker="o", markersize=3, linewidth=1.2, color=BLUE)
-        axes.set_ylim(min(0.9, *cosine) - 0.02, 1.0)
+        axes.set_ylim(1 - 1.25 * max(1 - min(cosine), 1e-6), 1.0)
         axes.set_xlabel("layer")
         axes.set_ylabel("cosine to dense")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -141,7 +142,8 @@ def quality_plot(quality: Mapping[str, Any]) -> str:
         for point, colour in zip(quality["quantised"], (GREEN, ORANGE, PURPLE), strict=True):
             axes.axhline(point["perplexity"], color=colour, linewidth=1, linestyle="--", label=point["name"])
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+        bottom, top = axes.get_ylim()
+        axes.yaxis.set_major_locator(MaxNLocator(6) if top < 5 * bottom else LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("spikes per activation")

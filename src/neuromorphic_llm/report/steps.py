@@ -59,7 +59,8 @@ class StepArtefact:
 class Steps:
     """Results of the steps of one output folder, in `steps/NAME.json`, each with the key of what it was made from.
 
-    With force, nothing is reused. on_step is called after every step. A result is written whole or not at all, and only after the step has succeeded.
+    With force, nothing is reused. on_step is called after every step.
+    A result is written whole or not at all, and only after the step has succeeded.
     """
 
     def __init__(self, folder: Path, *, force: bool = False, on_step: Callable[[StepRecord], None] | None = None) -> None:
