@@ -136,7 +136,7 @@ def _functional(program: Program, tokenizer: Any, prompt_ids: list[int], max_new
         "chip": program.spec.name,
         "backend": "functional",
         "clock_hz": program.spec.clock_hz,
-        **{key: None for key in UNTIMED},
+        **dict.fromkeys(UNTIMED),
         **{f"{key}_reason": FUNCTIONAL_REASON for key in UNTIMED},
         "spikes_per_activation": decoder.statistics.spikes_per_activation(),
         "wall_tokens_per_s": (len(prompt_ids) + len(generated) - 1) / seconds,

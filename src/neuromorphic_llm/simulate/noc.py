@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
 
+compiled = njit(cache=True, _nrt=False)
+"""njit for functions that allocate nothing: without it every call would count references of all tables, atomically."""
+
 PORTS = 5
 LOCAL = 4
 
@@ -55,85 +58,90 @@ def new_mesh(program: Program) -> Mesh:
     )
 
 
-@njit(cache=True)
-def _list(mesh: Mesh, which: int, place: int, flit: int) -> None:
-    entry = mesh.numbers[which]
-    mesh.moves[which, entry, 0] = place
-    mesh.moves[which, entry, 1] = flit
-    mesh.numbers[which] = entry + 1
-
-
-@njit(cache=True)
+@compiled
 def inject(mesh: Mesh, tile: int, flit: int) -> bool:
-    """Push a flit into a tile's local input if that has room at the start of this cycle."""
+    """Push a flit into a tile's local input if that has room at the start of this cycle; after `arbitrate`, before `commit`."""
     port = PORTS * tile + LOCAL
     if mesh.fifo[port, COUNT] >= mesh.fifo.shape[1] - FLIT:
         return False
-    _list(mesh, PUSHED, port, flit)
+    entry = mesh.numbers[PUSHED]
+    mesh.moves[PUSHED, entry, 0] = port
+    mesh.moves[PUSHED, entry, 1] = flit
+    mesh.numbers[PUSHED] = entry + 1
     mesh.numbers[FLITS] += 1
     return True
 
 
-@njit(cache=True)
+@compiled
 def arbitrate(mesh: Mesh) -> None:
     """One cycle of every router from the state at its start; what moves is listed in Mesh.moves."""
-    depth = mesh.fifo.shape[1] - FLIT
+    links, fifo, router, moves = mesh.links, mesh.fifo, mesh.router, mesh.moves
+    depth = fifo.shape[1] - FLIT
+    pushed = popped = arrived = refused = 0
     for entry in range(mesh.numbers[ACTIVE]):
-        tile = mesh.moves[ACTIVE, entry, 0]
-        router = mesh.router[tile]
-        wanted = router[0] | router[1] | router[2] | router[3] | router[4]
+        tile = moves[ACTIVE, entry, 0]
+        wanted = router[tile, 0] | router[tile, 1] | router[tile, 2] | router[tile, 3] | router[tile, 4]
         for output in range(PORTS):
             if not wanted >> output & 1:
                 continue
-            source = router[POINTER + output]
-            while not router[source] >> output & 1:
+            source = router[tile, POINTER + output]
+            while not router[tile, source] >> output & 1:
                 source = source + 1 if source < LOCAL else 0
             port = PORTS * tile + source
-            flit = mesh.fifo[port, FLIT + mesh.fifo[port, FIRST]]
+            flit = fifo[port, FLIT + fifo[port, FIRST]]
             if output == LOCAL:
-                _list(mesh, ARRIVED, tile, flit)
+                moves[ARRIVED, arrived, 0] = tile
+                moves[ARRIVED, arrived, 1] = flit
+                arrived += 1
             else:
-                target = mesh.links[tile, output]
-                if mesh.fifo[target, COUNT] >= depth:
-                    mesh.numbers[LINK_STALLS] += 1
+                target = links[tile, output]
+                if fifo[target, COUNT] >= depth:
+                    refused += 1
                     continue
-                _list(mesh, PUSHED, target, flit)
-                mesh.numbers[HOPS] += 1
-            router[source] ^= 1 << output
-            router[POINTER + output] = source + 1 if source < LOCAL else 0
-            if router[source] == 0:
-                _list(mesh, POPPED, port, flit)
+                moves[PUSHED, pushed, 0] = target
+                moves[PUSHED, pushed, 1] = flit
+                pushed += 1
+            router[tile, source] ^= 1 << output
+            router[tile, POINTER + output] = source + 1 if source < LOCAL else 0
+            if router[tile, source] == 0:
+                moves[POPPED, popped, 0] = port
+                popped += 1
+    mesh.numbers[PUSHED] = pushed
+    mesh.numbers[POPPED] = popped
+    mesh.numbers[ARRIVED] = arrived
+    mesh.numbers[HOPS] += pushed
+    mesh.numbers[LINK_STALLS] += refused
 
 
-@njit(cache=True)
+@compiled
 def commit(mesh: Mesh) -> None:
     """The clock edge: remove popped flits, add pushed ones, and list the routers that hold flits now."""
-    numbers, moves = mesh.numbers, mesh.moves
-    depth = mesh.fifo.shape[1] - FLIT
+    masks, fifo, router, moves, numbers = mesh.masks, mesh.fifo, mesh.router, mesh.moves, mesh.numbers
+    depth = fifo.shape[1] - FLIT
     for entry in range(numbers[POPPED]):
         port = moves[POPPED, entry, 0]
-        fifo, tile = mesh.fifo[port], port // PORTS
-        fifo[FIRST] = fifo[FIRST] + 1 if fifo[FIRST] + 1 < depth else 0
-        fifo[COUNT] -= 1
-        mesh.router[tile, OCCUPANCY] -= 1
-        if fifo[COUNT] > 0:
-            mesh.router[tile, port % PORTS] = mesh.masks[fifo[FLIT + fifo[FIRST]] >> 1, tile]
-    kept = 0
+        tile = port // PORTS
+        first = fifo[port, FIRST] + 1 if fifo[port, FIRST] + 1 < depth else 0
+        fifo[port, FIRST] = first
+        fifo[port, COUNT] -= 1
+        router[tile, OCCUPANCY] -= 1
+        if fifo[port, COUNT] > 0:
+            router[tile, port - PORTS * tile] = masks[fifo[port, FLIT + first] >> 1, tile]
+    active = 0
     for entry in range(numbers[ACTIVE]):
         tile = moves[ACTIVE, entry, 0]
-        moves[ACTIVE, kept, 0] = tile
-        kept += mesh.router[tile, OCCUPANCY] > 0
-    numbers[ACTIVE] = kept
+        moves[ACTIVE, active, 0] = tile
+        active += router[tile, OCCUPANCY] > 0
     for entry in range(numbers[PUSHED]):
         port, flit = moves[PUSHED, entry, 0], moves[PUSHED, entry, 1]
-        fifo, tile = mesh.fifo[port], port // PORTS
-        place = fifo[FIRST] + fifo[COUNT]
-        fifo[FLIT + (place if place < depth else place - depth)] = flit
-        fifo[COUNT] += 1
-        if fifo[COUNT] == 1:
-            mesh.router[tile, port % PORTS] = mesh.masks[flit >> 1, tile]
-        if mesh.router[tile, OCCUPANCY] == 0:
-            moves[ACTIVE, numbers[ACTIVE], 0] = tile
-            numbers[ACTIVE] += 1
-        mesh.router[tile, OCCUPANCY] += 1
-    numbers[PUSHED] = numbers[POPPED] = numbers[ARRIVED] = 0
+        tile = port // PORTS
+        place = fifo[port, FIRST] + fifo[port, COUNT]
+        fifo[port, FLIT + (place if place < depth else place - depth)] = flit
+        fifo[port, COUNT] += 1
+        if fifo[port, COUNT] == 1:
+            router[tile, port - PORTS * tile] = masks[flit >> 1, tile]
+        if router[tile, OCCUPANCY] == 0:
+            moves[ACTIVE, active, 0] = tile
+            active += 1
+        router[tile, OCCUPANCY] += 1
+    numbers[ACTIVE] = active

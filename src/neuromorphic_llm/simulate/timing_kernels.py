@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from neuromorphic_llm.simulate.noc import ACTIVE, ARRIVED, POPPED, PUSHED, Mesh, arbitrate, commit, inject
+from neuromorphic_llm.simulate.noc import ACTIVE, ARRIVED, POPPED, PUSHED, Mesh, arbitrate, commit, compiled, inject
 
 SPIKE, VALUE, RESIDUAL, CREDIT, TOKEN = range(5)
 """What a route carries."""
@@ -63,8 +62,10 @@ WAIT = READ + 1
 WAIT_RESIDUAL, WAIT_VALUES, WAIT_CREDIT, WAIT_ROUTER = range(WAIT, WAIT + 4)
 UNIT_COLUMNS = WAIT + 4
 
+UNIT_BITS = 20
+
 TIMERS, PUSHING, FINISHED, TOKENS, ENDED = range(5)
-"""Entries of Units.numbers: lengths of the lists (timers as `cycle * units + unit`, units that want to push, units whose last
+"""Entries of Units.numbers: lengths of the lists (timers as `cycle << UNIT_BITS | unit`, units that want to push, units whose last
 flit of a burst was pushed in this cycle), tokens arrived at the host, rows ended."""
 
 
@@ -77,20 +78,20 @@ class Units(NamedTuple):
     token_end: NDArray[np.int64]  # [rows]
 
 
-@njit(cache=True)
+@compiled
 def _set_timer(units: Units, unit: int, cycle: int) -> None:
     """Wake a unit at the start of a cycle; binary heap, a unit has one timer at most."""
     heap = units.lists[TIMERS]
     place = units.numbers[TIMERS]
     units.numbers[TIMERS] += 1
-    key = cycle * len(units.unit) + unit
+    key = cycle << UNIT_BITS | unit
     while place > 0 and heap[(place - 1) >> 1] > key:
         heap[place] = heap[(place - 1) >> 1]
         place = (place - 1) >> 1
     heap[place] = key
 
 
-@njit(cache=True)
+@compiled
 def _take_timer(units: Units) -> int:
     """Remove the earliest timer and return its unit."""
     heap = units.lists[TIMERS]
@@ -108,16 +109,16 @@ def _take_timer(units: Units) -> int:
         heap[place] = heap[child]
         place = child
     heap[place] = key
-    return int(earliest % len(units.unit))
+    return int(earliest & (1 << UNIT_BITS) - 1)
 
 
-@njit(cache=True)
+@compiled
 def _start_pushing(units: Units, unit: int) -> None:
     units.lists[PUSHING, units.numbers[PUSHING]] = unit
     units.numbers[PUSHING] += 1
 
 
-@njit(cache=True)
+@compiled
 def _push_flits(units: Units, unit: int, route: int, flits: int) -> None:
     """Let a unit push flits from this cycle on."""
     units.unit[unit, ROUTE] = route
@@ -126,7 +127,7 @@ def _push_flits(units: Units, unit: int, route: int, flits: int) -> None:
         _start_pushing(units, unit)
 
 
-@njit(cache=True)
+@compiled
 def _receive_residual(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """Begin `receive residual` at a cycle."""
     units.unit[unit, SINCE] = cycle
@@ -135,7 +136,7 @@ def _receive_residual(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _residual_received(plan, units, unit, cycle)
 
 
-@njit(cache=True)
+@compiled
 def _residual_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """End `receive residual` at a cycle: the slot is free again; begin the first site."""
     units.unit[unit, WAIT_RESIDUAL] += cycle - units.unit[unit, SINCE]
@@ -147,7 +148,7 @@ def _residual_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     _begin_site(plan, units, unit, cycle)
 
 
-@njit(cache=True)
+@compiled
 def _begin_site(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """Compute up to the encoder's maximum, scan the first phase, and wake at its end."""
     row, site = units.unit[unit, ROW], units.unit[unit, SITE]
@@ -157,7 +158,7 @@ def _begin_site(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     _set_timer(units, unit, units.unit[unit, BUSY_UNTIL])
 
 
-@njit(cache=True)
+@compiled
 def _inject_phase(plan: Plan, units: Units, unit: int) -> None:
     """Begin the injection of a phase; if both banks were free the scan of the next one has begun at the end of its own."""
     row, site, phase = units.unit[unit, ROW], units.unit[unit, SITE], units.unit[unit, PHASE]
@@ -166,7 +167,7 @@ def _inject_phase(plan: Plan, units: Units, unit: int) -> None:
     _push_flits(units, unit, plan.sites[site, SPIKE_ROUTE], plan.work[row, site, phase, FLITS_OF_PHASE])
 
 
-@njit(cache=True)
+@compiled
 def _phase_injected(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """End the injection of a phase at a cycle. `scan_end` is that of the next phase; its bank's successor may be scanned now."""
     row, site = units.unit[unit, ROW], units.unit[unit, SITE]
@@ -182,7 +183,7 @@ def _phase_injected(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _values_received(plan, units, unit, cycle)
 
 
-@njit(cache=True)
+@compiled
 def _values_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """End the `receive` of a site's results at a cycle and begin what follows."""
     site = units.unit[unit, SITE]
@@ -199,7 +200,7 @@ def _values_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _begin_site(plan, units, unit, cycle)
 
 
-@njit(cache=True)
+@compiled
 def _send(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """Begin `send` of the residual (or of the embedding row, by the host), if there is a credit."""
     if units.unit[unit, CREDITS] == 0:
@@ -211,7 +212,7 @@ def _send(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     _push_flits(units, unit, plan.units[unit, OUT_ROUTE], plan.units[unit, BURST_FLITS])
 
 
-@njit(cache=True)
+@compiled
 def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """The unit's work on its row ends at a cycle; go on with the next one."""
     rows = len(plan.delay)
@@ -232,7 +233,7 @@ def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         units.unit[0, STATE] = IDLE
 
 
-@njit(cache=True)
+@compiled
 def _wake(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """A unit's timer is due at the start of this cycle."""
     state = units.unit[unit, STATE]
@@ -246,7 +247,7 @@ def _wake(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _send(plan, units, unit, cycle)
 
 
-@njit(cache=True)
+@compiled
 def _phase_arrived(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """The last flit of a phase is in a synapse tile's axon memory at the start of this cycle."""
     row, phase, site = units.unit[unit, ROW], units.unit[unit, PHASE], plan.units[unit, REGION_SITE]
@@ -260,7 +261,7 @@ def _phase_arrived(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _set_timer(units, unit, units.unit[unit, BUSY_UNTIL] + plan.units[unit, LATENCY])
 
 
-@njit(cache=True)
+@compiled
 def _token_arrived(plan: Plan, units: Units, cycle: int) -> None:
     """The host has a token; in decode its step begins."""
     units.token_end[plan.rows[units.numbers[TOKENS], WANTED_ROW]] = cycle
@@ -272,7 +273,7 @@ def _token_arrived(plan: Plan, units: Units, cycle: int) -> None:
         _set_timer(units, 0, cycle + plan.numbers[HOST_CYCLES])
 
 
-@njit(cache=True)
+@compiled
 def _arrive(plan: Plan, units: Units, tile: int, flit: int, cycle: int) -> None:
     """A flit left a router through its local port in the cycle before this one."""
     route = flit >> 1
@@ -300,7 +301,7 @@ def _arrive(plan: Plan, units: Units, tile: int, flit: int, cycle: int) -> None:
             _residual_received(plan, units, unit, cycle)
 
 
-@njit(cache=True)
+@compiled
 def _push_all(plan: Plan, units: Units, mesh: Mesh) -> int:
     """Every unit that wants to pushes one flit, credits first; lists the units whose burst ended and returns their number."""
     kept = 0
@@ -328,10 +329,9 @@ def _push_all(plan: Plan, units: Units, mesh: Mesh) -> int:
     return finished
 
 
-@njit(cache=True)
+@compiled
 def run(plan: Plan, units: Units, mesh: Mesh) -> int:
     """Simulate until nothing is left to happen; the cycle after the last one in which something did."""
-    count = len(units.unit)
     for unit in range(1, plan.numbers[LAYERS] + 2):
         if units.unit[unit, ROW] != NO_ROW:
             _receive_residual(plan, units, unit, 0)
@@ -342,8 +342,8 @@ def run(plan: Plan, units: Units, mesh: Mesh) -> int:
         if mesh.numbers[ACTIVE] == 0 and units.numbers[PUSHING] == 0:
             if units.numbers[TIMERS] == 0:
                 return cycle
-            cycle = max(cycle, units.lists[TIMERS, 0] // count)
-        while units.numbers[TIMERS] > 0 and units.lists[TIMERS, 0] // count <= cycle:
+            cycle = max(cycle, units.lists[TIMERS, 0] >> UNIT_BITS)
+        while units.numbers[TIMERS] > 0 and units.lists[TIMERS, 0] >> UNIT_BITS <= cycle:
             _wake(plan, units, _take_timer(units), cycle)
         arbitrate(mesh)
         finished = _push_all(plan, units, mesh)
