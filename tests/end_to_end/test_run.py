@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from neuromorphic_llm.cli.main import run_command_line
+from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.report import pipeline
 
 ARTICLE = "The council of Halden Bay voted to replace all the lamps of the town. Work will begin in March. Fishermen are not convinced."
@@ -26,8 +27,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(pipeline, "EVALUATED_TOKENS", 256)
         patch.setattr(pipeline, "CURVE_TOKENS", 128)
         patch.setattr(pipeline, "WINDOW", 64)
-        patch.setattr(pipeline, "CALIBRATION_WINDOWS", 2)
-        patch.setattr(pipeline, "CALIBRATION_WINDOW", 128)
+        patch.setattr(pipeline, "calibration_windows", lambda tokenizer: [calibration_windows(tokenizer)[0][:256]])
         yield folder
 
 

@@ -38,7 +38,7 @@ def test_words_are_those_of_the_evaluated_text(tiny: Checkpoint) -> None:
 def test_batch_does_not_change_the_figures(tiny: Checkpoint, dense: DenseModel, spiking: SpikingModel) -> None:
     text = encode_text(tiny.tokenizer(), TEXT, 130)
     one, many = (evaluate_text(spiking, text, window=40, batch=batch, against=dense) for batch in (1, 3))
-    assert one.nll == many.nll and one.top1_agreement == many.top1_agreement
+    assert one.nll == pytest.approx(many.nll, rel=1e-12) and one.top1_agreement == many.top1_agreement  # sums in another order
     assert one.kl_to_dense == pytest.approx(many.kl_to_dense)
 
 

@@ -62,27 +62,12 @@ class SpikingModel:
         self, prompts: Sequence[list[int]], max_new_tokens: int, stop: Sequence[int], on_token: Callable[[], None] | None = None
     ) -> list[list[int]]:
         """Greedy continuations, all prompts in one batch; the lowest index wins among equal logits."""
-        cache = self.decoder.new_cache(len(prompts), max(map(len, prompts)) + max_new_tokens)
-        following = []
-        for slot, prompt in enumerate(prompts):  # ragged prompts: each fills its own cache sequence
-            logits = self.decoder.forward(torch.tensor([prompt]), cache, slots=[slot], last_only=True)
-            assert isinstance(logits, torch.Tensor)
-            following.append(int(logits[0, -1].argmax()))
-        outputs = [[token] for token in following]
-        if on_token:
-            on_token()
-        active = [slot for slot, token in enumerate(following) if token not in stop]
-        for _ in range(max_new_tokens - 1):
-            if not active:
-                break
-            ids = torch.tensor([[outputs[slot][-1]] for slot in active])
-            logits = self.decoder.forward(ids, cache, slots=active)
-            assert isinstance(logits, torch.Tensor)
-            for slot, token in zip(active, logits[:, -1].argmax(-1).tolist(), strict=True):
-                outputs[slot].append(int(token))
+
+        def progress(_done: int, _limit: int) -> None:
             if on_token:
                 on_token()
-            active = [slot for slot in active if outputs[slot][-1] not in stop]
+
+        outputs = self.decoder.generate(prompts, max_new_tokens, eos_token_ids=tuple(stop), progress=progress)
         return [chop(tokens, stop) for tokens in outputs]
 
 

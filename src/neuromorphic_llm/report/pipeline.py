@@ -19,6 +19,7 @@ from neuromorphic_llm.compiler.floorplan import floorplan
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
+from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.energy import fp16_reference, int8_reference, records_for
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.baseline import device_name, measure_dense
@@ -41,7 +42,6 @@ from neuromorphic_llm.simulate.run import simulate
 EVALUATED_TOKENS, WINDOW = 2048, 512
 CURVE_TOKENS = 1024
 COMPARED_TOKENS = 256
-CALIBRATION_WINDOWS, CALIBRATION_WINDOW = 8, 512
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -146,7 +146,8 @@ class Pipeline:
 
         def work() -> Mapping[str, Any]:
             windows = calibration_windows(self.tokenizer)
-            network = convert(self.checkpoint, self.conversion, windows, progress=self._progress)
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            network = convert(self.checkpoint, self.conversion, windows, device=device, progress=self._progress)
             content_hash = network.save(folder)
             return {
                 "content_hash": content_hash,
@@ -175,7 +176,8 @@ class Pipeline:
         def work() -> Mapping[str, Any]:
             program = load_program(self.options.output / "program")
             stop = stop_tokens(self.tokenizer, self.checkpoint.config.eos_token_ids)
-            result = simulate(program, prompt, self.options.max_new_tokens, progress=self._count("simulate the chip", len(prompt)))
+            count = self._count("simulate the chip", len(prompt) + self.options.max_new_tokens - 1)
+            result = simulate(program, prompt, self.options.max_new_tokens, stop=stop, progress=count)
             return simulation_figures(program, result, self.tokenizer, stop)
 
         inputs = {"program": program_hash, "prompt": prompt, "max_new_tokens": self.options.max_new_tokens}
@@ -266,13 +268,3 @@ class Pipeline:
             self._progress(what, min(done, total), total)
 
         return advance
-
-
-def calibration_windows(tokenizer: Any) -> list[list[int]]:
-    """Token windows of English prose that every Python brings: the language reference behind `help()`."""
-    from pydoc_data.topics import topics
-
-    size, count = CALIBRATION_WINDOW, CALIBRATION_WINDOWS
-    text = "\n\n".join(str(topics[name]) for name in sorted(topics))[: 12 * size * count]
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return [ids[start : start + size] for start in range(0, size * count, size)]
