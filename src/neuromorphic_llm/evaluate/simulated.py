@@ -20,9 +20,9 @@ def simulation_figures(program: Program, result: SimulationResult, tokenizer: An
     spec, config = program.spec, program.weights.config
     counted = result.decode or result.prefill
     rows = slice(result.trace.prompt_tokens, None) if result.decode else slice(0, result.trace.prompt_tokens)
-    contexts = result.trace.context[rows]
+    context = max(round(float(result.trace.context[rows].mean())), 1)
     energy = account(counted, spec, counted.cycles / result.clock_hz, tokens=counted.tokens)
-    reference = int8_reference(config, max(round(float(contexts.mean())), 1), spec)
+    reference = int8_reference(config, context, spec)
     per_token = energy.to_json()
     weights = sum(inputs * outputs for inputs, outputs in map(config.site_shape, range(config.sites - 1)))
     head_inputs, head_outputs = config.site_shape(config.sites - 1)
@@ -33,6 +33,7 @@ def simulation_figures(program: Program, result: SimulationResult, tokenizer: An
         "chip": spec.name,
         "backend": "cycle",
         "counted_phase": "decode" if result.decode else "prefill",
+        "mean_context": context,
         "clock_hz": result.clock_hz,
         "cycles_total": result.cycles_total,
         "cycles_per_token": counted.cycles / counted.tokens,

@@ -136,7 +136,7 @@ class Pipeline:
             "eval": evaluated,
             "layers": layers,
             "quality": quality,
-            "references": self._references(len(prompt)),
+            "references": self._references(simulated["mean_context"]),
             "floorplan": compiled["floorplan"],
         }
         return report | {"steps": [asdict(record) for record in self.steps.records]}
@@ -245,9 +245,9 @@ class Pipeline:
     def _evaluation_inputs(self, network_hash: str) -> dict[str, Any]:
         return {"network": network_hash, "checkpoint": self.checkpoint.content_hash, "cuda": torch.cuda.is_available()}
 
-    def _references(self, prompt_tokens: int) -> dict[str, Any]:
-        """Digital accelerators of the same node at the mean decode context, and recorded GPU figures."""
-        config, context = self.checkpoint.config, prompt_tokens + self.options.max_new_tokens // 2
+    def _references(self, context: int) -> dict[str, Any]:
+        """Digital accelerators of the same node with `context` visible tokens, and recorded GPU figures."""
+        config = self.checkpoint.config
         digital = {
             "int8": int8_reference(config, context, self.spec),
             "int8_sram": int8_reference(config, context, self.spec, weights_in_sram=True),

@@ -1,0 +1,73 @@
+"""Perplexity against spikes per activation, beside INT8, INT6 and input thresholding on the same text.
+
+    python benchmarks/quality_table.py smollm2-135m --task wikitext2 --limit-tokens 65536
+
+One calibration serves all conversions. Prints one row a variant.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
+from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.evaluate.language_model import LanguageModelResult, encode_text, evaluate_text
+from neuromorphic_llm.evaluate.open_model import checked_device
+from neuromorphic_llm.evaluate.quantisers import integer_activations, largest_activations, quantised
+from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
+from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.models.checkpoint import load_checkpoint
+
+QUANTISERS = {
+    "INT8 activations": integer_activations(8),
+    "INT6 activations": integer_activations(6),
+    "largest 75 % of inputs": largest_activations(0.75),
+    "largest 60 % of inputs": largest_activations(0.6),
+    "largest 50 % of inputs": largest_activations(0.5),
+}
+
+
+def main() -> None:
+    """Convert, evaluate and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--task", default="default")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--limit-tokens", type=int)
+    parser.add_argument("--window", type=int, default=1024)
+    parser.add_argument("--spikes", type=float, nargs="+", default=[1.0, 1.25, 1.5, 2.0])
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    device = checked_device(arguments.device)
+    checkpoint = load_checkpoint(arguments.model)
+    tokenizer = checkpoint.tokenizer()
+    text = encode_text(tokenizer, load_text(get_task(arguments.task), arguments.data), arguments.limit_tokens)
+    dense = DenseModel(checkpoint.dense_model(device=device))
+
+    def evaluate(model: ScoredModel) -> LanguageModelResult:
+        return evaluate_text(model, text, window=arguments.window)
+
+    table = Table("variant", "spikes per activation", "perplexity", title=f"{checkpoint.name}, {arguments.task}, {len(text.ids):,} tokens")
+    row: Callable[..., None] = table.add_row
+    row("dense float32", "-", f"{evaluate(dense).perplexity:.2f}")
+    for name, transform in QUANTISERS.items():
+        with quantised(dense.model, transform):
+            row(f"{name}, 8-bit weights", "-", f"{evaluate(dense).perplexity:.2f}")
+    windows = calibration_windows(tokenizer)
+    calibration = calibrate_checkpoint(checkpoint, windows, device=arguments.device)
+    for spikes in arguments.spikes:
+        network = convert(checkpoint, ConvertConfig(spikes=spikes), windows, calibration=calibration, device=arguments.device)
+        model = SpikingModel(network.functional(arguments.device))
+        perplexity = evaluate(model).perplexity
+        row(f"spiking, asked {spikes:g}", f"{model.decoder.statistics.spikes_per_activation():.3f}", f"{perplexity:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
