@@ -43,7 +43,7 @@ class CpuOperations(Operations):
         return Coded(planes, exponent, spikes.zero_())
 
     def scale(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
-        acc = product(coded.planes, site.weight)
+        acc = product(coded.planes, site.weight, self._int8_exact)
         out = torch.empty(acc.shape[1:], dtype=torch.int32)
         bias = self._no_bias if site.bias is None else site.bias.numpy()
         kernels.scale(acc.numpy(), site.multiplier.numpy(), bias, int(site.shift), coded.exponent.numpy(), out.numpy())

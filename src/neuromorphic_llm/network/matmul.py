@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=None)
 def int8_products_exact(device_type: str) -> bool:
     """Whether the int8 product of this device is exact for extreme values (some CPU kernels saturate 16-bit partial sums)."""
     generator = torch.Generator().manual_seed(0)
@@ -21,14 +21,14 @@ def int8_products_exact(device_type: str) -> bool:
     return bool(torch.equal(product.long(), a.long() @ b.long().t()))
 
 
-def product(planes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def product(planes: torch.Tensor, weight: torch.Tensor, int8_exact: bool) -> torch.Tensor:
     """Products of both planes with the weights.
 
     planes int8 [2, rows, inputs], weight int8 [outputs, inputs]; returns int32 [2, rows, outputs], exact.
-    Falls back to float64 where the int8 kernel of the device is missing or not exact.
+    int8_exact: int8_products_exact() of the device; float64 is used where it is false or the shape does not suit the int8 kernel.
     """
     flat = planes.reshape(-1, planes.shape[-1])
-    if int8_products_exact(planes.device.type) and weight.shape[1] % 8 == 0 and weight.shape[0] % 8 == 0:
+    if int8_exact and weight.shape[1] % 8 == 0 and weight.shape[0] % 8 == 0:
         rows = flat.shape[0]
         if flat.is_cuda and rows <= 16:  # the CUDA kernel wants more than 16 rows
             flat = torch.nn.functional.pad(flat, (0, 0, 0, 32 - rows))

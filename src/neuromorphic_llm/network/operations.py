@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.network.cache import LayerCache
-from neuromorphic_llm.network.matmul import product
+from neuromorphic_llm.network.matmul import int8_products_exact, product
 from neuromorphic_llm.reference.fixed_point import EXP2, SIG
 from neuromorphic_llm.reference.weights import Formats
 
@@ -92,6 +93,9 @@ class Operations:
     """One method per operation; rows are tokens. Shapes and formulas: numerics.md."""
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
+        if torch.device(device).type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
+            raise SimulationError("TF32 products are not exact; unset torch.backends.cuda.matmul.allow_tf32")
+        self._int8_exact = int8_products_exact(torch.device(device).type)
         self._sigmoid = torch.from_numpy(SIG).to(device)
         self._exp2 = torch.from_numpy(EXP2).to(device)
 
@@ -123,7 +127,7 @@ class Operations:
 
     def scale(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
         """Crossbar product and output scaling: int32 [rows, outputs]."""
-        acc = product(coded.planes, site.weight)
+        acc = product(coded.planes, site.weight, self._int8_exact)
         wide = (acc[0].long() * 128 + acc[1]) * site.multiplier.long()
         y = saturate(rsh(wide, site.shift - coded.exponent.long().unsqueeze(-1), 16))
         return y if site.bias is None else saturate(y.long() + site.bias)
