@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_programs import make_program
 
+from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.convert.convert import ConvertConfig, convert
 from neuromorphic_llm.errors import SimulationError, UsageError
+from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights
@@ -22,9 +25,9 @@ from neuromorphic_llm.simulate.events import EventDecoder
 SPEC = ChipSpec(name="test", mesh_width=7, mesh_height=6, rows=16)
 
 
-def check_parity(weights: DecoderWeights, tokens: list[int]) -> None:
+def check_parity(weights: DecoderWeights, tokens: list[int], spec: ChipSpec = SPEC) -> None:
     """Run `tokens` through both and compare everything."""
-    program = make_program(weights, SPEC)
+    program = make_program(weights, spec)
     decoder = EventDecoder(program, record=True)
     logits = [decoder.step(token) for token in tokens]
     reference = IntegerDecoder(weights)
@@ -42,8 +45,8 @@ def check_parity(weights: DecoderWeights, tokens: list[int]) -> None:
             assert np.array_equal(ours.accumulators, theirs.accumulators[n])
             assert trace.phases[n, site] == phases
             expected = np.zeros_like(trace.events[n, site])
-            for block in range(0, digits.shape[1], SPEC.rows):
-                expected[:phases, block // SPEC.rows] = np.count_nonzero(digits[:, block : block + SPEC.rows], axis=1)
+            for block in range(0, digits.shape[1], spec.rows):
+                expected[:phases, block // spec.rows] = np.count_nonzero(digits[:, block : block + spec.rows], axis=1)
             assert np.array_equal(trace.events[n, site], expected)
         for layer, activity in enumerate(result.record.attention):
             for field in ("query_phases", "query_spikes", "probability_spikes", "probability_keys"):
@@ -133,3 +136,11 @@ def test_errors() -> None:
         EventDecoder(make_program(random_decoder(2, parts="feed-forward"), SPEC))
     with pytest.raises(UsageError, match="threads must lie in"):
         EventDecoder(make_program(weights, SPEC), threads=0)
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_real_model_equals_the_reference(smollm2: Checkpoint) -> None:
+    tokens = smollm2.tokenizer()("The river was higher than anyone in the village could remember.", add_special_tokens=False)["input_ids"]
+    network = convert(smollm2, ConvertConfig(), [tokens * 8])
+    check_parity(network.weights, tokens[:10], load_spec("nc1"))
