@@ -25,6 +25,7 @@ from neuromorphic_llm.reference.weights import DecoderConfig
 
 FORMAT = "neuromorphic-llm-calibration"
 VERSION = 1
+_SCALARS = ("checkpoint_hash", "tokens", "residual_max", "qkv_max", "attention_max", "gate_max", "logit_max")
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -50,10 +51,7 @@ class Calibration:
         """Write the calibration as an artefact folder; returns its content hash."""
         arrays: dict[str, NDArray[Any]] = {f"sensitivity.{index}": array for index, array in enumerate(self.sensitivity)}
         arrays |= {"query_sensitivity": self.query_sensitivity, "hidden_max": self.hidden_max, "value_max": self.value_max}
-        scalars = {
-            name: getattr(self, name)
-            for name in ("checkpoint_hash", "tokens", "residual_max", "qkv_max", "attention_max", "gate_max", "logit_max")
-        }
+        scalars = {name: getattr(self, name) for name in _SCALARS}
         return save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=scalars, arrays=arrays)
 
     @classmethod
@@ -62,7 +60,7 @@ class Calibration:
         metadata, arrays = load_artefact(folder, format_name=FORMAT, version=VERSION)
         count = sum(name.startswith("sensitivity.") for name in arrays)
         return cls(
-            **{name: metadata[name] for name in ("checkpoint_hash", "tokens", "residual_max", "qkv_max", "attention_max", "gate_max", "logit_max")},
+            **{name: metadata[name] for name in _SCALARS},
             sensitivity=tuple(arrays[f"sensitivity.{index}"] for index in range(count)),
             query_sensitivity=arrays["query_sensitivity"],
             hidden_max=arrays["hidden_max"],
@@ -81,7 +79,7 @@ class _Recorder:
         self.hidden_max = np.zeros(config.layers)
         self.value_max = np.zeros((config.layers, config.kv_heads))
         self._handles: list[Any] = []
-        body: Any = model.model  # type: ignore[union-attr]
+        body: Any = model.model
         for number, layer in enumerate(body.layers):
             attention, feed_forward = layer.self_attn, layer.mlp
             self._keep(attention.q_proj, 4 * number)
@@ -95,7 +93,7 @@ class _Recorder:
             self._handles.append(feed_forward.up_proj.register_forward_hook(self._range("gate")))
             self._handles.append(layer.register_forward_hook(self._range("residual")))
         self._keep(model.lm_head, config.sites - 1)  # type: ignore[arg-type]
-        self._handles.append(model.lm_head.register_forward_hook(self._range("logit")))  # type: ignore[union-attr, operator]
+        self._handles.append(model.lm_head.register_forward_hook(self._range("logit")))  # type: ignore[union-attr]
 
     def _keep(self, module: torch.nn.Module, site: int, limit: str | int | None = None) -> None:
         def hook(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -201,7 +199,7 @@ def _one_window(
         raise ConversionError("the dense model gives non-finite predictions on the calibration text; its weights are damaged")
     log_probability = logits.log_softmax(-1)
     drawn = torch.multinomial(log_probability.detach().exp(), 1, generator=generator)
-    log_probability.gather(1, drawn).sum().backward()  # type: ignore[no-untyped-call]
+    log_probability.gather(1, drawn).sum().backward()
     for site, x in recorder.inputs.items():
         if x.grad is not None:
             squares[site] += x.grad.double().square().sum((0, 1))

@@ -13,8 +13,8 @@ from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.format import spiking_flags
-from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.reference.weights import SITES, CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
+from neuromorphic_llm.spikes.code import SpikeCode
 
 LOG2_E = 1.4426950408889634
 _HEADROOM_BITS = 2  # a factor of four between calibration maxima and saturation
@@ -31,7 +31,8 @@ def formats_for(calibration: Calibration, embedding_max: float) -> Formats:
     residual = fraction_for(max(calibration.residual_max, embedding_max), default.residual)
     gate = fraction_for(calibration.gate_max, default.gate)
     if residual < 4 or gate < 12:
-        raise ConversionError(f"activations of up to {max(calibration.residual_max, calibration.gate_max):.3g} leave too few fractional bits")
+        largest = max(calibration.residual_max, calibration.gate_max)
+        raise ConversionError(f"activations of up to {largest:.3g} leave too few fractional bits; use a checkpoint without such outliers")
     return Formats(
         residual=residual,
         qkv=fraction_for(calibration.qkv_max, default.qkv),
@@ -51,7 +52,9 @@ def quantise_rows(weight: torch.Tensor) -> tuple[NDArray[np.int8], NDArray[np.fl
     return (wide / scale.unsqueeze(1)).round().to(torch.int8).numpy(), scale.numpy()
 
 
-def linear_weights(weight: torch.Tensor, row_scale: float | NDArray[np.float64], f_in: int, f_out: int, *, largest: int, name: str, spiking: bool) -> LinearWeights:
+def linear_weights(
+    weight: torch.Tensor, row_scale: float | NDArray[np.float64], f_in: int, f_out: int, *, largest: int, name: str, spiking: bool
+) -> LinearWeights:
     """One crossbar site from float weights [outputs, inputs]; `row_scale` multiplies the outputs, `largest` bounds |a|.
 
     Raises ConversionError if an accumulator could exceed 32 bits.
@@ -76,7 +79,9 @@ def rope_tables(config: DecoderConfig, positions: int) -> tuple[NDArray[np.int16
     return np.round(np.cos(angle) * 2**14).astype(np.int16), np.round(np.sin(angle) * 2**14).astype(np.int16)
 
 
-def integer_decoder(config: DecoderConfig, tensors: Mapping[str, torch.Tensor], calibration: Calibration, options: ConvertConfig, code: SpikeCode) -> DecoderWeights:
+def integer_decoder(
+    config: DecoderConfig, tensors: Mapping[str, torch.Tensor], calibration: Calibration, options: ConvertConfig, code: SpikeCode
+) -> DecoderWeights:
     """Integer weights of a Llama checkpoint (Hugging Face tensor names), stop tables zero."""
     embedding = tensors["model.embed_tokens.weight"].double().numpy()
     formats = formats_for(calibration, float(np.abs(embedding).max()))
@@ -84,7 +89,7 @@ def integer_decoder(config: DecoderConfig, tensors: Mapping[str, torch.Tensor], 
     shared: dict[str, Any] = {"largest": code.largest_value}
 
     def gain(name: str) -> NDArray[np.int32]:
-        scaled = tensors[name].double().numpy() * np.sqrt(config.hidden_size) * 2.0**formats.gain_fraction
+        scaled: NDArray[np.float64] = tensors[name].double().numpy() * np.sqrt(config.hidden_size) * 2.0**formats.gain_fraction
         return np.round(scaled).astype(np.int32)
 
     query_rows = config.heads * config.head_dim

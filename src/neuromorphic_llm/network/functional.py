@@ -131,8 +131,9 @@ class FunctionalDecoder:
         cache = cache or self.new_cache(batch, n)
         where = list(range(batch)) if slots is None else list(slots)
         longest = max(cache.lengths[slot] for slot in where) + n
-        if longest > self.weights.rope_cos.shape[0]:
-            raise SimulationError(f"{longest} tokens exceed the context of {self.weights.rope_cos.shape[0]}; shorten the prompt or the answer")
+        context = self.weights.rope_cos.shape[0]
+        if longest > context:
+            raise SimulationError(f"{longest} tokens exceed the context of {context}; shorten the prompt or the answer")
         cache.reserve(longest)
         position = torch.cat([torch.arange(cache.lengths[slot], cache.lengths[slot] + n) for slot in where]).to(self.device)
         slot = torch.tensor(where).repeat_interleave(n).to(self.device)
@@ -145,17 +146,18 @@ class FunctionalDecoder:
             r, spikes, attention = run(layer, r, rows, cache.layers[number], 4 * number if self.observer is not None else 0)
             for site, count in enumerate(spikes):
                 self.statistics.add_site(4 * number + site, count, batch * n)
-            self.statistics.add_attention(number, attention.query_spikes, attention.probability_spikes, attention.probability_keys, position)
+            self.statistics.add_attention(number, attention, position)
             if keep:
                 residual.append(r.clone())
-        for slot in where:
-            cache.lengths[slot] += n
+        for index in where:
+            cache.lengths[index] += n
         self.statistics.tokens += batch * n
         return r, residual
 
     def _layer(self, layer: _Layer, r: torch.Tensor, rows: Rows, cache: LayerCache, first_site: int) -> _LayerResult:
         """One decoder layer: residual stream, spikes int64 [rows] of its four sites, attention counts."""
-        ops, formats, spikes = self.operations, self.weights.formats, []
+        ops, formats, bits = self.operations, self.weights.formats, self.weights.code.probability_bits
+        spikes: list[torch.Tensor] = []
 
         def linear(position: int, x: torch.Tensor) -> torch.Tensor:
             y, count = self._linear(first_site + position, layer.sites[position], x)
@@ -163,9 +165,7 @@ class FunctionalDecoder:
             return y
 
         qkv = linear(0, ops.norm(r, layer.attention_gain, self._epsilon, self._norm_shift))
-        attention = ops.attention(
-            qkv, layer.query_stop, layer.value_base, self._rope, rows, cache, formats, layer.query_phases, self.weights.code.probability_bits
-        )
+        attention = ops.attention(qkv, layer.query_stop, layer.value_base, self._rope, rows, cache, formats, layer.query_phases, bits)
         r = ops.add(r, linear(1, attention.output))
         gate_up = linear(2, ops.norm(r, layer.feed_forward_gain, self._epsilon, self._norm_shift))
         r = ops.add(r, linear(3, ops.gate(gate_up, formats.gate, layer.hidden_fraction)))

@@ -52,7 +52,7 @@ def generate(
 ) -> list[list[int]]:
     """New tokens of every prompt, the end-of-sequence token included where it was reached.
 
-    Prompts may have different lengths; each result is what the prompt alone would give.
+    Prompts may have different lengths; each result is what the prompt alone would give, except that sampling draws from one random stream.
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise UsageError("empty prompt: give at least one token")
@@ -109,14 +109,20 @@ def _sampler(decoder: FunctionalDecoder, config: GenerationConfig) -> Callable[[
     def choose(logits: torch.Tensor) -> torch.Tensor:
         scores = log_probabilities(decoder, logits)
         empty = torch.zeros(logits.shape[0], 0, dtype=torch.long, device=logits.device)
-        return torch.multinomial(warpers(empty, scores).softmax(-1), 1, generator=generator).squeeze(1)
+        kept: torch.Tensor = warpers(empty, scores)  # type: ignore[arg-type]
+        return torch.multinomial(kept.softmax(-1), 1, generator=generator).squeeze(1)
 
     return choose
 
 
 def _beam_search(decoder: FunctionalDecoder, prompt: Sequence[int], config: GenerationConfig, progress: Progress | None) -> list[int]:
-    """Beam search as in transformers: 2 * beams candidates a step, finished ones scored by sum / length^penalty."""
+    """Beam search as in transformers.
+
+    Every step looks at enough candidates to go on with `num_beams` of them; one of the best `num_beams` that ends is finished and
+    scored by sum / length^penalty.
+    """
     beams, eos = config.num_beams, set(config.eos_token_ids)
+    candidates = max(2, 1 + len(eos)) * beams
     cache = decoder.new_cache(beams, len(prompt) + config.max_new_tokens)
     logits = decoder.forward(torch.tensor([list(prompt)]), cache, slots=[0], last_only=True)
     cache.reorder([0] * beams)
@@ -124,26 +130,29 @@ def _beam_search(decoder: FunctionalDecoder, prompt: Sequence[int], config: Gene
     finished: list[tuple[float, list[int]]] = []
     for step in range(config.max_new_tokens):
         assert isinstance(logits, torch.Tensor)
-        scores = log_probabilities(decoder, logits[:, -1]) + torch.tensor([[score] for score, _ in alive], device=logits.device)
-        best = scores.flatten().topk(min(2 * beams, scores.numel()))
+        totals = torch.tensor([[score] for score, _ in alive], dtype=torch.float64, device=logits.device)
+        scores = log_probabilities(decoder, logits[:, -1]) + totals
+        best = scores.flatten().topk(min(candidates, scores.numel()))
         following: list[tuple[float, list[int], int]] = []
-        for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        for rank, (score, index) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
             parent, token = divmod(index, scores.shape[1])
             tokens = [*alive[parent][1], token]
-            if token in eos:
+            if token in eos and rank < beams:
                 finished.append((score / len(tokens) ** config.length_penalty, tokens))
-            elif len(following) < beams:
+            elif token not in eos and len(following) < beams:
                 following.append((score, tokens, parent))
         finished = sorted(finished, key=lambda item: -item[0])[:beams]
         alive = [(score, tokens) for score, tokens, _ in following]
         if progress:
             progress(step + 1, config.max_new_tokens)
-        if not alive or step + 1 == config.max_new_tokens or (
-            len(finished) == beams and finished[-1][0] >= alive[0][0] / len(alive[0][1]) ** config.length_penalty
+        if (
+            not alive
+            or step + 1 == config.max_new_tokens
+            or (len(finished) == beams and finished[-1][0] >= alive[0][0] / len(alive[0][1]) ** config.length_penalty)
         ):
             break
         cache.reorder([parent for _, _, parent in following] + [0] * (beams - len(following)))
         ids = torch.tensor([[tokens[-1]] for _, tokens in alive])
         logits = decoder.forward(ids, cache, slots=list(range(len(alive))), last_only=True)
-    candidates = finished + [(score / len(tokens) ** config.length_penalty, tokens) for score, tokens in alive]
-    return max(candidates, key=lambda item: item[0])[1]
+    finished += [(score / len(tokens) ** config.length_penalty, tokens) for score, tokens in alive]
+    return max(finished, key=lambda item: item[0])[1]

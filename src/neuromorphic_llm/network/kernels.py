@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from neuromorphic_llm.reference.fixed_point import EXP2, SIG
 
 Array = NDArray[Any]
+Integer = Any  # int64 once compiled; Python's and numpy's integers have no common static type
 
 _INT32_MIN, _INT32_MAX = np.int64(-(2**31)), np.int64(2**31 - 1)
 _EXP2 = np.ascontiguousarray(EXP2, dtype=np.int64)
@@ -19,7 +20,7 @@ _SIGMOID = np.ascontiguousarray(SIG, dtype=np.int64)
 
 
 @njit(cache=True, inline="always")
-def _bit_length(n: int) -> int:
+def _bit_length(n: int) -> Integer:
     """Number of bits of a non-negative int64."""
     bits = 0
     while n > 0:
@@ -29,7 +30,7 @@ def _bit_length(n: int) -> int:
 
 
 @njit(cache=True, inline="always")
-def _rsh(x: int, n: int) -> int:
+def _rsh(x: int, n: int) -> Integer:
     """Rounding shift, round half up; a left shift for n <= 0."""
     if n > 62:
         return 0
@@ -39,12 +40,12 @@ def _rsh(x: int, n: int) -> int:
 
 
 @njit(cache=True, inline="always")
-def _saturate(x: int) -> int:
+def _saturate(x: int) -> Integer:
     return min(max(x, _INT32_MIN), _INT32_MAX)
 
 
 @njit(cache=True)
-def _max_abs(x: Array) -> int:
+def _max_abs(x: Array) -> Integer:
     low, high = np.int32(0), np.int32(0)
     for i in range(x.size):
         low, high = min(low, x[i]), max(high, x[i])
@@ -52,7 +53,7 @@ def _max_abs(x: Array) -> int:
 
 
 @njit(cache=True)
-def _inverse_root(total: int) -> tuple[int, int]:
+def _inverse_root(total: int) -> tuple[Integer, Integer]:
     """(floor(2^46 / rho), h) with rho = isqrt(total << 2h) in [2^30, 2^31)."""
     half = (62 - _bit_length(total)) >> 1
     scaled = total << (2 * half)
@@ -71,7 +72,7 @@ def norm(r: Array, gain: Array, epsilon: int, shift: int, out: Array) -> None:
         x = r[row]
         e = max(_bit_length(_max_abs(x)) - 15, 0)
         half_unit = (np.int64(1) << e) >> 1
-        total = np.int64(0)
+        total: Integer = np.int64(0)
         for i in range(x.size):
             scaled = (np.int64(x[i]) + half_unit) >> e
             total += scaled * scaled
@@ -91,7 +92,7 @@ def norm(r: Array, gain: Array, epsilon: int, shift: int, out: Array) -> None:
 
 
 @njit(cache=True, inline="always")
-def _code_row(x: Array, stop: Array, phases: int, v: Array) -> tuple[int, int, int]:
+def _code_row(x: Array, stop: Array, phases: int, v: Array) -> tuple[Integer, Integer, Integer]:
     """Signed-digit code of one row. Leaves the residual in v; returns (k_top, k_min, spikes)."""
     largest = _max_abs(x)
     k_top = 0
@@ -157,7 +158,7 @@ def encode_dense(x: Array, planes: Array, exponent: Array) -> None:
 
 
 @njit(cache=True, inline="always")
-def _scaled(acc: int, multiplier: int, shift: int, bias: int) -> int:
+def _scaled(acc: int, multiplier: int, shift: int, bias: int) -> Integer:
     product = np.int64(acc) * multiplier
     if shift > 0:
         product = (product + (np.int64(1) << (shift - 1))) >> shift if shift <= 62 else np.int64(0)
@@ -263,7 +264,7 @@ def encode_query(qkv: Array, stop: Array, phases: int, out: Array, exponent: Arr
 
 
 @njit(cache=True, inline="always")
-def _code_probability(u: int, lowest: int) -> tuple[int, int]:
+def _code_probability(u: int, lowest: int) -> tuple[Integer, Integer]:
     """3/4 rule over the phases 15 .. lowest: (decoded value, spikes)."""
     v, count = u, 0
     for k in range(15, lowest - 1, -1):
@@ -296,7 +297,8 @@ def softmax(
 ) -> None:  # fmt: skip
     """Base-2 softmax and probability code, in place on scores float32 [heads, rows, context] of one sequence.
 
-    key_exponent int32 [kv_heads, context], query_exponent int32 [rows, heads], position int32 [rows]; total, spikes, keys int64 [rows, heads].
+    key_exponent int32 [kv_heads, context], query_exponent int32 [rows, heads], position int64 [rows]; the results total, spikes and keys
+    int64 [rows, heads].
     """
     heads, rows, context = scores.shape
     group = heads // key_exponent.shape[0]

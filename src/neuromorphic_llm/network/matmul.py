@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 
 
-@lru_cache(maxsize=None)
+@cache
 def int8_products_exact(device_type: str) -> bool:
     """Whether the int8 product of this device is exact for extreme values (some CPU kernels saturate 16-bit partial sums)."""
     generator = torch.Generator().manual_seed(0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from neuromorphic_llm.network.operations import AttentionResult
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 
@@ -29,9 +30,10 @@ class SpikeStatistics:
         self._site_spikes[index] = self._site_spikes[index] + spikes.sum()
         self._site_rows[index] += rows
 
-    def add_attention(self, layer: int, query: torch.Tensor, probability: torch.Tensor, keys: torch.Tensor, position: torch.Tensor) -> None:
-        """Count query and probability spikes and the keys they read, int64 [rows, heads] each."""
-        self._attention[layer] = self._attention[layer] + torch.stack((query.sum(), probability.sum(), keys.sum()))
+    def add_attention(self, layer: int, result: AttentionResult, position: torch.Tensor) -> None:
+        """Count query and probability spikes and the keys they read; position int64 [rows]."""
+        counts = (result.query_spikes.sum(), result.probability_spikes.sum(), result.probability_keys.sum())
+        self._attention[layer] = self._attention[layer] + torch.stack(counts)
         if layer == 0:
             self._positions = self._positions + (position + 1).sum()
 
@@ -86,7 +88,5 @@ class SpikeStatistics:
             "query_spikes_per_value": self.query_spikes_per_value(),
             "probability_spikes_per_pair": self.probability_spikes_per_pair(),
             "value_rows_read": self.value_rows_read(),
-            "spikes_per_input_by_site": {
-                self._config.site_name(index): mean for index, mean in enumerate(self.spikes_per_input())
-            },
+            "spikes_per_input_by_site": {self._config.site_name(index): mean for index, mean in enumerate(self.spikes_per_input())},
         }
