@@ -12,16 +12,22 @@ degrade, when queries lose too many of them, which the second-order sensitivity 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from neuromorphic_llm.convert.calibrate import Calibration, Progress
+from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import SITES, DecoderWeights
+
+_START_PRICE, _START_QUERY_PRICE = 1e-9, 1e-7
+_QUERY_TOLERANCE = 0.03
+_ATTEMPTS = 5
+_STRIDE = 4
 
 
 def stop_table(cost: float, sensitivity: NDArray[np.float64], fraction: int) -> NDArray[np.int32]:
@@ -49,16 +55,108 @@ def with_price(weights: DecoderWeights, calibration: Calibration, price: float, 
     return replace(weights, layers=tuple(layers), head=head)
 
 
-def measure_spikes(weights: DecoderWeights, windows: Sequence[Sequence[int]], device: str) -> tuple[float, float]:
-    """(mean spikes per activation, mean spikes per query value) of a decoder on token windows."""
-    decoder = FunctionalDecoder(weights, device)
-    for window in windows:
-        decoder.forward(torch.tensor([list(window)]))
-    return decoder.statistics.spikes_per_activation(), decoder.statistics.query_spikes_per_value()
+class RecordedInputs:
+    """Inputs of all crossbar sites and all queries of one run over token windows, every fourth token.
+
+    They hardly depend on the prices, so counting their spikes at another price needs the encoder only, not the network.
+    """
+
+    def __init__(self, weights: DecoderWeights, windows: Sequence[Sequence[int]], device: str) -> None:
+        self._config = weights.config
+        self._decoder = FunctionalDecoder(weights, device)
+        self._inputs: list[list[torch.Tensor]] = [[] for _ in range(weights.config.sites)]
+        self._queries: list[list[torch.Tensor]] = [[] for _ in range(weights.config.layers)]
+        self._decoder.observer = lambda index, x, _: self._inputs[index].append(x[::_STRIDE].clone())
+        self._decoder.query_observer = lambda layer, q: self._queries[layer].append(q[::_STRIDE].clone())
+        for window in windows:
+            self._decoder.forward(torch.tensor([list(window)]))
+        self.spikes = self._decoder.statistics.spikes_per_activation()
+        self.query_spikes = self._decoder.statistics.query_spikes_per_value()
+
+    def spikes_with(self, weights: DecoderWeights) -> float:
+        """Mean spikes per activation of the recorded inputs with the stop tables of `weights`."""
+        operations, parameters = 0.0, 0
+        for index, chunks in enumerate(self._inputs):
+            inputs, outputs = self._config.site_shape(index)
+            x = torch.cat(chunks)
+            if weights.site(index).spiking:
+                stop = torch.from_numpy(weights.site(index).stop).to(x.device)
+                operations += float(self._decoder.encode(x, stop).spikes.sum()) / len(x) * outputs
+            parameters += inputs * outputs
+        return operations / parameters
+
+    def query_spikes_with(self, weights: DecoderWeights) -> float:
+        """Mean spikes per value of the recorded queries with the query stop tables of `weights`."""
+        total = 0.0
+        for layer, chunks in zip(weights.layers, self._queries, strict=True):
+            q = torch.cat(chunks)
+            for head in range(self._config.heads):
+                stop = torch.from_numpy(layer.query_stop[head]).to(q.device)
+                coded = self._decoder.operations.encode(q[:, head].contiguous(), stop, weights.code.query_phases)
+                total += float(coded.spikes.sum()) / len(q)
+        return total / (self._config.layers * self._config.heads * self._config.head_dim)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Outcome of meet_budget: weights with their stop tables, the prices, and the spikes measured with them."""
+
+    weights: DecoderWeights
+    price: float
+    query_price: float
+    spikes: float
+
+
+def meet_budget(
+    integers: DecoderWeights,
+    calibration: Calibration,
+    options: ConvertConfig,
+    windows: Sequence[Sequence[int]],
+    device: str,
+    progress: Progress | None = None,
+) -> Budget:
+    """Stop tables that meet the asked spikes (or have the asked price) and the query budget.
+
+    Raises ConversionError if the target cannot be met.
+    """
+    price = _START_PRICE if options.price is None else options.price
+    query_price = _START_QUERY_PRICE
+    aim = options.spikes
+    for attempt in range(_ATTEMPTS):
+        weights = with_price(integers, calibration, price, query_price)
+        run = RecordedInputs(weights, windows, device)
+        if progress:
+            progress("meet the spike budget", attempt + 1, _ATTEMPTS)
+        queries_met = options.parts == "feed-forward" or _near(run.query_spikes, options.query_spikes, _QUERY_TOLERANCE)
+        queries_met = queries_met or (query_price == 0.0 and run.query_spikes <= options.query_spikes)
+        if queries_met and (options.spikes is None or _near(run.spikes, options.spikes, options.tolerance)):
+            return Budget(weights, price, query_price, run.spikes)
+        if not queries_met:
+            query_price = _query_price(run, integers, calibration, options.query_spikes)
+        if options.spikes is not None and aim is not None:
+            if attempt:
+                aim *= options.spikes / run.spikes
+            price = price_for_spikes(
+                lambda price: run.spikes_with(with_price(integers, calibration, price, 0.0)), aim, options.tolerance / 4, _START_PRICE
+            )[0]
+    raise ConversionError(f"{options.spikes or options.query_spikes:g} spikes cannot be met: the search ended at {run.spikes:.3f}")
+
+
+def _near(reached: float, asked: float, tolerance: float) -> bool:
+    return abs(reached - asked) <= tolerance * asked
+
+
+def _query_price(run: RecordedInputs, integers: DecoderWeights, calibration: Calibration, asked: float) -> float:
+    """Price of a query spike that meets `asked` on the recorded queries; 0 where they do not spike that often at all."""
+
+    def measure(price: float) -> float:
+        return run.query_spikes_with(with_price(integers, calibration, 0.0, price))
+
+    return 0.0 if measure(0.0) <= asked else price_for_spikes(measure, asked, _QUERY_TOLERANCE / 4, _START_QUERY_PRICE)[0]
 
 
 def price_for_spikes(
-    measure: Callable[[float], float], asked: float, tolerance: float, start: float, progress: Progress | None = None, limit: int = 14
+    measure: Callable[[float], float], asked: float, tolerance: float, start: float, limit: int = 24
 ) -> tuple[float, float]:
     """Price whose measured spikes are within `tolerance` of `asked`: (price, reached spikes).
 
@@ -73,8 +171,6 @@ def price_for_spikes(
     log_price, previous = float(np.log(start)), None
     for step in range(limit):
         reached = measure(float(np.exp(log_price)))
-        if progress:
-            progress("meet the spike budget", step + 1, limit)
         if abs(reached - asked) <= tolerance * asked:
             return float(np.exp(log_price)), reached
         if reached > asked:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from neuromorphic_llm import __version__
-from neuromorphic_llm.convert.budget import measure_spikes, price_for_spikes, with_price
+from neuromorphic_llm.convert.budget import meet_budget
 from neuromorphic_llm.convert.calibrate import Calibration, Progress, calibrate
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.integers import integer_decoder
@@ -17,8 +17,7 @@ from neuromorphic_llm.spikes.registry import get_code
 if TYPE_CHECKING:
     from neuromorphic_llm.models.checkpoint import Checkpoint
 
-_START_PRICE, _START_QUERY_PRICE = 1e-9, 1e-7
-_QUERY_TOLERANCE = 0.03
+_BUDGET_WINDOWS = 4
 
 
 def calibrate_checkpoint(
@@ -49,36 +48,15 @@ def convert(
     elif calibration.checkpoint_hash != checkpoint.content_hash:
         raise ConversionError("the calibration was made for another checkpoint; calibrate this one")
     integers = integer_decoder(checkpoint.config, checkpoint.tensors, calibration, options, code)
-    budget_windows = list(windows)[:4]
-
-    def measure(price: float, query_price: float) -> tuple[float, float]:
-        return measure_spikes(with_price(integers, calibration, price, query_price), budget_windows, device)
-
-    query_price = _query_price(lambda price: measure(_START_PRICE, price)[1], options, progress)
-    if options.price is not None:
-        price = options.price
-        reached = measure(price, query_price)[0]
-    else:
-        assert options.spikes is not None
-        price, reached = price_for_spikes(
-            lambda price: measure(price, query_price)[0], options.spikes, options.tolerance, _START_PRICE, progress
-        )
+    budget = meet_budget(integers, calibration, options, list(windows)[:_BUDGET_WINDOWS], device, progress)
     provenance = {
         "model": checkpoint.name,
         "checkpoint_hash": checkpoint.content_hash,
         "calibration_tokens": calibration.tokens,
         "options": options.to_json(),
-        "price": price,
-        "query_price": query_price,
-        "spikes_per_activation": reached,
+        "price": budget.price,
+        "query_price": budget.query_price,
+        "spikes_per_activation": budget.spikes,
         "package_version": __version__,
     }
-    weights = with_price(integers, calibration, price, query_price)
-    return SpikingNetwork(weights, parts=options.parts, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)
-
-
-def _query_price(measure: Callable[[float], float], options: ConvertConfig, progress: Progress | None) -> float:
-    """Price of a query spike that meets options.query_spikes; 0 where the queries do not spike that often at all."""
-    if options.parts == "feed-forward" or measure(0.0) <= options.query_spikes:
-        return 0.0
-    return price_for_spikes(measure, options.query_spikes, _QUERY_TOLERANCE, _START_QUERY_PRICE, progress)[0]
+    return SpikingNetwork(budget.weights, parts=options.parts, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)

@@ -88,7 +88,7 @@ class CpuOperations(Operations):
             )  # fmt: skip
             acc = (scores.view(kv_heads, -1, context) @ cache.values[where, :, :context]).view(heads, -1, dim)
             kernels.attention_output(acc.numpy(), total[part], base, shift, out[part].numpy())
-        return AttentionResult(out, torch.from_numpy(spikes), torch.from_numpy(p_spikes), torch.from_numpy(keys))
+        return AttentionResult(out, qkv.view(qkv.shape[0], -1, dim)[:, :heads], torch.from_numpy(spikes), torch.from_numpy(p_spikes), torch.from_numpy(keys))
 
 
 def _coded(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -48,6 +48,7 @@ class FunctionalDecoder:
         self.operations = operations or (CpuOperations() if self.device.type == "cpu" else Operations(self.device))
         self.statistics = SpikeStatistics(self.config)
         self.observer: Observer | None = None
+        self.query_observer: Callable[[int, torch.Tensor], None] | None = None  # (layer, rotated queries [rows, heads, D])
         self._embedding = self._tensor(weights.embedding)
         self._rope = (self._tensor(weights.rope_cos), self._tensor(weights.rope_sin))
         self._layers = [self._layer_tensors(number) for number in range(self.config.layers)]
@@ -147,6 +148,8 @@ class FunctionalDecoder:
             for site, count in enumerate(spikes):
                 self.statistics.add_site(4 * number + site, count, batch * n)
             self.statistics.add_attention(number, attention, position)
+            if self.query_observer is not None:
+                self.query_observer(number, attention.query)
             if keep:
                 residual.append(r.clone())
         for index in where:
@@ -179,19 +182,17 @@ class FunctionalDecoder:
 
     def _linear(self, index: int, site: SiteTensors, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Crossbar site `index`: outputs and spikes int64 [rows]."""
-        if not site.spiking:
-            coded = self.operations.encode_dense(x)
-        elif self._signed_digit:
-            coded = self.operations.encode(x, site.stop, self.weights.code.phases)
-        else:
-            coded = self._encode_by_definition(x, site)
+        coded = self.encode(x, site.stop) if site.spiking else self.operations.encode_dense(x)
         if self.observer is not None:
             self.observer(index, x, coded)
         return self.operations.scale(coded, site), coded.spikes
 
-    def _encode_by_definition(self, x: torch.Tensor, site: SiteTensors) -> Coded:
-        """Codes without a kernel of their own run through their definition in numpy."""
-        coded = self._code.quantise(x.cpu().numpy(), site.stop.cpu().numpy())
+    def encode(self, x: torch.Tensor, stop: torch.Tensor) -> Coded:
+        """Code int32 [rows, inputs] with the network's code and a stop table int32 [inputs]."""
+        if self._signed_digit:
+            return self.operations.encode(x, stop, self.weights.code.phases)
+        # Codes without a kernel of their own run through their definition in numpy.
+        coded = self._code.quantise(x.cpu().numpy(), stop.cpu().numpy())
         a = torch.from_numpy(coded.a.astype(np.int32))
         high = (a + 64) >> 7
         planes = torch.stack((high, a - (high << 7))).to(torch.int8)

@@ -162,9 +162,9 @@ def _scaled(acc: int, multiplier: int, shift: int, bias: int) -> Integer:
     product = np.int64(acc) * multiplier
     if shift > 0:
         product = (product + (np.int64(1) << (shift - 1))) >> shift if shift <= 62 else np.int64(0)
-    else:
-        product = product << min(-shift, 16)
-    return _saturate(product) if bias == 0 else _saturate(_saturate(product) + bias)
+    elif shift < 0:
+        product = _saturate(product << min(-shift, 16))
+    return _saturate(product + bias)
 
 
 @njit(cache=True, parallel=True)

@@ -55,9 +55,10 @@ class Rows:
 
 @dataclass
 class AttentionResult:
-    """Attention output int32 [rows, heads * D] and counts int64 [rows, heads]."""
+    """Attention output int32 [rows, heads * D], rotated queries int32 [rows, heads, D] and counts int64 [rows, heads]."""
 
     output: torch.Tensor
+    query: torch.Tensor
     query_spikes: torch.Tensor
     probability_spikes: torch.Tensor
     probability_keys: torch.Tensor
@@ -129,8 +130,11 @@ class Operations:
         """Crossbar product and output scaling: int32 [rows, outputs]."""
         acc = product(coded.planes, site.weight, self._int8_exact)
         wide = (acc[0].long() * 128 + acc[1]) * site.multiplier.long()
-        y = saturate(rsh(wide, site.shift - coded.exponent.long().unsqueeze(-1), 16))
-        return y if site.bias is None else saturate(y.long() + site.bias)
+        shift = site.shift - coded.exponent.long().unsqueeze(-1)
+        shifted = rsh(wide, shift, 16)
+        if site.bias is None:
+            return saturate(shifted)
+        return saturate(torch.where(shift < 0, saturate(shifted).long(), shifted) + site.bias)
 
     def add(self, r: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Saturating sum; may reuse r."""
@@ -167,7 +171,7 @@ class Operations:
             exponent = (bit_length(wide.abs().amax(-1), 32) - 10).clamp(min=0)
             q, query_spikes = rsh(wide, exponent.unsqueeze(-1)), torch.zeros_like(exponent)
         output, p_spikes, keys = _attend(q, exponent, value_base, rows, cache, formats, query_phases > 0, probability_bits, self._exp2)
-        return AttentionResult(output, query_spikes, p_spikes, keys)
+        return AttentionResult(output, rotated[:, :heads], query_spikes, p_spikes, keys)
 
 
 def signed_digit(x: torch.Tensor, stop: torch.Tensor, phases: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

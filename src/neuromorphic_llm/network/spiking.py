@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from neuromorphic_llm.errors import ArtefactError
+from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.network.format import load_network, save_network
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
@@ -60,9 +60,4 @@ class SpikingNetwork:
         """The Hugging Face tokenizer of the model; ArtefactError if the network has none."""
         if not self.tokenizer_files:
             raise ArtefactError("this network has no tokenizer; give token ids")
-        from transformers import AutoTokenizer
-
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in self.tokenizer_files.items():
-                (Path(folder) / name).write_bytes(content)
-            return AutoTokenizer.from_pretrained(folder)
+        return load_tokenizer(self.tokenizer_files)
