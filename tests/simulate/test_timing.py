@@ -16,6 +16,7 @@ from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
+from neuromorphic_llm.simulate import timing
 from neuromorphic_llm.simulate.timing import simulate_timing
 from neuromorphic_llm.simulate.trace import ActivityTrace
 
@@ -117,6 +118,17 @@ def test_contention_and_long_pipeline() -> None:
     assert result.injection_stall_cycles > 0
     assert result.credit_wait_cycles.sum() > 0
     check(program, trace)
+
+
+def test_slices_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    program = make_program(random_decoder(0, config=SMALLER), ChipSpec(name="test", mesh_width=6, mesh_height=6, fifo_depth=2))
+    trace = random_trace(program, rng, 3, 2, 0.3, every_logit=True)
+    whole = simulate_timing(program, trace)
+    monkeypatch.setattr(timing, "SLICE_CYCLES", 7)
+    sliced = simulate_timing(program, trace)
+    for field in fields(whole):
+        assert np.array_equal(getattr(whole, field.name), getattr(sliced, field.name)), field.name
 
 
 def test_every_parameter_is_varied() -> None:

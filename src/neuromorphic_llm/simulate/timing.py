@@ -12,7 +12,10 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulate import noc
 from neuromorphic_llm.simulate import timing_kernels as kernels
-from neuromorphic_llm.simulate.timing_kernels import Plan, Units, run
+from neuromorphic_llm.simulate.timing_kernels import Plan, Units, begin, run
+
+SLICE_CYCLES = 1 << 20
+"""Cycles simulated by one call of compiled code, a fraction of a second."""
 from neuromorphic_llm.simulate.trace import ActivityTrace
 
 
@@ -203,7 +206,11 @@ def simulate_timing(program: Program, trace: ActivityTrace) -> TimingResult:
     layers = program.weights.config.layers
     plan, mesh = _plan(program, trace), noc.new_mesh(program)
     units = _units(plan, layers)
-    cycle = run(plan, units, mesh)
+    cycle, limit = 0, 0
+    begin(plan, units)
+    while cycle == limit:  # in slices, so that an interruption is noticed
+        limit += SLICE_CYCLES
+        cycle = run(plan, units, mesh, cycle, limit)
     if units.numbers[kernels.ENDED] < trace.tokens:
         raise SimulationError(f"the mesh is locked up at cycle {cycle}; compile the network again")
     stage, region = units.unit[1 : layers + 2], units.unit[layers + 2 :]

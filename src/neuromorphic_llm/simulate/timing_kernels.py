@@ -330,19 +330,25 @@ def _push_all(plan: Plan, units: Units, mesh: Mesh) -> int:
 
 
 @compiled
-def run(plan: Plan, units: Units, mesh: Mesh) -> int:
-    """Simulate until nothing is left to happen; the cycle after the last one in which something did."""
+def begin(plan: Plan, units: Units) -> None:
+    """Cycle 0: every vector tile waits for its first residual, the host begins its first step."""
     for unit in range(1, plan.numbers[LAYERS] + 2):
         if units.unit[unit, ROW] != NO_ROW:
             _receive_residual(plan, units, unit, 0)
     units.unit[0, STATE] = FETCH
     _set_timer(units, 0, plan.numbers[HOST_CYCLES])
-    cycle = 0
-    while True:
+
+
+@compiled
+def run(plan: Plan, units: Units, mesh: Mesh, cycle: int, limit: int) -> int:
+    """Simulate from a cycle on until nothing is left to happen, or until `limit`; the cycle reached (below `limit` if nothing is left)."""
+    while cycle < limit:
         if mesh.numbers[ACTIVE] == 0 and units.numbers[PUSHING] == 0:
             if units.numbers[TIMERS] == 0:
                 return cycle
-            cycle = max(cycle, units.lists[TIMERS, 0] >> UNIT_BITS)
+            cycle = min(max(cycle, units.lists[TIMERS, 0] >> UNIT_BITS), limit)
+            if cycle == limit:
+                break
         while units.numbers[TIMERS] > 0 and units.lists[TIMERS, 0] >> UNIT_BITS <= cycle:
             _wake(plan, units, _take_timer(units), cycle)
         arbitrate(mesh)
@@ -363,3 +369,4 @@ def run(plan: Plan, units: Units, mesh: Mesh) -> int:
                 _phase_injected(plan, units, unit, cycle)
             else:
                 _row_done(plan, units, unit, cycle)
+    return cycle
