@@ -13,10 +13,10 @@ from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulate import noc
 from neuromorphic_llm.simulate import timing_kernels as kernels
 from neuromorphic_llm.simulate.timing_kernels import Plan, Units, begin, run
+from neuromorphic_llm.simulate.trace import ActivityTrace
 
 SLICE_CYCLES = 1 << 20
 """Cycles simulated by one call of compiled code, a fraction of a second."""
-from neuromorphic_llm.simulate.trace import ActivityTrace
 
 
 @dataclass(frozen=True)
