@@ -11,11 +11,11 @@ from neuromorphic_llm.reference.weights import DecoderConfig
 
 @dataclass
 class LayerCache:
-    """Keys and values of one layer: integers held in float32, which is exact (numerics.md, Attention)."""
+    """Keys and values of one layer: integers held as floats in which their products are exact (numerics.md, Attention)."""
 
-    keys: torch.Tensor  # float32 [slots, kv_heads, context, head_dim], 8-bit integers
+    keys: torch.Tensor  # [slots, kv_heads, context, head_dim], 8-bit integers
     key_exponent: torch.Tensor  # int32 [slots, kv_heads, context]
-    values: torch.Tensor  # float32 [slots, kv_heads, context, head_dim], V8 << e_v
+    values: torch.Tensor  # [slots, kv_heads, context, head_dim], V8 << e_v
 
 
 class KeyValueCache:
@@ -29,10 +29,12 @@ class KeyValueCache:
 
     def _empty(self, slots: int, capacity: int, device: torch.device) -> LayerCache:
         shape = (slots, self.config.kv_heads, capacity)
+        # Scores and outputs stay below 2^24, where float32 is exact, up to these sizes only.
+        exact = torch.float32 if self.config.head_dim <= 128 and capacity <= 8192 else torch.float64
         return LayerCache(
-            torch.zeros(*shape, self.config.head_dim, device=device),
+            torch.zeros(*shape, self.config.head_dim, dtype=exact, device=device),
             torch.zeros(shape, dtype=torch.int32, device=device),
-            torch.zeros(*shape, self.config.head_dim, device=device),
+            torch.zeros(*shape, self.config.head_dim, dtype=exact, device=device),
         )
 
     @property

@@ -70,7 +70,7 @@ class CpuOperations(Operations):
             qkv.numpy(), heads, kv_heads, rope[0].numpy(), rope[1].numpy(), position, slot, base,
             cache.keys.numpy(), cache.key_exponent.numpy(), cache.values.numpy(),
         )  # fmt: skip
-        query = torch.empty(qkv.shape[0], heads, dim)
+        query = torch.empty(qkv.shape[0], heads, dim, dtype=cache.keys.dtype)
         exponent = np.empty((qkv.shape[0], heads), np.int32)
         spikes = np.empty((qkv.shape[0], heads), np.int64)
         kernels.encode_query(qkv.numpy(), query_stop.numpy(), query_phases, query.numpy(), exponent, spikes)

@@ -216,7 +216,7 @@ def rotate_and_store(
 ) -> None:  # fmt: skip
     """Rotate q and k in place; write 8-bit keys and shifted values of each row into its cache slot.
 
-    qkv int32 [rows, (heads + 2 kv_heads) * D]; cos, sin int16 [positions, D/2]; keys, values float32 [slots, kv_heads, context, D].
+    qkv int32 [rows, (heads + 2 kv_heads) * D]; cos, sin int16 [positions, D/2]; keys, values floats [slots, kv_heads, context, D].
     """
     dim = qkv.shape[1] // (heads + 2 * kv_heads)
     half = dim // 2
@@ -295,7 +295,7 @@ def softmax(
     scores: Array, key_exponent: Array, query_exponent: Array, position: Array, fraction: int, bits: int, spiking: bool, table: Array,
     total: Array, spikes: Array, keys: Array,
 ) -> None:  # fmt: skip
-    """Base-2 softmax and probability code, in place on scores float32 [heads, rows, context] of one sequence.
+    """Base-2 softmax and probability code, in place on scores, floats [heads, rows, context] of one sequence.
 
     key_exponent int32 [kv_heads, context], query_exponent int32 [rows, heads], position int64 [rows]; the results total, spikes and keys
     int64 [rows, heads].
@@ -352,7 +352,7 @@ def softmax(
 
 @njit(cache=True, parallel=True)
 def attention_output(acc: Array, total: Array, value_base: Array, shift: int, out: Array) -> None:
-    """o = sat32(rsh(acc * inv, b + shift - value_base)); acc float32 [heads, rows, D], out int32 [rows, heads * D]."""
+    """o = sat32(rsh(acc * inv, b + shift - value_base)); acc floats [heads, rows, D], out int32 [rows, heads * D]."""
     heads, rows, dim = acc.shape
     group = heads // value_base.size
     for row in prange(rows):

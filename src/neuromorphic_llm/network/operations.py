@@ -212,11 +212,11 @@ def _store(k: torch.Tensor, v: torch.Tensor, value_base: torch.Tensor, rows: Row
     """Write 8-bit keys and values int32 [rows, kv_heads, D] into the cache."""
     wide = k.long()
     e = (bit_length(wide.abs().amax(-1, keepdim=True), 32) - 7).clamp(min=0)
-    cache.keys[rows.slot, :, rows.position] = rsh(wide, e).clamp(-128, 127).float()
+    cache.keys[rows.slot, :, rows.position] = rsh(wide, e).clamp(-128, 127).to(cache.keys.dtype)
     cache.key_exponent[rows.slot, :, rows.position] = e.squeeze(-1).int()
     wide, base = v.long(), value_base.long().view(1, -1, 1)
     e = (bit_length(wide.abs().amax(-1, keepdim=True), 32) - 7 - base).clamp(0, 3)
-    cache.values[rows.slot, :, rows.position] = (rsh(wide, base + e).clamp(-128, 127) << e).float()
+    cache.values[rows.slot, :, rows.position] = (rsh(wide, base + e).clamp(-128, 127) << e).to(cache.values.dtype)
 
 
 def _attend(
@@ -231,7 +231,7 @@ def _attend(
     keys, key_exponent, values = everything if rows.all_slots else (tensor[rows.slot[::n]] for tensor in everything)
     context = keys.shape[2]
     queries = q.view(batch, n, heads, dim).transpose(1, 2).reshape(batch, kv_heads, group * n, dim)
-    s = (queries.float() @ keys.transpose(2, 3)).long().view(batch, kv_heads, group, n, context)
+    s = (queries.to(keys.dtype) @ keys.transpose(2, 3)).long().view(batch, kv_heads, group, n, context)
     shift = 2 * formats.qkv - 8 - exponent.view(batch, n, kv_heads, group).permute(0, 2, 3, 1).unsqueeze(-1)
     z = rsh(s, shift - key_exponent.long()[:, :, None, None, :]).clamp(-(2**23), 2**23 - 1)
     visible = torch.arange(context, device=q.device) <= rows.position.view(batch, 1, 1, n, 1)
@@ -250,7 +250,7 @@ def _attend(
     else:
         p, spikes = rsh(u, lowest), torch.zeros_like(u)
     total = p.sum(-1, keepdim=True)
-    weights = p.float().view(batch, kv_heads, group * n, context)
+    weights = p.to(values.dtype).view(batch, kv_heads, group * n, context)
     acc = (weights @ values).long().view(batch, kv_heads, group, n, dim)
     b = bit_length(total, 40)
     inverse = (torch.ones_like(b) << (b + 15)) // total

@@ -1,0 +1,94 @@
+"""Comparison of the functional simulation with the integer reference, for the tests on every device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from neuromorphic_llm.network.functional import FunctionalDecoder
+from neuromorphic_llm.network.matmul import product
+from neuromorphic_llm.network.operations import AttentionResult, Coded
+from neuromorphic_llm.reference.decoder import IntegerDecoder
+from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+
+
+def logits(decoder: FunctionalDecoder, ids: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+    """Logits on the CPU, without the hidden states."""
+    result = decoder.forward(ids, *arguments, **options)  # type: ignore[arg-type]
+    assert isinstance(result, torch.Tensor)
+    return result.cpu()
+
+
+def equal(ours: torch.Tensor, reference: np.ndarray) -> bool:
+    """Same shape and same integers."""
+    return tuple(ours.shape) == reference.shape and bool((ours.cpu().numpy() == reference).all())
+
+
+def check_against_reference(decoder: FunctionalDecoder, tokens: Sequence[int]) -> None:
+    """Logits, hidden states, coded inputs, accumulators and every count of one sequence are the reference's."""
+    weights = decoder.weights
+    reference = IntegerDecoder(weights)
+    expected = reference.step(tokens, reference.new_cache(), full=True)
+    sites: dict[int, Coded] = {}
+    attention: list[AttentionResult] = []
+    attend = decoder.operations.attention
+
+    def recorded(*arguments: object) -> AttentionResult:
+        attention.append(attend(*arguments))  # type: ignore[arg-type]
+        return attention[-1]
+
+    decoder.operations.attention = recorded  # type: ignore[method-assign, assignment]
+    decoder.observer = lambda index, _, coded: sites.update({index: coded})
+    decoder.statistics.reset()
+    result, hidden = decoder.forward(torch.tensor([list(tokens)]), return_hidden=True)
+    decoder.operations.attention, decoder.observer = attend, None  # type: ignore[method-assign]
+    assert equal(result[0], expected.logits)
+    assert equal(hidden[:, 0], np.stack(expected.record.hidden))
+    for index, record in enumerate(expected.record.sites):
+        coded, weight = sites[index], torch.from_numpy(weights.site(index).weight)
+        assert equal(coded.integers(), record.coded.a)
+        assert equal(coded.exponent, record.coded.exponent)
+        assert equal(coded.spikes, record.coded.spikes.sum(axis=-1))
+        high, low = product(coded.planes.cpu(), weight, False)
+        assert record.accumulators is not None
+        assert equal(128 * high.long() + low, record.accumulators)
+        assert decoder.statistics.site_spikes()[index] == record.coded.spikes.sum()
+    for layer, activity in zip(attention, expected.record.attention, strict=True):
+        assert equal(layer.query_spikes, activity.query_spikes)
+        assert equal(layer.probability_spikes, activity.probability_spikes)
+        assert equal(layer.probability_keys, activity.probability_keys)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> DecoderConfig:
+    """Small shapes; most are no multiples of 8, so that products take the way round the int8 kernel."""
+    kv_heads = draw(st.integers(1, 3))
+    return DecoderConfig(
+        vocab_size=draw(st.sampled_from([5, 24, 61])),
+        hidden_size=draw(st.sampled_from([8, 20, 32])),
+        intermediate_size=draw(st.sampled_from([7, 24, 40])),
+        layers=draw(st.integers(1, 2)),
+        heads=kv_heads * draw(st.integers(1, 3)),
+        kv_heads=kv_heads,
+        head_dim=draw(st.sampled_from([2, 6, 8, 16])),
+        max_positions=24,
+        rms_norm_eps=draw(st.sampled_from([1e-6, 1e-5, 1e-2])),
+        rope_theta=10000.0,
+        tie_embeddings=draw(st.booleans()),
+    )
+
+
+def tokens_of(config: DecoderConfig, count: int, seed: int = 0) -> list[int]:
+    """Random token ids."""
+    return list(map(int, np.random.default_rng(seed).integers(0, config.vocab_size, count)))
+
+
+def with_large_prices(weights: DecoderWeights) -> DecoderWeights:
+    """The same decoder where most inputs stay silent, whole vectors among them."""
+    for index in range(weights.config.sites):
+        stop = weights.site(index).stop
+        stop[:] = np.minimum(1000 * stop.astype(np.int64), 2**31 - 1)
+    return weights
