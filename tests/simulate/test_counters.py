@@ -36,6 +36,7 @@ def test_by_hand() -> None:
         events=events,
         query_phases=np.array([[[2, 1]]], np.int32),
         query_spikes=np.array([[[4, 1]]], np.int32),
+        key_columns=np.array([[[2, 0]]], np.int32),
         probability_spikes=np.array([[[3, 2]]], np.int32),
         probability_keys=np.array([[[2, 1]]], np.int32),
     )
@@ -56,7 +57,7 @@ def test_by_hand() -> None:
     assert (counters.query_spikes, counters.score_operations) == (5, 15)
     assert counters.softmax_elements == 2 * 3
     assert (counters.probability_spikes, counters.value_operations) == (5, 20)
-    assert counters.kv_bits_read == 8 * (15 + 6 + 3 * 5)
+    assert counters.kv_bits_read == 8 * (2 * 3 + 3 + 3 * 5)
     assert counters.kv_bits_written == 8 * 2 * 5
     scans = 54 + 12
     read = 3 * 24 + 2 * 16 + 12 + 8 + 8 + (8 + 8 + 8 + 6 + 8) + scans + 2

@@ -49,7 +49,7 @@ def check_parity(weights: DecoderWeights, tokens: list[int], spec: ChipSpec = SP
                 expected[:phases, block // spec.rows] = np.count_nonzero(digits[:, block : block + spec.rows], axis=1)
             assert np.array_equal(trace.events[n, site], expected)
         for layer, activity in enumerate(result.record.attention):
-            for field in ("query_phases", "query_spikes", "probability_spikes", "probability_keys"):
+            for field in ("query_phases", "query_spikes", "key_columns", "probability_spikes", "probability_keys"):
                 assert np.array_equal(getattr(trace, field)[n, layer], getattr(activity, field)[n]), field
         for ours, theirs in zip(record.hidden, result.record.hidden, strict=True):
             assert np.array_equal(ours, theirs[n])

@@ -53,7 +53,7 @@ def _step_fields(config: DecoderConfig, record: Record, rows: int) -> dict[str, 
             phases[-len(used) :, index] = train.phases
             counts[-len(used) :, index, : used.shape[1], : used.shape[2]] = used
     head_tokens = len(record.sites[-1].coded.a)
-    attention = ("query_phases", "query_spikes", "probability_spikes", "probability_keys")
+    attention = ("query_phases", "query_spikes", "key_columns", "probability_spikes", "probability_keys")
     return {
         "context": np.arange(record.position + 1, record.position + record.tokens + 1, dtype=np.int32),
         "logits_wanted": np.arange(record.tokens) >= record.tokens - head_tokens,

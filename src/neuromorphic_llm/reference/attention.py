@@ -49,6 +49,7 @@ class AttentionActivity:
 
     query_phases: NDArray[np.int32]  # [tokens, heads]
     query_spikes: NDArray[np.int32]  # [tokens, heads]
+    key_columns: NDArray[np.int32]  # [tokens, heads], elements in which a head of the group spikes, at the group's first head
     probability_spikes: NDArray[np.int32]  # [tokens, heads]
     probability_keys: NDArray[np.int32]  # [tokens, heads], keys with at least one spike
 
@@ -118,7 +119,7 @@ def attend(
     Returns the output [tokens, heads, head_dim] and the spikes.
     """
     output = np.zeros_like(q)
-    activity = AttentionActivity(*np.zeros((4, len(q), config.heads), np.int32))
+    activity = AttentionActivity(*np.zeros((5, len(q), config.heads), np.int32))
     group = config.heads // config.kv_heads
     base, seen = layer.value_base.repeat(group), position + len(q)
     keys, key_exponent = cache.keys[:seen].repeat(group, axis=1), cache.key_exponent[:seen].repeat(group, axis=1)
@@ -131,6 +132,7 @@ def attend(
         output[n] = weighted_values(coded.p, values[:context], value_exponent[:context], base, formats)
         activity.query_phases[n] = query.phases
         activity.query_spikes[n] = query.spikes.sum(axis=1)
+        activity.key_columns[n, ::group] = (query.spikes > 0).reshape(-1, group, config.head_dim).any(axis=1).sum(axis=1)
         activity.probability_spikes[n] = coded.spikes.sum(axis=1)
         activity.probability_keys[n] = np.count_nonzero(coded.spikes, axis=1)
     return output, activity

@@ -128,7 +128,8 @@ def attend(
     """Attention of queries [heads, head_dim] over the first `context` stored tokens into output [heads, head_dim].
 
     `parameters` = (query phases, probability bits, fraction of q, k, v, fraction of the output); `exponential` is the table EXP2;
-    `counts` [4, heads] receives query phases, query spikes, probability spikes and keys with a spike.
+    `counts` [5, heads] receives query phases, query spikes, elements in which the group spikes (at its first head), probability spikes and
+    keys with a spike.
     """
     query_phases, probability_bits, fraction, output_fraction = parameters
     heads, head_dim = queries.shape
@@ -140,17 +141,26 @@ def attend(
     scores = np.empty(context, np.int32)
     weights = np.empty(context, np.int32)
     total = np.empty(head_dim, np.int32)
+    touched = np.empty(head_dim, np.bool_)
     for head in range(heads):
         kv_head = head // group
         phases, k_query = encode(queries[head], query_stop[head], SIGNED_DIGIT, query_phases, digits)
         counts[0, head] = phases
         counts[1, head] = collect_events(digits, phases, head_dim, rows, bounds, events)
+        first = kv_head * group
+        if head == first:
+            touched[:] = False
+        for event in range(counts[1, head]):
+            touched[rows[event]] = True
+        counts[2, head] = 0
+        if head == first + group - 1:
+            counts[2, first] = touched.sum()
         accumulate(key_cache[kv_head], rows, bounds, phases, 1, scores)
         weight_sum = _softmax(scores, key_exponents[kv_head], 2 * fraction - 8 - k_query, exponential, weights)
         least = min(max(bit_length(weight_sum) - 1 - probability_bits, 0), PROBABILITY_PHASES - 2)
         probability, spikes, keys = _apply_probabilities(weights, least, value_cache[kv_head], value_exponents[kv_head], total)
-        counts[2, head] = spikes
-        counts[3, head] = keys
+        counts[3, head] = spikes
+        counts[4, head] = keys
         b = bit_length(probability)
         inverse = (np.int64(1) << (b + 15)) // probability
         places = b + 15 + fraction - value_base[kv_head] - output_fraction

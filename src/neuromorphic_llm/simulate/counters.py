@@ -139,6 +139,9 @@ def _attention_counts(program: Program, trace: ActivityTrace) -> dict[str, int]:
     probability_spikes = int(trace.probability_spikes.sum())
     scores = int(query_spikes @ context)
     pairs = config.layers * config.heads * int(context.sum())
+    # A group of query heads reads an element of the keys once for all their spikes on it.
+    columns = int(trace.key_columns.sum(axis=(1, 2), dtype=np.int64) @ context)
+    keys = config.layers * config.kv_heads * int(context.sum())
     vector_bits = STORED_BITS * (config.head_dim + 1)  # with its exponent
     return {
         "query_spikes": int(query_spikes.sum()),
@@ -146,7 +149,7 @@ def _attention_counts(program: Program, trace: ActivityTrace) -> dict[str, int]:
         "softmax_elements": pairs,
         "probability_spikes": probability_spikes,
         "value_operations": probability_spikes * config.head_dim,
-        "kv_bits_read": STORED_BITS * (scores + pairs) + vector_bits * int(trace.probability_keys.sum()),
+        "kv_bits_read": STORED_BITS * (columns + keys) + vector_bits * int(trace.probability_keys.sum()),
         "kv_bits_written": 2 * vector_bits * config.layers * config.kv_heads * trace.tokens,
     }
 

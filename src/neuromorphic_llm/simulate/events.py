@@ -45,7 +45,7 @@ class _TraceRow:
     logits_wanted: bool
     phases: NDArray[np.int32]  # [sites]
     events: NDArray[np.int32]  # [sites, max_phases, max_row_blocks]
-    attention: NDArray[np.int32]  # [4, layers, heads]
+    attention: NDArray[np.int32]  # [5, layers, heads]
 
 
 class EventDecoder:
@@ -107,7 +107,7 @@ class EventDecoder:
             logits_wanted,
             np.zeros(config.sites, np.int32),
             np.zeros((config.sites, weights.code.phases, self._row_blocks), np.int32),
-            np.zeros((4, config.layers, config.heads), np.int32),
+            np.zeros((5, config.layers, config.heads), np.int32),
         )
         if self.records is not None:
             self.records.append(TokenRecord())
@@ -190,6 +190,7 @@ class EventDecoder:
             events=np.stack([row.events for row in rows]),
             query_phases=attention[:, 0],
             query_spikes=attention[:, 1],
-            probability_spikes=attention[:, 2],
-            probability_keys=attention[:, 3],
+            key_columns=attention[:, 2],
+            probability_spikes=attention[:, 3],
+            probability_keys=attention[:, 4],
         )

@@ -19,6 +19,7 @@ class ActivityTrace:
     events: NDArray[np.int32]  # [tokens, sites, max_phases, max_row_blocks]
     query_phases: NDArray[np.int32]  # [tokens, layers, heads]
     query_spikes: NDArray[np.int32]  # [tokens, layers, heads]
+    key_columns: NDArray[np.int32]  # [tokens, layers, heads], at the first head of each group
     probability_spikes: NDArray[np.int32]  # [tokens, layers, heads]
     probability_keys: NDArray[np.int32]  # [tokens, layers, heads]
 
