@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parity import check_against_reference, configs, equal, logits, tokens_of, with_large_prices
 
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.network.cpu_operations import CpuOperations
@@ -17,7 +18,6 @@ from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.spikes.registry import code_names
-from parity import check_against_reference, configs, equal, logits, tokens_of, with_large_prices
 
 PARTS = ("all", "feed-forward", "attention")
 TOKENS = tokens_of(SMALL_CONFIG, 20)

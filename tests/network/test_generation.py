@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from parity import logits, tokens_of
 from transformers import GenerationConfig as TransformersGenerationConfig
 from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
@@ -18,7 +19,6 @@ from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.generation import GenerationConfig, _sampler, log_probabilities
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
-from parity import logits, tokens_of
 
 PROMPTS = [tokens_of(SMALL_CONFIG, count, count) for count in (5, 1, 9)]
 

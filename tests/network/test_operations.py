@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from parity import equal
 
 from neuromorphic_llm.network.cache import KeyValueCache
 from neuromorphic_llm.network.cpu_operations import CpuOperations
@@ -23,7 +24,6 @@ from neuromorphic_llm.reference.rotary import rotary_tables, rotate
 from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, Formats, LinearWeights
 from neuromorphic_llm.spikes.dense import quantise_dense
 from neuromorphic_llm.spikes.registry import get_code
-from parity import equal
 
 LOW, HIGH = -(2**31), 2**31 - 1
 BACKENDS = pytest.mark.parametrize("operations", [CpuOperations(), Operations()], ids=["kernels", "torch"])

@@ -136,14 +136,21 @@ def meet_budget(
         if options.spikes is not None and aim is not None:
             if attempt:
                 aim *= options.spikes / run.spikes
-            price = price_for_spikes(
-                lambda price: run.spikes_with(with_price(integers, calibration, price, 0.0)), aim, options.tolerance / 4, _START_PRICE
-            )[0]
+            price = _site_price(run, integers, calibration, aim, options.tolerance / 4)
     raise ConversionError(f"{options.spikes or options.query_spikes:g} spikes cannot be met: the search ended at {run.spikes:.3f}")
 
 
 def _near(reached: float, asked: float, tolerance: float) -> bool:
     return abs(reached - asked) <= tolerance * asked
+
+
+def _site_price(run: RecordedInputs, integers: DecoderWeights, calibration: Calibration, asked: float, tolerance: float) -> float:
+    """Price of a synaptic operation that meets `asked` on the recorded inputs."""
+
+    def measure(price: float) -> float:
+        return run.spikes_with(with_price(integers, calibration, price, 0.0))
+
+    return price_for_spikes(measure, asked, tolerance, _START_PRICE)[0]
 
 
 def _query_price(run: RecordedInputs, integers: DecoderWeights, calibration: Calibration, asked: float) -> float:
@@ -169,7 +176,7 @@ def price_for_spikes(
         return 0.0, most
     low, high = -np.inf, np.inf  # log prices known to give too many / too few spikes
     log_price, previous = float(np.log(start)), None
-    for step in range(limit):
+    for _ in range(limit):
         reached = measure(float(np.exp(log_price)))
         if abs(reached - asked) <= tolerance * asked:
             return float(np.exp(log_price)), reached

@@ -115,6 +115,50 @@ def load_network(folder: Path | str) -> StoredNetwork:
     return StoredNetwork(weights, metadata, files)
 
 
+@dataclass(frozen=True)
+class _Contents:
+    """Tensors of a network, each checked as it is taken."""
+
+    config: DecoderConfig
+    arrays: Mapping[str, NDArray[Any]]
+    source: str
+
+    def tensor(self, name: str, kind: type[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        array = self.arrays.get(name)
+        if array is None:
+            raise ArtefactError(f"{self.source}: tensor {name} is missing; write the artefact again")
+        if array.dtype != kind or array.shape != shape:
+            raise ArtefactError(f"{self.source}: tensor {name} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
+        return array
+
+    def site(self, index: int, shift: int, spiking: bool) -> LinearWeights:
+        name, (inputs, outputs) = self.config.site_name(index), self.config.site_shape(index)
+        return LinearWeights(
+            weight=self.tensor(f"{name}.weight", np.int8, (outputs, inputs)),
+            multiplier=self.tensor(f"{name}.multiplier", np.int32, (outputs,)),
+            shift=shift,
+            stop=self.tensor(f"{name}.stop", np.int32, (inputs,)),
+            bias=self.tensor(f"{name}.bias", np.int32, (outputs,)) if f"{name}.bias" in self.arrays else None,
+            spiking=spiking,
+        )
+
+    def layer(self, number: int, scalars: Mapping[str, Any], flags: Mapping[str, bool]) -> LayerWeights:
+        name, config = f"layers.{number}", self.config
+        where = f"{self.source}, layer {number}"
+        sites = {
+            key: self.site(4 * number + position, _field(scalars, f"{key}_shift", where), flags[key]) for position, key in enumerate(SITES)
+        }
+        return LayerWeights(
+            attention_gain=self.tensor(f"{name}.attention_gain", np.int32, (config.hidden_size,)),
+            feed_forward_gain=self.tensor(f"{name}.feed_forward_gain", np.int32, (config.hidden_size,)),
+            query_stop=self.tensor(f"{name}.query_stop", np.int32, (config.heads, config.head_dim)),
+            value_base=self.tensor(f"{name}.value_base", np.int32, (config.kv_heads,)),
+            hidden_fraction=_field(scalars, "hidden_fraction", where),
+            attention_spiking=flags["attention_products"],
+            **sites,
+        )
+
+
 def decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, source: str) -> DecoderWeights:
     """Build the integer decoder from checked metadata and tensors.
 
@@ -122,58 +166,22 @@ def decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[An
     """
     config = DecoderConfig.from_json(_field(metadata, "config", source))
     parts = _field(metadata, "parts", source)
-    layer_scalars = _field(metadata, "layers", source)
-    if parts not in PARTS or len(layer_scalars) != config.layers:
-        raise ArtefactError(f"{source}: inconsistent metadata (parts {parts!r}, {len(layer_scalars)} layers); write the artefact again")
+    layers = _field(metadata, "layers", source)
+    if parts not in PARTS or len(layers) != config.layers:
+        raise ArtefactError(f"{source}: inconsistent metadata (parts {parts!r}, {len(layers)} layers); write the artefact again")
     flags = spiking_flags(parts)
-
-    def tensor(name: str, kind: type[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        array = arrays.get(name)
-        if array is None:
-            raise ArtefactError(f"{source}: tensor {name} is missing; write the artefact again")
-        if array.dtype != kind or array.shape != shape:
-            raise ArtefactError(f"{source}: tensor {name} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
-        return array
-
-    def site(index: int, shift: int, spiking: bool) -> LinearWeights:
-        name, (inputs, outputs) = config.site_name(index), config.site_shape(index)
-        bias = tensor(f"{name}.bias", np.int32, (outputs,)) if f"{name}.bias" in arrays else None
-        return LinearWeights(
-            weight=tensor(f"{name}.weight", np.int8, (outputs, inputs)),
-            multiplier=tensor(f"{name}.multiplier", np.int32, (outputs,)),
-            shift=shift,
-            stop=tensor(f"{name}.stop", np.int32, (inputs,)),
-            bias=bias,
-            spiking=spiking,
-        )
-
-    layers = []
-    for number, scalars in enumerate(layer_scalars):
-        name = f"layers.{number}"
-        sites = {key: site(4 * number + position, scalars[f"{key}_shift"], flags[key]) for position, key in enumerate(SITES)}
-        layers.append(
-            LayerWeights(
-                attention_gain=tensor(f"{name}.attention_gain", np.int32, (config.hidden_size,)),
-                feed_forward_gain=tensor(f"{name}.feed_forward_gain", np.int32, (config.hidden_size,)),
-                query_stop=tensor(f"{name}.query_stop", np.int32, (config.heads, config.head_dim)),
-                value_base=tensor(f"{name}.value_base", np.int32, (config.kv_heads,)),
-                hidden_fraction=scalars["hidden_fraction"],
-                attention_spiking=flags["attention_products"],
-                **sites,
-            )
-        )
-    half = config.head_dim // 2
+    contents = _Contents(config, arrays, source)
     positions = arrays["rope_cos"].shape[0] if "rope_cos" in arrays else config.max_positions
     return DecoderWeights(
         config=config,
         formats=Formats.from_json(_field(metadata, "formats", source)),
         code=CodeConfig.from_json(_field(metadata, "code", source)),
-        embedding=tensor("embedding", np.int16, (config.vocab_size, config.hidden_size)),
-        layers=tuple(layers),
-        final_gain=tensor("final_gain", np.int32, (config.hidden_size,)),
-        head=site(4 * config.layers, _field(metadata, "head_shift", source), flags["head"]),
-        rope_cos=tensor("rope_cos", np.int16, (positions, half)),
-        rope_sin=tensor("rope_sin", np.int16, (positions, half)),
+        embedding=contents.tensor("embedding", np.int16, (config.vocab_size, config.hidden_size)),
+        layers=tuple(contents.layer(number, scalars, flags) for number, scalars in enumerate(layers)),
+        final_gain=contents.tensor("final_gain", np.int32, (config.hidden_size,)),
+        head=contents.site(4 * config.layers, _field(metadata, "head_shift", source), flags["head"]),
+        rope_cos=contents.tensor("rope_cos", np.int16, (positions, config.head_dim // 2)),
+        rope_sin=contents.tensor("rope_sin", np.int16, (positions, config.head_dim // 2)),
     )
 
 

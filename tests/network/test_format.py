@@ -1,0 +1,176 @@
+"""Network folders: what is saved is loaded, and anything else is refused in one clear line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from parity import configs, logits
+
+from neuromorphic_llm.artefact import METADATA, TENSORS, save_artefact
+from neuromorphic_llm.errors import ArtefactError, CheckpointError
+from neuromorphic_llm.models.tokenizer import byte_tokenizer_files
+from neuromorphic_llm.network.format import (
+    FORMAT,
+    VERSION,
+    decoder_weights,
+    load_network,
+    save_network,
+    scalar_metadata,
+    spiking_flags,
+    weight_arrays,
+)
+from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.reference.random_decoder import random_decoder
+from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+
+PARTS = ("all", "feed-forward", "attention")
+
+
+def same(ours: DecoderWeights, other: DecoderWeights, parts: str) -> bool:
+    """All arrays with their types, and all scalars."""
+    first, second = weight_arrays(ours), weight_arrays(other)
+    arrays = first.keys() == second.keys() and all((first[n] == second[n]).all() and first[n].dtype == second[n].dtype for n in first)
+    flags = [ours.site(index).spiking == other.site(index).spiking for index in range(ours.config.sites)]
+    flags += [a.attention_spiking == b.attention_spiking for a, b in zip(ours.layers, other.layers, strict=True)]
+    return bool(arrays) and all(flags) and scalar_metadata(ours, parts) == scalar_metadata(other, parts)
+
+
+@settings(max_examples=10)
+@given(config=configs(), parts=st.sampled_from(PARTS), bias=st.booleans())
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, config: DecoderConfig, parts: str, bias: bool) -> None:
+    weights = random_decoder(0, config=config, parts=parts, bias=bias)
+    folder = tmp_path_factory.mktemp("networks") / "network"
+    content_hash = save_network(folder, weights, parts=parts, provenance={"model": "x"}, tokenizer_files={"a.json": b"1", "b": b""})
+    stored = load_network(folder)
+    assert same(stored.weights, weights, parts)
+    assert stored.content_hash == content_hash
+    assert stored.metadata["provenance"] == {"model": "x"}
+    assert stored.tokenizer_files == {"a.json": b"1", "b": b""}
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_flags_are_those_of_the_reference(parts: str) -> None:
+    flags, weights = spiking_flags(parts), random_decoder(0, parts=parts)
+    assert flags["head"] == weights.head.spiking
+    for layer in weights.layers:
+        assert flags["attention_products"] == layer.attention_spiking
+        assert all(flags[site] == getattr(layer, site).spiking for site in ("qkv", "output", "gate_up", "down"))
+
+
+def test_a_loaded_network_runs_as_the_saved_one(tmp_path: Path) -> None:
+    network = SpikingNetwork(random_decoder(1), provenance={"price": 0.5}, tokenizer_files=byte_tokenizer_files(288))
+    ids = torch.tensor([[1, 2, 3]])
+    expected = logits(network.functional(), ids)
+    content_hash = network.save(tmp_path / "network")
+    loaded = SpikingNetwork.load(tmp_path / "network")
+    assert torch.equal(logits(loaded.functional(), ids), expected)
+    assert loaded.content_hash == network.content_hash == content_hash
+    assert loaded.parts == "all" and loaded.provenance == {"price": 0.5}
+    assert loaded.tokenizer()("A river")["input_ids"] == list(b"A river")
+
+
+def test_tokenizer_missing_or_damaged() -> None:
+    with pytest.raises(ArtefactError, match="has no tokenizer; give token ids"):
+        SpikingNetwork(random_decoder(1)).tokenizer()
+    with pytest.raises(CheckpointError, match="the tokenizer cannot be read"):
+        SpikingNetwork(random_decoder(1), tokenizer_files={"tokenizer.json": b"{"}).tokenizer()
+
+
+def edit(**changes: Any) -> Callable[[Path], None]:
+    """Changes fields of the metadata without touching the hash."""
+
+    def change(folder: Path) -> None:
+        path = folder / METADATA
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
+
+
+def truncate(folder: Path) -> None:
+    (folder / TENSORS).write_bytes((folder / TENSORS).read_bytes()[:-100])
+
+
+def flip(folder: Path) -> None:
+    content = bytearray((folder / TENSORS).read_bytes())
+    content[-5] ^= 1
+    (folder / TENSORS).write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, "does not match its hash"),
+        (flip, "does not match its hash"),
+        (lambda folder: (folder / TENSORS).unlink(), "holds no tensors.safetensors"),
+        (lambda folder: (folder / METADATA).unlink(), "holds no artefact.json"),
+        (lambda folder: (folder / METADATA).write_text('{"format": '), "artefact.json is damaged"),
+        (lambda folder: (folder / "tokenizer" / "tokenizer.json").write_text("{}"), "tokenizer.json is missing or damaged"),
+        (lambda folder: (folder / "tokenizer" / "tokenizer.json").unlink(), "tokenizer.json is missing or damaged"),
+        (edit(version=VERSION + 1), "newer than the supported"),
+        (edit(format="neuromorphic-llm-program"), "holds neuromorphic-llm-program, not neuromorphic-llm-network"),
+        (edit(parts="attention"), "does not match its hash"),
+    ],
+)
+def test_damaged_folders(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
+    folder = tmp_path / "network"
+    save_network(folder, random_decoder(0), tokenizer_files={"tokenizer.json": b"[]"})
+    damage(folder)
+    with pytest.raises(ArtefactError, match=message) as caught:
+        load_network(folder)
+    assert "network" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="nowhere is not a folder"):
+        SpikingNetwork.load(tmp_path / "nowhere")
+
+
+def without(name: str) -> Callable[[dict[str, Any], dict[str, Any]], object]:
+    return lambda _, arrays: arrays.pop(name)
+
+
+def changed(name: str, value: np.ndarray) -> Callable[[dict[str, Any], dict[str, Any]], object]:
+    return lambda _, arrays: arrays.update({name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("head.weight"), "tensor head.weight is missing"),
+        (without("rope_cos"), "tensor rope_cos is missing"),
+        (without("layers.1.query_stop"), "tensor layers.1.query_stop is missing"),
+        (changed("embedding", np.zeros((3, 3), np.int16)), r"tensor embedding is int16 \(3, 3\), expected int16 \(61, 32\)"),
+        (changed("layers.0.down.stop", np.zeros(48, np.int64)), "tensor layers.0.down.stop is int64"),
+        (changed("rope_sin", np.zeros((9, 4), np.int16)), "tensor rope_sin is int16"),
+        (changed("layers.0.qkv.bias", np.zeros(3, np.int32)), "tensor layers.0.qkv.bias is int32"),
+        (lambda metadata, _: metadata.pop("config"), "config"),
+        (lambda metadata, _: metadata.pop("formats"), "formats"),
+        (lambda metadata, _: metadata.pop("head_shift"), "head_shift"),
+        (lambda metadata, _: metadata.update(parts="some"), "parts 'some'"),
+        (lambda metadata, _: metadata["layers"].pop(), "1 layers"),
+        (lambda metadata, _: metadata["layers"][1].pop("down_shift"), "down_shift"),
+        (lambda metadata, _: metadata["layers"][0].pop("hidden_fraction"), "hidden_fraction"),
+        (lambda metadata, _: metadata["config"].update(heads=3), "heads"),
+        (lambda metadata, _: metadata["config"].update(surprise=1), "unknown field 'surprise'"),
+        (lambda metadata, _: metadata["code"].update(query_phases=11), "query_phases"),
+        (lambda metadata, _: metadata["formats"].update(gate=3), "gate must be at least 12"),
+    ],
+)
+def test_inconsistent_contents(tmp_path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], message: str) -> None:
+    """Folders with a right hash, as another program might write them."""
+    weights = random_decoder(0)
+    metadata, arrays = scalar_metadata(weights, "all") | {"provenance": {}}, weight_arrays(weights)
+    change(metadata, arrays)
+    save_artefact(tmp_path / "network", format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays)
+    with pytest.raises(ArtefactError, match=message):
+        load_network(tmp_path / "network")
+    with pytest.raises(ArtefactError, match=message):
+        decoder_weights(metadata, arrays, source="here")
