@@ -1,0 +1,138 @@
+"""Speed of the functional simulation beside the dense model, as ratios within one run.
+
+    python benchmarks/functional_speed.py smollm2-135m
+    python benchmarks/functional_speed.py smollm2-135m --device cuda --batch 1 64 256
+
+On the CPU: perplexity-style evaluation against the float32 model, and generation against transformers' own float32 `generate`.
+On a GPU: decoding against the bfloat16 model in the same loop. Runs alternate; medians are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from neuromorphic_llm.cli.result import machine
+from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.convert import convert
+from neuromorphic_llm.convert.text import calibration_windows, default_text
+from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
+from neuromorphic_llm.network.functional import FunctionalDecoder
+from neuromorphic_llm.network.spiking import SpikingNetwork
+
+PROMPT, WINDOW = 64, 1024
+
+
+def timed(run: Callable[[], object], device: str) -> float:
+    """Seconds of one call, device work included."""
+    started = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def compare(table: Table, name: str, tokens: int, dense: Callable[[], object], ours: Callable[[], object], device: str, runs: int) -> None:
+    """One row: medians of alternating runs, after one warm-up each."""
+    dense(), ours()
+    seconds = [(timed(dense, device), timed(ours, device)) for _ in range(runs)]
+    rates = [tokens / statistics.median(column) for column in zip(*seconds, strict=True)]
+    table.add_row(name, f"{rates[0]:,.1f}", f"{rates[1]:,.1f}", f"{rates[1] / rates[0]:.2f}")
+
+
+def decode_loop(step: Callable[[torch.Tensor], torch.Tensor], first: torch.Tensor, count: int) -> None:
+    """The same greedy loop for both models: step maps ids [batch, 1] to logits [batch, vocab]."""
+    ids = first
+    for _ in range(count):
+        ids = step(ids).argmax(-1, keepdim=True)
+
+
+def cpu_rows(table: Table, checkpoint: Checkpoint, decoder: FunctionalDecoder, ids: torch.Tensor, count: int, runs: int) -> None:
+    """Evaluation of one window and generation of `count` tokens, float32 on the CPU."""
+    model = checkpoint.dense_model()
+    window, prompt = ids[None, :WINDOW], ids[None, :PROMPT]
+
+    def dense_window() -> object:
+        with torch.no_grad():
+            return model(window).logits
+
+    compare(table, f"evaluation, window of {window.shape[1]}", window.shape[1], dense_window, lambda: decoder.forward(window), "cpu", runs)
+    compare(
+        table,
+        f"generate, {count} tokens",
+        count,
+        lambda: model.generate(prompt, do_sample=False, min_new_tokens=count, max_new_tokens=count, attention_mask=torch.ones_like(prompt)),
+        lambda: decoder.generate([prompt[0].tolist()], count, eos_token_ids=()),
+        "cpu",
+        runs,
+    )
+
+
+def gpu_rows(table: Table, checkpoint: Checkpoint, decoder: FunctionalDecoder, ids: torch.Tensor, batches: list[int], count: int) -> None:
+    """Decoding of `count` tokens at each batch size, the dense model in bfloat16."""
+    model = checkpoint.dense_model(torch.bfloat16, "cuda")
+    for batch in batches:
+        prompt = ids[:PROMPT].repeat(batch, 1).cuda()
+        cache = decoder.new_cache(batch, PROMPT + 8 * count)
+        decoder.forward(prompt, cache, last_only=True)
+        with torch.no_grad():
+            state = model(prompt, use_cache=True).past_key_values
+
+        def ours(tokens: torch.Tensor, cache: object = cache) -> torch.Tensor:
+            return decoder.forward(tokens, cache, last_only=True)[:, -1]  # type: ignore[arg-type, index]
+
+        def dense(tokens: torch.Tensor, state: object = state) -> torch.Tensor:
+            with torch.no_grad():
+                return model(tokens, past_key_values=state, use_cache=True).logits[:, -1]
+
+        first = prompt[:, -1:]
+        compare(
+            table,
+            f"decode, batch {batch}",
+            batch * count,
+            lambda first=first, dense=dense: decode_loop(dense, first, count),
+            lambda first=first, ours=ours: decode_loop(ours, first, count),
+            "cuda",
+            3,
+        )
+
+
+def main() -> None:
+    """Convert if needed, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="random-tiny")
+    parser.add_argument("--network", type=Path, help="converted network of the model (default: convert it)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    checkpoint = load_checkpoint(arguments.model)
+    tokenizer = checkpoint.tokenizer()
+    started = time.perf_counter()
+    if arguments.network:
+        network = SpikingNetwork.load(arguments.network)
+    else:
+        network = convert(checkpoint, ConvertConfig(), calibration_windows(tokenizer), device=arguments.device)
+    converted = time.perf_counter() - started
+    ids = torch.tensor(tokenizer(default_text()[: 16 * WINDOW], add_special_tokens=False, verbose=False)["input_ids"])
+    decoder = network.functional(arguments.device)
+    table = Table("what", "dense, tokens/s", "functional, tokens/s", "ratio", title=f"{checkpoint.name}, {time.strftime('%Y-%m-%d')}")
+    if arguments.device == "cpu":
+        cpu_rows(table, checkpoint, decoder, ids, arguments.tokens, arguments.runs)
+    else:
+        gpu_rows(table, checkpoint, decoder, ids, arguments.batch, arguments.tokens)
+    console = Console(width=120)
+    console.print(table)
+    console.print(f"{'loaded' if arguments.network else 'calibrated and converted'} in {converted:.1f} s; machine: {machine()}")
+
+
+if __name__ == "__main__":
+    main()
