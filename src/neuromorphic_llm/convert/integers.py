@@ -13,6 +13,7 @@ from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.format import spiking_flags
+from neuromorphic_llm.reference.rotary import rotary_tables
 from neuromorphic_llm.reference.weights import SITES, CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
 from neuromorphic_llm.spikes.code import SpikeCode
 
@@ -26,22 +27,27 @@ def fraction_for(largest: float, preferred: int) -> int:
 
 
 def formats_for(calibration: Calibration, embedding_max: float) -> Formats:
-    """Fractions that keep every calibrated range a factor of four from saturation."""
+    """Fractions that keep every calibrated range a factor of four from saturation.
+
+    Raises ConversionError naming the activations that leave too few fractional bits.
+    """
     default = Formats()
-    residual = fraction_for(max(calibration.residual_max, embedding_max), default.residual)
-    gate = fraction_for(calibration.gate_max, default.gate)
-    if residual < 4 or gate < 12:
-        largest = max(calibration.residual_max, calibration.gate_max)
-        raise ConversionError(f"activations of up to {largest:.3g} leave too few fractional bits; use a checkpoint without such outliers")
-    return Formats(
-        residual=residual,
-        qkv=fraction_for(calibration.qkv_max, default.qkv),
-        attention=fraction_for(calibration.attention_max, default.attention),
-        gate=gate,
-        logit=fraction_for(calibration.logit_max, default.logit),
-        gain_fraction=14,
-        embedding_shift=max(int(np.ceil(np.log2(max(embedding_max, 1e-9)))) + residual - 15, 0),
-    )
+    ranges = {
+        "residual": (max(calibration.residual_max, embedding_max), default.residual, 4),
+        "qkv": (calibration.qkv_max, default.qkv, 4),
+        "attention": (calibration.attention_max, default.attention, 4),
+        "gate": (calibration.gate_max, default.gate, 12),
+        "logit": (calibration.logit_max, default.logit, 4),
+    }
+    fractions = {}
+    for name, (largest, preferred, least) in ranges.items():
+        fractions[name] = fraction_for(largest, preferred)
+        if fractions[name] < least:
+            raise ConversionError(
+                f"{name} activations of up to {largest:.3g} leave too few fractional bits; use a model without such outliers"
+            )
+    shift = max(int(np.ceil(np.log2(max(embedding_max, 1e-9)))) + fractions["residual"] - 15, 0)
+    return Formats(**fractions, gain_fraction=14, embedding_shift=shift)
 
 
 def quantise_rows(weight: torch.Tensor) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
@@ -72,56 +78,67 @@ def linear_weights(
     return LinearWeights(integers, multiplier.astype(np.int32), shift, stop, None, spiking)
 
 
-def rope_tables(config: DecoderConfig, positions: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """cos and sin, int16 [positions, head_dim / 2] at fraction 14."""
-    frequency = config.rope_theta ** (-2.0 * np.arange(config.head_dim // 2) / config.head_dim)
-    angle = np.arange(positions)[:, None] * frequency[None, :]
-    return np.round(np.cos(angle) * 2**14).astype(np.int16), np.round(np.sin(angle) * 2**14).astype(np.int16)
+def _gain(tensors: Mapping[str, torch.Tensor], name: str, formats: Formats) -> NDArray[np.int32]:
+    """Integer gains of an RMSNorm; ConversionError beyond 32 bits."""
+    gain: NDArray[np.float64] = tensors[name].double().numpy()
+    scaled: NDArray[np.float64] = np.round(gain * np.sqrt(len(gain)) * 2.0**formats.gain_fraction)
+    if np.abs(scaled).max() >= 2**31:
+        raise ConversionError(f"{name}: a gain of {np.abs(gain).max():.3g} does not fit 32 bits; use a model without such outliers")
+    return scaled.astype(np.int32)
+
+
+def _layer(
+    number: int,
+    config: DecoderConfig,
+    tensors: Mapping[str, torch.Tensor],
+    calibration: Calibration,
+    formats: Formats,
+    flags: Mapping[str, bool],
+    largest: int,
+) -> LayerWeights:
+    """Integer weights of one layer; `largest` bounds the coded inputs."""
+    prefix = f"model.layers.{number}"
+    query_rows = config.heads * config.head_dim
+    qkv_scale = np.ones(config.site_shape(0)[1])
+    qkv_scale[:query_rows] = LOG2_E / np.sqrt(config.head_dim)
+    attention = [tensors[f"{prefix}.self_attn.{part}_proj.weight"] for part in "qkv"]
+    feed_forward = [tensors[f"{prefix}.mlp.{part}_proj.weight"] for part in ("gate", "up")]
+    hidden = fraction_for(float(calibration.hidden_max[number]), 16)
+    if hidden < 4:
+        limit = calibration.hidden_max[number]
+        raise ConversionError(f"layers.{number}: inputs of the down projection of up to {limit:.3g} leave too few fractional bits")
+    plan: dict[str, tuple[torch.Tensor, Any, int, int]] = {
+        "qkv": (torch.cat(attention), qkv_scale, formats.norm, formats.qkv),
+        "output": (tensors[f"{prefix}.self_attn.o_proj.weight"], 1.0, formats.attention, formats.residual),
+        "gate_up": (torch.cat(feed_forward), 1.0, formats.norm, formats.gate),
+        "down": (tensors[f"{prefix}.mlp.down_proj.weight"], 1.0, hidden, formats.residual),
+    }
+    sites = {key: linear_weights(*plan[key], largest=largest, name=f"layers.{number}.{key}", spiking=flags[key]) for key in SITES}
+    value_bits = np.ceil(np.log2(np.maximum(calibration.value_max[number], 1e-9) * 2.0**formats.qkv)).astype(int)
+    return LayerWeights(
+        attention_gain=_gain(tensors, f"{prefix}.input_layernorm.weight", formats),
+        query_stop=np.zeros((config.heads, config.head_dim), np.int32),
+        value_base=np.maximum(value_bits - 9, 0).astype(np.int32),
+        feed_forward_gain=_gain(tensors, f"{prefix}.post_attention_layernorm.weight", formats),
+        hidden_fraction=hidden,
+        attention_spiking=flags["attention_products"],
+        **sites,
+    )
 
 
 def integer_decoder(
     config: DecoderConfig, tensors: Mapping[str, torch.Tensor], calibration: Calibration, options: ConvertConfig, code: SpikeCode
 ) -> DecoderWeights:
-    """Integer weights of a Llama checkpoint (Hugging Face tensor names), stop tables zero."""
+    """Integer weights of a Llama checkpoint (Hugging Face tensor names), stop tables zero.
+
+    Raises ConversionError naming what does not fit its integers.
+    """
     embedding = tensors["model.embed_tokens.weight"].double().numpy()
     formats = formats_for(calibration, float(np.abs(embedding).max()))
-    flags = spiking_flags(options.parts)
-    shared: dict[str, Any] = {"largest": code.largest_value}
-
-    def gain(name: str) -> NDArray[np.int32]:
-        scaled: NDArray[np.float64] = tensors[name].double().numpy() * np.sqrt(config.hidden_size) * 2.0**formats.gain_fraction
-        return np.round(scaled).astype(np.int32)
-
-    query_rows = config.heads * config.head_dim
-    qkv_scale = np.ones(config.site_shape(0)[1])
-    qkv_scale[:query_rows] = LOG2_E / np.sqrt(config.head_dim)
-    layers = []
-    for number in range(config.layers):
-        prefix = f"model.layers.{number}"
-        attention = [tensors[f"{prefix}.self_attn.{part}_proj.weight"] for part in "qkv"]
-        feed_forward = [tensors[f"{prefix}.mlp.{part}_proj.weight"] for part in ("gate", "up")]
-        hidden = fraction_for(float(calibration.hidden_max[number]), 16)
-        plan: dict[str, tuple[torch.Tensor, Any, int, int]] = {
-            "qkv": (torch.cat(attention), qkv_scale, formats.norm, formats.qkv),
-            "output": (tensors[f"{prefix}.self_attn.o_proj.weight"], 1.0, formats.attention, formats.residual),
-            "gate_up": (torch.cat(feed_forward), 1.0, formats.norm, formats.gate),
-            "down": (tensors[f"{prefix}.mlp.down_proj.weight"], 1.0, hidden, formats.residual),
-        }
-        sites = {key: linear_weights(*plan[key], name=f"layers.{number}.{key}", spiking=flags[key], **shared) for key in SITES}
-        value_bits = np.ceil(np.log2(np.maximum(calibration.value_max[number], 1e-9) * 2.0**formats.qkv)).astype(int)
-        layers.append(
-            LayerWeights(
-                attention_gain=gain(f"{prefix}.input_layernorm.weight"),
-                query_stop=np.zeros((config.heads, config.head_dim), np.int32),
-                value_base=np.maximum(value_bits - 9, 0).astype(np.int32),
-                feed_forward_gain=gain(f"{prefix}.post_attention_layernorm.weight"),
-                hidden_fraction=hidden,
-                attention_spiking=flags["attention_products"],
-                **sites,
-            )
-        )
-    head = linear_weights(tensors["lm_head.weight"], 1.0, formats.norm, formats.logit, name="head", spiking=flags["head"], **shared)
-    cos, sin = rope_tables(config, config.max_positions)
+    flags, largest = spiking_flags(options.parts), code.largest_value
+    layers = [_layer(number, config, tensors, calibration, formats, flags, largest) for number in range(config.layers)]
+    head = tensors["lm_head.weight"], 1.0, formats.norm, formats.logit
+    cos, sin = rotary_tables(config.max_positions, config.head_dim, config.rope_theta)
     table = np.round(embedding * 2.0 ** (formats.residual - formats.embedding_shift))
     return DecoderWeights(
         config=config,
@@ -129,8 +146,8 @@ def integer_decoder(
         code=CodeConfig(options.code, code.phases, options.query_phases, options.probability_bits),
         embedding=np.clip(table, -(2**15), 2**15 - 1).astype(np.int16),
         layers=tuple(layers),
-        final_gain=gain("model.norm.weight"),
-        head=head,
+        final_gain=_gain(tensors, "model.norm.weight", formats),
+        head=linear_weights(*head, largest=largest, name="head", spiking=flags["head"]),
         rope_cos=cos,
         rope_sin=sin,
     )
