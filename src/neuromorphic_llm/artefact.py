@@ -37,6 +37,20 @@ def _hash(metadata: Mapping[str, Any], tensors: Path) -> str:
     return digest.hexdigest()
 
 
+def check_artefact_place(folder: Path | str) -> None:
+    """ArtefactError unless an artefact can be written at `folder`; commands call it before their work."""
+    folder = Path(folder)
+    if folder.exists() and not (folder / METADATA).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtefactError(f"{folder} exists and is not an artefact of this package; choose another output folder")
+    parent = folder.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise ArtefactError(f"{folder} cannot be written: {parent} is a file; choose another output folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ArtefactError(f"{folder} cannot be written: {parent} is not writable; choose another output folder")
+
+
 def save_artefact(
     folder: Path | str,
     *,
@@ -51,9 +65,8 @@ def save_artefact(
     `extra_files` are side files (tokenizer and the like); their SHA-256 are part of the metadata.
     An existing artefact at `folder` is replaced; anything else there is an ArtefactError.
     """
+    check_artefact_place(folder)
     folder = Path(folder)
-    if folder.exists() and not (folder / METADATA).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtefactError(f"{folder} exists and is not an artefact of this package; choose another output folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -104,9 +117,7 @@ def load_metadata(folder: Path | str, *, format_name: str, version: int) -> dict
     if not isinstance(found_version, int) or found_version < 1:
         raise ArtefactError(f"{path} has no valid format version; write the artefact again")
     if found_version > version:
-        raise ArtefactError(
-            f"{folder} has {format_name} version {found_version}, newer than the supported {version}; update this package"
-        )
+        raise ArtefactError(f"{folder} has {format_name} version {found_version}, newer than the supported {version}; update this package")
     return metadata
 
 

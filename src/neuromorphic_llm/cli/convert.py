@@ -42,13 +42,18 @@ def command(
     arguments = {"model": model, "output": output, "code": code, "phases": phases, "spikes": spikes, "lambda": price,
                  "calibration": calibration, "parts": parts, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
+        from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.convert.config import ConvertConfig
         from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
         from neuromorphic_llm.convert.text import calibration_windows
+        from neuromorphic_llm.evaluate.open_model import checked_device
         from neuromorphic_llm.models.checkpoint import load_checkpoint
         from neuromorphic_llm.spikes.registry import get_code
 
         get_code(code, phases)
+        checked_device(device)
+        for folder in filter(None, (output, save_calibration)):
+            check_artefact_place(folder)
         asked = 1.5 if spikes is None and price is None and code == "signed-digit" else spikes
         try:
             options = ConvertConfig(
