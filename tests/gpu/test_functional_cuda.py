@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from parity import check_against_reference, tokens_of
 
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import random_decoder
+from neuromorphic_llm.reference.weights import DecoderConfig
 
 pytestmark = pytest.mark.gpu
 
@@ -44,3 +46,28 @@ def test_batch_does_not_change_a_bit() -> None:
     decoder = FunctionalDecoder(weights, "cuda")
     together = decoder.forward(ids)
     assert all(torch.equal(together[row], decoder.forward(ids[row : row + 1])[0]) for row in range(len(ids)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DecoderConfig(5, 20, 7, 1, 3, 1, 6, 24, 1e-5, 10000.0),  # no multiples of 8: products in float64
+        DecoderConfig(64, 64, 128, 2, 4, 2, 16, 64, 1e-5, 10000.0),
+        DecoderConfig(16, 16, 16, 1, 1, 1, 256, 32, 1e-5, 10000.0),  # wide heads: the cache in float64
+    ],
+)
+@pytest.mark.parametrize("bias", [False, True])
+def test_every_count_of_other_shapes(config: DecoderConfig, bias: bool) -> None:
+    check_against_reference(FunctionalDecoder(random_decoder(4, config=config, bias=bias), "cuda"), tokens_of(config, 20))
+
+
+def test_counts_of_compiled_decoding() -> None:
+    weights = random_decoder(5)
+    cpu, gpu = FunctionalDecoder(weights), FunctionalDecoder(weights, "cuda")
+    ids = torch.tensor(tokens_of(weights.config, 24)).view(3, 8)
+    caches = cpu.new_cache(3, 8), gpu.new_cache(3, 8)
+    for column in range(8):
+        ours, theirs = gpu.forward(ids[:, column : column + 1], caches[1]), cpu.forward(ids[:, column : column + 1], caches[0])
+        assert isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor)
+        assert torch.equal(ours.cpu(), theirs)
+    assert gpu.statistics.to_json() == cpu.statistics.to_json()
