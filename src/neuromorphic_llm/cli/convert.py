@@ -13,6 +13,8 @@ from neuromorphic_llm.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
     from neuromorphic_llm.convert.calibrate import Calibration
+    from neuromorphic_llm.convert.config import ConvertConfig
+    from neuromorphic_llm.network.spiking import SpikingNetwork
 
 EXAMPLES = """
 nmllm convert smollm2-135m -o networks/smollm2-135m
@@ -43,7 +45,6 @@ def command(
                  "calibration": calibration, "parts": parts, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
-        from neuromorphic_llm.convert.config import ConvertConfig
         from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
         from neuromorphic_llm.convert.text import calibration_windows
         from neuromorphic_llm.evaluate.open_model import checked_device
@@ -54,13 +55,7 @@ def command(
         checked_device(device)
         for folder in filter(None, (output, save_calibration)):
             check_artefact_place(folder)
-        asked = 1.5 if spikes is None and price is None and code == "signed-digit" else spikes
-        try:
-            options = ConvertConfig(
-                code=code, phases=phases, spikes=asked, price=0.0 if asked is None and price is None else price, parts=parts, seed=seed
-            )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        options = _options(code, phases, spikes, price, parts, seed)
         stored, text = _calibration(calibration)
         with error_console.status(f"loading {model}"):
             checkpoint = load_checkpoint(model)
@@ -78,20 +73,34 @@ def command(
         if save_calibration is not None:
             stored.save(save_calibration)
         content_hash = network.save(output)
-        provenance = network.provenance
-        console.print(_table(output, provenance, network.weights.parameters))
-        run.result(
-            {
-                "network": str(output),
-                "network_hash": content_hash,
-                "parameters": network.weights.parameters,
-                "spikes_per_activation": provenance["spikes_per_activation"],
-                "price": provenance["price"],
-                "calibration_tokens": provenance["calibration_tokens"],
-                "parts": parts,
-                "code": network.weights.code.to_json(),
-            }
-        )
+        console.print(_table(output, network.provenance, network.weights.parameters))
+        run.result(_result(output, network, content_hash))
+
+
+def _options(code: str, phases: int | None, spikes: float | None, price: float | None, parts: str, seed: int) -> ConvertConfig:
+    """What was asked for; without target and price the signed-digit code meets 1.5 spikes and the others keep all of theirs."""
+    from neuromorphic_llm.convert.config import ConvertConfig
+
+    if spikes is None and price is None:
+        spikes, price = (1.5, None) if code == "signed-digit" else (None, 0.0)
+    try:
+        return ConvertConfig(code=code, phases=phases, spikes=spikes, price=price, parts=parts, seed=seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _result(output: Path, network: SpikingNetwork, content_hash: str) -> dict[str, Any]:
+    """The command's own keys of the JSON result."""
+    return {
+        "network": str(output),
+        "network_hash": content_hash,
+        "parameters": network.weights.parameters,
+        "spikes_per_activation": network.provenance["spikes_per_activation"],
+        "price": network.provenance["price"],
+        "calibration_tokens": network.provenance["calibration_tokens"],
+        "parts": network.parts,
+        "code": network.weights.code.to_json(),
+    }
 
 
 def _calibration(argument: str | None) -> tuple[Calibration | None, str | None]:
