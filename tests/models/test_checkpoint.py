@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
 from neuromorphic_llm.models.llama import tensor_shapes
+from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 
@@ -113,6 +114,12 @@ def test_a_vocabulary_too_small_for_bytes_has_no_tokenizer() -> None:
     config = DecoderConfig(32, 8, 8, 1, 1, 1, 8, 16, 1e-5, 10000.0)
     with pytest.raises(CheckpointError, match="no tokenizer files"):
         random_checkpoint(config, 0).tokenizer()
+
+
+@pytest.mark.parametrize("name", ["../outside.json", "/outside.json", "a/b.json"])
+def test_tokenizer_files_with_a_path_are_not_written(name: str) -> None:
+    with pytest.raises(CheckpointError, match="not a plain file name"):
+        load_tokenizer({name: b"{}"})
 
 
 def test_damaged_tokenizer(write: Callable[..., Path]) -> None:

@@ -39,11 +39,14 @@ def load_tokenizer(files: Mapping[str, bytes]) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="nmllm-tokenizer-") as folder:
         for name, content in files.items():
+            # Names come from the folder's own metadata: one with a path would be written outside the scratch folder.
+            if Path(name).name != name:
+                raise CheckpointError(f"tokenizer file {name!r} is not a plain file name; do not trust this model")
             (Path(folder) / name).write_bytes(content)
         # Without a model type AutoTokenizer would look for one on the network.
         (Path(folder) / "config.json").write_text('{"model_type": "llama"}')
         try:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # The tokenizers library raises plain Exception for damaged files.
             raise CheckpointError(f"the tokenizer cannot be read ({error}); fetch the checkpoint again") from error
 
@@ -57,7 +60,7 @@ def gguf_tokenizer_files(path: Path, splitting: str) -> dict[str, bytes]:
 
     with tempfile.TemporaryDirectory(prefix="nmllm-tokenizer-") as folder:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
             tokenizer.save_pretrained(folder)
         except Exception as error:  # Conversion errors come in many classes; all mean the same to the user.
             raise CheckpointError(f"{path}: the tokenizer cannot be rebuilt ({error}); use the checkpoint as a folder") from error
