@@ -66,6 +66,7 @@ def test_report_has_the_keys_of_the_contract(report: dict[str, Any], workplace: 
     baseline = report["baseline"]
     assert baseline["tokens_per_s"] > 0 and baseline["device"]
     assert (baseline["energy_j_per_token"] is None) == bool(baseline["energy_j_per_token_reason"])
+    assert report["wall_s"] >= sum(step["wall_s"] for step in report["steps"])
     assert json.loads((workplace / "result.json").read_text())["perplexity"] == report["perplexity"]
 
 

@@ -93,6 +93,11 @@ class CommandRun:
         """Set the command's own keys of the JSON result (formats.md); written when the context ends without an error."""
         self._payload = payload
 
+    def write(self, path: Path, payload: Mapping[str, Any]) -> None:
+        """Write the result of these keys now, with the time since the command began."""
+        wall_s = time.perf_counter() - self._start_s
+        write_result(path, self._command, self._arguments, self.seed, payload, self._started, wall_s)
+
     def __enter__(self) -> CommandRun:
         if self._json is not None:
             check_writable_file(self._json, "--json")
@@ -106,5 +111,4 @@ class CommandRun:
                 traceback.print_exception(error)
             return
         if self._json is not None:
-            wall_s = time.perf_counter() - self._start_s
-            write_result(self._json, self._command, self._arguments, self.seed, self._payload, self._started, wall_s)
+            self.write(self._json, self._payload)

@@ -39,7 +39,6 @@ def command(
         "max_new_tokens": max_new_tokens,
         "force": force,
     }
-    report_json = folder / "report.json"
     with CommandRun("run", json, seed, debug, arguments) as run:
         from neuromorphic_llm.report.html import html_page
         from neuromorphic_llm.report.pipeline import Pipeline, RunOptions
@@ -63,8 +62,7 @@ def command(
 
             report = Pipeline(options, show, finished).run()
         write_text(folder / "report.html", html_page(report))
-        with CommandRun("run", report_json, seed, debug, arguments) as written:
-            written.result(report)
+        run.write(folder / "report.json", report)
         print_report(report, console)
         if any(step["reused"] for step in report["steps"]):
             console.print("Some steps were reused from an earlier run; --force does every step again.", highlight=False)
