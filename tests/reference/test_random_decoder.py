@@ -8,7 +8,8 @@ import pytest
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.reference.activity import spikes_per_activation
 from neuromorphic_llm.reference.decoder import IntegerDecoder
-from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, fold_scale, random_decoder
+from neuromorphic_llm.reference.linear import fold_scale
+from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.spikes.registry import code_names, get_code
 
 CONFIGS = (SMALL_CONFIG, replace(SMALL_CONFIG, heads=3, kv_heads=1, head_dim=16, hidden_size=40, intermediate_size=100, layers=1))

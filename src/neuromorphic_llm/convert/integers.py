@@ -13,6 +13,7 @@ from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.format import spiking_flags
+from neuromorphic_llm.reference.linear import fold_scale
 from neuromorphic_llm.reference.rotary import rotary_tables
 from neuromorphic_llm.reference.weights import SITES, CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
 from neuromorphic_llm.spikes.code import SpikeCode
@@ -66,16 +67,12 @@ def linear_weights(
     Raises ConversionError if an accumulator could exceed 32 bits.
     """
     integers, scale = quantise_rows(weight)
-    real = scale * row_scale * 2.0 ** (f_out - f_in)
-    shift = 15 - int(np.floor(np.log2(real.max())))
-    multiplier = np.round(real * 2.0**shift).astype(np.int64)
-    if multiplier.max() >= 65536:
-        shift, multiplier = shift - 1, np.round(real * 2.0 ** (shift - 1)).astype(np.int64)
+    multiplier, shift = fold_scale(scale * row_scale, f_in, f_out)
     bound = int(np.abs(integers.astype(np.int64)).sum(1).max()) * (largest if spiking else 1 << 13)
     if bound >= 2**31:
         raise ConversionError(f"{name}: an accumulator could reach {bound:.3g}, beyond 32 bits; use fewer phases")
     stop = np.zeros(integers.shape[1], np.int32)
-    return LinearWeights(integers, multiplier.astype(np.int32), shift, stop, None, spiking)
+    return LinearWeights(integers, multiplier, shift, stop, None, spiking)
 
 
 def _gain(tensors: Mapping[str, torch.Tensor], name: str, formats: Formats) -> NDArray[np.int32]:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.reference.fixed_point import Integers, check_int32, exact_product, rsh, saturate
 from neuromorphic_llm.reference.weights import LinearWeights
 from neuromorphic_llm.spikes.code import Coded, SpikeTrain
+
+
+def fold_scale(scale: NDArray[np.float64], input_fraction: int, output_fraction: int) -> tuple[NDArray[np.int32], int]:
+    """Multipliers M [outputs] and shift S with M * 2^-S ~ scale * 2^(f_out - f_in), the largest M in [2^15, 2^16)."""
+    factor = scale * 2.0 ** (output_fraction - input_fraction)
+    shift = 16 - math.frexp(float(factor.max()))[1]
+    multiplier = np.rint(factor * 2.0**shift)
+    if multiplier.max() >= 1 << 16:
+        shift -= 1
+        multiplier = np.rint(factor * 2.0**shift)
+    return multiplier.astype(np.int32), shift
 
 
 def accumulate(coded: Coded, site: LinearWeights, where: str = "a linear layer") -> Integers:

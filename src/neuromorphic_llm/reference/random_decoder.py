@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.reference.linear import fold_scale
 from neuromorphic_llm.reference.rotary import rotary_tables
 from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
 from neuromorphic_llm.spikes.registry import get_code
@@ -31,17 +32,6 @@ PRICE = 0.004
 """Mean spike price over the mean square of the inputs: about 1.5 spikes per input in the signed-digit code."""
 
 Floats = NDArray[np.float64]
-
-
-def fold_scale(scale: Floats, input_fraction: int, output_fraction: int) -> tuple[NDArray[np.int32], int]:
-    """Multipliers M [outputs] and shift S with M * 2^-S ~ scale * 2^(f_out - f_in), the largest M in [2^15, 2^16)."""
-    factor = scale * 2.0 ** (output_fraction - input_fraction)
-    shift = 16 - math.frexp(float(factor.max()))[1]
-    multiplier = np.rint(factor * 2.0**shift)
-    if multiplier.max() >= 1 << 16:
-        shift -= 1
-        multiplier = np.rint(factor * 2.0**shift)
-    return multiplier.astype(np.int32), shift
 
 
 def _linear(
