@@ -15,6 +15,7 @@ from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.generation import GenerationConfig, Progress, generate
 from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors
 from neuromorphic_llm.network.statistics import SpikeStatistics
+from neuromorphic_llm.reference.norm import epsilon_term
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -55,7 +56,7 @@ class FunctionalDecoder:
         self._head_site = self._site(weights.head)
         self._final_gain = self._tensor(weights.final_gain)
         formats = weights.formats
-        self._epsilon = round(self.config.rms_norm_eps * self.config.hidden_size * 4**formats.residual)
+        self._epsilon = epsilon_term(self.config, formats)
         self._norm_shift = 24 + formats.gain_fraction - formats.norm
         code = weights.code
         self._signed_digit = code.name == "signed-digit"

@@ -263,18 +263,6 @@ def encode_query(qkv: Array, stop: Array, phases: int, out: Array, exponent: Arr
             exponent[row, h] = k_min
 
 
-@njit(cache=True, inline="always")
-def _code_probability(u: int, lowest: int) -> tuple[Integer, Integer]:
-    """3/4 rule over the phases 15 .. lowest: (decoded value, spikes)."""
-    v, count = u, 0
-    for k in range(15, lowest - 1, -1):
-        weight = 1 << k
-        if 4 * abs(v) >= 3 * weight:
-            v -= weight if v > 0 else -weight
-            count += 1
-    return u - v, count
-
-
 def probability_table() -> Array:
     """Decoded value and spikes of every u in 0 .. 2^15 for every lowest phase 0 .. 14: int32 [15, 32769, 2]."""
     table = np.zeros((15, 32769, 2), np.int32)
