@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from importlib import metadata
@@ -19,6 +17,7 @@ import psutil
 
 import neuromorphic_llm
 from neuromorphic_llm.errors import NeuromorphicLLMError
+from neuromorphic_llm.report.steps import write_text
 
 SCHEMA = "neuromorphic-llm-result"
 SCHEMA_VERSION = 1
@@ -99,22 +98,7 @@ def _gpu_name() -> str | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write one JSON object atomically; NeuromorphicLLMError for NaN, infinities and unwritable places."""
-    text = json.dumps(plain(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            # mkstemp makes private files; a result is an ordinary file.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise NeuromorphicLLMError(f"{path} cannot be written ({error.strerror}); choose another file") from error
+    write_text(path, json.dumps(plain(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def write_result(

@@ -109,10 +109,11 @@ def _read(path: Path) -> dict[str, Any] | None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that it is either whole or not there; NeuromorphicLLMError if it cannot be written."""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
+            # mkstemp makes private files; a result is an ordinary file.
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(temporary, 0o666 & ~umask)
