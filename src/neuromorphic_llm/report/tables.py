@@ -9,12 +9,12 @@ from typing import Any
 from neuromorphic_llm.units import format_si
 
 KINDS = {
-    "measured": "taken on the machine of this run",
+    "measured": "taken on the machine of this run; spiking quality on the functional simulation, which equals the chip bit for bit",
     "simulated": "counted by the compiler or by the bit- and cycle-exact simulation of the chip",
     "estimated": "computed from counts and published or assumed constants",
     "recorded": "measured earlier on other hardware and written down",
 }
-"""What the marks of figures mean. Spiking quality is measured on the functional simulation, which equals the chip bit for bit."""
+"""What the marks of figures mean."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
     }
     rows += [(name, "-", "", energy_text(references[key]["energy_j_per_token"]), "estimated") for key, name in names.items()]
     measured = baseline["energy_j_per_token"]
-    energy = "not measurable here" if measured is None else f"{format_si(measured, 'J')} ({baseline['energy_scope']})"
-    rows.append((f"PyTorch {baseline['dtype']}, {baseline['device']}", f"{baseline['tokens_per_s']:,.1f}", "measured", energy, "measured"))
+    energy = ("not measurable here", "") if measured is None else (f"{format_si(measured, 'J')} ({baseline['energy_scope']})", "measured")
+    rows.append((f"PyTorch {baseline['dtype']}, {baseline['device']}", f"{baseline['tokens_per_s']:,.1f}", "measured", *energy))
     for record in references["gpu"]:
         name = f"{record['device']}, {record['mode']} ({record['recorded']})"
         rows.append((name, f"{record['tokens_per_s']:,.0f}", "recorded", format_si(record["energy_j_per_token"], "J"), "recorded"))
