@@ -49,4 +49,5 @@ def simulation_figures(program: Program, result: SimulationResult, tokenizer: An
         "counters": {"prefill": result.prefill.to_json(), "decode": result.decode.to_json() if result.decode else None},
         "wall_tokens_per_s": result.wall_tokens_per_s,
         "kind": "simulated",
+        "energy_kind": "estimated",
     }
