@@ -55,8 +55,7 @@ class SpikingModel:
 
     def logits(self, ids: torch.Tensor) -> torch.Tensor:
         """Integer logits int32 [batch, n, vocab] of ids int64 [batch, n]."""
-        logits = self.decoder.forward(ids)
-        return logits if isinstance(logits, torch.Tensor) else logits[0]
+        return self.decoder.forward(ids)
 
     def generate(
         self, prompts: Sequence[list[int]], max_new_tokens: int, stop: Sequence[int], on_token: Callable[[], None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -86,6 +86,18 @@ class FunctionalDecoder:
     def new_cache(self, batch: int = 1, length: int = 0) -> KeyValueCache:
         """Empty cache for `batch` sequences, with room for `length` tokens (it grows by itself)."""
         return KeyValueCache(self.config, batch, self.device, length)
+
+    @overload
+    def forward(
+        self, ids: torch.Tensor, cache: KeyValueCache | None = None, *, slots: Sequence[int] | None = None, last_only: bool = False,
+        return_hidden: Literal[False] = False,
+    ) -> torch.Tensor: ...  # fmt: skip
+
+    @overload
+    def forward(
+        self, ids: torch.Tensor, cache: KeyValueCache | None = None, *, slots: Sequence[int] | None = None, last_only: bool = False,
+        return_hidden: Literal[True],
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...  # fmt: skip
 
     @torch.no_grad()
     def forward(

@@ -11,6 +11,7 @@ import torch
 from neuromorphic_llm.errors import UsageError
 
 if TYPE_CHECKING:
+    from neuromorphic_llm.network.cache import KeyValueCache
     from neuromorphic_llm.network.functional import FunctionalDecoder
 
 Progress = Callable[[int, int], None]
@@ -74,16 +75,14 @@ def generate(
             break
         ids = chosen[kept] if len(kept) < len(chosen) else chosen
         logits = decoder.forward(ids.unsqueeze(1), cache, slots=active, last_only=True)
-        assert isinstance(logits, torch.Tensor)
         chosen = choose(logits[:, -1])
     return results
 
 
 def _prefill(
-    decoder: FunctionalDecoder, prompt: Sequence[int], cache: object, slot: int, choose: Callable[[torch.Tensor], torch.Tensor]
+    decoder: FunctionalDecoder, prompt: Sequence[int], cache: KeyValueCache, slot: int, choose: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    logits = decoder.forward(torch.tensor([list(prompt)]), cache, slots=[slot], last_only=True)  # type: ignore[arg-type]
-    assert isinstance(logits, torch.Tensor)
+    logits = decoder.forward(torch.tensor([list(prompt)]), cache, slots=[slot], last_only=True)
     return choose(logits[:, -1])[0]
 
 
@@ -129,7 +128,6 @@ def _beam_search(decoder: FunctionalDecoder, prompt: Sequence[int], config: Gene
     alive: list[tuple[float, list[int]]] = [(0.0, [])]
     finished: list[tuple[float, list[int]]] = []
     for step in range(config.max_new_tokens):
-        assert isinstance(logits, torch.Tensor)
         totals = torch.tensor([[score] for score, _ in alive], dtype=torch.float64, device=logits.device)
         scores = log_probabilities(decoder, logits[:, -1]) + totals
         best = scores.flatten().topk(min(candidates, scores.numel()))
