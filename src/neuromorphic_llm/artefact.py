@@ -6,11 +6,13 @@ See docs/reference/formats.md.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,12 @@ def _hash(metadata: Mapping[str, Any], tensors: Path) -> str:
     return digest.hexdigest()
 
 
-def check_artefact_place(folder: Path | str) -> None:
-    """ArtefactError unless an artefact can be written at `folder`; commands call it before their work."""
+def check_artefact_place(folder: Path | str, format_name: str) -> None:
+    """ArtefactError unless an artefact of this format can be written at `folder`; commands call it before their work."""
     folder = Path(folder)
+    # A program written over the network it was made from would destroy the network.
+    if (found := _format_at(folder)) not in (None, format_name):
+        raise ArtefactError(f"{folder} holds {found}, which {format_name} does not replace; choose another output folder")
     if folder.exists() and not (folder / METADATA).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtefactError(f"{folder} exists and is not an artefact of this package; choose another output folder")
     parent = folder.absolute().parent
@@ -49,6 +54,15 @@ def check_artefact_place(folder: Path | str) -> None:
         raise ArtefactError(f"{folder} cannot be written: {parent} is a file; choose another output folder")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ArtefactError(f"{folder} cannot be written: {parent} is not writable; choose another output folder")
+
+
+def _format_at(folder: Path) -> object:
+    """The format name of the artefact at `folder`; None if there is none, or a damaged one."""
+    try:
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return metadata.get("format") if isinstance(metadata, dict) else None
 
 
 def save_artefact(
@@ -63,15 +77,16 @@ def save_artefact(
     """Write an artefact folder atomically and return its content hash.
 
     `extra_files` are side files (tokenizer and the like); their SHA-256 are part of the metadata.
-    An existing artefact at `folder` is replaced; anything else there is an ArtefactError.
+    An existing artefact of the same format at `folder` is replaced; anything else there is an ArtefactError, as is a failed write.
+    A symbolic link is followed.
     """
-    check_artefact_place(folder)
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    check_artefact_place(folder, format_name)
+    place = Path(folder).resolve()
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.partial")
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary / TENSORS)
         files = {}
         for name, content in (extra_files or {}).items():
@@ -82,17 +97,32 @@ def save_artefact(
         body: dict[str, Any] = {**metadata, "format": format_name, "version": version, "files": files}
         body["content_hash"] = _hash(body, temporary / TENSORS)
         (temporary / METADATA).write_text(json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.old.{os.getpid()}")
-            folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(folder)
-    except BaseException:
+        _put_in_place(temporary, place)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArtefactError(f"{folder} cannot be written ({reason}); make room or choose another output folder") from error
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return str(body["content_hash"])
+
+
+def _put_in_place(temporary: Path, place: Path) -> None:
+    """Rename a finished folder to its place, where another process may be doing the same; what was there is lost only if it succeeds."""
+    old = place.with_name(f".{place.name}.{os.getpid()}.old")
+    try:
+        while temporary.exists():
+            try:
+                temporary.rename(place)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                shutil.rmtree(old, ignore_errors=True)
+                with suppress(FileNotFoundError):
+                    place.rename(old)
+    finally:
+        if old.exists() and not place.exists():
+            old.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def load_metadata(folder: Path | str, *, format_name: str, version: int) -> dict[str, Any]:
@@ -114,7 +144,7 @@ def load_metadata(folder: Path | str, *, format_name: str, version: int) -> dict
         found = metadata.get("format") if isinstance(metadata, dict) else None
         raise ArtefactError(f"{folder} holds {found or 'something else'}, not {format_name}")
     found_version = metadata.get("version")
-    if not isinstance(found_version, int) or found_version < 1:
+    if type(found_version) is not int or found_version < 1:
         raise ArtefactError(f"{path} has no valid format version; write the artefact again")
     if found_version > version:
         raise ArtefactError(f"{folder} has {format_name} version {found_version}, newer than the supported {version}; update this package")
@@ -133,7 +163,10 @@ def load_artefact(folder: Path | str, *, format_name: str, version: int) -> tupl
         raise ArtefactError(f"{folder} holds no {TENSORS}; write the artefact again")
     if _hash(metadata, tensors) != metadata.get("content_hash"):
         raise ArtefactError(f"{folder} is damaged: its content does not match its hash; write the artefact again")
-    for name, expected in metadata.get("files", {}).items():
+    files = metadata.get("files")
+    if not isinstance(files, dict) or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+        raise ArtefactError(f"{folder / METADATA} lists no valid side files; write the artefact again")
+    for name, expected in files.items():
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise ArtefactError(f"{path} is missing or damaged; write the artefact again")

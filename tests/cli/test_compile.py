@@ -91,3 +91,11 @@ def test_a_damaged_network_is_refused(network: Path, tmp_path: Path, capsys: pyt
     assert run_command_line(["compile", str(network), "--chip", "nano", "-o", str(tmp_path / "program")]) == 1
     assert "does not match its hash" in capsys.readouterr().err
     assert not (tmp_path / "program").exists()
+
+
+def test_the_network_itself_is_no_output_folder(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (network / "artefact.json").read_bytes()
+    assert run_command_line(["compile", str(network), "--chip", "nano", "-o", str(network)]) == 1
+    error = capsys.readouterr().err
+    assert "holds neuromorphic-llm-network, which neuromorphic-llm-program does not replace" in error and error.count("\n") == 1
+    assert (network / "artefact.json").read_bytes() == before

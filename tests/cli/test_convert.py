@@ -121,6 +121,8 @@ def test_calibration_of_another_checkpoint(capsys: pytest.CaptureFixture[str]) -
         (["--spikes", "9"], 1, "9 spikes per activation cannot be met"),
         (["--device", "tpu"], 2, "tpu"),
         (["--device", "cuda"], 2, "cuda"),
+        (["--calibration", "absent.txt"], 2, "--calibration absent.txt: no such file or folder, and no task of that name"),
+        (["--save-calibration", "network"], 2, "--save-calibration and --output are both network"),
     ],
 )
 def test_bad_options_are_one_line(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,8 @@ def test_prompt_file(program: Path, tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["--prompt", "  "], 2, "the prompt is empty"),
+        (["--prompt", "caf\udce9"], 2, "--prompt is not UTF-8 text (character 3)"),
+        (["--prompt", "a", "--max-new-tokens", "100000"], 1, "ask for fewer new ones"),
         ([], 2, "--prompt TEXT or with --prompt-file FILE"),
         (["--prompt", "a", "--prompt-file", "b"], 2, "--prompt TEXT or with --prompt-file FILE"),
         (["--prompt-file", "missing.txt"], 1, "missing.txt cannot be read"),

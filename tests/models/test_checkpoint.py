@@ -270,3 +270,10 @@ def test_smollm2_equals_the_gguf_file_and_what_transformers_reads(smollm2: Check
     peer = AutoModelForCausalLM.from_pretrained(home, gguf_file=gguf.name, dtype=torch.float32).state_dict()
     assert set(peer) == set(smollm2.tensors)
     assert all(torch.equal(peer[name], tensor) for name, tensor in smollm2.tensors.items())
+
+
+def test_quantised_integers_are_refused(write: Callable[..., Path], small: Checkpoint) -> None:
+    folder = write()
+    save_file({name: tensor.to(torch.int8) for name, tensor in small.tensors.items()}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"is torch\.int8, not floating point; choose a checkpoint that is not quantised"):
+        load_checkpoint(folder)

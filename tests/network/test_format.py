@@ -162,6 +162,12 @@ def changed(name: str, value: np.ndarray) -> Callable[[dict[str, Any], dict[str,
         (lambda metadata, _: metadata["config"].update(surprise=1), "unknown field 'surprise'"),
         (lambda metadata, _: metadata["code"].update(query_phases=11), "query_phases"),
         (lambda metadata, _: metadata["formats"].update(gate=3), "gate must be at least 12"),
+        (lambda metadata, _: metadata["code"].update(name="nonsense"), "unknown spike code 'nonsense'"),
+        (lambda metadata, _: metadata["code"].update(phases="many"), "not those of a network"),
+        (lambda metadata, _: metadata.update(code=None), "not those of a network"),
+        (lambda metadata, _: metadata.update(config=[1]), "not those of a network"),
+        (lambda metadata, _: metadata.update(layers=7), "not those of a network"),
+        (lambda metadata, _: metadata.update(head_shift="3"), "'head_shift' is '3', not an integer"),
     ],
 )
 def test_inconsistent_contents(tmp_path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], message: str) -> None:

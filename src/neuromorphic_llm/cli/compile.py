@@ -37,8 +37,9 @@ def command(
     with CommandRun("compile", json, seed, debug, arguments) as run:
         if picture is not None:
             check_writable_file(picture, "--picture")
+        from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.chip.load import load_spec
-        from neuromorphic_llm.chip.program_io import save_program
+        from neuromorphic_llm.chip.program_io import FORMAT, save_program
         from neuromorphic_llm.compiler.floorplan import floorplan_svg
         from neuromorphic_llm.compiler.module import print_module
         from neuromorphic_llm.compiler.pipeline import compile_network
@@ -52,6 +53,7 @@ def command(
                 # Not through rich: it would take the shapes in brackets for markup.
                 print(f"--- after {name} ---\n{print_module(module)}", end="")
 
+        check_artefact_place(output, FORMAT)
         spec = load_spec(chip)
         with error_console.status(f"compiling {network} for {spec.name}"):
             program = compile_network(load_network(network), spec, seed=seed, observer=observe)

@@ -45,16 +45,21 @@ def command(
                  "calibration": calibration, "parts": parts, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
+        from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
         from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
         from neuromorphic_llm.convert.text import calibration_windows
         from neuromorphic_llm.evaluate.open_model import checked_device
         from neuromorphic_llm.models.checkpoint import load_checkpoint
+        from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
         from neuromorphic_llm.spikes.registry import get_code
 
         get_code(code, phases)
         checked_device(device)
-        for folder in filter(None, (output, save_calibration)):
-            check_artefact_place(folder)
+        check_artefact_place(output, NETWORK_FORMAT)
+        if save_calibration is not None:
+            if save_calibration.resolve() == output.resolve():
+                raise UsageError(f"--save-calibration and --output are both {output}; choose another folder for one of them")
+            check_artefact_place(save_calibration, CALIBRATION_FORMAT)
         options = _options(code, phases, spikes, price, parts, seed)
         stored, text = _calibration(calibration)
         with error_console.status(f"loading {model}"):
@@ -106,7 +111,7 @@ def _result(output: Path, network: SpikingNetwork, content_hash: str) -> dict[st
 def _calibration(argument: str | None) -> tuple[Calibration | None, str | None]:
     """A stored calibration, or a text, from what --calibration names."""
     from neuromorphic_llm.convert.calibrate import Calibration
-    from neuromorphic_llm.evaluate.tasks import get_task, load_text
+    from neuromorphic_llm.evaluate.tasks import TASKS, load_text
 
     if argument is None:
         return None, None
@@ -118,7 +123,9 @@ def _calibration(argument: str | None) -> tuple[Calibration | None, str | None]:
             return None, path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ConversionError(f"{path} is not UTF-8 text; give a text file, a task or a calibration folder") from error
-    return None, load_text(get_task(argument))
+    if argument not in TASKS:
+        raise UsageError(f"--calibration {argument}: no such file or folder, and no task of that name; tasks are {', '.join(TASKS)}")
+    return None, load_text(TASKS[argument])
 
 
 def _table(output: Path, provenance: dict[str, Any], parameters: int) -> Table:

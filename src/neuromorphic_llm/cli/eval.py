@@ -58,6 +58,10 @@ def command(
         chosen = get_task(task)
         if chosen.kind == "summaries" and against is not None:
             raise UsageError("--against compares predictions on a text; for summaries evaluate both models and compare their ROUGE")
+        if chosen.kind == "summaries" and limit_tokens is not None:
+            raise UsageError("--limit-tokens is for text tasks; use --limit-documents for summaries")
+        if chosen.kind == "language-model" and limit_documents is not None:
+            raise UsageError("--limit-documents is for summary tasks; use --limit-tokens for a text")
         where = checked_device(device)
         if chosen.kind == "summaries":
             opened, payload = _summaries(lambda: open_model(model, where), task, data, limit_documents, max_new_tokens, batch)

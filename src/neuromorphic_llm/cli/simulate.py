@@ -92,6 +92,11 @@ def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
             raise DataError(f"--prompt-file {prompt_file} cannot be read ({error}); give a UTF-8 text file") from error
     if prompt is None or not prompt.strip():
         raise UsageError("the prompt is empty; give a text")
+    try:
+        prompt.encode("utf-8")
+    except UnicodeEncodeError as error:
+        # What the shell passed was not UTF-8; tokenizers refuse such strings.
+        raise UsageError(f"--prompt is not UTF-8 text (character {error.start}); give it in UTF-8") from error
     return prompt
 
 

@@ -137,7 +137,8 @@ def meet_budget(
             if attempt:
                 aim *= options.spikes / run.spikes
             price = _site_price(run, integers, calibration, aim, options.tolerance / 4)
-    raise ConversionError(f"{options.spikes or options.query_spikes:g} spikes cannot be met: the search ended at {run.spikes:.3f}")
+    asked = f"{options.spikes or options.query_spikes:g} spikes"
+    raise ConversionError(f"{asked} cannot be met: the search ended at {run.spikes:.3f}; ask for that many, or for more")
 
 
 def _near(reached: float, asked: float, tolerance: float) -> bool:
@@ -191,4 +192,4 @@ def price_for_spikes(
         if np.isfinite(low) and np.isfinite(high) and not low < guess < high:
             guess = (low + high) / 2
         log_price = float(np.clip(guess, log_price - 6.0, log_price + 6.0))
-    raise ConversionError(f"{asked:g} spikes per activation cannot be met: the search ended at {reached:.3f}")
+    raise ConversionError(f"{asked:g} spikes per activation cannot be met: the search ended at {reached:.3f}; ask for that many or more")

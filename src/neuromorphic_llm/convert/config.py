@@ -34,9 +34,9 @@ class ConvertConfig:
         if (self.spikes is None) == (self.price is None):
             raise ValueError("exactly one of spikes and price must be given")
         if self.spikes is not None and not 0.0 < self.spikes < 1000.0:
-            raise ValueError(f"spikes must be positive, got {self.spikes}")
+            raise ValueError(f"spikes must be positive and below 1000, got {self.spikes}")
         if self.price is not None and not 0.0 <= self.price < 1e30:
-            raise ValueError(f"price (lambda) must not be negative, got {self.price}")
+            raise ValueError(f"price (lambda) must not be negative and must be below 1e30, got {self.price}")
         if not 0.0 < self.query_spikes < 1000.0:
             raise ValueError(f"query_spikes must be positive, got {self.query_spikes}")
         if not 0.0 < self.tolerance < 1.0:

@@ -68,7 +68,9 @@ def summary_prompt(tokenizer: Any, article: str, max_prompt_tokens: int) -> list
         if len(prompt) <= max_prompt_tokens:
             return prompt
         keep -= 1  # a cut can change how the last characters are split into tokens
-    raise UsageError(f"a prompt of {max_prompt_tokens} tokens has no room for an article; allow a longer context or fewer new tokens")
+    raise UsageError(
+        f"the context leaves {max(max_prompt_tokens, 0)} tokens for the prompt, no room for an article; ask for fewer new tokens"
+    )
 
 
 def stop_tokens(tokenizer: Any, eos_token_ids: Sequence[int]) -> tuple[int, ...]:

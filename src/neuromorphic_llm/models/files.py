@@ -63,7 +63,7 @@ def read_folder(folder: Path) -> RawCheckpoint:
 def _weight_files(folder: Path) -> list[Path]:
     if (folder / INDEX).is_file():
         shards = _read_json(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict):
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
             raise CheckpointError(f"{folder / INDEX} has no weight_map; fetch the checkpoint again")
         return [folder / name for name in sorted(set(shards.values()))]
     if not (folder / WEIGHTS).is_file() and (folder / "pytorch_model.bin").is_file():
@@ -78,9 +78,16 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; fetch the checkpoint again")
     try:
-        return {name: tensor.to(torch.float32) for name, tensor in load_file(path).items()}
+        tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}); fetch the checkpoint again") from error
+    for name, tensor in tensors.items():
+        # Integers are quantised weights: taken as they are, they would convert without complaint into another model.
+        if not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{path}: tensor {name!r} is {tensor.dtype}, not floating point; choose a checkpoint that is not quantised"
+            )
+    return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
 
 
 def is_gguf(path: Path) -> bool:

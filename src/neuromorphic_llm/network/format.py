@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
-from neuromorphic_llm.errors import ArtefactError
+from neuromorphic_llm.errors import ArtefactError, UsageError
 from neuromorphic_llm.reference.weights import (
     SITES,
     CodeConfig,
@@ -21,6 +21,7 @@ from neuromorphic_llm.reference.weights import (
     LayerWeights,
     LinearWeights,
 )
+from neuromorphic_llm.spikes.registry import get_code
 
 FORMAT = "neuromorphic-llm-network"
 VERSION = 1
@@ -146,14 +147,15 @@ class _Contents:
         name, config = f"layers.{number}", self.config
         where = f"{self.source}, layer {number}"
         sites = {
-            key: self.site(4 * number + position, _field(scalars, f"{key}_shift", where), flags[key]) for position, key in enumerate(SITES)
+            key: self.site(4 * number + position, _integer(scalars, f"{key}_shift", where), flags[key])
+            for position, key in enumerate(SITES)
         }
         return LayerWeights(
             attention_gain=self.tensor(f"{name}.attention_gain", np.int32, (config.hidden_size,)),
             feed_forward_gain=self.tensor(f"{name}.feed_forward_gain", np.int32, (config.hidden_size,)),
             query_stop=self.tensor(f"{name}.query_stop", np.int32, (config.heads, config.head_dim)),
             value_base=self.tensor(f"{name}.value_base", np.int32, (config.kv_heads,)),
-            hidden_fraction=_field(scalars, "hidden_fraction", where),
+            hidden_fraction=_integer(scalars, "hidden_fraction", where),
             attention_spiking=flags["attention_products"],
             **sites,
         )
@@ -164,6 +166,13 @@ def decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[An
 
     Raises ArtefactError naming `source` and the tensor or field that is missing or has the wrong type or shape.
     """
+    try:
+        return _decoder_weights(metadata, arrays, source)
+    except (TypeError, ValueError, AttributeError, UsageError) as error:
+        raise ArtefactError(f"{source}: its fields are not those of a network ({error}); write the artefact again") from error
+
+
+def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], source: str) -> DecoderWeights:
     config = DecoderConfig.from_json(_field(metadata, "config", source))
     parts = _field(metadata, "parts", source)
     layers = _field(metadata, "layers", source)
@@ -172,14 +181,16 @@ def decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[An
     flags = spiking_flags(parts)
     contents = _Contents(config, arrays, source)
     positions = arrays["rope_cos"].shape[0] if "rope_cos" in arrays else config.max_positions
+    code = CodeConfig.from_json(_field(metadata, "code", source))
+    get_code(code.name, code.phases)  # refuses what no code knows
     return DecoderWeights(
         config=config,
         formats=Formats.from_json(_field(metadata, "formats", source)),
-        code=CodeConfig.from_json(_field(metadata, "code", source)),
+        code=code,
         embedding=contents.tensor("embedding", np.int16, (config.vocab_size, config.hidden_size)),
         layers=tuple(contents.layer(number, scalars, flags) for number, scalars in enumerate(layers)),
         final_gain=contents.tensor("final_gain", np.int32, (config.hidden_size,)),
-        head=contents.site(4 * config.layers, _field(metadata, "head_shift", source), flags["head"]),
+        head=contents.site(4 * config.layers, _integer(metadata, "head_shift", source), flags["head"]),
         rope_cos=contents.tensor("rope_cos", np.int16, (positions, config.head_dim // 2)),
         rope_sin=contents.tensor("rope_sin", np.int16, (positions, config.head_dim // 2)),
     )
@@ -189,3 +200,10 @@ def _field(metadata: Mapping[str, Any], name: str, source: str) -> Any:
     if name not in metadata:
         raise ArtefactError(f"{source}: field {name!r} is missing; write the artefact again")
     return metadata[name]
+
+
+def _integer(metadata: Mapping[str, Any], name: str, source: str) -> int:
+    value = _field(metadata, name, source)
+    if type(value) is not int:
+        raise ArtefactError(f"{source}: field {name!r} is {value!r}, not an integer; write the artefact again")
+    return value

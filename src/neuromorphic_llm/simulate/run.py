@@ -73,9 +73,10 @@ def check_request(program: Program, prompt_ids: Sequence[int], max_new_tokens: i
         raise UsageError(f"token ids must lie in 0..{vocabulary - 1}, got {min(prompt_ids)}..{max(prompt_ids)}")
     longest = program.max_context + 1 - max_new_tokens  # the last token is not fed back
     if len(prompt_ids) > longest:
+        advice = f"use at most {longest} prompt tokens or ask for fewer new ones" if longest > 0 else "ask for fewer new ones"
         raise SimulationError(
             f"a prompt of {len(prompt_ids)} tokens and {max_new_tokens} new ones exceed the program's context of {program.max_context}; "
-            f"use at most {max(longest, 0)} prompt tokens or ask for fewer new ones"
+            f"{advice}"
         )
 
 
