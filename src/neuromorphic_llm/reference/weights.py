@@ -94,6 +94,8 @@ class Formats:
                 raise ValueError(f"{field.name} must lie in 0..30, got {value}")
         if self.gate < 12:
             raise ValueError(f"gate must be at least 12, got {self.gate}")
+        if 24 + self.gain_fraction <= self.norm:
+            raise ValueError(f"norm ({self.norm}) must stay below 24 + gain_fraction ({self.gain_fraction})")
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the fields."""
