@@ -40,6 +40,7 @@ def test_file_with_defaults(tmp_path: Path) -> None:
         ("clock_hz: fast", "clock_hz must be a number"),
         ("clock_hz: .nan", "clock_hz must be finite"),
         ("name: 3", "name must be text, got 3"),
+        ("mesh_width: 100000", "the mesh holds at most"),
         ("cell_bits: 2", "cell_bits * slices must hold"),
     ],
 )

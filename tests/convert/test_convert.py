@@ -189,3 +189,8 @@ def test_price_search() -> None:
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ConvertConfig(**options)
+
+
+def test_network_without_spikes_is_refused() -> None:
+    with pytest.raises(ConversionError, match="emits no spikes"):
+        price_for_spikes(lambda _: 0.0, 1.5, 0.01, 1.0)

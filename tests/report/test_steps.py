@@ -48,9 +48,13 @@ def test_nan_is_refused(tmp_path: Path) -> None:
         Steps(tmp_path).run("one", {}, lambda: {"value": float("nan")})
 
 
-def test_damaged_record_runs_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", [None, "key", "wall_s", "result"])
+def test_damaged_record_runs_again(tmp_path: Path, lost: str | None) -> None:
     Steps(tmp_path).run("one", {}, lambda: {"value": 1})
-    (tmp_path / "steps" / "one.json").write_text('{"key": ')
+    path = tmp_path / "steps" / "one.json"
+    content = json.loads(path.read_text())
+    content.pop(lost, None)
+    path.write_text('{"key": ' if lost is None else json.dumps(content))
     assert Steps(tmp_path).run("one", {}, lambda: {"value": 2}) == {"value": 2}
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from neuromorphic_llm.errors import CompileError
 
+LARGEST_MESH = 16384
+"""Tiles of the largest mesh; route tables grow with it."""
+
 
 @dataclass(frozen=True)
 class ChipSpec:
@@ -56,6 +59,10 @@ class ChipSpec:
             value = getattr(self, field.name)
             if field.name != "name" and value < (0 if field.name.endswith(("latency", "offset")) else 1):
                 raise ValueError(f"{field.name} is out of range: {value}")
+        if self.mesh_width * self.mesh_height > LARGEST_MESH:
+            raise ValueError(
+                f"mesh_width * mesh_height is {self.tiles}, the mesh holds at most {LARGEST_MESH} tiles"
+            )
         if self.vector_offset >= self.vector_period:
             raise ValueError(f"vector_offset ({self.vector_offset}) must be below vector_period ({self.vector_period})")
         if self.cell_bits * self.slices < 7:

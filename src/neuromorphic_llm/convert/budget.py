@@ -171,6 +171,8 @@ def price_for_spikes(
     Secant steps on (log price, spikes), kept inside a shrinking bracket. Raises ConversionError if the target cannot be met.
     """
     most = measure(0.0)
+    if most == 0.0:
+        raise ConversionError("the network emits no spikes even without a stop rule; its weights are zero or far too small")
     if asked > most * (1 + tolerance):
         raise ConversionError(f"{asked:g} spikes per activation cannot be met: this code emits {most:.3f} with no stop rule; ask for less")
     if abs(asked - most) <= tolerance * asked:

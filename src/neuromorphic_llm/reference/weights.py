@@ -15,6 +15,9 @@ SITES = ("qkv", "output", "gate_up", "down")
 
 _Fields = TypeVar("_Fields")
 
+LARGEST_CONTEXT = 1 << 20
+"""Positions of the largest rotary table."""
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -40,6 +43,11 @@ class DecoderConfig:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        if self.max_positions > LARGEST_CONTEXT:
+            raise ValueError(f"max_positions must be at most {LARGEST_CONTEXT}, got {self.max_positions}")
+        for name in ("rms_norm_eps", "rope_theta"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim must be even for the rotary embedding, got {self.head_dim}")
 

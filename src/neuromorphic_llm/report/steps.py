@@ -47,7 +47,7 @@ class StepArtefact:
     format_name: str
     version: int
 
-    def is_intact(self, content_hash: str) -> bool:
+    def is_intact(self, content_hash: str | None) -> bool:
         """The folder is there, undamaged, and still the one with this hash."""
         try:
             metadata, _ = load_artefact(self.folder, format_name=self.format_name, version=self.version)
@@ -82,8 +82,8 @@ class Steps:
         key = hashlib.sha256(json.dumps([package_digest(), name, inputs], sort_keys=True, allow_nan=False).encode()).hexdigest()
         path = self.folder / "steps" / f"{name}.json"
         stored = None if self._force else _read(path)
-        if stored is not None and stored.get("key") == key and (artefact is None or artefact.is_intact(stored["result"]["content_hash"])):
-            self._finish(StepRecord(name, True, float(stored["wall_s"])))
+        if stored is not None and stored["key"] == key and (artefact is None or artefact.is_intact(stored["result"].get("content_hash"))):
+            self._finish(StepRecord(name, True, stored["wall_s"]))
             return dict(stored["result"])
         start_s = time.perf_counter()
         result = dict(work())
@@ -99,11 +99,14 @@ class Steps:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """A stored step; None if there is none or it is damaged, so that the step runs again."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
+    fields = {"key": str, "wall_s": float, "result": dict}
+    whole = isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in fields.items())
+    return content if whole else None
 
 
 def write_text(path: Path, text: str) -> None:
