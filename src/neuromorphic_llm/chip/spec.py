@@ -60,9 +60,7 @@ class ChipSpec:
             if field.name != "name" and value < (0 if field.name.endswith(("latency", "offset")) else 1):
                 raise ValueError(f"{field.name} is out of range: {value}")
         if self.mesh_width * self.mesh_height > LARGEST_MESH:
-            raise ValueError(
-                f"mesh_width * mesh_height is {self.tiles}, the mesh holds at most {LARGEST_MESH} tiles"
-            )
+            raise ValueError(f"mesh_width * mesh_height is {self.tiles}, the mesh holds at most {LARGEST_MESH} tiles")
         if self.vector_offset >= self.vector_period:
             raise ValueError(f"vector_offset ({self.vector_offset}) must be below vector_period ({self.vector_period})")
         if self.cell_bits * self.slices < 7:
