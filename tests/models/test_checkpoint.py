@@ -137,6 +137,8 @@ def test_damaged_tokenizer(write: Callable[..., Path]) -> None:
         ({"rope_scaling": {"rope_type": "llama3"}}, "rope scaling 'llama3' is not supported"),
         ({"rope_parameters": {"type": "yarn"}}, "rope scaling 'yarn' is not supported"),
         ({"hidden_act": "gelu"}, "activation 'gelu' is not supported"),
+        ({"sliding_window": 8}, "a sliding window is not supported"),
+        ({"bos_token_id": [1]}, "configuration is not valid"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps must be positive"),
         ({"rope_theta": float("nan")}, "rope_theta must be positive"),
         ({"max_position_embeddings": 10**9}, "max_positions must be at most"),

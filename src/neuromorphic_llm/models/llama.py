@@ -37,7 +37,7 @@ def decoder_config(config: Mapping[str, Any], where: str) -> DecoderConfig:
     try:
         heads = int(config["num_attention_heads"])
         hidden = int(config["hidden_size"])
-        eos = config.get("eos_token_id")
+        eos, bos = config.get("eos_token_id"), config.get("bos_token_id")
         rope = config.get("rope_parameters") or {}
         return DecoderConfig(
             vocab_size=int(config["vocab_size"]),
@@ -51,7 +51,7 @@ def decoder_config(config: Mapping[str, Any], where: str) -> DecoderConfig:
             rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
             rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
             tie_embeddings=bool(config.get("tie_word_embeddings", False)),
-            bos_token_id=config.get("bos_token_id"),
+            bos_token_id=None if bos is None else int(bos),
             eos_token_ids=() if eos is None else tuple(eos) if isinstance(eos, list) else (int(eos),),
         )
     except KeyError as error:
@@ -69,6 +69,7 @@ def _refuse_variants(config: Mapping[str, Any], where: str) -> None:
         f"activation {config.get('hidden_act')!r}": config.get("hidden_act", "silu") not in ("silu", "swish"),
         "biases in the attention": bool(config.get("attention_bias")),
         "biases in the feed-forward layers": bool(config.get("mlp_bias")),
+        "a sliding window": config.get("sliding_window") is not None,
         "quantised weights": config.get("quantization_config") is not None,
     }
     for variant, present in variants.items():
