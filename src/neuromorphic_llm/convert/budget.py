@@ -64,21 +64,22 @@ class RecordedInputs:
     def __init__(self, weights: DecoderWeights, windows: Sequence[Sequence[int]], device: str) -> None:
         self._config = weights.config
         self._decoder = FunctionalDecoder(weights, device)
-        self._inputs: list[list[torch.Tensor]] = [[] for _ in range(weights.config.sites)]
-        self._queries: list[list[torch.Tensor]] = [[] for _ in range(weights.config.layers)]
-        self._decoder.observer = lambda index, x, _: self._inputs[index].append(x[::_STRIDE].clone())
-        self._decoder.query_observer = lambda layer, q: self._queries[layer].append(q[::_STRIDE].clone())
+        inputs: list[list[torch.Tensor]] = [[] for _ in range(weights.config.sites)]
+        queries: list[list[torch.Tensor]] = [[] for _ in range(weights.config.layers)]
+        self._decoder.observer = lambda index, x, _: inputs[index].append(x[::_STRIDE].clone())
+        self._decoder.query_observer = lambda layer, q: queries[layer].append(q[::_STRIDE].clone())
         for window in windows:
             self._decoder.forward(torch.tensor([list(window)]))
+        self._inputs = [torch.cat(chunks) for chunks in inputs]
+        self._queries = [torch.cat(chunks) for chunks in queries]
         self.spikes = self._decoder.statistics.spikes_per_activation()
         self.query_spikes = self._decoder.statistics.query_spikes_per_value()
 
     def spikes_with(self, weights: DecoderWeights) -> float:
         """Mean spikes per activation of the recorded inputs with the stop tables of `weights`."""
         operations, parameters = 0.0, 0
-        for index, chunks in enumerate(self._inputs):
+        for index, x in enumerate(self._inputs):
             inputs, outputs = self._config.site_shape(index)
-            x = torch.cat(chunks)
             if weights.site(index).spiking:
                 stop = torch.from_numpy(weights.site(index).stop).to(x.device)
                 operations += float(self._decoder.encode(x, stop).spikes.sum()) / len(x) * outputs
@@ -88,8 +89,7 @@ class RecordedInputs:
     def query_spikes_with(self, weights: DecoderWeights) -> float:
         """Mean spikes per value of the recorded queries with the query stop tables of `weights`."""
         total = 0.0
-        for layer, chunks in zip(weights.layers, self._queries, strict=True):
-            q = torch.cat(chunks)
+        for layer, q in zip(weights.layers, self._queries, strict=True):
             for head in range(self._config.heads):
                 stop = torch.from_numpy(layer.query_stop[head]).to(q.device)
                 coded = self._decoder.operations.encode(q[:, head].contiguous(), stop, weights.code.query_phases)
