@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +43,7 @@ def command(
         from neuromorphic_llm.compiler.module import print_module
         from neuromorphic_llm.compiler.pipeline import compile_network
         from neuromorphic_llm.network.format import load_network
+        from neuromorphic_llm.report.steps import write_text
 
         seconds: dict[str, float] = {}
 
@@ -59,21 +59,11 @@ def command(
             program = compile_network(load_network(network), spec, seed=seed, observer=observe)
             program_hash = save_program(program, output)
         if picture is not None:
-            _write(picture, floorplan_svg(program))
+            write_text(picture, floorplan_svg(program))
         console.print(_mapping_table(program.report))
         if time_passes:
             console.print(_time_table(seconds))
         run.result({**program.report, "program_hash": program_hash, "pass_seconds": seconds})
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a text file so that it is either whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _mapping_table(report: Mapping[str, Any]) -> Table:
