@@ -12,7 +12,7 @@ import pytest
 
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.convert.text import calibration_windows
-from neuromorphic_llm.report import pipeline
+from neuromorphic_llm.pipeline import run as pipeline
 
 ARTICLE = "The council of Halden Bay voted to replace all the lamps of the town. Work will begin in March. Fishermen are not convinced."
 STEPS = ["convert", "compile", "simulate", "baseline", "evaluate", "layers", "quality"]

@@ -43,7 +43,7 @@ def command(
         from neuromorphic_llm.compiler.module import print_module
         from neuromorphic_llm.compiler.pipeline import compile_network
         from neuromorphic_llm.network.format import load_network
-        from neuromorphic_llm.report.steps import write_text
+        from neuromorphic_llm.text_file import write_text
 
         seconds: dict[str, float] = {}
 

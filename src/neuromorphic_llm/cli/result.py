@@ -17,7 +17,7 @@ import psutil
 
 import neuromorphic_llm
 from neuromorphic_llm.errors import NeuromorphicLLMError
-from neuromorphic_llm.report.steps import write_text
+from neuromorphic_llm.text_file import write_text
 
 SCHEMA = "neuromorphic-llm-result"
 SCHEMA_VERSION = 1

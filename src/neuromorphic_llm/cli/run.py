@@ -40,10 +40,11 @@ def command(
         "force": force,
     }
     with CommandRun("run", json, seed, debug, arguments) as run:
+        from neuromorphic_llm.pipeline.run import Pipeline, RunOptions
+        from neuromorphic_llm.pipeline.steps import StepRecord
         from neuromorphic_llm.report.html import html_page
-        from neuromorphic_llm.report.pipeline import Pipeline, RunOptions
-        from neuromorphic_llm.report.steps import StepRecord, write_text
         from neuromorphic_llm.report.terminal import print_report
+        from neuromorphic_llm.text_file import write_text
 
         options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed)
         with progress() as bars:

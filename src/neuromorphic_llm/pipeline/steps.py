@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any
 import neuromorphic_llm
 from neuromorphic_llm.artefact import load_artefact
 from neuromorphic_llm.errors import ArtefactError, NeuromorphicLLMError
+from neuromorphic_llm.text_file import write_text
 
 
 @cache
@@ -107,22 +106,3 @@ def _read(path: Path) -> dict[str, Any] | None:
     fields = {"key": str, "wall_s": float, "result": dict}
     whole = isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in fields.items())
     return content if whole else None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it is either whole or not there; NeuromorphicLLMError if it cannot be written."""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            # mkstemp makes private files; a result is an ordinary file.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise NeuromorphicLLMError(f"{path} cannot be written ({error.strerror}); choose another folder") from error

@@ -10,8 +10,8 @@ import pytest
 
 from neuromorphic_llm.artefact import save_artefact
 from neuromorphic_llm.errors import NeuromorphicLLMError
-from neuromorphic_llm.report import steps as steps_module
-from neuromorphic_llm.report.steps import StepArtefact, StepRecord, Steps, write_text
+from neuromorphic_llm.pipeline import steps as steps_module
+from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 
 
 def test_same_inputs_are_reused_and_others_not(tmp_path: Path) -> None:
@@ -84,10 +84,3 @@ def test_unusable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NeuromorphicLLMError, match="choose another output folder"):
         Steps(tmp_path / "file")
-
-
-def test_write_text_is_atomic(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.json", json.dumps({"a": 1}))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-    with pytest.raises(NeuromorphicLLMError, match="cannot be written"):
-        write_text(tmp_path / "absent" / "a.json", "")

@@ -1,4 +1,4 @@
-"""The whole way at once: convert, compile, simulate, run the dense model, evaluate, and what the report shows."""
+"""The whole way at once: convert, compile, simulate, run the dense model, evaluate; the result is all that the report shows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
 from neuromorphic_llm.network.format import VERSION as NETWORK_VERSION
 from neuromorphic_llm.network.format import load_network
 from neuromorphic_llm.network.spiking import SpikingNetwork
-from neuromorphic_llm.report.steps import StepArtefact, StepRecord, Steps
+from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 from neuromorphic_llm.simulate.run import simulate
 
 EVALUATED_TOKENS, WINDOW = 2048, 512
