@@ -139,8 +139,31 @@ def test_damaged_tokenizer(write: Callable[..., Path]) -> None:
         ({"hidden_act": "gelu"}, "activation 'gelu' is not supported"),
         ({"sliding_window": 8}, "a sliding window is not supported"),
         ({"bos_token_id": [1]}, "configuration is not valid"),
+        ({"bos_token_id": 260}, "bos_token_id: token 260 is outside the vocabulary of 260"),
+        ({"eos_token_id": -1}, "eos_token_ids: token -1 is outside the vocabulary"),
+        ({"eos_token_id": [256, "2"]}, "eos_token_ids must hold integers, got '2'"),
+        ({"eos_token_id": 1.0}, "eos_token_ids must hold integers, got 1.0"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps must be positive"),
-        ({"rope_theta": float("nan")}, "rope_theta must be positive"),
+        ({"rms_norm_eps": "1e-5"}, "rms_norm_eps must be a number, got '1e-5'"),
+        ({"rms_norm_eps": 2}, "rms_norm_eps must be positive and at most 1"),
+        ({"rope_theta": float("nan")}, "rope_theta must lie between 1 and 1e30, got nan"),
+        ({"rope_theta": True}, "rope_theta must be a number, got True"),
+        ({"rope_theta": 10**400}, "configuration is not valid"),
+        ({"rope_parameters": {"rope_theta": "1e4"}}, "rope_theta must be a number, got '1e4'"),
+        ({"rope_parameters": "default"}, "rope_parameters must be an object, got 'default'"),
+        ({"rope_scaling": ["linear"]}, "rope_scaling must be an object"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be true or false, got 'yes'"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings must be true or false, got 1"),
+        ({"architectures": "LlamaForCausalLM"}, r"architectures must be a list of names such as \[\"LlamaForCausalLM\"\]"),
+        ({"architectures": [7]}, r"architectures must be a list of names .* got \[7\]"),
+        ({"hidden_size": "64"}, "hidden_size must be a positive integer, got '64'"),
+        ({"hidden_size": None}, "hidden_size must be a positive integer, got None"),
+        ({"num_hidden_layers": -2}, "num_hidden_layers must be a positive integer, got -2"),
+        ({"num_hidden_layers": 10**9}, "layers must be at most 1024"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be a positive integer, got 0"),
+        ({"num_key_value_heads": 2.0}, "num_key_value_heads must be a positive integer, got 2.0"),
+        ({"num_key_value_heads": 3}, "heads .4. must be a multiple of kv_heads .3."),
+        ({"head_dim": True}, "head_dim must be a positive integer, got True"),
         ({"max_position_embeddings": 10**9}, "max_positions must be at most"),
         ({"attention_bias": True}, "biases in the attention"),
         ({"mlp_bias": True}, "biases in the feed-forward"),
@@ -154,8 +177,15 @@ def test_damaged_tokenizer(write: Callable[..., Path]) -> None:
     ],
 )
 def test_refused_configurations(write: Callable[..., Path], config: dict[str, Any], message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as error:
         load_checkpoint(write(config=config))
+    assert "model" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_null_means_the_default(write: Callable[..., Path], small: Checkpoint) -> None:
+    """Hugging Face writes null for what follows from other entries."""
+    config = {"head_dim": None, "rope_scaling": None, "bos_token_id": None, "rope_theta": 10000}
+    assert load_checkpoint(write(config=config)).config == small.config
 
 
 def test_missing_configuration_entry(write: Callable[..., Path]) -> None:

@@ -35,7 +35,7 @@ def _unsupported(where: Path, found: str) -> CheckpointError:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); fetch the checkpoint again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a JSON object; fetch the checkpoint again")
@@ -48,6 +48,9 @@ def read_folder(folder: Path) -> RawCheckpoint:
         raise CheckpointError(f"{folder} holds no config.json; give a Hugging Face checkpoint folder or a GGUF file")
     config = _read_json(folder / "config.json")
     architectures = config.get("architectures") or [f"of model type {config.get('model_type')!r}"]
+    if not isinstance(architectures, list) or not isinstance(architectures[0], str):
+        expected = f'a list of names such as ["{llama.ARCHITECTURE}"]'
+        raise CheckpointError(f"{folder}: architectures must be {expected}, got {architectures!r}; correct its config.json")
     if architectures[0] not in SUPPORTED_ARCHITECTURES:
         raise _unsupported(folder, architectures[0])
     generation = folder / "generation_config.json"

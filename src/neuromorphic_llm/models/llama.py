@@ -35,32 +35,66 @@ def decoder_config(config: Mapping[str, Any], where: str) -> DecoderConfig:
     """
     _refuse_variants(config, where)
     try:
-        heads = int(config["num_attention_heads"])
-        hidden = int(config["hidden_size"])
-        eos, bos = config.get("eos_token_id"), config.get("bos_token_id")
+        heads, hidden = _integer(config, "num_attention_heads"), _integer(config, "hidden_size")
         rope = config.get("rope_parameters") or {}
         return DecoderConfig(
-            vocab_size=int(config["vocab_size"]),
+            vocab_size=_integer(config, "vocab_size"),
             hidden_size=hidden,
-            intermediate_size=int(config["intermediate_size"]),
-            layers=int(config["num_hidden_layers"]),
+            intermediate_size=_integer(config, "intermediate_size"),
+            layers=_integer(config, "num_hidden_layers"),
             heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or hidden // heads),
-            max_positions=int(config.get("max_position_embeddings", 2048)),
-            rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
-            tie_embeddings=bool(config.get("tie_word_embeddings", False)),
-            bos_token_id=None if bos is None else int(bos),
-            eos_token_ids=() if eos is None else tuple(eos) if isinstance(eos, list) else (int(eos),),
+            kv_heads=_integer(config, "num_key_value_heads", heads),
+            head_dim=_integer(config, "head_dim", hidden // heads),
+            max_positions=_integer(config, "max_position_embeddings", 2048),
+            rms_norm_eps=_number(config, "rms_norm_eps", 1e-6),
+            rope_theta=_number(rope if rope.get("rope_theta") is not None else config, "rope_theta", 10000.0),
+            tie_embeddings=_flag(config, "tie_word_embeddings"),
+            bos_token_id=config.get("bos_token_id"),
+            eos_token_ids=_eos_tokens(config),
         )
     except KeyError as error:
         raise CheckpointError(f"{where}: the configuration lacks {error.args[0]!r}; fetch the checkpoint again") from error
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{where}: the configuration is not valid ({error}); fetch the checkpoint again") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        advice = "correct its config.json or fetch the checkpoint again"
+        raise CheckpointError(f"{where}: the configuration is not valid ({error}); {advice}") from error
+
+
+def _integer(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """A size; null counts as left out. KeyError if it is and has no default, ValueError for anything but a positive integer."""
+    value = config[name] if default is None else config.get(name)
+    if value is None and default is not None:
+        return default
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return value
+
+
+def _number(config: Mapping[str, Any], name: str, default: float) -> float:
+    value = config.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    return float(value)
+
+
+def _flag(config: Mapping[str, Any], name: str) -> bool:
+    value = config.get(name)
+    if value is not None and type(value) is not bool:
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return bool(value)
+
+
+def _eos_tokens(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Ids that end a text, one or a list in the file; DecoderConfig checks them."""
+    eos = config.get("eos_token_id")
+    return () if eos is None else tuple(eos) if isinstance(eos, list) else (eos,)
 
 
 def _refuse_variants(config: Mapping[str, Any], where: str) -> None:
+    for name in ("rope_scaling", "rope_parameters"):
+        if not isinstance(config.get(name) or {}, dict):
+            raise CheckpointError(f"{where}: {name} must be an object, got {config[name]!r}; correct its config.json")
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     variants = {

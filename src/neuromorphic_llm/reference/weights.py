@@ -15,8 +15,18 @@ SITES = ("qkv", "output", "gate_up", "down")
 
 _Fields = TypeVar("_Fields")
 
-LARGEST_CONTEXT = 1 << 20
-"""Positions of the largest rotary table."""
+LARGEST_SIZE, LARGEST_LAYERS = 1 << 20, 1024
+"""Bounds of the sizes of a decoder, positions of its rotary table included: beyond them a configuration is damaged."""
+
+_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "layers", "heads", "kv_heads", "head_dim", "max_positions")
+
+
+def _check_integers(config: Any) -> None:
+    """TypeError naming the first field declared as an integer that holds something else."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.type == "int" and type(value) is not int:
+            raise TypeError(f"{field.name} must be an integer, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -38,18 +48,40 @@ class DecoderConfig:
     eos_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("vocab_size", "hidden_size", "intermediate_size", "layers", "heads", "kv_heads", "head_dim", "max_positions"):
-            if int(getattr(self, field)) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        _check_integers(self)
+        for name in _SIZES:
+            largest = LARGEST_LAYERS if name == "layers" else LARGEST_SIZE
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value > largest:
+                raise ValueError(f"{name} must be at most {largest}, got {value}")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        if self.max_positions > LARGEST_CONTEXT:
-            raise ValueError(f"max_positions must be at most {LARGEST_CONTEXT}, got {self.max_positions}")
-        for name in ("rms_norm_eps", "rope_theta"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
         if self.head_dim % 2:
             raise ValueError(f"head_dim must be even for the rotary embedding, got {self.head_dim}")
+        for name in ("rms_norm_eps", "rope_theta"):
+            if type(getattr(self, name)) not in (int, float):
+                raise TypeError(f"{name} must be a number, got {getattr(self, name)!r}")
+        if not 0.0 < self.rms_norm_eps <= 1.0:
+            raise ValueError(f"rms_norm_eps must be positive and at most 1, got {self.rms_norm_eps}")
+        if not 1.0 <= self.rope_theta <= 1e30:
+            raise ValueError(f"rope_theta must lie between 1 and 1e30, got {self.rope_theta}")
+        if type(self.tie_embeddings) is not bool:
+            raise TypeError(f"tie_embeddings must be true or false, got {self.tie_embeddings!r}")
+        if not isinstance(self.eos_token_ids, tuple):
+            raise TypeError(f"eos_token_ids must be a tuple of token ids, got {self.eos_token_ids!r}")
+        self._check_token_ids()
+
+    def _check_token_ids(self) -> None:
+        named = [("eos_token_ids", token) for token in self.eos_token_ids]
+        if self.bos_token_id is not None:
+            named.append(("bos_token_id", self.bos_token_id))
+        for name, token in named:
+            if type(token) is not int:
+                raise TypeError(f"{name} must hold integers, got {token!r}")
+            if not 0 <= token < self.vocab_size:
+                raise ValueError(f"{name}: token {token} is outside the vocabulary of {self.vocab_size}")
 
     @property
     def sites(self) -> int:
@@ -77,9 +109,9 @@ class DecoderConfig:
         return {**asdict(self), "eos_token_ids": list(self.eos_token_ids)}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> DecoderConfig:
-        """Inverse of to_json; ArtefactError on unknown or missing fields."""
-        return _from_json(cls, {**data, "eos_token_ids": tuple(data.get("eos_token_ids", ()))})
+    def from_json(cls, data: dict[str, Any], source: str = "the artefact") -> DecoderConfig:
+        """Inverse of to_json; ArtefactError naming `source` on unknown, missing or invalid fields."""
+        return _from_json(cls, data, source)
 
 
 @dataclass(frozen=True)
@@ -96,6 +128,7 @@ class Formats:
     embedding_shift: int = 0
 
     def __post_init__(self) -> None:
+        _check_integers(self)
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 <= value <= 30:
@@ -110,9 +143,9 @@ class Formats:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Formats:
-        """Inverse of to_json."""
-        return _from_json(cls, data)
+    def from_json(cls, data: dict[str, Any], source: str = "the artefact") -> Formats:
+        """Inverse of to_json; ArtefactError naming `source` as DecoderConfig's."""
+        return _from_json(cls, data, source)
 
 
 @dataclass(frozen=True)
@@ -125,6 +158,9 @@ class CodeConfig:
     probability_bits: int = 10
 
     def __post_init__(self) -> None:
+        _check_integers(self)
+        if type(self.name) is not str:
+            raise TypeError(f"name must be text, got {self.name!r}")
         if not 1 <= self.query_phases <= 10:
             raise ValueError(f"query_phases must lie in 1..10, got {self.query_phases}")
         if not 1 <= self.probability_bits <= 10:
@@ -135,19 +171,21 @@ class CodeConfig:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> CodeConfig:
-        """Inverse of to_json."""
-        return _from_json(cls, data)
+    def from_json(cls, data: dict[str, Any], source: str = "the artefact") -> CodeConfig:
+        """Inverse of to_json; ArtefactError naming `source` as DecoderConfig's."""
+        return _from_json(cls, data, source)
 
 
-def _from_json(cls: type[_Fields], data: dict[str, Any]) -> _Fields:
-    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-    if unknown := set(data) - known:
-        raise ArtefactError(f"unknown field {min(unknown)!r} in {cls.__name__}; the artefact was not written by this version")
+def _from_json(cls: type[_Fields], data: Any, source: str) -> _Fields:
+    what = cls.__name__
+    if not isinstance(data, dict):
+        raise ArtefactError(f"{source}: {what} is {type(data).__name__}, not an object; write the artefact again")
+    if unknown := set(data) - {field.name for field in fields(cls)}:  # type: ignore[arg-type]
+        raise ArtefactError(f"{source}: unknown field {min(unknown)!r} in {what}; write the artefact again with this version")
     try:
-        return cls(**data)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
     except (TypeError, ValueError) as error:
-        raise ArtefactError(f"{cls.__name__} is not valid: {error}") from error
+        raise ArtefactError(f"{source}: {what} is not valid ({error}); write the artefact again") from error
 
 
 @dataclass(frozen=True)
