@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from neuromorphic_llm.artefact import METADATA, TENSORS, load_artefact, save_artefact
 from neuromorphic_llm.errors import ArtefactError
@@ -118,4 +120,30 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
     save(tmp_path / "a")
     (tmp_path / "a" / name).unlink()
     with pytest.raises(ArtefactError):
+        load_artefact(tmp_path / "a", format_name="one", version=1)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"format": ', "\xff"])
+def test_metadata_that_is_no_json_is_refused(tmp_path: Path, content: str) -> None:
+    save(tmp_path / "a")
+    (tmp_path / "a" / METADATA).write_text(content, encoding="latin-1")
+    with pytest.raises(ArtefactError, match=r"is damaged \(.*\); write the artefact again"):
+        load_artefact(tmp_path / "a", format_name="one", version=1)
+
+
+def test_metadata_with_nan_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a")
+    path = tmp_path / "a" / METADATA
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"price": float("nan")}))
+    with pytest.raises(ArtefactError, match=r"is damaged \(.*\); write the artefact again"):
+        load_artefact(tmp_path / "a", format_name="one", version=1)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
+def test_tensors_of_types_that_numpy_lacks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: torch.dtype) -> None:
+    save(tmp_path / "a")
+    safetensors.torch.save_file({"x": torch.zeros(3).to(kind)}, tmp_path / "a" / TENSORS)
+    content_hash = json.loads((tmp_path / "a" / METADATA).read_text())["content_hash"]
+    monkeypatch.setattr("neuromorphic_llm.artefact._hash", lambda *_: content_hash)
+    with pytest.raises(ArtefactError, match="cannot be read"):
         load_artefact(tmp_path / "a", format_name="one", version=1)

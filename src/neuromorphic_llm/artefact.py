@@ -133,16 +133,18 @@ def load_metadata(folder: Path | str, *, format_name: str, version: int) -> dict
     folder = Path(folder)
     path = folder / METADATA
     if not folder.is_dir():
-        raise ArtefactError(f"{folder} is not a folder; expected a {format_name} artefact")
+        raise ArtefactError(f"{folder} is not a folder; give the folder of a {format_name} artefact")
     if not path.is_file():
-        raise ArtefactError(f"{folder} holds no {METADATA}; it is not a {format_name} artefact or was only half copied")
+        raise ArtefactError(f"{folder} holds no {METADATA}; give the folder of a {format_name} artefact, or copy this one whole")
     try:
         metadata = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{path} is damaged ({error}); write the artefact again") from error
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror}); make it readable or write the artefact again") from error
     if not isinstance(metadata, dict) or metadata.get("format") != format_name:
         found = metadata.get("format") if isinstance(metadata, dict) else None
-        raise ArtefactError(f"{folder} holds {found or 'something else'}, not {format_name}")
+        raise ArtefactError(f"{folder} holds {found or 'something else'}, not {format_name}; give another folder")
     found_version = metadata.get("version")
     if type(found_version) is not int or found_version < 1:
         raise ArtefactError(f"{path} has no valid format version; write the artefact again")
@@ -161,7 +163,11 @@ def load_artefact(folder: Path | str, *, format_name: str, version: int) -> tupl
     tensors = folder / TENSORS
     if not tensors.is_file():
         raise ArtefactError(f"{folder} holds no {TENSORS}; write the artefact again")
-    if _hash(metadata, tensors) != metadata.get("content_hash"):
+    try:
+        content_hash = _hash(metadata, tensors)
+    except (ValueError, OSError) as error:  # NaN is no JSON
+        raise ArtefactError(f"{folder} is damaged ({error}); write the artefact again") from error
+    if content_hash != metadata.get("content_hash"):
         raise ArtefactError(f"{folder} is damaged: its content does not match its hash; write the artefact again")
     files = metadata.get("files")
     if not isinstance(files, dict) or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
@@ -172,7 +178,7 @@ def load_artefact(folder: Path | str, *, format_name: str, version: int) -> tupl
             raise ArtefactError(f"{path} is missing or damaged; write the artefact again")
     try:
         return metadata, load_file(tensors)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # types that numpy does not know, too
         raise ArtefactError(f"{tensors} cannot be read ({error}); write the artefact again") from error
 
 

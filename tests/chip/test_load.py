@@ -36,7 +36,11 @@ def test_file_with_defaults(tmp_path: Path) -> None:
         ("row: 3", "unknown field 'row'; did you mean 'rows'?"),
         ("rows: many", "rows must be an integer, got 'many'"),
         ("rows: true", "rows must be an integer, got True"),
-        ("rows: 0", "rows is out of range: 0"),
+        ("rows: 0", "rows is out of range: 0, expected 1 to 1,048,576; correct the field"),
+        ("read_latency: -1", "read_latency is out of range: -1, expected 0 to"),
+        ("fifo_depth: 1000000", "fifo_depth is out of range: 1000000, expected 1 to 256"),
+        (f"clock_hz: {10**400}", "clock_hz is out of range"),
+        ("color: red", "unknown field 'color'; leave it out"),
         ("clock_hz: fast", "clock_hz must be a number"),
         ("clock_hz: .nan", "clock_hz must be finite"),
         ("name: 3", "name must be text, got 3"),
@@ -51,7 +55,7 @@ def test_bad_file_names_file_and_field(tmp_path: Path, text: str, message: str) 
         load_spec(path)
     assert "bad.yaml" in str(error.value)
     assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    assert "; " in str(error.value) and "\n" not in str(error.value)
 
 
 def test_wrong_names() -> None:

@@ -93,13 +93,39 @@ def _rewrite(folder: Path, change: Any) -> None:
     artefact.save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays)
 
 
+def _first_region(metadata: dict[str, Any]) -> dict[str, Any]:
+    region: dict[str, Any] = metadata["stages"][0]["sites"]["layers.0.qkv"][0]
+    return region
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda metadata: metadata.pop("stages"), "'stages' is missing"),
-        (lambda metadata: metadata["spec"].update(rows=0), "rows is out of range"),
+        (lambda metadata: metadata["spec"].update(rows=0), "rows is out of range: 0, expected 1 to"),
+        (lambda metadata: metadata["spec"].update(rows="64"), "rows must be an integer, got '64'"),
+        (lambda metadata: metadata["spec"].update(fifo_depth=10**9), "fifo_depth is out of range"),
+        (lambda metadata: metadata["spec"].update(color="red"), "unknown field 'color'"),
+        (lambda metadata: metadata["spec"].update(mesh_width=9, mesh_height=7), "taken or no"),
+        (lambda metadata: metadata["spec"].update(crossbars_per_tile=1), "crossbars, a tile of chip nano has 1"),
+        (lambda metadata: metadata["spec"].update(max_phases=13), "a code of 14 phases, chip nano takes 13"),
+        (lambda metadata: metadata.update(spec=[]), "expected fields of a chip"),
+        (lambda metadata: metadata.update(max_context=10**12), "max_context is 1000000000000, expected an integer in 1..64"),
+        (lambda metadata: metadata.update(max_context=-1), "max_context is -1"),
+        (lambda metadata: metadata.update(max_context="64"), "max_context is '64'"),
+        (lambda metadata: metadata.update(report=3), "not a complete program"),
         (lambda metadata: metadata["stages"].pop(), "2 stages, expected 3"),
         (lambda metadata: metadata["stages"][0].update(vector_tile=999), "outside the mesh"),
+        (lambda metadata: metadata["stages"][0].update(vector_tile=-1), "outside the mesh"),
+        (lambda metadata: metadata["stages"][0].update(vector_tile=3.0), "not made of integers"),
+        (lambda metadata: metadata["stages"][0].update(vector_tile=0), "stage 0 lies on tile 0, which is taken or no vector tile"),
+        (lambda metadata: metadata["stages"][0].update(program="norm 32"), "no list of instructions"),
+        (lambda metadata: _first_region(metadata).update(tile=metadata["stages"][1]["vector_tile"]), "taken or no synapse tile"),
+        (lambda metadata: _first_region(metadata).update(outputs=-1), "do not cover"),
+        (lambda metadata: _first_region(metadata).update(first_output=1), "do not cover"),
+        (lambda metadata: _first_region(metadata).update(site=3), "not a complete program"),
+        (lambda metadata: metadata["arrays"]["route_masks"].__setitem__((0, 5), 255), "route 0 (spike layers.0.qkv) is not the XY tree"),
+        (lambda metadata: metadata["arrays"]["route_sources"].__setitem__(-1, -7), "(logits head.0) is not the XY tree"),
         (lambda metadata: metadata["stages"][0]["sites"]["layers.0.qkv"][0].update(columns=3), "do not cover"),
         (lambda metadata: metadata["stages"][0]["sites"]["layers.0.qkv"][0].pop("tile"), "tile"),
         (lambda metadata: metadata["arrays"].pop("route_masks"), "'route_masks' is missing"),

@@ -128,6 +128,15 @@ def test_damaged_folders(tmp_path: Path, damage: Callable[[Path], object], messa
     assert "network" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("provenance", [None, [1]])
+def test_a_network_without_provenance(tmp_path: Path, provenance: Any) -> None:
+    weights = random_decoder(0)
+    metadata = scalar_metadata(weights, "all") | ({} if provenance is None else {"provenance": provenance})
+    save_artefact(tmp_path / "network", format_name=FORMAT, version=VERSION, metadata=metadata, arrays=weight_arrays(weights))
+    with pytest.raises(ArtefactError, match="field 'provenance' is missing or no object; write the artefact again"):
+        SpikingNetwork.load(tmp_path / "network")
+
+
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="nowhere is not a folder"):
         SpikingNetwork.load(tmp_path / "nowhere")
@@ -163,11 +172,33 @@ def changed(name: str, value: np.ndarray) -> Callable[[dict[str, Any], dict[str,
         (lambda metadata, _: metadata["code"].update(query_phases=11), "query_phases"),
         (lambda metadata, _: metadata["formats"].update(gate=3), "gate must be at least 12"),
         (lambda metadata, _: metadata["code"].update(name="nonsense"), "unknown spike code 'nonsense'"),
-        (lambda metadata, _: metadata["code"].update(phases="many"), "not those of a network"),
-        (lambda metadata, _: metadata.update(code=None), "not those of a network"),
-        (lambda metadata, _: metadata.update(config=[1]), "not those of a network"),
+        (lambda metadata, _: metadata["code"].update(phases="many"), "phases must be an integer, got 'many'"),
+        (lambda metadata, _: metadata["code"].update(name=["rate"]), "name must be text"),
+        (lambda metadata, _: metadata.update(code=None), "CodeConfig is NoneType, not an object"),
+        (lambda metadata, _: metadata.update(config=[1]), "DecoderConfig is list, not an object"),
+        (lambda metadata, _: metadata["config"].update(layers=2.0), "layers must be an integer, got 2.0"),
+        (lambda metadata, _: metadata["config"].update(hidden_size=-32), "hidden_size must be at least 1, got -32"),
+        (lambda metadata, _: metadata["config"].update(vocab_size=10**12), "vocab_size must be at most"),
+        (lambda metadata, _: metadata["config"].update(tie_embeddings="yes"), "tie_embeddings must be true or false, got 'yes'"),
+        (lambda metadata, _: metadata["config"].update(eos_token_ids=[61]), "token 61 is outside the vocabulary of 61"),
+        (lambda metadata, _: metadata["config"].update(eos_token_ids=3), "eos_token_ids must be a tuple"),
+        (lambda metadata, _: metadata["config"].update(bos_token_id="0"), "bos_token_id must hold integers, got '0'"),
+        (lambda metadata, _: metadata["config"].update(rope_theta=None), "rope_theta must be a number, got None"),
+        (lambda metadata, _: metadata["config"].update(rms_norm_eps=True), "rms_norm_eps must be a number, got True"),
+        (lambda metadata, _: metadata["formats"].update(residual=3.5), "residual must be an integer, got 3.5"),
+        (
+            lambda metadata, _: (metadata["formats"].update(residual=30), metadata["config"].update(rms_norm_eps=1.0)),
+            "rms_norm_eps 1.0 is too large at fraction 30",
+        ),
         (lambda metadata, _: metadata.update(layers=7), "not those of a network"),
         (lambda metadata, _: metadata.update(head_shift="3"), "'head_shift' is '3', not an integer"),
+        (lambda metadata, _: metadata.update(head_shift=10**30), "not an integer in -1024..1024"),
+        (lambda metadata, _: metadata["layers"][1].update(hidden_fraction=-1), "'hidden_fraction' is -1, not an integer in 0..30"),
+        (changed("head.multiplier", np.full(61, -1, np.int32)), r"head.multiplier holds -1..-1, expected 0..65535"),
+        (changed("head.weight", np.full((61, 32), -128, np.int8)), r"head.weight holds -128..-128, expected -127..127"),
+        (changed("layers.0.value_base", np.array([0, 99], np.int32)), r"value_base holds 0..99, expected 0..31"),
+        (changed("rope_cos", np.array(1, np.int16)), "rope_cos|not those of a network"),
+        (changed("rope_cos", np.zeros((0, 4), np.int16)), r"rope_cos is int16 \(0, 4\), expected int16 \(1, 4\)"),
     ],
 )
 def test_inconsistent_contents(tmp_path: Path, change: Callable[[dict[str, Any], dict[str, Any]], object], message: str) -> None:

@@ -10,7 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.reference.weights import DecoderWeights
+from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+
+LARGEST_CONTEXT = 8192
+"""Tokens for which the attention accumulators are proved not to overflow (numerics.md)."""
+
+
+def kv_bytes_per_token(config: DecoderConfig) -> int:
+    """Bytes of one token and key/value head: 8-bit keys and values, and one byte for both exponents."""
+    return 2 * config.head_dim + 1
+
+
+def longest_context(spec: ChipSpec, config: DecoderConfig, positions: int) -> int:
+    """Tokens that a program with rotary tables of `positions` can hold on this chip (compiler.md); 0 if not a single one."""
+    heads_per_engine = -(-config.kv_heads // spec.attention_engines)
+    stored = spec.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config))
+    return min(stored, config.max_positions, positions, LARGEST_CONTEXT)
 
 
 @dataclass(frozen=True)

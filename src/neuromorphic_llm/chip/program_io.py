@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
-from neuromorphic_llm.chip.program import Program, Region, Stage, route_ranges
+from neuromorphic_llm.chip.program import Program, Region, Stage, longest_context, route_ranges
+from neuromorphic_llm.chip.routes import route_mask, routes_of
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import ArtefactError, CompileError
 from neuromorphic_llm.network.format import decoder_weights, scalar_metadata, weight_arrays
@@ -42,15 +44,19 @@ def save_program(program: Program, folder: Path | str) -> str:
 
 
 def load_program(folder: Path | str) -> Program:
-    """Load a program folder; ArtefactError if it is missing, damaged, inconsistent or newer."""
+    """Load a program folder; ArtefactError if it is missing, damaged, inconsistent or newer.
+
+    What is loaded can be simulated: every tile, route, size and shape is checked, since whoever forges them can forge the hash too.
+    """
     metadata, arrays = load_artefact(folder, format_name=FORMAT, version=VERSION)
+    source = str(folder)
     try:
         spec = ChipSpec.from_json(metadata["spec"], f"{folder}: spec")
-        config = DecoderConfig.from_json(metadata["config"])
+        config = DecoderConfig.from_json(metadata["config"], source)
         stages = tuple(_stage_from_json(entry, number, config) for number, entry in enumerate(metadata["stages"]))
         weights_t = tuple(arrays[f"{config.site_name(index)}.weight_t"] for index in range(config.sites))
-        masks, sources = arrays["route_masks"], arrays["route_sources"]
-        max_context, network_hash, report = int(metadata["max_context"]), str(metadata["network_hash"]), dict(metadata["report"])
+        masks, sources, max_context = arrays["route_masks"], arrays["route_sources"], metadata["max_context"]
+        network_hash, report = str(metadata["network_hash"]), dict(metadata["report"])
     except (KeyError, TypeError, ValueError, CompileError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
         raise ArtefactError(f"{folder}: not a complete program ({reason}); compile the network again") from error
@@ -58,9 +64,17 @@ def load_program(folder: Path | str) -> Program:
     # The decoder sees its weights as views of the transposed ones, so a loaded program holds them once.
     network |= {f"{config.site_name(index)}.weight": weight_t.T for index, weight_t in enumerate(weights_t)}
     files = {name.removeprefix("tokenizer/"): content for name, content in read_files(folder, metadata).items()}
-    program = Program(
+    weights = decoder_weights(metadata, network, source=source)
+    if weights.code.phases > spec.max_phases:
+        raise ArtefactError(f"{source}: a code of {weights.code.phases} phases, chip {spec.name} takes {spec.max_phases}; compile again")
+    _check_stages(stages, spec, config, source)
+    _check_routes(stages, spec, config, masks, sources, source)
+    longest = longest_context(spec, config, len(weights.rope_cos))
+    if type(max_context) is not int or not 1 <= max_context <= longest:
+        raise ArtefactError(f"{source}: max_context is {max_context!r}, expected an integer in 1..{longest}; compile the network again")
+    return Program(
         spec=spec,
-        weights=decoder_weights(metadata, network, source=str(folder)),
+        weights=weights,
         weights_t=weights_t,
         stages=stages,
         routes=route_ranges(stages),
@@ -71,8 +85,6 @@ def load_program(folder: Path | str) -> Program:
         report=report,
         tokenizer_files=files,
     )
-    _check(program, str(folder))
-    return program
 
 
 def _stage_to_json(stage: Stage, config: DecoderConfig) -> dict[str, Any]:
@@ -84,28 +96,75 @@ def _stage_to_json(stage: Stage, config: DecoderConfig) -> dict[str, Any]:
 
 
 def _stage_from_json(entry: Mapping[str, Any], number: int, config: DecoderConfig) -> Stage:
+    """TypeError or KeyError unless every field is there with its type; what they say is checked later."""
     sites = (4 * config.layers,) if number == config.layers else tuple(range(4 * number, 4 * number + 4))
     regions = tuple(tuple(Region(site=site, **region) for region in entry["sites"][config.site_name(site)]) for site in sites)
-    return Stage(vector_tile=int(entry["vector_tile"]), sites=sites, regions=regions, program=tuple(entry["program"]))
+    program = entry["program"]
+    if not isinstance(program, list) or not all(isinstance(instruction, str) for instruction in program):
+        raise TypeError(f"the program of stage {number} is no list of instructions")
+    numbers = [entry["vector_tile"], *(value for site in regions for region in site for value in asdict(region).values())]
+    if not all(type(value) is int for value in numbers):
+        raise TypeError(f"a tile or a region of stage {number} is not made of integers")
+    return Stage(vector_tile=entry["vector_tile"], sites=sites, regions=regions, program=tuple(program))
 
 
-def _check(program: Program, source: str) -> None:
-    """ArtefactError unless stages, regions and routes belong together and to the chip."""
-    config, tiles = program.weights.config, program.spec.tiles
-    if len(program.stages) != config.layers + 1:
-        raise ArtefactError(f"{source}: {len(program.stages)} stages, expected {config.layers + 1}; compile the network again")
-    for stage in program.stages:
+def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig, source: str) -> None:
+    """ArtefactError unless the stages hold the network, each unit on a tile of its kind that has room for it."""
+    if len(stages) != config.layers + 1:
+        raise ArtefactError(f"{source}: {len(stages)} stages, expected {config.layers + 1}; compile the network again")
+    free = {"vector": set(spec.vector_tiles()), "synapse": set(spec.synapse_tiles())}
+
+    def take(kind: str, tile: int, what: str) -> None:
+        if not 0 <= tile < spec.tiles:
+            raise ArtefactError(f"{source}: {what} lies outside the mesh of {spec.tiles} tiles; compile the network again")
+        if tile not in free[kind]:
+            raise ArtefactError(f"{source}: {what} lies on tile {tile}, which is taken or no {kind} tile; compile the network again")
+        free[kind].remove(tile)
+
+    for number, stage in enumerate(stages):
+        take("vector", stage.vector_tile, f"stage {number}")
         for site, regions in zip(stage.sites, stage.regions, strict=True):
-            outputs = config.site_shape(site)[1]
-            placed = [(region.first_output, region.columns * region.first_output // max(region.outputs, 1)) for region in regions]
-            columns = np.cumsum([0] + [region.columns for region in regions])
-            if [first for _, first in placed] != columns[:-1].tolist() or columns[-1] != outputs:
-                raise ArtefactError(f"{source}: the regions of {config.site_name(site)} do not cover its {outputs} columns; compile again")
-            if not all(0 <= tile < tiles for tile in [stage.vector_tile, *(region.tile for region in regions)]):
-                raise ArtefactError(f"{source}: {config.site_name(site)} lies outside the mesh of {tiles} tiles; compile again")
-    routes = int(program.routes.logits[-1]) + 1
-    masks, sources = program.route_masks, program.route_sources
-    if masks.dtype != np.uint8 or masks.shape != (routes, tiles):
-        raise ArtefactError(f"{source}: route_masks is {masks.dtype} {masks.shape}, expected uint8 {(routes, tiles)}; compile again")
-    if sources.dtype != np.int32 or sources.shape != (routes,):
-        raise ArtefactError(f"{source}: route_sources is {sources.dtype} {sources.shape}, expected int32 {(routes,)}; compile again")
+            name, (inputs, columns) = config.site_name(site), config.site_shape(site)
+            pair = 2 if site % 4 == 2 else 1
+            first = 0
+            for region in regions:
+                if region.outputs < 1 or (region.first_output, region.columns) != (first, pair * region.outputs):
+                    break
+                first += region.outputs
+                take("synapse", region.tile, name)
+                crossbars = _crossbars(spec, inputs, region.columns, pair)
+                if crossbars > spec.crossbars_per_tile:
+                    raise ArtefactError(
+                        f"{source}: a region of {name} needs {crossbars} crossbars, a tile of chip {spec.name} has "
+                        f"{spec.crossbars_per_tile}; compile the network again"
+                    )
+            else:
+                if pair * first == columns:
+                    continue
+            raise ArtefactError(f"{source}: the regions of {name} do not cover its {columns} columns; compile the network again")
+
+
+def _crossbars(spec: ChipSpec, inputs: int, columns: int, pair: int) -> int:
+    """Macros that hold `columns` columns; a pair of gate and up columns shares one."""
+    usable = max(spec.columns // pair * pair, 1)
+    return -(-inputs // spec.rows) * spec.slices * -(-columns // usable)
+
+
+def _check_routes(
+    stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig, masks: NDArray[Any], sources: NDArray[Any], where: str
+) -> None:
+    """ArtefactError unless the route tables are the XY trees that the stages need: any other could lead astray or never end."""
+    routes = routes_of(stages, config)
+    if masks.dtype != np.uint8 or masks.shape != (len(routes), spec.tiles):
+        expected = f"uint8 {(len(routes), spec.tiles)}"
+        raise ArtefactError(f"{where}: route_masks is {masks.dtype} {masks.shape}, expected {expected}; compile the network again")
+    if sources.dtype != np.int32 or sources.shape != (len(routes),):
+        expected = f"int32 {(len(routes),)}"
+        raise ArtefactError(f"{where}: route_sources is {sources.dtype} {sources.shape}, expected {expected}; compile the network again")
+    for number, route in enumerate(routes):
+        if sources[number] != route.source or not np.array_equal(masks[number], route_mask(route.source, route.destinations, spec)):
+            tiles = ", ".join(map(str, route.destinations))
+            raise ArtefactError(
+                f"{where}: route {number} ({route.kind} {route.label}) is not the XY tree from tile {route.source} to {tiles}; "
+                "compile the network again"
+            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -9,6 +11,18 @@ from neuromorphic_llm.errors import CompileError
 
 LARGEST_MESH = 16384
 """Tiles of the largest mesh; route tables grow with it."""
+
+_LARGEST = {
+    "clock_hz": 1e12,
+    "cell_bits": 16,
+    "slices": 16,
+    "max_phases": 256,
+    "accumulator_bits": 64,
+    "fifo_depth": 256,
+    "kv_bytes_per_engine": 1 << 40,
+    "vector_memory_bytes": 1 << 40,
+}
+"""Upper bounds; 2^20 for every other field."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +71,21 @@ class ChipSpec:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "name" and value < (0 if field.name.endswith(("latency", "offset")) else 1):
-                raise ValueError(f"{field.name} is out of range: {value}")
+            if field.name == "name":
+                if type(value) is not str:
+                    raise TypeError(f"name must be text, got {value!r}")
+                continue
+            _check_number(field.name, field.type == "int", value)
+            least = 0 if field.name.endswith(("latency", "offset")) else 1
+            most = _LARGEST.get(field.name, 1 << 20)
+            if not least <= value <= most:
+                raise ValueError(f"{field.name} is out of range: {value}, expected {least} to {most:,.0f}")
         if self.mesh_width * self.mesh_height > LARGEST_MESH:
             raise ValueError(f"mesh_width * mesh_height is {self.tiles}, the mesh holds at most {LARGEST_MESH} tiles")
         if self.vector_offset >= self.vector_period:
             raise ValueError(f"vector_offset ({self.vector_offset}) must be below vector_period ({self.vector_period})")
         if self.cell_bits * self.slices < 7:
-            raise ValueError("cell_bits * slices must hold the 7 magnitude bits of a weight")
+            raise ValueError(f"cell_bits * slices must hold the 7 magnitude bits of a weight, got {self.cell_bits} * {self.slices}")
 
     @property
     def tiles(self) -> int:
@@ -100,9 +121,23 @@ class ChipSpec:
     @classmethod
     def from_json(cls, data: dict[str, Any], source: str = "chip specification") -> ChipSpec:
         """Inverse of to_json; CompileError naming `source` and the field on unknown, missing or invalid ones."""
-        if unknown := set(data) - {field.name for field in fields(cls)}:
-            raise CompileError(f"{source}: unknown field {min(unknown)!r}")
+        if not isinstance(data, dict):
+            raise CompileError(f"{source}: expected fields of a chip and their values, got {type(data).__name__}; give name: value pairs")
+        known = [field.name for field in fields(cls)]
+        for key in data:
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, n=1)
+                advice = f"did you mean {close[0]!r}?" if close else "leave it out; compiler.md says where the fields are listed"
+                raise CompileError(f"{source}: unknown field {str(key)!r}; {advice}")
         try:
             return cls(**data)
         except (TypeError, ValueError) as error:
-            raise CompileError(f"{source}: {error}") from error
+            raise CompileError(f"{source}: {error}; correct the field, or leave it out for its default") from error
+
+
+def _check_number(name: str, integer: bool, value: Any) -> None:
+    """TypeError unless the value is a finite number, or an integer."""
+    if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
+        raise TypeError(f"{name} must be {'an integer' if integer else 'a number'}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from neuromorphic_llm.chip.program import kv_bytes_per_token, longest_context
 from neuromorphic_llm.compiler.module import Buffer, Memory, Module, stages_of
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Node
-from neuromorphic_llm.reference.weights import DecoderConfig
-
-LARGEST_CONTEXT = 8192
-"""Tokens for which the attention accumulators are proved not to overflow (numerics.md)."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +60,17 @@ def place_buffers(nodes: list[Node], start: int) -> list[Buffer]:
     return placed
 
 
-def kv_bytes_per_token(config: DecoderConfig) -> int:
-    """Bytes of one token and key/value head: 8-bit keys and values, and one byte for both exponents."""
-    return 2 * config.head_dim + 1
-
-
 def _max_context(module: Module) -> int:
     spec, weights, config = module.spec, module.weights, module.weights.config
-    heads_per_engine = -(-config.kv_heads // spec.attention_engines)
-    per_token = heads_per_engine * kv_bytes_per_token(config)
-    tokens = spec.kv_bytes_per_engine // per_token
+    tokens = longest_context(spec, config, len(weights.rope_cos))
     if tokens < 1:
+        heads_per_engine = -(-config.kv_heads // spec.attention_engines)
         raise CompileError(
-            f"one token needs {per_token} bytes in a key/value memory ({heads_per_engine} heads an engine), chip {spec.name} has "
-            f"{spec.kv_bytes_per_engine}, and more chips do not help; raise kv_bytes_per_engine or attention_engines"
+            f"one token needs {heads_per_engine * kv_bytes_per_token(config)} bytes in a key/value memory ({heads_per_engine} heads an "
+            f"engine), chip {spec.name} has {spec.kv_bytes_per_engine}, and more chips do not help; raise kv_bytes_per_engine or "
+            "attention_engines"
         )
-    return min(tokens, config.max_positions, len(weights.rope_cos), LARGEST_CONTEXT)
+    return tokens
 
 
 def _constant_bytes(module: Module, stage: int) -> int:

@@ -9,20 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Region, Stage
+from neuromorphic_llm.chip.routes import Route
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.graph.ir import Graph, Node
 from neuromorphic_llm.graph.text import print_graph
 from neuromorphic_llm.reference.weights import DecoderWeights
-
-
-@dataclass(frozen=True)
-class Route:
-    """One route: what travels on it, from which tile to which tiles."""
-
-    kind: str  # spike, value, residual, credit, token or logits
-    label: str
-    source: int
-    destinations: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.chip.routes import EAST, LOCAL, NORTH, SOUTH, WEST, Route, route_mask, routes_of
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.compiler.module import Module, Route, RouteTable, stages_of
+from neuromorphic_llm.compiler.module import Module, RouteTable, stages_of
 from neuromorphic_llm.errors import CompileError
-
-NORTH, EAST, SOUTH, WEST, LOCAL = 1, 2, 4, 8, 16
-"""Output ports as bits of a mask (timing.md)."""
-
-HOST_TILE = 0
 
 
 @dataclass(frozen=True)
@@ -33,38 +29,7 @@ class RoutePass:
 
 def list_routes(module: Module) -> list[Route]:
     """Every route of a placed module, in the order of formats.md."""
-    stages, config = stages_of(module), module.weights.config
-    sites = [
-        (config.site_name(site), stage.vector_tile, regions)
-        for stage in stages
-        for site, regions in zip(stage.sites, stage.regions, strict=True)
-    ]
-    tiles = [HOST_TILE, *(stage.vector_tile for stage in stages)]
-    routes = [Route("spike", name, tile, tuple(region.tile for region in regions)) for name, tile, regions in sites]
-    for name, tile, regions in sites:
-        routes += [Route("value", f"{name}.{n}", region.tile, (tile,)) for n, region in enumerate(regions)]
-    routes += [Route("residual", str(stage), tiles[stage], (tiles[stage + 1],)) for stage in range(len(stages))]
-    routes += [Route("credit", str(stage), tiles[stage + 1], (tiles[stage],)) for stage in range(len(stages))]
-    routes.append(Route("token", "next", tiles[-1], (HOST_TILE,)))
-    routes += [Route("logits", f"head.{n}", region.tile, (HOST_TILE,)) for n, region in enumerate(sites[-1][2])]
-    return routes
-
-
-def route_mask(source: int, destinations: tuple[int, ...], spec: ChipSpec) -> NDArray[np.uint8]:
-    """Output ports of every tile for one route, x first: uint8 [tiles]."""
-    mask = np.zeros(spec.tiles, dtype=np.uint8)
-    width = spec.mesh_width
-    for destination in destinations:
-        x, y = source % width, source // width
-        to_x, to_y = destination % width, destination // width
-        while x != to_x:
-            mask[y * width + x] |= EAST if to_x > x else WEST
-            x += 1 if to_x > x else -1
-        while y != to_y:
-            mask[y * width + x] |= SOUTH if to_y > y else NORTH
-            y += 1 if to_y > y else -1
-        mask[destination] |= LOCAL
-    return mask
+    return routes_of(stages_of(module), module.weights.config)
 
 
 def wire_hops(masks: NDArray[np.uint8]) -> NDArray[np.int64]:

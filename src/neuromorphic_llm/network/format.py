@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
 from neuromorphic_llm.errors import ArtefactError, UsageError
+from neuromorphic_llm.reference.norm import epsilon_term
 from neuromorphic_llm.reference.weights import (
     SITES,
     CodeConfig,
@@ -26,6 +27,11 @@ from neuromorphic_llm.spikes.registry import get_code
 FORMAT = "neuromorphic-llm-network"
 VERSION = 1
 PARTS = ("all", "feed-forward", "attention")
+
+_SHIFT = (-1024, 1024)
+"""Range of the shifts of output stages: exponents of float64, which they come from."""
+
+_FRACTION = (0, 30)
 
 
 @dataclass(frozen=True)
@@ -129,16 +135,25 @@ class _Contents:
         if array is None:
             raise ArtefactError(f"{self.source}: tensor {name} is missing; write the artefact again")
         if array.dtype != kind or array.shape != shape:
-            raise ArtefactError(f"{self.source}: tensor {name} is {array.dtype} {array.shape}, expected {np.dtype(kind)} {shape}")
+            found, expected = f"{array.dtype} {array.shape}", f"{np.dtype(kind)} {shape}"
+            raise ArtefactError(f"{self.source}: tensor {name} is {found}, expected {expected}; write the artefact again")
+        return array
+
+    def bounded(self, name: str, kind: type[Any], shape: tuple[int, ...], least: int, most: int) -> NDArray[Any]:
+        """A tensor whose elements lie in least .. most."""
+        array = self.tensor(name, kind, shape)
+        if array.min() < least or array.max() > most:
+            found = f"{array.min()}..{array.max()}"
+            raise ArtefactError(f"{self.source}: tensor {name} holds {found}, expected {least}..{most}; write the artefact again")
         return array
 
     def site(self, index: int, shift: int, spiking: bool) -> LinearWeights:
         name, (inputs, outputs) = self.config.site_name(index), self.config.site_shape(index)
         return LinearWeights(
-            weight=self.tensor(f"{name}.weight", np.int8, (outputs, inputs)),
-            multiplier=self.tensor(f"{name}.multiplier", np.int32, (outputs,)),
+            weight=self.bounded(f"{name}.weight", np.int8, (outputs, inputs), -127, 127),
+            multiplier=self.bounded(f"{name}.multiplier", np.int32, (outputs,), 0, 65535),
             shift=shift,
-            stop=self.tensor(f"{name}.stop", np.int32, (inputs,)),
+            stop=self.bounded(f"{name}.stop", np.int32, (inputs,), 0, 2**31 - 1),
             bias=self.tensor(f"{name}.bias", np.int32, (outputs,)) if f"{name}.bias" in self.arrays else None,
             spiking=spiking,
         )
@@ -147,15 +162,15 @@ class _Contents:
         name, config = f"layers.{number}", self.config
         where = f"{self.source}, layer {number}"
         sites = {
-            key: self.site(4 * number + position, _integer(scalars, f"{key}_shift", where), flags[key])
+            key: self.site(4 * number + position, _integer(scalars, f"{key}_shift", where, _SHIFT), flags[key])
             for position, key in enumerate(SITES)
         }
         return LayerWeights(
             attention_gain=self.tensor(f"{name}.attention_gain", np.int32, (config.hidden_size,)),
             feed_forward_gain=self.tensor(f"{name}.feed_forward_gain", np.int32, (config.hidden_size,)),
-            query_stop=self.tensor(f"{name}.query_stop", np.int32, (config.heads, config.head_dim)),
-            value_base=self.tensor(f"{name}.value_base", np.int32, (config.kv_heads,)),
-            hidden_fraction=_integer(scalars, "hidden_fraction", where),
+            query_stop=self.bounded(f"{name}.query_stop", np.int32, (config.heads, config.head_dim), 0, 2**31 - 1),
+            value_base=self.bounded(f"{name}.value_base", np.int32, (config.kv_heads,), 0, 31),
+            hidden_fraction=_integer(scalars, "hidden_fraction", where, _FRACTION),
             attention_spiking=flags["attention_products"],
             **sites,
         )
@@ -173,24 +188,29 @@ def decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[An
 
 
 def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], source: str) -> DecoderWeights:
-    config = DecoderConfig.from_json(_field(metadata, "config", source))
+    config = DecoderConfig.from_json(_field(metadata, "config", source), source)
+    formats = Formats.from_json(_field(metadata, "formats", source), source)
+    code = CodeConfig.from_json(_field(metadata, "code", source), source)
+    get_code(code.name, code.phases)  # refuses what no code knows
+    if epsilon_term(config, formats) >= 1 << 61:
+        raise ArtefactError(
+            f"{source}: rms_norm_eps {config.rms_norm_eps} is too large at fraction {formats.residual}; write the artefact again"
+        )
     parts = _field(metadata, "parts", source)
     layers = _field(metadata, "layers", source)
     if parts not in PARTS or len(layers) != config.layers:
         raise ArtefactError(f"{source}: inconsistent metadata (parts {parts!r}, {len(layers)} layers); write the artefact again")
     flags = spiking_flags(parts)
     contents = _Contents(config, arrays, source)
-    positions = arrays["rope_cos"].shape[0] if "rope_cos" in arrays else config.max_positions
-    code = CodeConfig.from_json(_field(metadata, "code", source))
-    get_code(code.name, code.phases)  # refuses what no code knows
+    positions = max(len(arrays["rope_cos"]), 1) if "rope_cos" in arrays else config.max_positions
     return DecoderWeights(
         config=config,
-        formats=Formats.from_json(_field(metadata, "formats", source)),
+        formats=formats,
         code=code,
         embedding=contents.tensor("embedding", np.int16, (config.vocab_size, config.hidden_size)),
         layers=tuple(contents.layer(number, scalars, flags) for number, scalars in enumerate(layers)),
         final_gain=contents.tensor("final_gain", np.int32, (config.hidden_size,)),
-        head=contents.site(4 * config.layers, _integer(metadata, "head_shift", source), flags["head"]),
+        head=contents.site(4 * config.layers, _integer(metadata, "head_shift", source, _SHIFT), flags["head"]),
         rope_cos=contents.tensor("rope_cos", np.int16, (positions, config.head_dim // 2)),
         rope_sin=contents.tensor("rope_sin", np.int16, (positions, config.head_dim // 2)),
     )
@@ -202,8 +222,9 @@ def _field(metadata: Mapping[str, Any], name: str, source: str) -> Any:
     return metadata[name]
 
 
-def _integer(metadata: Mapping[str, Any], name: str, source: str) -> int:
+def _integer(metadata: Mapping[str, Any], name: str, source: str, bounds: tuple[int, int]) -> int:
     value = _field(metadata, name, source)
-    if type(value) is not int:
-        raise ArtefactError(f"{source}: field {name!r} is {value!r}, not an integer; write the artefact again")
+    if type(value) is not int or not bounds[0] <= value <= bounds[1]:
+        expected = f"an integer in {bounds[0]}..{bounds[1]}"
+        raise ArtefactError(f"{source}: field {name!r} is {value!r}, not {expected}; write the artefact again")
     return value

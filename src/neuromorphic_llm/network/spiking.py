@@ -36,11 +36,13 @@ class SpikingNetwork:
     def load(cls, folder: Path | str) -> SpikingNetwork:
         """Load a network folder; ArtefactError if it is missing, damaged or newer."""
         stored = load_network(folder)
-        metadata = stored.metadata
+        provenance = stored.metadata.get("provenance")
+        if not isinstance(provenance, dict):
+            raise ArtefactError(f"{folder}: field 'provenance' is missing or no object; write the artefact again")
         return cls(
             stored.weights,
-            parts=metadata["parts"],
-            provenance=metadata["provenance"],
+            parts=stored.metadata["parts"],
+            provenance=provenance,
             tokenizer_files=stored.tokenizer_files,
             content_hash=stored.content_hash,
         )
@@ -59,5 +61,5 @@ class SpikingNetwork:
     def tokenizer(self) -> Any:
         """The Hugging Face tokenizer of the model; ArtefactError if the network has none."""
         if not self.tokenizer_files:
-            raise ArtefactError("this network has no tokenizer; give token ids")
+            raise ArtefactError("this network has no tokenizer; give token ids, or convert a checkpoint that has one")
         return load_tokenizer(self.tokenizer_files)
