@@ -40,6 +40,18 @@ def test_compiled_decoding_equals_the_reference(seed: int) -> None:
     assert generated == [reference.generate_greedy(prompt, 6) for prompt in prompts]
 
 
+def test_ragged_generation_that_ends_at_different_steps() -> None:
+    weights = random_decoder(2)
+    generator = np.random.default_rng(2)
+    prompts = [generator.integers(0, weights.config.vocab_size, length).tolist() for length in (3, 9, 5, 1, 7)]
+    cpu, gpu = FunctionalDecoder(weights), FunctionalDecoder(weights, "cuda")
+    free = cpu.generate(prompts, 10, eos_token_ids=())
+    stop = (free[0][2], free[1][5])
+    cpu.statistics.reset()
+    assert gpu.generate(prompts, 10, eos_token_ids=stop) == cpu.generate(prompts, 10, eos_token_ids=stop)
+    assert gpu.statistics.to_json() == cpu.statistics.to_json()
+
+
 def test_batch_does_not_change_a_bit() -> None:
     weights = random_decoder(1)
     ids = torch.from_numpy(np.random.default_rng(1).integers(0, weights.config.vocab_size, (24, 9)))

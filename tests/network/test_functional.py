@@ -106,6 +106,38 @@ def test_ragged_slots_and_reordering(backend: Callable[[], Operations]) -> None:
         assert equal(last[row], reference.forward(tokens)[-1:])
 
 
+@BACKENDS
+def test_padding_changes_nothing(backend: Callable[[], Operations]) -> None:
+    weights = random_decoder(13)
+    padded, alone = (FunctionalDecoder(weights, operations=backend()) for _ in range(2))
+    prompts, following = [TOKENS[:6], TOKENS[6:8], TOKENS[8:12]], TOKENS[12:14]
+    cache, caches = padded.new_cache(3), [alone.new_cache() for _ in prompts]
+    ids = torch.tensor([[*prompt, *[60] * (6 - len(prompt))] for prompt in prompts])
+    every = logits(padded, ids, cache, valid=[6, 2, 4])
+    for row, prompt in enumerate(prompts):
+        assert torch.equal(every[row, : len(prompt)], logits(alone, torch.tensor([prompt]), caches[row])[0])
+    assert cache.lengths == [6, 2, 4]
+    for token in following:  # the second sequence has ended
+        last = logits(padded, torch.tensor([[token], [59], [token]]), cache, valid=[1, 0, 1], last_only=True)
+        for row in (0, 2):
+            assert torch.equal(last[row], logits(alone, torch.tensor([[token]]), caches[row], last_only=True)[0])
+    assert cache.lengths == [8, 2, 6]
+    resumed = logits(padded, torch.tensor([following]), cache, slots=[1])
+    assert torch.equal(resumed, logits(alone, torch.tensor([following]), caches[1]))
+    assert padded.statistics.to_json() == alone.statistics.to_json()
+
+
+def test_last_valid_token_and_a_full_sequence_beside_a_growing_one() -> None:
+    decoder = FunctionalDecoder(random_decoder(14))
+    ids = torch.tensor([TOKENS[:5], [*TOKENS[:2], 0, 0, 0]])
+    last = logits(decoder, ids, valid=[5, 2], last_only=True)
+    assert torch.equal(last[1], logits(decoder, torch.tensor([TOKENS[:2]]), last_only=True)[0])
+    cache = decoder.new_cache(2)
+    logits(decoder, torch.zeros(1, SMALL_CONFIG.max_positions, dtype=torch.long), cache, slots=[0])
+    first = logits(decoder, torch.tensor([[0], [3]]), cache, valid=[0, 1])
+    assert torch.equal(first[1], logits(decoder, torch.tensor([[3]]))[0])
+
+
 def test_last_only_is_the_last(threads: None) -> None:
     decoder = FunctionalDecoder(random_decoder(8))
     ids = torch.tensor([TOKENS, TOKENS[::-1]])

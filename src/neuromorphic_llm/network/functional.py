@@ -89,14 +89,14 @@ class FunctionalDecoder:
 
     @overload
     def forward(
-        self, ids: torch.Tensor, cache: KeyValueCache | None = None, *, slots: Sequence[int] | None = None, last_only: bool = False,
-        return_hidden: Literal[False] = False,
+        self, ids: torch.Tensor, cache: KeyValueCache | None = None, *, slots: Sequence[int] | None = None,
+        valid: Sequence[int] | None = None, last_only: bool = False, return_hidden: Literal[False] = False,
     ) -> torch.Tensor: ...  # fmt: skip
 
     @overload
     def forward(
-        self, ids: torch.Tensor, cache: KeyValueCache | None = None, *, slots: Sequence[int] | None = None, last_only: bool = False,
-        return_hidden: Literal[True],
+        self, ids: torch.Tensor, cache: KeyValueCache | None = None, *, slots: Sequence[int] | None = None,
+        valid: Sequence[int] | None = None, last_only: bool = False, return_hidden: Literal[True],
     ) -> tuple[torch.Tensor, torch.Tensor]: ...  # fmt: skip
 
     @torch.no_grad()
@@ -106,20 +106,25 @@ class FunctionalDecoder:
         cache: KeyValueCache | None = None,
         *,
         slots: Sequence[int] | None = None,
+        valid: Sequence[int] | None = None,
         last_only: bool = False,
         return_hidden: bool = False,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Logits int32 [batch, n or 1, vocab] (fraction formats.logit) of the next n tokens of each sequence.
 
-        ids: int64 [batch, n]; `slots` names the cache sequences that the rows of ids continue (default: all).
+        ids: int64 [batch, n]; `slots` names the cache sequences that the rows of ids continue (default: all). Of each row the first
+        `valid` ids count (default: all; 0 for a sequence that has ended); the rest is padding, whose logits mean nothing and which later
+        tokens overwrite in the cache. last_only gives the logits of the last valid token.
         With return_hidden also the residual stream after each layer, int32 [layers, batch, n, hidden].
         Raises SimulationError if the model's context is exceeded or an id is outside the vocabulary.
         """
-        hidden, residual = self._hidden(ids, cache, slots, return_hidden)
+        hidden, residual = self._hidden(ids, cache, slots, valid, return_hidden)
         batch, n = ids.shape
+        kept = _valid_rows(valid, n, last_only, self.device)
         if last_only:
-            hidden = hidden.view(batch, n, -1)[:, -1].contiguous()
-        logits = self._head(hidden).view(batch, -1, self.config.vocab_size)
+            last = [n - 1] * batch if valid is None else [max(count - 1, 0) for count in valid]
+            hidden = hidden.view(batch, n, -1)[torch.arange(batch), last].contiguous()
+        logits = self._head(hidden, kept).view(batch, -1, self.config.vocab_size)
         return (logits, torch.stack(residual).view(-1, batch, n, self.config.hidden_size)) if return_hidden else logits
 
     def generate(
@@ -133,7 +138,7 @@ class FunctionalDecoder:
         return generate(self, prompts, GenerationConfig(max_new_tokens=max_new_tokens, **options), progress)
 
     def _hidden(
-        self, ids: torch.Tensor, cache: KeyValueCache | None, slots: Sequence[int] | None, keep: bool
+        self, ids: torch.Tensor, cache: KeyValueCache | None, slots: Sequence[int] | None, valid: Sequence[int] | None, keep: bool
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Residual stream after the last layer, int32 [rows, hidden], and copies after each layer if asked."""
         batch, n = ids.shape
@@ -144,30 +149,33 @@ class FunctionalDecoder:
             raise SimulationError(f"token id outside the vocabulary of {self.config.vocab_size}")
         cache = cache or self.new_cache(batch, n)
         where = list(range(batch)) if slots is None else list(slots)
-        longest = max(cache.lengths[slot] for slot in where) + n
+        growth = [n] * batch if valid is None else list(valid)
+        longest = max(cache.lengths[index] + count for index, count in zip(where, growth, strict=True))
         context = self.weights.rope_cos.shape[0]
         if longest > context:
             raise SimulationError(f"{longest} tokens exceed the context of {context}; shorten the prompt or the answer")
-        cache.reserve(longest)
-        position = torch.cat([torch.arange(cache.lengths[slot], cache.lengths[slot] + n) for slot in where]).to(self.device)
+        cache.reserve(min(max(cache.lengths[slot] for slot in where) + n, context))
+        position = torch.cat([torch.arange(cache.lengths[slot], cache.lengths[slot] + n) for slot in where])
+        position = position.clamp(max=context - 1).to(self.device)
         slot = torch.tensor(where).repeat_interleave(n).to(self.device)
         rows = Rows(position, slot, n, where == list(range(cache.slots)))
         r = self._embedding[ids.reshape(-1).to(self.device)].int() << self.weights.formats.embedding_shift
         residual = []
+        kept = _valid_rows(valid, n, False, self.device)
         # Decoding always has the same shapes, so on the GPU it runs compiled; an observer sees every site, so it does not.
         run = self._compiled_layer if self._compiled_layer is not None and n == 1 and self.observer is None else self._layer
         for number, layer in enumerate(self._layers):
             r, spikes, attention = run(layer, r, rows, cache.layers[number], 4 * number if self.observer is not None else 0)
             for site, count in enumerate(spikes):
-                self.statistics.add_site(4 * number + site, count, batch * n)
-            self.statistics.add_attention(number, attention, position)
+                self.statistics.add_site(4 * number + site, count, kept)
+            self.statistics.add_attention(number, attention, position, kept)
             if self.query_observer is not None:
                 self.query_observer(number, attention.query)
             if keep:
                 residual.append(r.clone())
-        for index in where:
-            cache.lengths[index] += n
-        self.statistics.tokens += batch * n
+        for index, new in zip(where, growth, strict=True):
+            cache.lengths[index] += new
+        self.statistics.tokens += sum(growth)
         return r, residual
 
     def _layer(self, layer: _Layer, r: torch.Tensor, rows: Rows, cache: LayerCache, first_site: int) -> _LayerResult:
@@ -187,10 +195,10 @@ class FunctionalDecoder:
         r = ops.add(r, linear(3, ops.gate(gate_up, formats.gate, layer.hidden_fraction)))
         return r, spikes, attention
 
-    def _head(self, r: torch.Tensor) -> torch.Tensor:
+    def _head(self, r: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         index = self.config.sites - 1
         logits, spikes = self._linear(index, self._head_site, self.operations.norm(r, self._final_gain, self._epsilon, self._norm_shift))
-        self.statistics.add_site(index, spikes, r.shape[0])
+        self.statistics.add_site(index, spikes, kept)
         return logits
 
     def _linear(self, index: int, site: SiteTensors, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -212,3 +220,14 @@ class FunctionalDecoder:
         spikes = torch.from_numpy(coded.spikes.sum(axis=-1).astype(np.int64))
         exponent = torch.from_numpy(coded.exponent.astype(np.int32))
         return Coded(planes.to(self.device), exponent.to(self.device), spikes.to(self.device))
+
+
+def _valid_rows(valid: Sequence[int] | None, n: int, last_only: bool, device: torch.device) -> torch.Tensor | None:
+    """Indices of the rows that count: of n rows a sequence, or of one a sequence; None for all."""
+    if valid is None:
+        return None
+    if last_only:
+        rows = [index for index, count in enumerate(valid) if count]
+    else:
+        rows = [index * n + token for index, count in enumerate(valid) for token in range(count)]
+    return torch.tensor(rows, dtype=torch.long).to(device)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from neuromorphic_llm.network.cache import KeyValueCache
     from neuromorphic_llm.network.functional import FunctionalDecoder
 
+_PREFILL_ROWS = 16384
+"""Tokens that a GPU takes at once."""
+
 Progress = Callable[[int, int], None]
 """Called with (tokens generated per sequence, limit)."""
 
@@ -61,29 +64,45 @@ def generate(
         return [_beam_search(decoder, prompt, config, progress) for prompt in prompts]
     choose = _sampler(decoder, config) if config.do_sample else _greedy
     cache = decoder.new_cache(len(prompts), max(map(len, prompts)) + config.max_new_tokens)
-    chosen = torch.stack([_prefill(decoder, prompt, cache, slot, choose) for slot, prompt in enumerate(prompts)])
+    chosen = _prefill(decoder, prompts, cache, choose)
     results: list[list[int]] = [[] for _ in prompts]
-    active = list(range(len(prompts)))
+    rows, active = list(range(len(prompts))), set(range(len(prompts)))  # cache slots in the order of `chosen`; those still going on
+    # Compiled decoding wants one shape, so there the rows of ended sequences stay, as padding.
+    shrink = decoder.device.type == "cpu"
     for step in range(config.max_new_tokens):
-        for slot, token in zip(active, chosen.tolist(), strict=True):
-            results[slot].append(token)
+        for slot, token in zip(rows, chosen.tolist(), strict=True):
+            if slot in active:
+                results[slot].append(token)
+                active -= {slot} if token in config.eos_token_ids else set()
         if progress:
             progress(step + 1, config.max_new_tokens)
-        kept = [row for row, slot in enumerate(active) if results[slot][-1] not in config.eos_token_ids]
-        active = [active[row] for row in kept]
         if not active or step + 1 == config.max_new_tokens:
             break
-        ids = chosen[kept] if len(kept) < len(chosen) else chosen
-        logits = decoder.forward(ids.unsqueeze(1), cache, slots=active, last_only=True)
+        if shrink and len(active) < len(rows):
+            kept = [row for row, slot in enumerate(rows) if slot in active]
+            chosen, rows = chosen[kept], [rows[row] for row in kept]
+        valid = [int(slot in active) for slot in rows] if len(active) < len(rows) else None
+        logits = decoder.forward(chosen.unsqueeze(1), cache, slots=rows, valid=valid, last_only=True)
         chosen = choose(logits[:, -1])
     return results
 
 
 def _prefill(
-    decoder: FunctionalDecoder, prompt: Sequence[int], cache: KeyValueCache, slot: int, choose: Callable[[torch.Tensor], torch.Tensor]
+    decoder: FunctionalDecoder, prompts: Sequence[Sequence[int]], cache: KeyValueCache, choose: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
-    logits = decoder.forward(torch.tensor([list(prompt)]), cache, slots=[slot], last_only=True)
-    return choose(logits[:, -1])[0]
+    """First new token of every prompt, int64 [prompts]. A GPU takes several at once, padded to the longest; a CPU gains nothing by it."""
+    longest = max(map(len, prompts))
+    at_once = 1 if decoder.device.type == "cpu" else max(_PREFILL_ROWS // longest, 1)
+    first = []
+    for start in range(0, len(prompts), at_once):
+        group = prompts[start : start + at_once]
+        width = len(group[0]) if len(group) == 1 else longest
+        ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in group])
+        slots = range(start, start + len(group))
+        valid = None if len(group) == 1 else [len(prompt) for prompt in group]
+        logits = decoder.forward(ids, cache, slots=slots, valid=valid, last_only=True)
+        first.append(choose(logits[:, -1]))
+    return torch.cat(first)
 
 
 def _greedy(logits: torch.Tensor) -> torch.Tensor:

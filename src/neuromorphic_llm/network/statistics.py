@@ -25,17 +25,18 @@ class SpikeStatistics:
         self._attention: list[torch.Tensor | int] = [0] * self._config.layers
         self._positions: torch.Tensor | int = 0
 
-    def add_site(self, index: int, spikes: torch.Tensor, rows: int) -> None:
-        """Count the spikes int64 [rows] of one crossbar site."""
-        self._site_spikes[index] = self._site_spikes[index] + spikes.sum()
-        self._site_rows[index] += rows
+    def add_site(self, index: int, spikes: torch.Tensor, kept: torch.Tensor | None = None) -> None:
+        """Count the spikes int64 [rows] of one crossbar site; of the rows `kept` only, if given."""
+        counted = _rows(spikes, kept)
+        self._site_spikes[index] = self._site_spikes[index] + counted.sum()
+        self._site_rows[index] += len(counted)
 
-    def add_attention(self, layer: int, result: AttentionResult, position: torch.Tensor) -> None:
-        """Count query and probability spikes and the keys they read; position int64 [rows]."""
-        counts = (result.query_spikes.sum(), result.probability_spikes.sum(), result.probability_keys.sum())
-        self._attention[layer] = self._attention[layer] + torch.stack(counts)
+    def add_attention(self, layer: int, result: AttentionResult, position: torch.Tensor, kept: torch.Tensor | None = None) -> None:
+        """Count query and probability spikes and the keys they read; position int64 [rows]; of the rows `kept` only, if given."""
+        counts = (_rows(count, kept).sum() for count in (result.query_spikes, result.probability_spikes, result.probability_keys))
+        self._attention[layer] = self._attention[layer] + torch.stack(list(counts))
         if layer == 0:
-            self._positions = self._positions + (position + 1).sum()
+            self._positions = self._positions + (_rows(position, kept) + 1).sum()
 
     def site_spikes(self) -> list[int]:
         """Spikes per crossbar site."""
@@ -90,3 +91,7 @@ class SpikeStatistics:
             "value_rows_read": self.value_rows_read(),
             "spikes_per_input_by_site": {self._config.site_name(index): mean for index, mean in enumerate(self.spikes_per_input())},
         }
+
+
+def _rows(tensor: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    return tensor if kept is None else tensor[kept]
