@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from neuromorphic_llm.report import plots
 from neuromorphic_llm.report.floor import floor_plan_svg, tile_activity
@@ -61,7 +65,16 @@ def test_floor_plan_activity() -> None:
     svg = floor_plan_svg(tiles, spikes)
     assert ElementTree.fromstring(svg).attrib["viewBox"] == "0 0 90 30"
     assert "layers.0.qkv, 10 columns, 40 synaptic operations a token" in svg
-    assert 'fill-opacity="0.62"' in svg or 'fill-opacity="0.63"' in svg
+    assert re.findall(r'fill-opacity="([^"]+)"', svg) == ["1.00", "0.80", "0.50"]
+
+
+def test_raster_loses_no_spike() -> None:
+    svg = plots.raster_plot({"layers.0.down": [[column % 2 for column in range(3000)]]})
+    encoded = re.search(r"base64,([^\"]+)", svg)
+    assert encoded is not None
+    image = np.array(Image.open(io.BytesIO(base64.b64decode(encoded[1]))).convert("RGBA"))
+    strong = image[image.shape[0] // 2, :, 3] > 128
+    assert np.count_nonzero(strong[1:] & ~strong[:-1]) == 1500
 
 
 def test_energy_text_has_its_bounds() -> None:

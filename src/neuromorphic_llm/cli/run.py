@@ -42,9 +42,8 @@ def command(
     with CommandRun("run", json, seed, debug, arguments) as run:
         from neuromorphic_llm.pipeline.run import Pipeline, RunOptions
         from neuromorphic_llm.pipeline.steps import StepRecord
-        from neuromorphic_llm.report.html import html_page
+        from neuromorphic_llm.report.html import write_page
         from neuromorphic_llm.report.terminal import print_report
-        from neuromorphic_llm.text_file import write_text
 
         options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed)
         with progress() as bars:
@@ -62,10 +61,10 @@ def command(
                 bars.console.print(f"{step.name}: {outcome}", highlight=False)
 
             report = Pipeline(options, show, finished).run()
-        write_text(folder / "report.html", html_page(report))
         run.write(folder / "report.json", report)
+        page = write_page(folder)
         print_report(report, console)
         if any(step["reused"] for step in report["steps"]):
             console.print("Some steps were reused from an earlier run; --force does every step again.", highlight=False)
-        console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
         run.result(report)

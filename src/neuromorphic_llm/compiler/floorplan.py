@@ -9,15 +9,15 @@ from neuromorphic_llm.chip.program import Program
 
 COLOURS = {
     "host": "#4a4a4a",
-    "vector": "#e0a100",
+    "vector": "#a9a9a9",
     "qkv": "#3b76c4",
-    "output": "#59a5d8",
+    "output": "#a88a00",
     "gate_up": "#2f8f6b",
-    "down": "#7cc08f",
+    "down": "#c9711c",
     "head": "#a05fb0",
     "unused": "#e4e4e4",
 }
-"""Fill colour of tiles by their part."""
+"""Fill colour of tiles by their part; hues differ, so that a weaker shade of one is not taken for another."""
 
 _DARK = ("host", "qkv", "gate_up", "head")
 _PITCH, _SIZE, _MARGIN = 44, 40, 12
@@ -81,7 +81,7 @@ def _tile_svg(tile: FloorplanTile, head_stage: int) -> str:
     x, y = _MARGIN + tile.x * _PITCH, _MARGIN + 48 + tile.y * _PITCH
     label = "" if tile.stage is None else "H" if tile.stage == head_stage else str(tile.stage)
     holds = f"{tile.site}, {tile.columns} columns" if tile.site else tile.part if tile.stage is None else f"stage {tile.stage}"
-    border = ' stroke="#e0a100" stroke-width="2"' if tile.kind == "vector" and tile.stage is None else ""
+    border = ' stroke="' + COLOURS["vector"] + '" stroke-width="2"' if tile.kind == "vector" and tile.stage is None else ""
     text = "#ffffff" if tile.part in _DARK else "#222222"
     return (
         f"<g><title>tile {tile.index} ({tile.x}, {tile.y}), {tile.kind}: {escape(holds)}</title>"

@@ -17,7 +17,7 @@ def tile_activity(tiles: Sequence[Mapping[str, Any]], spikes_by_site: Mapping[st
 
 
 def floor_plan_svg(tiles: Sequence[Mapping[str, Any]], spikes_by_site: Mapping[str, float]) -> str:
-    """SVG of the mesh: colour is the part of the network, opacity the activity, the number the stage.
+    """SVG of the mesh: colour is the part of the network, its strength the activity, the number the stage.
 
     tiles: FloorplanTile as JSON objects; spikes_by_site: mean spikes a token by site name.
     """
@@ -26,26 +26,30 @@ def floor_plan_svg(tiles: Sequence[Mapping[str, Any]], spikes_by_site: Mapping[s
     width = (1 + max(tile["x"] for tile in tiles)) * _PITCH
     height = (1 + max(tile["y"] for tile in tiles)) * _PITCH
     shapes = [_tile(tile, value, most) for tile, value in zip(tiles, activity, strict=True)]
-    return f'<svg class="floor" viewBox="0 0 {width} {height}" role="img" aria-label="floor plan">{"".join(shapes)}</svg>'
+    return f'<svg class="floor" viewBox="0 0 {width} {height}">{"".join(shapes)}</svg>'
 
 
 def legend_html() -> str:
     """Colours of the parts."""
-    return "".join(f'<span class="key"><i style="background:{colour}"></i>{escape(part)}</span>' for part, colour in COLOURS.items())
+    box = f'<svg class="floor" viewBox="0 0 {_SIZE} {_SIZE}" aria-hidden="true">'
+    return "".join(f'<span class="key">{box}{_square(0, 0, part, 1.0)}</svg>{escape(part)}</span>' for part in COLOURS)
 
 
 def _tile(tile: Mapping[str, Any], activity: float | None, most: float) -> str:
     x, y = tile["x"] * _PITCH, tile["y"] * _PITCH
-    opacity = 1.0 if activity is None else 0.25 + 0.75 * activity / most
+    # Never so strong that the dark number on it is hard to read.
+    opacity = 1.0 if activity is None else 0.2 + 0.6 * activity / most
     holds = tile["part"] if tile["site"] is None else f"{tile['site']}, {tile['columns']} columns"
     detail = "" if activity is None else f", {activity:,.0f} synaptic operations a token"
-    if tile["part"] == "unused":
-        opacity = 0.2
-    label = "" if tile["stage"] is None else str(tile["stage"])
     title = escape(f"tile {tile['index']} ({tile['x']}, {tile['y']}): {holds}{detail}")
-    fill = COLOURS[str(tile["part"])]
-    return (
-        f"<g><title>{title}</title>"
-        f'<rect x="{x}" y="{y}" width="{_SIZE}" height="{_SIZE}" rx="3" fill="{fill}" fill-opacity="{opacity:.2f}"/>'
-        f'<text x="{x + _SIZE / 2}" y="{y + _SIZE / 2 + 3}" text-anchor="middle">{label}</text></g>'
-    )
+    label = "" if tile["stage"] is None else str(tile["stage"])
+    text = f'<text x="{x + _SIZE / 2}" y="{y + _SIZE / 2 + 4}" text-anchor="middle">{label}</text>'
+    return f"<g><title>{title}</title>{_square(x, y, tile['part'], opacity)}{text if label else ''}</g>"
+
+
+def _square(x: int, y: int, part: str, opacity: float) -> str:
+    """A tile; on white, so that it looks the same on a light and on a dark page."""
+    place = f'x="{x}" y="{y}" width="{_SIZE}" height="{_SIZE}" rx="3"'
+    if part == "unused":
+        return f'<rect {place} class="unused"/>'
+    return f'<rect {place} fill="#ffffff"/><rect {place} fill="{COLOURS[part]}" fill-opacity="{opacity:.2f}"/>'

@@ -16,9 +16,13 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
+from neuromorphic_llm.compiler.floorplan import COLOURS
+
 _TEXT = "#123456"  # replaced by the page's text colour
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b76c4", "#d9822b", "#2f8f6b", "#a05fb0", "#8a8a8a"
-SITE_COLOURS = {"qkv": BLUE, "output": "#59a5d8", "gate_up": GREEN, "down": ORANGE}
+# At least 3:1 on the light and on the dark page.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b76c4", "#c9711c", "#2f8f6b", "#a05fb0", "#8a8a8a"
+_MARKERS = {"qkv": "o", "output": "s", "gate_up": "^", "down": "D"}
+_WIDTH = 6.4  # inches
 
 
 class _Drawing:
@@ -30,13 +34,15 @@ class _Drawing:
 
 
 @contextmanager
-def _drawing(width: float, height: float, salt: str) -> Iterator[_Drawing]:
-    """Collect one figure (size in inches) and write it as an SVG element when the context ends."""
+def _drawing(height: float, salt: str, dpi: float = 100) -> Iterator[_Drawing]:
+    """Collect one figure (height in inches) and write it as an SVG element when the context ends; dpi is that of its images."""
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
         "font.family": "sans-serif",
         "font.size": 9,
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
         "text.color": _TEXT,
         "axes.labelcolor": _TEXT,
         "axes.edgecolor": _TEXT,
@@ -47,12 +53,15 @@ def _drawing(width: float, height: float, salt: str) -> Iterator[_Drawing]:
         "legend.frameon": False,
     }
     with mpl.rc_context(style):
-        drawing = _Drawing(Figure(figsize=(width, height), layout="constrained"))
+        drawing = _Drawing(Figure(figsize=(_WIDTH, height), dpi=dpi, layout="constrained"))
         yield drawing
         file = io.StringIO()
         FigureCanvasSVG(drawing.figure).print_svg(file, metadata={"Date": None})  # type: ignore[no-untyped-call]
     text = file.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    # A style element inside a picture would apply to the whole page.
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    # The page decides on the size.
+    text = re.sub(r"^<svg [^>]*>", lambda tag: re.sub(r' (?:width|height)="[^"]*"', "", tag[0]), text)
     # Ids must differ between the pictures of one page.
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{salt}-", text)
     drawing.svg = text.replace(_TEXT, "currentColor")
@@ -64,35 +73,37 @@ def _grid(axes: Axes, axis: Any = "x") -> None:
 
 
 def ranges_plot(rows: Sequence[tuple[str, Mapping[str, float], str]], label: str, salt: str) -> str:
-    """Horizontal bars with bounds on a logarithmic axis: (name, {low, nominal, high}, colour), values above zero."""
+    """Nominal values within their bounds on a logarithmic axis: (name, {low, nominal, high} in J, colour), values above zero."""
     rows = [row for row in rows if row[1]["nominal"] > 0]
-    with _drawing(7.2, 0.9 + 0.3 * len(rows), salt) as drawing:
+    lowest, highest = min(values["low"] for _, values, _ in rows), max(values["high"] for _, values, _ in rows)
+    with _drawing(0.7 + 0.26 * len(rows), salt) as drawing:
         axes = drawing.figure.add_subplot()
-        nominal = [values["nominal"] for _, values, _ in rows]
-        errors = np.array([[v["nominal"] - v["low"], v["high"] - v["nominal"]] for _, v, _ in rows]).T
-        axes.barh([name for name, _, _ in rows], nominal, color=[colour for _, _, colour in rows], height=0.65)
-        axes.errorbar(nominal, range(len(rows)), xerr=errors, fmt="none", ecolor=_TEXT, elinewidth=1, capsize=3)
+        for place, (_, values, colour) in enumerate(rows):
+            axes.plot([values["low"], values["high"]], [place, place], color=colour, linewidth=5, alpha=0.4, solid_capstyle="butt")
+            axes.plot([values["nominal"]], [place], "o", color=colour, markersize=7)
+        axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set_xscale("log")
-        axes.set_xlim(left=min(v["low"] for _, v, _ in rows) / 2)
-        wide = max(v["high"] for _, v, _ in rows) > 1e3 * min(v["low"] for _, v, _ in rows)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0)))
+        axes.set_xlim(lowest / 1.5, highest * 1.5)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if highest > 1e3 * lowest else (1.0, 3.0)))
         axes.xaxis.set_major_formatter(EngFormatter("J"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
         axes.set_xlabel(label)
-        _grid(axes)
+        _grid(axes, "both")
     return drawing.svg
 
 
 def spikes_plot(spikes_by_site: Mapping[str, float]) -> str:
     """Mean spikes per input of every crossbar site, by layer; names are `layers.L.SITE` and `head`."""
-    with _drawing(7.2, 2.8, "spikes") as drawing:
+    with _drawing(2.8, "spikes") as drawing:
         axes = drawing.figure.add_subplot()
-        for site, colour in SITE_COLOURS.items():
+        for site, marker in _MARKERS.items():
             series = {int(name.split(".")[1]): value for name, value in spikes_by_site.items() if name.endswith(f".{site}")}
-            axes.plot(list(series), list(series.values()), marker="o", markersize=3, linewidth=1.2, color=colour, label=site)
+            axes.plot(list(series), list(series.values()), marker=marker, markersize=3.5, linewidth=1.2, color=COLOURS[site], label=site)
         if "head" in spikes_by_site:
-            axes.axhline(spikes_by_site["head"], color=PURPLE, linewidth=1, linestyle="--", label="head")
+            axes.axhline(spikes_by_site["head"], color=COLOURS["head"], linewidth=1, linestyle="--", label="head")
         axes.set_ylim(bottom=0)
         axes.set_xlabel("layer")
         axes.set_ylabel("spikes per input")
@@ -104,7 +115,7 @@ def spikes_plot(spikes_by_site: Mapping[str, float]) -> str:
 
 def cosine_plot(cosine: Sequence[float]) -> str:
     """Cosine similarity of the residual stream after each layer."""
-    with _drawing(7.2, 2.2, "cosine") as drawing:
+    with _drawing(2.2, "cosine") as drawing:
         axes = drawing.figure.add_subplot()
         axes.plot(range(len(cosine)), cosine, marker="o", markersize=3, linewidth=1.2, color=BLUE)
         axes.set_ylim(1 - 1.25 * max(1 - min(cosine), 1e-6), 1.0)
@@ -118,12 +129,14 @@ def cosine_plot(cosine: Sequence[float]) -> str:
 def raster_plot(raster: Mapping[str, Sequence[Sequence[int]]]) -> str:
     """Spike raster: one panel a site, phases downward (most significant first), inputs across; colour is the sign."""
     colours = ListedColormap([BLUE, "#80808010", ORANGE])
-    with _drawing(7.2, 0.3 + 1.25 * len(raster), "raster") as drawing:
+    most = max(len(digits[0]) for digits in raster.values())
+    # Two pixels for an input at least, or spikes would be lost.
+    with _drawing(0.3 + 1.25 * len(raster), "raster", dpi=max(100.0, 2 * most / (0.8 * _WIDTH))) as drawing:
         panels = drawing.figure.subplots(len(raster), 1, squeeze=False)[:, 0]
         for axes, (name, digits) in zip(panels, raster.items(), strict=True):
             image = np.array(digits)
             axes.imshow(image, aspect="auto", cmap=colours, vmin=-1, vmax=1, interpolation="nearest")
-            axes.set_title(f"{name}: {int(np.abs(image).sum())} spikes of {image.shape[1]} inputs", fontsize=9, loc="left")
+            axes.set_title(f"{name}: {int(np.abs(image).sum()):,} spikes of {image.shape[1]:,} inputs", fontsize=9, loc="left")
             axes.set_ylabel("phase")
             axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         panels[-1].set_xlabel("input")
@@ -132,15 +145,15 @@ def raster_plot(raster: Mapping[str, Sequence[Sequence[int]]]) -> str:
 
 def quality_plot(quality: Mapping[str, Any]) -> str:
     """Perplexity of the network over spikes per activation, beside the dense model and its quantised forms."""
-    with _drawing(7.2, 3.0, "quality") as drawing:
+    with _drawing(3.2, "quality") as drawing:
         axes = drawing.figure.add_subplot()
         points = sorted((point["spikes_per_activation"], point["perplexity"]) for point in quality["spiking"])
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1.2, color=BLUE, label="spiking, other spike prices")
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1.2, color=BLUE, label="spiking, other prices of a spike")
         own = quality["spiking"][0]
         axes.plot([own["spikes_per_activation"]], [own["perplexity"]], "o", markersize=9, color=BLUE, label="this network")
         axes.axhline(quality["dense"], color=_TEXT, linewidth=1, label="dense")
-        for point, colour in zip(quality["quantised"], (GREEN, ORANGE, PURPLE), strict=True):
-            axes.axhline(point["perplexity"], color=colour, linewidth=1, linestyle="--", label=point["name"])
+        for point, (colour, dashes) in zip(quality["quantised"], ((GREEN, "--"), (ORANGE, "-."), (PURPLE, ":")), strict=True):
+            axes.axhline(point["perplexity"], color=colour, linewidth=1.4, linestyle=dashes, label=f"dense, {point['name']}")
         axes.set_yscale("log")
         bottom, top = axes.get_ylim()
         axes.yaxis.set_major_locator(MaxNLocator(6) if top < 5 * bottom else LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -148,6 +161,6 @@ def quality_plot(quality: Mapping[str, Any]) -> str:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("spikes per activation")
         axes.set_ylabel("perplexity")
-        drawing.figure.legend(fontsize=8, loc="outside right upper")
+        drawing.figure.legend(fontsize=8, ncols=2, loc="outside upper left")
         _grid(axes, "both")
     return drawing.svg
