@@ -6,7 +6,10 @@ The names below are imported on first use, so that importing the package loads n
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # typing takes long to import, and nmllm handles Ctrl-C only once this package is imported
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 

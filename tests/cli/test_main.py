@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -147,21 +146,6 @@ def test_every_command_has_help_and_the_common_options(name: str, capsys: pytest
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["--version"]) == 0
     assert capsys.readouterr().out.strip().count(".") == 2
-
-
-def test_interrupt_of_the_process() -> None:
-    program = (
-        "import sys, time, types; from neuromorphic_llm.cli import main\n"
-        "def command() -> None:\n    print('started', flush=True); time.sleep(60)\n"
-        "sys.modules['neuromorphic_llm.cli.wait'] = types.SimpleNamespace(EXAMPLES='', command=command)\n"
-        "main.COMMANDS['wait'] = 'For tests.'; sys.argv = ['nmllm', 'wait']; main.main()"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "started\n"
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert error.strip() == "nmllm: error: interrupted"
 
 
 def test_exit_code_reaches_the_shell() -> None:

@@ -127,7 +127,7 @@ class ChipSpec:
         for key in data:
             if key not in known:
                 close = difflib.get_close_matches(str(key), known, n=1)
-                advice = f"did you mean {close[0]!r}?" if close else "leave it out; compiler.md says where the fields are listed"
+                advice = f"did you mean {close[0]!r}?" if close else "leave it out; chip/configs/nc1.yaml lists all fields"
                 raise CompileError(f"{source}: unknown field {str(key)!r}; {advice}")
         try:
             return cls(**data)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -21,6 +23,7 @@ COMMANDS = {
     "simulate": "Simulate a compiled program on the chip.",
     "eval": "Evaluate a model or a spiking network.",
     "run": "Everything at once: convert, compile, simulate, compare, report.",
+    "report": "Write the page of an earlier run again.",
 }
 """Command name -> summary; the module is `neuromorphic_llm.cli.NAME`."""
 
@@ -81,27 +84,59 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def run_command_line(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code: 0 done, 1 failed, 2 usage, 130 interrupted."""
+class _Interrupts:
+    """Ctrl-C as KeyboardInterrupt, remembered: libraries turn it into errors of their own, above all while they are imported."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self, *_: object) -> None:
+        self.seen = True
+        raise KeyboardInterrupt
+
+
+def run_command_line(arguments: Sequence[str], interrupted: Callable[[], bool] = lambda: False) -> int:
+    """Run one command line and return its exit code: 0 done, 1 failed, 2 usage, 130 interrupted.
+
+    An error after which `interrupted()` holds counts as an interruption.
+    """
     # The libraries' own remarks would bury the one line that says what went wrong.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         outcome = typer.main.get_command(app).main(args=list(arguments), prog_name="nmllm", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
-    except typer.TyperException as error:
-        return _fail(f"{error.format_message()} (nmllm --help lists commands and options)", 2)
-    except UsageError as error:
-        return _fail(str(error), 2)
-    except NeuromorphicLLMError as error:
-        return _fail(str(error), 1)
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
-        return _fail(f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback", 1)
+        if not interrupted():
+            return _failure(error)
+        code = 130
     return _fail("interrupted", code) if code == 130 else code
 
 
+def _failure(error: Exception) -> int:
+    """Exit code of an error, after its line."""
+    if isinstance(error, typer.TyperException):
+        return _fail(f"{error.format_message()} (nmllm --help lists commands and options)", 2)
+    if isinstance(error, NeuromorphicLLMError):
+        return _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    return _fail(f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback", 1)
+
+
 def main() -> None:
-    """Entry point of the `nmllm` script."""
-    sys.exit(run_command_line(sys.argv[1:]))
+    """Run the command line of sys.argv and exit."""
+    interrupts = _Interrupts()
+    handled = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    if handled:
+        signal.signal(signal.SIGINT, interrupts)
+    code = run_command_line(sys.argv[1:], lambda: interrupts.seen)
+    if code == 130:
+        # Not sys.exit: Python ends by signal instead if the interruption came inside any exec() of a library.
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    if handled:
+        # All is written: a Ctrl-C while libraries shut down only saves the wait.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+    sys.exit(code)
