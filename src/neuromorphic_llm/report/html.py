@@ -90,9 +90,9 @@ def _kind(kind: str) -> str:
     return f'<span class="kind {kind}">{kind}</span>' if kind in KINDS else escape(kind)
 
 
-def _scroll(content: str, name: str, style: str = "") -> str:
+def _scroll(content: str, name: str) -> str:
     """A box of its own for what may be wider than the screen; the keyboard can scroll it too."""
-    return f'<div class="scroll{style}" tabindex="0" role="region" aria-label="{escape(name)}">{content}</div>'
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}">{content}</div>'
 
 
 def _table(table: Table) -> str:
@@ -100,7 +100,7 @@ def _table(table: Table) -> str:
     rows = "".join("<tr>" + "".join(f"<td>{_kind(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     content = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return _scroll(content, table.title, " wide" if len(table.columns) > 4 else "") + note
+    return _scroll(content, table.title) + note
 
 
 def _figure(svg: str, name: str, caption: str, *kinds: str) -> str:
@@ -165,7 +165,7 @@ def _comparison(report: Mapping[str, Any]) -> str:
         rows.append((f"{report['baseline']['device']} (measured)", exact(report["baseline"]["energy_j_per_token"]), plots.GREY))
         kinds.append("measured")
     for record in references["gpu"]:
-        rows.append((f"{record['device']}, {record['mode']} (recorded)", exact(record["energy_j_per_token"]), plots.PURPLE))
+        rows.append((f"{record['device']} (recorded)\n{record['mode']}", exact(record["energy_j_per_token"]), plots.PURPLE))
     if references["gpu"]:
         kinds.append("recorded")
     caption = f"Energy of a {counted_token(report)}, nominal (point) within its low and high bound (line), on a logarithmic scale."

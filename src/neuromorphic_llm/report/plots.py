@@ -76,10 +76,10 @@ def ranges_plot(rows: Sequence[tuple[str, Mapping[str, float], str]], label: str
     """Nominal values within their bounds on a logarithmic axis: (name, {low, nominal, high} in J, colour), values above zero."""
     rows = [row for row in rows if row[1]["nominal"] > 0]
     lowest, highest = min(values["low"] for _, values, _ in rows), max(values["high"] for _, values, _ in rows)
-    with _drawing(0.7 + 0.26 * len(rows), salt) as drawing:
+    with _drawing(0.7 + (0.36 if any("\n" in name for name, _, _ in rows) else 0.26) * len(rows), salt) as drawing:
         axes = drawing.figure.add_subplot()
         for place, (_, values, colour) in enumerate(rows):
-            axes.plot([values["low"], values["high"]], [place, place], color=colour, linewidth=5, alpha=0.4, solid_capstyle="butt")
+            axes.plot([values["low"], values["high"]], [place, place], color=colour, linewidth=5, alpha=0.5, solid_capstyle="butt")
             axes.plot([values["nominal"]], [place], "o", color=colour, markersize=7)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set_xscale("log")

@@ -1,0 +1,30 @@
+"""`nmllm report`: the page of an earlier run, from its report.json alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
+
+EXAMPLES = """
+nmllm report runs/smollm2-135m
+nmllm report runs/tiny --json page.json
+"""
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="Output folder of nmllm run, with report.json.", metavar="FOLDER")],
+    json: JsonFile = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Write report.html again from report.json; nothing is computed."""
+    with CommandRun("report", json, seed, debug, {"folder": folder}) as run:
+        from neuromorphic_llm.report.html import write_page
+
+        page = write_page(folder)
+        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        run.result({"page": page})
