@@ -89,7 +89,7 @@ def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
     """On-chip memory in use, bytes, over all tiles that the program occupies."""
     spec, config, graph = module.spec, module.weights.config, module.graph
     sizes = {node.name: node.type.size for node in graph.nodes}
-    phases = module.weights.code.phases
+    phases, group = module.weights.code.phases, config.heads // config.kv_heads
     axon = accumulators = parameters = banks = 0
     for node in graph.linear_nodes():
         inputs, columns = sizes[node.operands[0]], node.integer("columns")
@@ -104,8 +104,8 @@ def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
         "vector_memory": vector_memory,
         "event_banks": banks,
         "key_value": config.layers * config.kv_heads * kv_bytes_per_token(config) * context,
-        # Three bytes a score and two a probability, per attention engine in use.
-        "attention_scores": config.layers * min(config.kv_heads, spec.attention_engines) * 5 * context,
+        # Per attention engine in use three bytes for a score of each head of a group (they share the reads of keys), two for a probability.
+        "attention_scores": config.layers * min(config.kv_heads, spec.attention_engines) * (3 * group + 2) * context,
         "rotary_tables": config.layers * 2 * 2 * (config.head_dim // 2) * context,
         "axon": axon,
         "accumulators": accumulators,
