@@ -2,58 +2,95 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import math
 
 import pytest
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.energy import account, fp16_reference, int8_reference, load_constants, records_for
+from neuromorphic_llm.energy import Memory, account, fp16_reference, int8_reference, records_for
 from neuromorphic_llm.energy.account import PARTS
 from neuromorphic_llm.energy.digital import token_seconds
 from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.simulate.counters import Counters
 
 SPEC = ChipSpec("tiny", mesh_width=4, mesh_height=2, vector_period=4, vector_offset=2)
 CONFIG = DecoderConfig(288, 64, 128, 2, 4, 2, 16, 512, 1e-5, 1e4)
 SMOLLM2 = DecoderConfig(49152, 576, 1536, 30, 9, 3, 64, 8192, 1e-5, 1e5)
-COUNTS = SimpleNamespace(
+COUNTS = Counters(
+    row_drives=5,
     cell_reads=1024,
     conversions=10,
     accumulations=10,
+    accumulator_bits_read=448,
+    accumulator_bits_written=320,
     output_values=4,
     gate_operations=2,
     norm_elements=8,
+    square_roots=1,
+    divisions=2,
+    maximum_elements=20,
     encode_elements=24,
     add_elements=8,
     rope_elements=4,
+    attention_values=6,
     score_operations=12,
     softmax_elements=3,
+    probability_spikes=2,
     value_operations=16,
     kv_bits_read=256,
     kv_bits_written=128,
-    sram_bits_read=512,
-    sram_bits_written=64,
+    score_bits_read=192,
+    score_bits_written=120,
+    vector_bits_read=512,
+    vector_bits_written=64,
+    event_bank_bits_read=48,
+    event_bank_bits_written=40,
+    axon_bits_read=32,
+    axon_bits_written=16,
+    rotary_bits_read=64,
+    output_parameter_bits_read=80,
+    routing_bits_read=90,
+    flits=3,
     flit_hops=7,
     dram_bits_read=1024,
 )
+MEMORIES = {
+    "vector_memory": Memory(65536, 2),
+    "event_banks": Memory(100, 4),
+    "key_value": Memory(262144, 8),
+    "attention_scores": Memory(8192, 8),
+    "rotary_tables": Memory(32768, 2),
+    "axon": Memory(2048, 5),
+    "accumulators": Memory(1024, 5, registers=True),
+    "output_parameters": Memory(512, 5),
+    "routing_tables": Memory(64, 8),
+}
 # 22 nm nominal figures written out: published value x (22/45) (0.8/0.9)^2 = 0.386, or x 0.543 from 32 nm
 ADD, MULTIPLY, REGISTER_BIT = 1.0e-13 * 0.386, 3.1e-12 * 0.386, 1.0e-15 * 0.386
+SRAM_512B, SRAM_2KB, SRAM_8KB, SRAM_32KB, SRAM_256KB = (bit * 0.386 for bit in (6.655e-14, 8.442e-14, 1.5625e-13, 3.125e-13, 8.21e-13))
+SRAM_64KB = SRAM_32KB * (8.21 / 3.125) ** (1 / 3)
 
 
 def test_total_by_hand() -> None:
     seconds = 2.0e-6
+    additions = 3 * 4 + 9 * 2 + 5 * 8 + 5 * 24 + 2 * 8 + 3 * 4 + 2 * 6 + 128 // 4 + 20 + 64 * (1 + 2)
+    bytes_leaking = 2 * 65536 + 4 * 100 + 8 * 262144 + 8 * 8192 + 2 * 32768 + 5 * 2048 + 5 * 512 + 8 * 64
     expected = {
-        "cells": 1024 * 3.0e-14 + 1024 / 256 * 4.17e-13 * 0.543,
-        "converters": 10 * 1.64e-12,
-        "accumulators": 10 * ADD + 10 * 32 * REGISTER_BIT,
-        "soma": (4 + 6 + 24 + 8) * MULTIPLY + (8 + 4 + 8 + 48 + 8 + 4) * ADD,
-        "attention": (12 + 16 + 18) * ADD + 48 * 1.5625e-13 * 0.386 + 384 * 8.21e-13 * 0.386,
-        "sram": 576 * 3.125e-13 * 0.386,
-        "noc": 7 * 64 * 8.09e-14 * 0.543,
+        "cells": 1024 * 3.0e-14 + 5 * 4.17e-13 * 0.543,
+        "converters": 10 * (1.64e-12 * (500 / 113.4) ** 0.661 + 1.0e-14),
+        "accumulators": 10 * ADD + (448 + 320) * REGISTER_BIT,
+        "soma": (4 + 6 + 24 + 8 + 6) * MULTIPLY + additions * ADD + 2 * 32 * SRAM_512B,
+        "attention": (2 * (12 + 16) + 6 * 3 + 3 * 2) * ADD
+        + 32 * (12 + 16) * REGISTER_BIT
+        + 48 * SRAM_512B
+        + 384 * SRAM_256KB
+        + 312 * SRAM_8KB,
+        "sram": 576 * SRAM_64KB + 88 * SRAM_512B + 48 * SRAM_2KB + 64 * SRAM_32KB + 80 * SRAM_512B,
+        "noc": 10 * 64 * 8.09e-14 * 0.543 + 90 * SRAM_512B,
         "dram": 1024 * 2.03e-11,
-        "leakage": seconds * (8 * 1.0e-4 + 2 * 8 * (65536 + 4 * 262144) * 1.0e-11),
+        "leakage": seconds * (8 * 1.0e-4 + 8 * bytes_leaking * 1.0e-11 + 8 * 5 * 1024 * 2.0e-11),
     }
-    result = account(COUNTS, SPEC, seconds, tokens=2)
-    assert len(SPEC.vector_tiles()) == 2
+    result = account(COUNTS, SPEC, MEMORIES, seconds, tokens=2)
     for name, value in expected.items():
         assert result.parts[name].nominal == pytest.approx(value, rel=1e-9), name
     assert result.chip_energy_j.nominal == pytest.approx(sum(expected.values()), rel=1e-9)
@@ -61,7 +98,7 @@ def test_total_by_hand() -> None:
 
 
 def test_parts_scope_and_bounds() -> None:
-    result = account(COUNTS, SPEC, 1e-6)
+    result = account(COUNTS, SPEC, MEMORIES, 1e-6)
     assert tuple(result.parts) == PARTS
     assert "chip" in result.scope and "DRAM" in result.scope
     assert all(part.low <= part.nominal <= part.high for part in result.parts.values())
@@ -71,19 +108,39 @@ def test_parts_scope_and_bounds() -> None:
 
 def test_invalid_time_and_tokens() -> None:
     with pytest.raises(ValueError, match="seconds"):
-        account(COUNTS, SPEC, -1.0)
+        account(COUNTS, SPEC, MEMORIES, -1.0)
     with pytest.raises(ValueError, match="tokens"):
-        account(COUNTS, SPEC, 1.0, tokens=0)
+        account(COUNTS, SPEC, MEMORIES, 1.0, tokens=0)
     with pytest.raises(ValueError, match="context"):
         int8_reference(CONFIG, 0, SPEC)
 
 
-def test_int8_macs_by_hand() -> None:
-    weights = sum(inputs * outputs for inputs, outputs in map(CONFIG.site_shape, range(CONFIG.sites)))
-    constants = load_constants()
+def test_int8_reference_by_hand() -> None:
+    """CONFIG: 2 layers of hidden 64, 4 heads and 2 key/value heads of 16, 128 hidden values, vocabulary 288; 10 visible tokens."""
     reference = int8_reference(CONFIG, 10, SPEC)
-    macs = constants["int8_multiply"].value.nominal + constants["int32_add"].value.nominal + 32 * constants["register_bit"].value.nominal
-    assert reference.parts["macs"].nominal == pytest.approx(weights * macs)
+    shapes = [(64, 128), (64, 64), (64, 256), (128, 64)]
+    weights = 2 * sum(inputs * outputs for inputs, outputs in shapes) + 64 * 288
+    mac = 2.0e-13 * 0.386 + ADD + 32 * REGISTER_BIT
+    assert reference.parts["macs"].nominal == pytest.approx(weights * mac)
+    assert reference.parts["weights"].nominal == pytest.approx(8 * weights * REGISTER_BIT)
+    pairs = 2 * 4 * 10
+    context = 262144 // (2 * 16 + 1)  # of a key/value memory, beyond the model's 512 positions
+    assert context > 512
+    scores = pairs * (24 + 24 + 8 + 24 + 8) * SRAM_2KB * (1.5625 / 0.8442) ** (math.log(512 * (3 * 2 + 1) / 2048) / math.log(4))
+    attention = 2 * 2 * 4 * 16 * 10 * mac + 6 * pairs * ADD + 16 * pairs * SRAM_512B + scores + 8 * 2 * 2 * 32 * (10 + 1) * SRAM_256KB
+    assert reference.parts["attention"].nominal == pytest.approx(attention, rel=1e-3)
+    # vector memory, in 32 bits: norm and gains, copies, adds, sends, rope, kv-write, the head's choice; in 8 bits: site inputs, queries
+    read = 32 * (5 * 4 * 64 + 3 * 64 + 2 * 4 * 64 + 2 * 64 + 2 * (96 + 64) + 2) + 8 * (2 * (64 + 64 + 64 + 128) + 64) + 8 * 2 * 64
+    written = 32 * (3 * 2 * 64 + 2 * 2 * 64 + 2 * 96 + 2 * (128 + 64 + 64) + 2) + 8 * (2 * (64 + 64 + 64 + 128) + 64)
+    rotary, outputs = 16 * 2 * 96, 2 * (128 + 64 + 256 + 64) + 288
+
+    def between_8_and_32_kb(size: int) -> float:
+        assert 8192 <= size <= 32768
+        return SRAM_8KB * 2 ** (math.log(size / 8192) / math.log(4))
+
+    columns = 24 * 256 * 256 // 2 // 64  # of 64 weights in a tile, two bytes of multiplier each
+    tables = rotary * between_8_and_32_kb(2 * 16 * 512) + 16 * outputs * between_8_and_32_kb(2 * columns)
+    assert reference.parts["sram"].nominal == pytest.approx((read + written) * SRAM_64KB + tables, rel=1e-3)
     assert reference.parts["dram"].nominal == pytest.approx(16 * 64 * 2.03e-11)
 
 
@@ -94,6 +151,9 @@ def test_references_are_ordered() -> None:
     assert int8.chip_energy_j.nominal < int8_sram.chip_energy_j.nominal
     assert int8.chip_energy_j.nominal < fp16.chip_energy_j.nominal
     assert int8.scope != int8_sram.scope
+    # What keeps the weights leaks: latches more than an SRAM.
+    assert int8.parts["leakage"].nominal > int8_sram.parts["leakage"].nominal
+    assert all(int8.parts[name] == int8_sram.parts[name] for name in int8.parts if name not in ("weights", "leakage"))
     assert token_seconds(SMOLLM2, 512, spec, 8) > token_seconds(SMOLLM2, 64, spec, 8) > 0
 
 

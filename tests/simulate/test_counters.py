@@ -46,6 +46,7 @@ def test_by_hand() -> None:
     assert counters.site_spikes == (4, 0, 0, 0, 5)
     assert counters.site_synaptic_operations == (64, 0, 0, 0, 25)
     assert counters.crossbar_reads == (3 * 2 + 3 * 1) * 2
+    assert counters.row_drives == (4 * 2 + 5 * 1) * 2
     assert counters.cell_reads == 89 * 2
     assert counters.conversions == counters.accumulations == (3 * 16 + 3 * 5) * 2
     assert counters.output_values == 16 + 8 + 12 + 8 + 5
@@ -59,11 +60,25 @@ def test_by_hand() -> None:
     assert (counters.probability_spikes, counters.value_operations) == (5, 20)
     assert counters.kv_bits_read == 8 * (2 * 3 + 3 + 3 * 5)
     assert counters.kv_bits_written == 8 * 2 * 5
+    assert (counters.score_bits_read, counters.score_bits_written) == ((24 + 24 + 16) * 6, (24 + 16) * 6)
+    assert counters.attention_values == 8
+    assert (counters.square_roots, counters.divisions) == (3, 3 + 2)
+    encoded = 8 + 8 + 8 + 6 + 8
+    assert counters.maximum_elements == 24 + encoded + 8 + 8 + 6 + 5 + 1
+    assert (counters.event_bank_bits_read, counters.event_bank_bits_written) == (2 * 54, 2 * 54)
+    assert (counters.axon_bits_read, counters.axon_bits_written) == (16 * 9, 16 * 9)
+    assert (counters.accumulator_bits_read, counters.accumulator_bits_written) == (32 * (126 + 49), 32 * 126)
+    assert counters.output_parameter_bits_read == 16 * 49
+    assert counters.rotary_bits_read == 16 * 12
     scans = 54 + 12
-    read = 3 * 24 + 2 * 16 + 12 + 8 + 8 + (8 + 8 + 8 + 6 + 8) + scans + 2
-    written = (8 + 8) + (16 + 8 + 6 + 8 + 2) + 24 + 16 + 12 + 8 + scans
-    assert counters.sram_bits_read == 32 * read + 16 * 9 * 2
-    assert counters.sram_bits_written == 32 * written + 16 * 9 * 2
+    # norms and gains, copies, adds, rope, kv-write, send, maxima, scans, stop tables, the head's choice
+    read = 3 * 4 * 8 + 2 * 8 + 2 * 16 + 12 + 8 + 8 + encoded + scans + scans + 2
+    # residuals and their copies, results, norms, adds, rope, attention output
+    written = 2 * (8 + 8) + (16 + 8 + 6 + 8 + 2) + 24 + 16 + 12 + 8 + scans
+    assert (counters.vector_bits_read, counters.vector_bits_written) == (32 * read, 32 * written)
+    assert counters.sram_bits_read == 32 * read + 2 * 54 + 16 * 12 + 16 * 9 + 16 * 49
+    assert counters.sram_bits_written == 32 * written + 2 * 54 + 16 * 9
+    assert counters.routing_bits_read == (5 + 5) * (timing.flits + timing.flit_hops)  # 16 routes
     assert counters.dram_bits_read == 128
     assert (counters.flits, counters.flit_hops, counters.cycles) == (timing.flits, timing.flit_hops, timing.cycles_total)
     spike = 2 + 1 + 1 + 1 + 2
@@ -87,6 +102,32 @@ def test_prefill_and_decode_add_up() -> None:
     assert whole.flit_hops == result.timing.flit_hops
     assert whole.cycles == result.timing.cycles_total
     assert whole.to_json()["site_spikes"] == list(whole.site_spikes)
+
+
+def test_codes_without_a_price_in_every_phase_read_their_dead_zone_once() -> None:
+    config, vector_reads = SMALL_CONFIG, []
+    for code in ("signed-digit", "first-spike"):
+        program = make_program(random_decoder(4, code=code), SPEC)
+        result = simulate(program, [4, 8, 15], 1)
+        counters, trace = result.prefill, result.trace
+        values = sum(config.site_shape(site)[0] * int((trace.phases[:, site] > 0).sum()) for site in range(config.sites))
+        scanned = sum(config.site_shape(site)[0] * int(trace.phases[:, site].sum()) for site in range(config.sites))
+        queries = config.head_dim * int(trace.query_phases.sum())
+        assert counters.encode_elements == scanned + queries
+        stops = (scanned if code == "signed-digit" else values) + queries
+        vector_reads.append(counters.vector_bits_read // 32 - scanned - queries - stops)
+    assert vector_reads[0] == vector_reads[1]  # all else is the same for every code
+
+
+def test_unwanted_logits_are_not_sent_and_biases_are_read() -> None:
+    with_bias = make_program(random_decoder(4, bias=True), SPEC)
+    result = simulate(with_bias, [4, 8, 15], 2)
+    assert result.decode is not None
+    layer_outputs = sum(SMALL_CONFIG.site_shape(site)[1] for site in range(SMALL_CONFIG.sites - 1))
+    assert result.decode.output_parameter_bits_read == 48 * layer_outputs + 16 * SMALL_CONFIG.vocab_size
+    # Two of the three prompt tokens stop after the last layer: no residual is sent, received and normalised.
+    assert result.prefill.norm_elements == (2 * 2 * 3 + 1) * SMALL_CONFIG.hidden_size
+    assert result.prefill.square_roots == 2 * 2 * 3 + 1
 
 
 def test_no_tokens() -> None:

@@ -4,5 +4,16 @@ from neuromorphic_llm.energy.account import EnergyAccount, account
 from neuromorphic_llm.energy.constants import Range, load_constants
 from neuromorphic_llm.energy.digital import fp16_reference, int8_reference
 from neuromorphic_llm.energy.gpu_records import records_for
+from neuromorphic_llm.energy.memories import Memory, chip_memories
 
-__all__ = ["EnergyAccount", "Range", "account", "fp16_reference", "int8_reference", "load_constants", "records_for"]
+__all__ = [
+    "EnergyAccount",
+    "Memory",
+    "Range",
+    "account",
+    "chip_memories",
+    "fp16_reference",
+    "int8_reference",
+    "load_constants",
+    "records_for",
+]

@@ -4,54 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.energy.constants import Constant, Range, converter_energy, load_constants
+from neuromorphic_llm.energy.constants import Constant, Range, converter_energy, load_constants, sram_bit
+from neuromorphic_llm.energy.memories import TABLE_BYTES, Memory, access_energy, leakage_power
+from neuromorphic_llm.simulate.counters import SRAM, Counters
 
 PARTS = ("cells", "converters", "accumulators", "soma", "attention", "sram", "noc", "dram", "leakage")
 SCOPE = "chip and its DRAM accesses"
-
-
-class Counts(Protocol):
-    """The counters that an account needs (simulate/counters.py, docs/reference/timing.md)."""
-
-    @property
-    def cell_reads(self) -> int: ...
-    @property
-    def conversions(self) -> int: ...
-    @property
-    def accumulations(self) -> int: ...
-    @property
-    def output_values(self) -> int: ...
-    @property
-    def gate_operations(self) -> int: ...
-    @property
-    def norm_elements(self) -> int: ...
-    @property
-    def encode_elements(self) -> int: ...
-    @property
-    def add_elements(self) -> int: ...
-    @property
-    def rope_elements(self) -> int: ...
-    @property
-    def score_operations(self) -> int: ...
-    @property
-    def softmax_elements(self) -> int: ...
-    @property
-    def value_operations(self) -> int: ...
-    @property
-    def kv_bits_read(self) -> int: ...
-    @property
-    def kv_bits_written(self) -> int: ...
-    @property
-    def sram_bits_read(self) -> int: ...
-    @property
-    def sram_bits_written(self) -> int: ...
-    @property
-    def flit_hops(self) -> int: ...
-    @property
-    def dram_bits_read(self) -> int: ...
+ROOT_ADDITIONS = 64
+"""Additions of 32 bits in a square root or a division: 32 steps of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +45,40 @@ class EnergyAccount:
         }
 
 
-def tile_leakage(spec: ChipSpec, constants: Mapping[str, Constant]) -> Range:
-    """Leakage power of the whole chip in W: logic of every tile, and the SRAM of the vector tiles."""
-    vector_bits = 8 * (spec.vector_memory_bytes + spec.attention_engines * spec.kv_bytes_per_engine)
-    sram_bits = len(spec.vector_tiles()) * vector_bits
-    return constants["tile_logic_leakage"].value * spec.tiles + constants["sram_leakage_bit"].value * sram_bits
+def soma_energy(c: Counters, constants: Mapping[str, Constant]) -> Range:
+    """Vector units and output stages: multiplications, additions (shifts, comparisons and saturations too), the sigmoid table."""
+    multiplications = c.output_values + 3 * c.gate_operations + 3 * c.norm_elements + 2 * c.rope_elements + c.attention_values
+    additions = (
+        3 * c.output_values
+        + 9 * c.gate_operations
+        + 5 * c.norm_elements
+        + 5 * c.encode_elements
+        + 2 * c.add_elements
+        + 3 * c.rope_elements
+        + 2 * c.attention_values
+        + c.kv_bits_written // 4  # shift and saturation of each byte stored
+        + c.maximum_elements
+        + ROOT_ADDITIONS * (c.square_roots + c.divisions)
+    )
+    sigmoid = sram_bit(constants, TABLE_BYTES) * (32 * c.gate_operations)  # two entries
+    return constants["int32_multiply"].value * multiplications + constants["int32_add"].value * additions + sigmoid
+
+
+def softmax_energy(c: Counters, constants: Mapping[str, Constant]) -> Range:
+    """Additions of the softmax and one entry of the table of powers of two an element."""
+    return constants["int32_add"].value * (6 * c.softmax_elements) + sram_bit(constants, TABLE_BYTES) * (16 * c.softmax_elements)
 
 
 def account(
-    counters: Counts, spec: ChipSpec, seconds: float, *, tokens: int = 1, constants: Mapping[str, Constant] | None = None
+    counters: Counters,
+    spec: ChipSpec,
+    memories: Mapping[str, Memory],
+    seconds: float,
+    *,
+    tokens: int = 1,
+    constants: Mapping[str, Constant] | None = None,
 ) -> EnergyAccount:
-    """Energy of the counted operations on a chip that was powered for `seconds`.
+    """Energy of the counted operations on a chip with `memories` (chip_memories) that was powered for `seconds`.
 
     counters: what happened (prefill or decode); tokens: how many tokens that was, for the figures per token.
     Raises ValueError for a negative time or fewer than one token.
@@ -101,29 +87,30 @@ def account(
         raise ValueError(f"an account needs seconds >= 0 and tokens >= 1, got {seconds} and {tokens}")
     constants = load_constants() if constants is None else constants
 
-    def energy(name: str, count: float) -> Range:
+    def energy(name: str, count: int) -> Range:
         return constants[name].value * count
 
+    def accesses(*names: str) -> Range:
+        return access_energy(counters, memories, names, constants)
+
     c = counters
-    # a row driver serves the columns of one macro
-    cells = energy("cell_read", c.cell_reads) + energy("row_drive", c.cell_reads / spec.columns)
-    accumulators = energy("int32_add", c.accumulations) + energy("register_bit", spec.accumulator_bits * c.accumulations)
-    multiplications = c.output_values + 3 * c.gate_operations + 3 * c.norm_elements + 2 * c.rope_elements
-    additions = 2 * c.output_values + 2 * c.gate_operations + c.norm_elements + 2 * c.encode_elements + c.add_elements + c.rope_elements
+    sums = c.score_operations + c.value_operations
     attention = [
-        energy("int32_add", c.score_operations + c.value_operations + 6 * c.softmax_elements),
-        energy("sram_8kb_bit", 16 * c.softmax_elements),  # one entry of the table of powers of two
-        energy("sram_256kb_bit", c.kv_bits_read + c.kv_bits_written),
+        energy("int32_add", 2 * sums + 3 * c.probability_spikes),
+        energy("register_bit", 32 * sums),
+        softmax_energy(c, constants),
+        accesses("key_value", "attention_scores"),
     ]
     parts = {
-        "cells": cells,
-        "converters": converter_energy(constants, spec.converter_bits) * c.conversions,
-        "accumulators": accumulators,
-        "soma": energy("int32_multiply", multiplications) + energy("int32_add", additions),
+        "cells": energy("cell_read", c.cell_reads) + energy("row_drive", c.row_drives),
+        "converters": converter_energy(constants, spec.converter_bits, spec.clock_hz) * c.conversions
+        + energy("sample_hold", c.conversions),
+        "accumulators": energy("int32_add", c.accumulations) + accesses("accumulators"),
+        "soma": soma_energy(c, constants),
         "attention": Range.total(attention),
-        "sram": energy("sram_32kb_bit", c.sram_bits_read + c.sram_bits_written),
-        "noc": energy("router_bit", spec.flit_bits * c.flit_hops),
+        "sram": accesses(*SRAM),
+        "noc": energy("router_bit", spec.flit_bits * (c.flits + c.flit_hops)) + accesses("routing_tables"),
         "dram": energy("dram_bit", c.dram_bits_read),
-        "leakage": tile_leakage(spec, constants) * seconds,
+        "leakage": leakage_power(spec, memories, constants) * seconds,
     }
     return EnergyAccount(parts, tokens, SCOPE)

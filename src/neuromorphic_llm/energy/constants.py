@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -46,7 +47,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Constant:
-    """One constant: joules per operation, joules per bit, or watts."""
+    """One constant: joules per operation, joules per bit, watts, or a parameter of a scaling law."""
 
     name: str
     unit: str
@@ -56,9 +57,10 @@ class Constant:
     source: str
     verified: str  # R: read at its source, U: unverified
     rule: str | None = None  # how it was brought from another node
+    capacity_bytes: int | None = None  # of the memory, for sram_bit
 
 
-UNITS = ("J", "J/bit", "W", "W/bit")
+UNITS = ("J", "J/bit", "W", "W/bit", "Hz", "1")
 
 
 def _range(entry: Mapping[str, Any], where: str) -> Range:
@@ -66,7 +68,8 @@ def _range(entry: Mapping[str, Any], where: str) -> Range:
         low, nominal, high = (float(entry[key]) for key in ("low", "nominal", "high"))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where} needs the numbers low, nominal and high ({error!r}); add them") from error
-    if not (math.isfinite(high) and 0 < low <= nominal <= high):
+    above_zero = low > 0 or (low == 0 and entry.get("unit") == "1")  # an exponent may be 0, an energy not
+    if not (math.isfinite(high) and above_zero and low <= nominal <= high):
         raise DataError(f"{where}: 0 < low <= nominal <= high does not hold; correct the bounds")
     return Range(low, nominal, high)
 
@@ -94,11 +97,15 @@ def parse_constants(data: Mapping[str, Any], where: str) -> dict[str, Constant]:
             raise DataError(f"{here}: unit must be one of {', '.join(UNITS)}, got {entry.get('unit')!r}")
         try:
             node_nm, width_bits = int(entry["node_nm"]), int(entry["width_bits"])
+            capacity = int(entry["capacity_bytes"]) if "capacity_bytes" in entry else None
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{here} needs the integers node_nm and width_bits ({error!r}); add them") from error
+            raise DataError(
+                f"{here} needs the integers node_nm and width_bits, and capacity_bytes if given ({error!r}); correct them"
+            ) from error
         if "scaled_from" not in entry:
             source, verified = _source(entry, here)
-            constants[name] = Constant(name, entry["unit"], node_nm, width_bits, _range(entry, here), source, verified)
+            value = _range(entry, here)
+            constants[name] = Constant(name, entry["unit"], node_nm, width_bits, value, source, verified, capacity_bytes=capacity)
             continue
         base, rule = constants.get(entry["scaled_from"]), entry.get("rule")
         if base is None or rule not in factors:
@@ -115,6 +122,7 @@ def parse_constants(data: Mapping[str, Any], where: str) -> dict[str, Constant]:
             f"{base.source}; scaled from {base.node_nm} nm by {rule} ({rule_source})",
             "R" if base.verified == rule_verified == "R" else "U",
             " ".join(rules[rule]["rule"].split()),
+            capacity,
         )
     return constants
 
@@ -126,18 +134,39 @@ def load_constants() -> Mapping[str, Constant]:
     return parse_constants(yaml.safe_load(text), "energy/constants.yaml")
 
 
-def converter_energy(constants: Mapping[str, Constant], bits: int) -> Range:
-    """Energy of one conversion of `bits` bits, J: the table, with a power law in 2^bits between and beyond its entries."""
-    widths = sorted(c.width_bits for name, c in constants.items() if name.startswith("converter_"))
-    upper = next((i for i, width in enumerate(widths) if width >= bits and i > 0), len(widths) - 1)
-    below, above = (constants[f"converter_{widths[i]}bit"] for i in (upper - 1, upper))
-    share = (bits - below.width_bits) / (above.width_bits - below.width_bits)
+def _power_law(below: Range, above: Range, share: float) -> Range:
+    """Bound by bound on the power law through two entries; `share` of the way in the logarithm, beyond them if outside 0..1."""
 
     def between(a: float, b: float) -> float:
         return float(a * (b / a) ** share)
 
-    return Range(
-        between(below.value.low, above.value.low),
-        between(below.value.nominal, above.value.nominal),
-        between(below.value.high, above.value.high),
-    )
+    return Range(between(below.low, above.low), between(below.nominal, above.nominal), between(below.high, above.high))
+
+
+def sram_bit(constants: Mapping[str, Constant], size_bytes: int) -> Range:
+    """Energy of one bit read from or written to an SRAM of `size_bytes`, J.
+
+    The tabulated sizes, a power law in the size between and above them; the smallest one's value below it. ValueError for no size.
+    """
+    if size_bytes < 1:
+        raise ValueError(f"a memory needs at least 1 byte, got {size_bytes}")
+    table = sorted((c.capacity_bytes, c.value) for c in constants.values() if c.capacity_bytes is not None)
+    if size_bytes <= table[0][0]:
+        return table[0][1]
+    upper = next((i for i, (size, _) in enumerate(table) if size >= size_bytes), len(table) - 1)
+    (below, at_below), (above, at_above) = table[upper - 1 : upper + 1]
+    return _power_law(at_below, at_above, math.log(size_bytes / below) / math.log(above / below))
+
+
+def converter_energy(constants: Mapping[str, Constant], bits: int, rate_hz: float) -> Range:
+    """Energy of one conversion of `bits` bits by a converter that makes `rate_hz` conversions a second, J.
+
+    The table, with a power law in 2^bits between and beyond its entries, times (rate / corner)^exponent above the corner rate.
+    """
+    table = sorted((c.width_bits, c.value) for name, c in constants.items() if re.fullmatch(r"converter_\d+bit", name))
+    upper = next((i for i, (width, _) in enumerate(table) if width >= bits and i > 0), len(table) - 1)
+    (below, at_below), (above, at_above) = table[upper - 1 : upper + 1]
+    energy = _power_law(at_below, at_above, (bits - below) / (above - below))
+    corner_hz = constants["converter_corner"].value.nominal * constants["converter_corner_per_bit"].value.nominal ** (10 - bits)
+    excess, exponent = max(rate_hz / corner_hz, 1.0), constants["converter_rate_exponent"].value
+    return energy.scaled(Range(excess**exponent.low, excess**exponent.nominal, excess**exponent.high))

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.energy.account import EnergyAccount, tile_leakage
+from neuromorphic_llm.energy.account import EnergyAccount, softmax_energy, soma_energy
 from neuromorphic_llm.energy.constants import Constant, Range, load_constants
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.energy.memories import Memory, access_energy, leakage_power, reference_memories, tile_weights
+from neuromorphic_llm.reference.weights import SITES, DecoderConfig
+from neuromorphic_llm.simulate.counters import SCORE_BITS, SRAM, TABLE_BITS, WORD_BITS, Counters
 
 SCOPE = "chip and its DRAM accesses, estimated from operation counts; weights held in registers beside their multipliers"
 SCOPE_SRAM = "chip and its DRAM accesses, estimated from operation counts; each weight read from an 8 KB SRAM for every token"
@@ -23,22 +25,80 @@ class _Arithmetic:
     activation_bits: int
     multiply: str
     accumulate: str
+    scaled: bool  # a multiplier for each output channel
 
 
-_INT8 = _Arithmetic(8, 8, "int8_multiply", "int32_add")
-_FP16 = _Arithmetic(16, 16, "fp16_multiply", "fp32_add")
+_INT8 = _Arithmetic(8, 8, "int8_multiply", "int32_add", True)
+_FP16 = _Arithmetic(16, 16, "fp16_multiply", "fp32_add", False)
+
+
+def _sent_bits(config: DecoderConfig, activation_bits: int) -> list[int]:
+    """Bits that each site sends to its vector tile: 32 a value, a gated product in its input width, of the head one value and its index."""
+    sent = []
+    for site in range(config.sites - 1):
+        gated = site % 4 == SITES.index("gate_up")
+        sent.append(activation_bits * config.intermediate_size if gated else 32 * config.site_shape(site)[1])
+    return [*sent, 64]
 
 
 def token_seconds(config: DecoderConfig, context: int, spec: ChipSpec, activation_bits: int) -> float:
     """Time of one decoded token in s: inputs and outputs of every site stream over one link, attention as the chip's lanes."""
-    cycles = 0
-    for site in range(config.sites):
-        inputs, outputs = config.site_shape(site)
-        sent = outputs if site < config.sites - 1 else 1  # the head sends its largest value only
-        cycles += math.ceil(inputs * activation_bits / spec.flit_bits) + math.ceil(sent * 32 / spec.flit_bits)
+    cycles = sum(math.ceil(bits / spec.flit_bits) for bits in _sent_bits(config, activation_bits))
+    cycles += sum(math.ceil(config.site_shape(site)[0] * activation_bits / spec.flit_bits) for site in range(config.sites))
     heads_per_engine = math.ceil(config.heads / spec.attention_engines)
     cycles += config.layers * heads_per_engine * 2 * config.head_dim * math.ceil(context / spec.key_lanes)
     return cycles / spec.clock_hz
+
+
+def _flits(config: DecoderConfig, spec: ChipSpec, activation_bits: int) -> tuple[int, int]:
+    """(flits, links crossed): inputs visit every tile of their site and one link more, results cross two, the residual `vector_period`."""
+    flits = links = 0
+    for site, sent in enumerate(_sent_bits(config, activation_bits)):
+        inputs, outputs = config.site_shape(site)
+        input_flits, sent_flits = math.ceil(inputs * activation_bits / spec.flit_bits), math.ceil(sent / spec.flit_bits)
+        flits += input_flits + sent_flits
+        links += input_flits * (1 + math.ceil(inputs * outputs / tile_weights(spec))) + 2 * sent_flits
+    residual_flits = (config.layers + 1) * math.ceil(32 * config.hidden_size / spec.flit_bits)
+    return flits + residual_flits, links + residual_flits * spec.vector_period
+
+
+def _counters(config: DecoderConfig, context: int, spec: ChipSpec, arithmetic: _Arithmetic) -> Counters:
+    """What the array does for one token, in the chip's counters: all but its products, spikes and converters."""
+    bits, layers, hidden = arithmetic.activation_bits, config.layers, config.hidden_size
+    query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    rotated, norms, pairs = query + key_value, 2 * layers + 1, layers * config.heads * context
+    outputs = sum(config.site_shape(site)[1] for site in range(config.sites))
+    site_input_bits = bits * sum(config.site_shape(site)[0] for site in range(config.sites))
+    flits, links = _flits(config, spec, bits)
+    # as timing.md counts the chip's vector tiles, without encoders: norm, copy of the residual, add, send; rope, kv-write
+    read = hidden * (4 * norms + (layers + 1) + 4 * layers + layers) + layers * (rotated + 2 * key_value) + 2
+    written = hidden * (2 * (layers + 1) + 2 * layers) + layers * rotated
+    # site inputs are written once in their own width: norm and attention outputs, gated products; the other results arrive in 32 bits
+    results = sum(_sent_bits(config, bits)) - layers * bits * config.intermediate_size
+    return Counters(
+        decoded_tokens=1,
+        output_values=outputs,
+        gate_operations=layers * config.intermediate_size,
+        norm_elements=norms * hidden,
+        square_roots=norms,
+        divisions=norms + layers * config.heads,
+        maximum_elements=norms * hidden + pairs + config.vocab_size,
+        add_elements=2 * layers * hidden,
+        rope_elements=layers * rotated,
+        softmax_elements=pairs,
+        attention_values=layers * query,
+        kv_bits_read=bits * 2 * layers * key_value * context,
+        kv_bits_written=bits * 2 * layers * key_value,
+        score_bits_read=(2 * SCORE_BITS + bits) * pairs,
+        score_bits_written=(SCORE_BITS + bits) * pairs,
+        vector_bits_read=WORD_BITS * read + site_input_bits + bits * layers * query,  # the queries too
+        vector_bits_written=WORD_BITS * written + site_input_bits + results,
+        rotary_bits_read=TABLE_BITS * layers * rotated,
+        output_parameter_bits_read=TABLE_BITS * outputs if arithmetic.scaled else 0,
+        flits=flits,
+        flit_hops=links,
+        dram_bits_read=16 * hidden,
+    )
 
 
 def _reference(
@@ -53,37 +113,29 @@ def _reference(
         raise ValueError(f"context must be at least 1 token, got {context}")
     constants = load_constants() if constants is None else constants
 
-    def energy(name: str, count: float) -> Range:
+    def energy(name: str, count: int) -> Range:
         return constants[name].value * count
 
-    shapes = [config.site_shape(site) for site in range(config.sites)]
-    weights = sum(inputs * outputs for inputs, outputs in shapes)
-    attention_macs = 2 * config.layers * config.heads * config.head_dim * context
-    kv_bits = arithmetic.activation_bits * 2 * config.layers * config.kv_heads * config.head_dim * (context + 1)
-    sent = [outputs for _, outputs in shapes[:-1]] + [1]
-    activation_bits = sum(arithmetic.activation_bits * inputs for inputs, _ in shapes) + sum(32 * outputs for outputs in sent)
-    tile_weights = spec.crossbars_per_tile * spec.rows * spec.columns // spec.slices
-    # an input flit visits every tile of its site, a result crosses two links on the way back
-    flit_hops = sum(
-        inputs * arithmetic.activation_bits / spec.flit_bits * (1 + math.ceil(inputs * outputs / tile_weights))
-        for inputs, outputs in shapes
-    ) + sum(2 * 32 * outputs / spec.flit_bits for outputs in sent)
-    vectors = config.layers * (2 * config.hidden_size + config.intermediate_size)
-    soma_multiplications = (
-        3 * (vectors + config.hidden_size) + sum(sent) + 2 * config.layers * (config.heads + config.kv_heads) * config.head_dim
-    )
-    weight_read = energy("sram_8kb_bit" if weights_in_sram else "register_bit", arithmetic.weight_bits * weights)
+    def products(count: int) -> Range:
+        return energy(arithmetic.multiply, count) + energy(arithmetic.accumulate, count) + energy("register_bit", 32 * count)
+
+    weights = sum(inputs * outputs for inputs, outputs in map(config.site_shape, range(config.sites)))
+    weight_bits = arithmetic.weight_bits * weights
+    store = Memory(8192, -(-weight_bits // 65536)) if weights_in_sram else Memory(-(-weight_bits // 8), 1, registers=True)
+    memories = reference_memories(config, spec, arithmetic.activation_bits, arithmetic.scaled)
+    c = _counters(config, context, spec, arithmetic)
+    seconds = token_seconds(config, context, spec, arithmetic.activation_bits)
     parts = {
-        "macs": energy(arithmetic.multiply, weights) + energy(arithmetic.accumulate, weights) + energy("register_bit", 32 * weights),
-        "weights": weight_read,
-        "soma": energy("int32_multiply", soma_multiplications) + energy("int32_add", 2 * soma_multiplications),
-        "attention": energy(arithmetic.multiply, attention_macs)
-        + energy(arithmetic.accumulate, attention_macs + 6 * config.layers * config.heads * context)
-        + energy("sram_256kb_bit", kv_bits),
-        "sram": energy("sram_32kb_bit", 2 * activation_bits),
-        "noc": energy("router_bit", spec.flit_bits * flit_hops),
-        "dram": energy("dram_bit", 16 * config.hidden_size),
-        "leakage": tile_leakage(spec, constants) * token_seconds(config, context, spec, arithmetic.activation_bits),
+        "macs": products(weights),
+        "weights": store.bit(constants) * weight_bits,
+        "soma": soma_energy(c, constants),
+        "attention": products(2 * config.layers * config.heads * config.head_dim * context)
+        + softmax_energy(c, constants)
+        + access_energy(c, memories, ("key_value", "attention_scores"), constants),
+        "sram": access_energy(c, memories, SRAM, constants),
+        "noc": energy("router_bit", spec.flit_bits * (c.flits + c.flit_hops)),
+        "dram": energy("dram_bit", c.dram_bits_read),
+        "leakage": leakage_power(spec, {**memories, "weights": store}, constants) * seconds,
     }
     return EnergyAccount(parts, 1, SCOPE_SRAM if weights_in_sram else SCOPE)
 

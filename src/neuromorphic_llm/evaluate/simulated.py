@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.energy import account, int8_reference
+from neuromorphic_llm.energy import account, chip_memories, int8_reference
 from neuromorphic_llm.evaluate.scored_model import chop
 from neuromorphic_llm.simulate.run import SimulationResult
 
@@ -21,7 +21,7 @@ def simulation_figures(program: Program, result: SimulationResult, tokenizer: An
     counted = result.decode or result.prefill
     rows = slice(result.trace.prompt_tokens, None) if result.decode else slice(0, result.trace.prompt_tokens)
     context = max(round(float(result.trace.context[rows].mean())), 1)
-    energy = account(counted, spec, counted.cycles / result.clock_hz, tokens=counted.tokens)
+    energy = account(counted, spec, chip_memories(program), counted.cycles / result.clock_hz, tokens=counted.tokens)
     reference = int8_reference(config, context, spec)
     per_token = energy.to_json()
     weights = sum(inputs * outputs for inputs, outputs in map(config.site_shape, range(config.sites - 1)))

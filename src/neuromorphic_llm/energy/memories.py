@@ -1,0 +1,100 @@
+"""Sizes of the on-chip memories: what an access costs and what leaks (docs/reference/energy.md, Memories)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.energy.constants import Constant, Range, sram_bit
+from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.simulate.counters import Counters
+
+TABLE_BYTES = 512
+"""Powers of two, sigmoid: 256 entries of 16 bits (and one)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Equal memories of one kind. All have the size of the largest, since tiles of a kind are alike."""
+
+    size_bytes: int  # of one
+    count: int  # on the chip
+    registers: bool = False
+
+    def bit(self, constants: Mapping[str, Constant]) -> Range:
+        """Energy of one bit read or written, J."""
+        return constants["register_bit"].value if self.registers else sram_bit(constants, self.size_bytes)
+
+    def leakage(self, constants: Mapping[str, Constant]) -> Range:
+        """Leakage power of all of them, W."""
+        constant = constants["register_leakage_bit" if self.registers else "sram_leakage_bit"]
+        return constant.value * (8 * self.size_bytes * self.count)
+
+
+def _bytes(bits: int) -> int:
+    return -(-bits // 8)
+
+
+def chip_memories(program: Program) -> dict[str, Memory]:
+    """The chip's memories by their name in the compiler's report (compiler.md, Memory)."""
+    spec, weights, config = program.spec, program.weights, program.weights.config
+    regions = [region for stage in program.stages for site in stage.regions for region in site]
+    widest = max(config.site_shape(site)[0] for site in range(config.sites))
+    columns = max(region.columns for region in regions)
+    parameters = max(region.columns * (2 if weights.site(region.site).bias is None else 6) for region in regions)
+    entry_bits = 5 + len(program.route_sources).bit_length()
+    entries = int(np.count_nonzero(program.route_masks, axis=0).max())
+    synapse = len(spec.synapse_tiles())
+    return {
+        **_attention_memories(config, spec, program.max_context, 16, spec.kv_bytes_per_engine),
+        "event_banks": Memory(_bytes(2 * widest), 2 * len(spec.vector_tiles())),
+        "axon": Memory(_bytes(2 * widest * weights.code.phases), synapse),
+        "accumulators": Memory(_bytes(spec.accumulator_bits) * columns, synapse, registers=True),
+        "output_parameters": Memory(parameters, synapse),
+        "routing_tables": Memory(_bytes(entries * entry_bits), spec.tiles),
+    }
+
+
+def reference_memories(config: DecoderConfig, spec: ChipSpec, activation_bits: int, scaled: bool) -> dict[str, Memory]:
+    """Those of a digital array of the same mesh: no memories for spikes and routes; keys and values of `activation_bits`."""
+    engine_bytes = spec.kv_bytes_per_engine * activation_bits // 8
+    per_token = -(-config.kv_heads // spec.attention_engines) * (2 * config.head_dim + 1)
+    context = max(min(spec.kv_bytes_per_engine // per_token, config.max_positions), 1)
+    memories = _attention_memories(config, spec, context, activation_bits, engine_bytes)
+    if scaled:
+        columns = -(-tile_weights(spec) // min(config.site_shape(site)[0] for site in range(config.sites)))
+        memories["output_parameters"] = Memory(2 * columns, len(spec.synapse_tiles()))
+    return memories
+
+
+def tile_weights(spec: ChipSpec) -> int:
+    """Weights that a synapse tile holds."""
+    return spec.crossbars_per_tile * spec.rows * spec.columns // spec.slices
+
+
+def _attention_memories(config: DecoderConfig, spec: ChipSpec, context: int, weight_bits: int, engine_bytes: int) -> dict[str, Memory]:
+    """Memories of the vector tiles: a score of 3 bytes for each head of a group, one probability of `weight_bits`."""
+    tiles = len(spec.vector_tiles())
+    group = config.heads // config.kv_heads
+    return {
+        "vector_memory": Memory(spec.vector_memory_bytes, tiles),
+        "key_value": Memory(engine_bytes, tiles * spec.attention_engines),
+        "attention_scores": Memory((3 * group + weight_bits // 8) * context, tiles * spec.attention_engines),
+        "rotary_tables": Memory(2 * config.head_dim * context, tiles),
+    }
+
+
+def access_energy(counters: Counters, memories: Mapping[str, Memory], names: tuple[str, ...], constants: Mapping[str, Constant]) -> Range:
+    """Energy of all counted bits of the memories `names` (those that there are), J."""
+    parts = [memories[name].bit(constants) * sum(counters.memory_bits(name)) for name in names if name in memories]
+    return Range.total(parts)
+
+
+def leakage_power(spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant]) -> Range:
+    """Leakage power of the whole chip in W: logic of every tile, and all memories."""
+    logic = constants["tile_logic_leakage"].value * spec.tiles
+    return Range.total([logic, *(memory.leakage(constants) for memory in memories.values())])
