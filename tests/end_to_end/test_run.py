@@ -85,7 +85,7 @@ def test_page_is_self_contained(report: dict[str, Any], workplace: Path) -> None
     page = (workplace / "out" / "report.html").read_text()
     links = page.replace("http://www.w3.org/2000/svg", "").replace("http://www.w3.org/1999/xlink", "")
     assert "http" not in links and "<script" not in page and "@import" not in page
-    assert page.count("<svg") == 7 and ARTICLE[:40] in page
+    assert page.count("<figure>") == 7 and ARTICLE[:40] in page
     for kind in ("measured", "simulated", "estimated"):
         assert f'class="kind {kind}"' in page
     assert report["model"] in page
