@@ -40,6 +40,18 @@ def test_compiled_decoding_equals_the_reference(seed: int) -> None:
     assert generated == [reference.generate_greedy(prompt, 6) for prompt in prompts]
 
 
+def test_compiled_windows_equal_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuromorphic_llm.network.functional.COMPILE_AFTER_ROWS", 20)
+    weights = random_decoder(6)
+    ids = torch.from_numpy(np.random.default_rng(6).integers(0, weights.config.vocab_size, (4, 11)))
+    cpu, gpu = FunctionalDecoder(weights), FunctionalDecoder(weights, "cuda")
+    for rows in (ids, ids[:2], ids[:3, :7], ids):  # the first uncompiled
+        ours, theirs = gpu.forward(rows), cpu.forward(rows)
+        assert isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor)
+        assert torch.equal(ours.cpu(), theirs)
+    assert gpu.statistics.to_json() == cpu.statistics.to_json()
+
+
 def test_ragged_generation_that_ends_at_different_steps() -> None:
     weights = random_decoder(2)
     generator = np.random.default_rng(2)

@@ -19,6 +19,9 @@ from neuromorphic_llm.reference.norm import epsilon_term
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 from neuromorphic_llm.spikes.registry import get_code
 
+COMPILE_AFTER_ROWS = 1 << 17
+"""Rows that a GPU takes uncompiled before it compiles layers for many tokens at once too: that costs about as much time as these rows."""
+
 Observer = Callable[[int, torch.Tensor, Coded], None]
 """Called with (site index, input int32 [rows, inputs], coded input) at every crossbar site."""
 
@@ -61,6 +64,7 @@ class FunctionalDecoder:
         code = weights.code
         self._signed_digit = code.name == "signed-digit"
         self._code = get_code(code.name, code.phases)
+        self._eager_rows = 0
         self._compiled_layer = torch.compile(self._layer) if self.device.type == "cuda" and self._signed_digit else None
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
@@ -162,8 +166,7 @@ class FunctionalDecoder:
         r = self._embedding[ids.reshape(-1).to(self.device)].int() << self.weights.formats.embedding_shift
         residual = []
         kept = _valid_rows(valid, n, False, self.device)
-        # Decoding always has the same shapes, so on the GPU it runs compiled; an observer sees every site, so it does not.
-        run = self._compiled_layer if self._compiled_layer is not None and n == 1 and self.observer is None else self._layer
+        run = self._layer if self.observer is not None else self._run_layer(batch, n)
         for number, layer in enumerate(self._layers):
             r, spikes, attention = run(layer, r, rows, cache.layers[number], 4 * number if self.observer is not None else 0)
             for site, count in enumerate(spikes):
@@ -177,6 +180,15 @@ class FunctionalDecoder:
             cache.lengths[index] += new
         self.statistics.tokens += sum(growth)
         return r, residual
+
+    def _run_layer(self, batch: int, n: int) -> Callable[..., _LayerResult]:
+        """_layer, on the GPU compiled for decoding, whose shapes repeat, and for windows once there have been many."""
+        if self._compiled_layer is None:
+            return self._layer
+        if n > 1 and self._eager_rows < COMPILE_AFTER_ROWS:
+            self._eager_rows += batch * n
+            return self._layer
+        return self._compiled_layer
 
     def _layer(self, layer: _Layer, r: torch.Tensor, rows: Rows, cache: LayerCache, first_site: int) -> _LayerResult:
         """One decoder layer: residual stream, spikes int64 [rows] of its four sites, attention counts."""
