@@ -50,6 +50,18 @@ def test_both_backends_give_the_same_tokens(program: Path, tmp_path: Path, capsy
     assert functional["cycles_total"] is None
     assert "use --backend cycle" in functional["cycles_total_reason"]
     assert functional["spikes_per_activation"] > 0
+    # Every key of the cycle backend is there: with a figure, or null with the reason.
+    assert set(cycle) <= set(functional)
+    assert {key for key in functional if functional[key] is None} == {key.removesuffix("_reason") for key in set(functional) - set(cycle)}
+
+
+def test_both_backends_count_the_same_spikes(program: Path, tmp_path: Path) -> None:
+    """With one new token the counted tokens are those of the prompt on either."""
+    cycle = run(program, tmp_path, "--max-new-tokens", "1")
+    functional = run(program, tmp_path, "--max-new-tokens", "1", "--backend", "functional")
+    assert cycle["counted_phase"] == "prefill"
+    assert functional["spikes_per_token_by_site"] == cycle["spikes_per_token_by_site"]
+    assert functional["spikes_per_activation"] == cycle["spikes_per_activation"]
 
 
 def test_prompt_file(program: Path, tmp_path: Path) -> None:

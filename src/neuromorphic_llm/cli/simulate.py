@@ -23,17 +23,28 @@ nmllm simulate programs/smollm2-135m --prompt-file article.txt --max-new-tokens 
 """
 
 FUNCTIONAL_REASON = "the functional backend computes values only; use --backend cycle"
-UNTIMED = (
-    "cycles_total",
-    "cycles_per_token",
-    "chip_tokens_per_s",
-    "chip_energy_j_per_token",
-    "energy_breakdown_j",
-    "int8_reference_energy_j_per_token",
-    "synaptic_operations_per_token",
-    "counters",
-)
-"""Keys of the result that only the cycle backend can fill."""
+NOT_APART = "the functional backend does not count prefill and decode apart: spikes are means over the tokens of both; use --backend cycle"
+UNTIMED = {
+    "counted_phase": NOT_APART,
+    **dict.fromkeys(
+        (
+            "mean_context",
+            "cycles_total",
+            "cycles_per_token",
+            "prefill_s",
+            "chip_tokens_per_s",
+            "chip_energy_j_per_token",
+            "energy_scope",
+            "energy_breakdown_j",
+            "energy_kind",
+            "int8_reference_energy_j_per_token",
+            "synaptic_operations_per_token",
+            "counters",
+        ),
+        FUNCTIONAL_REASON,
+    ),
+}
+"""Keys of the result that only the cycle backend can fill, and why."""
 
 
 class Backend(StrEnum):
@@ -135,6 +146,8 @@ def _functional(program: Program, tokenizer: Any, prompt_ids: list[int], max_new
         begin = time.perf_counter()
         generated = decoder.generate([prompt_ids], max_new_tokens, eos_token_ids=stop)[0]
         seconds = time.perf_counter() - begin
+    statistics, config = decoder.statistics, program.weights.config
+    by_site = {config.site_name(site): count / statistics.tokens for site, count in enumerate(statistics.site_spikes())}
     return {
         "token_ids": generated,
         "text": tokenizer.decode([token for token in generated if token not in stop], skip_special_tokens=True).strip(),
@@ -142,15 +155,16 @@ def _functional(program: Program, tokenizer: Any, prompt_ids: list[int], max_new
         "backend": "functional",
         "clock_hz": program.spec.clock_hz,
         **dict.fromkeys(UNTIMED),
-        **{f"{key}_reason": FUNCTIONAL_REASON for key in UNTIMED},
-        "spikes_per_activation": decoder.statistics.spikes_per_activation(),
+        **{f"{key}_reason": reason for key, reason in UNTIMED.items()},
+        "spikes_per_activation": statistics.spikes_per_activation(),
+        "spikes_per_token_by_site": by_site,
         "wall_tokens_per_s": (len(prompt_ids) + len(generated) - 1) / seconds,
         "kind": "simulated",
     }
 
 
 def _table(figures: dict[str, Any]) -> Table:
-    """The single figures, per decoded token."""
+    """The single figures; those of time and energy are means over the counted tokens."""
     table = Table(title=f"{figures['chip']}, {figures['backend']} backend")
     table.add_column("figure")
     table.add_column("value", justify="right")
@@ -168,8 +182,13 @@ def _table(figures: dict[str, Any]) -> Table:
         }
     rows |= {
         "spikes per activation": f"{figures['spikes_per_activation']:.3f}",
-        "wall tokens/s (prompt and decoded)": f"{figures['wall_tokens_per_s']:.1f}",
+        "simulation speed, tokens/s (prompt and decoded)": f"{figures['wall_tokens_per_s']:.1f}",
     }
+    if figures["counted_phase"] is None:
+        table.caption = "Means over the tokens of prompt and answer. Only --backend cycle gives cycles, time and energy."
+    else:
+        counted = {"decode": "decoded tokens", "prefill": "prompt's tokens (no token was decoded)"}[figures["counted_phase"]]
+        table.caption = f"Figures a token are means over the {counted}. Counts and cycles are simulated, energies estimated."
     for name, value in rows.items():
         table.add_row(name, value)
     return table

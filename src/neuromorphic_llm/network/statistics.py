@@ -48,14 +48,13 @@ class SpikeStatistics:
         return [s / (i * r) if r else 0.0 for s, i, r in zip(self.site_spikes(), inputs, self._site_rows, strict=True)]
 
     def spikes_per_activation(self) -> float:
-        """Mean spikes per input activation weighted by the parameters they touch (numerics.md); 0.0 before any token."""
-        operations = parameters = 0.0
-        for index, mean in enumerate(self.spikes_per_input()):
-            if self._site_rows[index]:
-                inputs, outputs = self._config.site_shape(index)
-                operations += mean * inputs * outputs
-                parameters += inputs * outputs
-        return operations / parameters if parameters else 0.0
+        """Synaptic operations per weight and token of the sites that ran (numerics.md); 0.0 before any token."""
+        operations = touched = 0
+        for index, spikes in enumerate(self.site_spikes()):
+            inputs, outputs = self._config.site_shape(index)
+            operations += spikes * outputs
+            touched += self._site_rows[index] * inputs * outputs
+        return operations / touched if touched else 0.0
 
     def _attention_counts(self) -> tuple[int, int, int]:
         query = probability = keys = 0
