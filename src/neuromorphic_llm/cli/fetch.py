@@ -31,7 +31,10 @@ def command(
 ) -> None:
     """Bring a pretrained checkpoint into the cache ($NMLLM_CACHE, or ~/.cache/neuromorphic-llm); what is there is checked again."""
     if known:
-        _list_models()
+        with CommandRun("fetch", json, seed, debug, {"list": True}) as run:
+            _list_models()
+            names = [{"name": entry.name, "summary": entry.summary} for entry in KNOWN_MODELS.values()]
+            run.result({"models": names})
         return
     if model is None:
         raise typer.BadParameter("Missing argument 'MODEL'; nmllm fetch --list shows the known models.")
