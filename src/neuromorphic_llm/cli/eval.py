@@ -133,16 +133,36 @@ def spike_figures(opened: OpenedModel) -> dict[str, Any]:
     return {"spikes_per_activation": None, "spikes_per_activation_reason": "a dense model has no spikes"}
 
 
+FIGURES = {
+    "tokens": ("tokens", ",d"),
+    "predicted_tokens": ("tokens predicted", ",d"),
+    "perplexity": ("perplexity", ".2f"),
+    "word_perplexity": ("perplexity a word", ".2f"),
+    "kl_to_dense": ("KL(reference || this model), nats a token", ".4f"),
+    "top1_agreement": ("same most likely token as the reference", ".1%"),
+    "rouge1": ("ROUGE-1, F-measure", ".1%"),
+    "rouge2": ("ROUGE-2, F-measure", ".1%"),
+    "rougeL": ("ROUGE-L, F-measure", ".1%"),
+    "spikes_per_activation": ("spikes per activation", ".3f"),
+    "query_spikes_per_value": ("query spikes per value", ".3f"),
+    "probability_spikes_per_pair": ("probability spikes per visible query-key pair", ".3f"),
+    "value_rows_read": ("visible query-key pairs whose value is read", ".1%"),
+}
+"""Key of the result -> label with its unit, and format."""
+
+
 def print_figures(name: str, payload: dict[str, Any]) -> None:
-    """A table of the single figures."""
+    """A table of the single figures; the caption says why spikes are missing."""
     from rich.table import Table
 
-    shown = ("tokens", "perplexity", "word_perplexity", "kl_to_dense", "top1_agreement", "rouge1", "rouge2", "rougeL")
-    spikes = ("spikes_per_activation", "query_spikes_per_value", "probability_spikes_per_pair")
-    table = Table(title=f"{name}, task {payload['task']}")
+    table = Table(title=f"{name}, task {payload['task']}", caption=payload.get("spikes_per_activation_reason"))
     table.add_column("figure")
     table.add_column("value", justify="right")
-    for key in (*shown, *spikes):
+    if "documents" in payload:
+        table.add_row("documents", f"{len(payload['documents']):,}")
+    for key, (label, form) in FIGURES.items():
         if payload.get(key) is not None:
-            table.add_row(key.replace("_", " "), f"{payload[key]:,}" if key == "tokens" else f"{payload[key]:.4g}")
+            value = payload[key]
+            # Perplexities of a model that knows nothing have many digits.
+            table.add_row(label, f"{value:.3g}" if form == ".2f" and value >= 1e5 else f"{value:{form}}")
     console.print(table)

@@ -1,0 +1,35 @@
+"""The table of `nmllm eval`: names with units, no keys of the JSON result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neuromorphic_llm.cli.eval import FIGURES
+from neuromorphic_llm.cli.main import run_command_line
+from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.network.format import save_network
+from neuromorphic_llm.reference.random_decoder import random_decoder
+
+SMALL = ["--limit-tokens", "64", "--window", "32"]
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run_command_line(["eval", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_dense_model_has_no_spikes_and_the_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = shown(capsys, "random-tiny", *SMALL)
+    assert "a dense model has no spikes" in printed and "spikes per activation" not in printed
+    assert "_" not in printed and "perplexity a word" in printed
+
+
+def test_network_against_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = load_checkpoint("random-tiny")
+    save_network(tmp_path / "network", random_decoder(0, config=tiny.config), tokenizer_files=tiny.tokenizer_files, provenance={})
+    printed = shown(capsys, str(tmp_path / "network"), *SMALL, "--against", "random-tiny").split("\n", 1)[1]
+    absent = {"rouge1", "rouge2", "rougeL"}
+    assert all(label in printed for key, (label, _) in FIGURES.items() if key not in absent)
+    assert "nats a token" in printed and "%" in printed and "has no spikes" not in printed
