@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from neuromorphic_llm.convert import budget
 from neuromorphic_llm.convert.budget import price_for_spikes, stop_table, with_price
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
@@ -194,3 +195,13 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 def test_network_without_spikes_is_refused() -> None:
     with pytest.raises(ConversionError, match="emits no spikes"):
         price_for_spikes(lambda _: 0.0, 1.5, 0.01, 1.0)
+
+
+def test_the_budget_that_was_missed_is_named(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_ATTEMPTS", 1)
+    with pytest.raises(ConversionError, match=r"^1\.2 spikes per activation \(reached .*\) and 1\.5 query spikes per value \(reached"):
+        make(spikes=1.2, query_spikes=1.5)
+    with pytest.raises(ConversionError, match=r"^1\.5 query spikes per value \(reached .*\) cannot be met in 1 attempts; ask for"):
+        make(price=0.0, query_spikes=1.5)
+    with pytest.raises(ConversionError, match=r"^1\.2 spikes per activation \(reached .*\) cannot be met in 1 attempts; ask for"):
+        make(spikes=1.2, parts="feed-forward")

@@ -29,6 +29,9 @@ _QUERY_TOLERANCE = 0.03
 _ATTEMPTS = 5
 _STRIDE = 4
 
+SITE_SPIKES, QUERY_SPIKES = "spikes per activation", "query spikes per value"
+"""What the two budgets count, for messages."""
+
 
 def stop_table(cost: float, sensitivity: NDArray[np.float64], fraction: int) -> NDArray[np.int32]:
     """R = cost / sensitivity at the given fraction, as integers in 0 .. 2^31 - 1."""
@@ -129,7 +132,8 @@ def meet_budget(
             progress("meet the spike budget", attempt + 1, _ATTEMPTS)
         queries_met = options.parts == "feed-forward" or _near(run.query_spikes, options.query_spikes, _QUERY_TOLERANCE)
         queries_met = queries_met or (query_price == 0.0 and run.query_spikes <= options.query_spikes)
-        if queries_met and (options.spikes is None or _near(run.spikes, options.spikes, options.tolerance)):
+        sites_met = options.spikes is None or _near(run.spikes, options.spikes, options.tolerance)
+        if queries_met and sites_met:
             return Budget(weights, price, query_price, run.spikes)
         if not queries_met:
             query_price = _query_price(run, integers, calibration, options.query_spikes)
@@ -137,8 +141,11 @@ def meet_budget(
             if attempt:
                 aim *= options.spikes / run.spikes
             price = _site_price(run, integers, calibration, aim, options.tolerance / 4)
-    asked = f"{options.spikes or options.query_spikes:g} spikes"
-    raise ConversionError(f"{asked} cannot be met: the search ended at {run.spikes:.3f}; ask for that many, or for more")
+    missed = [] if sites_met else [f"{options.spikes:g} {SITE_SPIKES} (reached {run.spikes:.3f})"]
+    missed += [] if queries_met else [f"{options.query_spikes:g} {QUERY_SPIKES} (reached {run.query_spikes:.3f})"]
+    raise ConversionError(
+        f"{' and '.join(missed)} cannot be met in {_ATTEMPTS} attempts; ask for what was reached, or calibrate on more text"
+    )
 
 
 def _near(reached: float, asked: float, tolerance: float) -> bool:
@@ -160,11 +167,13 @@ def _query_price(run: RecordedInputs, integers: DecoderWeights, calibration: Cal
     def measure(price: float) -> float:
         return run.query_spikes_with(with_price(integers, calibration, 0.0, price))
 
-    return 0.0 if measure(0.0) <= asked else price_for_spikes(measure, asked, _QUERY_TOLERANCE / 4, _START_QUERY_PRICE)[0]
+    return (
+        0.0 if measure(0.0) <= asked else price_for_spikes(measure, asked, _QUERY_TOLERANCE / 4, _START_QUERY_PRICE, what=QUERY_SPIKES)[0]
+    )
 
 
 def price_for_spikes(
-    measure: Callable[[float], float], asked: float, tolerance: float, start: float, limit: int = 24
+    measure: Callable[[float], float], asked: float, tolerance: float, start: float, limit: int = 24, what: str = SITE_SPIKES
 ) -> tuple[float, float]:
     """Price whose measured spikes are within `tolerance` of `asked`: (price, reached spikes).
 
@@ -174,7 +183,7 @@ def price_for_spikes(
     if most == 0.0:
         raise ConversionError("the network emits no spikes even without a stop rule; its weights are zero or far too small")
     if asked > most * (1 + tolerance):
-        raise ConversionError(f"{asked:g} spikes per activation cannot be met: this code emits {most:.3f} with no stop rule; ask for less")
+        raise ConversionError(f"{asked:g} {what} cannot be met: this code emits {most:.3f} with no stop rule; ask for less")
     if abs(asked - most) <= tolerance * asked:
         return 0.0, most
     low, high = -np.inf, np.inf  # log prices known to give too many / too few spikes
@@ -194,4 +203,4 @@ def price_for_spikes(
         if np.isfinite(low) and np.isfinite(high) and not low < guess < high:
             guess = (low + high) / 2
         log_price = float(np.clip(guess, log_price - 6.0, log_price + 6.0))
-    raise ConversionError(f"{asked:g} spikes per activation cannot be met: the search ended at {reached:.3f}; ask for that many or more")
+    raise ConversionError(f"{asked:g} {what} cannot be met: the search ended at {reached:.3f}; ask for that many or more")
