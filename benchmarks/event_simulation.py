@@ -17,22 +17,8 @@ from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.program_io import load_program
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M, random_decoder
 from neuromorphic_llm.simulate.run import simulate
-
-SMOLLM2_135M = DecoderConfig(
-    vocab_size=49152,
-    hidden_size=576,
-    intermediate_size=1536,
-    layers=30,
-    heads=9,
-    kv_heads=3,
-    head_dim=64,
-    max_positions=2048,
-    rms_norm_eps=1e-5,
-    rope_theta=1e5,
-)
 
 
 def random_program() -> Program:

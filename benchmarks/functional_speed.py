@@ -1,10 +1,11 @@
 """Speed of the functional simulation beside the dense model, as ratios within one run.
 
     python benchmarks/functional_speed.py smollm2-135m
-    python benchmarks/functional_speed.py smollm2-135m --device cuda --batch 1 64 256
+    python benchmarks/functional_speed.py smollm2-135m --device cuda --batch 1 64 256 --json speed.json
 
 On the CPU: perplexity-style evaluation against the float32 model, and generation against transformers' own float32 `generate`.
 On a GPU: decoding against the bfloat16 model in the same loop. Runs alternate; medians are printed.
+--json writes the envelope of docs/reference/formats.md, `model`, `device`, `conversion_s` (null with --network), `rows` and `kind`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from neuromorphic_llm.cli.result import machine
+from neuromorphic_llm.cli.common import check_writable_file
+from neuromorphic_llm.cli.result import machine, write_result
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.text import calibration_windows, default_text
@@ -39,12 +43,26 @@ def timed(run: Callable[[], object], device: str) -> float:
     return time.perf_counter() - started
 
 
-def compare(table: Table, name: str, tokens: int, dense: Callable[[], object], ours: Callable[[], object], device: str, runs: int) -> None:
-    """One row: medians of alternating runs, after one warm-up each."""
+@dataclass(frozen=True)
+class Row:
+    """One comparison: medians of alternating runs."""
+
+    what: str
+    dense_tokens_per_s: float
+    functional_tokens_per_s: float
+
+    @property
+    def ratio(self) -> float:
+        """Functional over dense."""
+        return self.functional_tokens_per_s / self.dense_tokens_per_s
+
+
+def compare(name: str, tokens: int, dense: Callable[[], object], ours: Callable[[], object], device: str, runs: int) -> Row:
+    """One row, after one warm-up each."""
     dense(), ours()
     seconds = [(timed(dense, device), timed(ours, device)) for _ in range(runs)]
     rates = [tokens / statistics.median(column) for column in zip(*seconds, strict=True)]
-    table.add_row(name, f"{rates[0]:,.1f}", f"{rates[1]:,.1f}", f"{rates[1] / rates[0]:.2f}")
+    return Row(name, *rates)
 
 
 def decode_loop(step: Callable[[torch.Tensor], torch.Tensor], first: torch.Tensor, count: int) -> None:
@@ -54,7 +72,7 @@ def decode_loop(step: Callable[[torch.Tensor], torch.Tensor], first: torch.Tenso
         ids = step(ids).argmax(-1, keepdim=True)
 
 
-def cpu_rows(table: Table, checkpoint: Checkpoint, decoder: FunctionalDecoder, ids: torch.Tensor, count: int, runs: int) -> None:
+def cpu_rows(checkpoint: Checkpoint, decoder: FunctionalDecoder, ids: torch.Tensor, count: int, runs: int) -> list[Row]:
     """Evaluation of one window and generation of `count` tokens, float32 on the CPU."""
     model = checkpoint.dense_model()
     window, prompt = ids[None, :WINDOW], ids[None, :PROMPT]
@@ -63,21 +81,24 @@ def cpu_rows(table: Table, checkpoint: Checkpoint, decoder: FunctionalDecoder, i
         with torch.no_grad():
             return model(window).logits
 
-    compare(table, f"evaluation, window of {window.shape[1]}", window.shape[1], dense_window, lambda: decoder.forward(window), "cpu", runs)
-    compare(
-        table,
-        f"generate, {count} tokens",
-        count,
-        lambda: model.generate(prompt, do_sample=False, min_new_tokens=count, max_new_tokens=count, attention_mask=torch.ones_like(prompt)),
-        lambda: decoder.generate([prompt[0].tolist()], count, eos_token_ids=()),
-        "cpu",
-        runs,
-    )
+    attended = torch.ones_like(prompt)
+    return [
+        compare(f"evaluation, window of {window.shape[1]}", window.shape[1], dense_window, lambda: decoder.forward(window), "cpu", runs),
+        compare(
+            f"generate, {count} tokens",
+            count,
+            lambda: model.generate(prompt, do_sample=False, min_new_tokens=count, max_new_tokens=count, attention_mask=attended),
+            lambda: decoder.generate([prompt[0].tolist()], count, eos_token_ids=()),
+            "cpu",
+            runs,
+        ),
+    ]
 
 
-def gpu_rows(table: Table, checkpoint: Checkpoint, decoder: FunctionalDecoder, ids: torch.Tensor, batches: list[int], count: int) -> None:
+def gpu_rows(checkpoint: Checkpoint, decoder: FunctionalDecoder, ids: torch.Tensor, batches: list[int], count: int) -> list[Row]:
     """Decoding of `count` tokens at each batch size, the dense model in bfloat16."""
     model = checkpoint.dense_model(torch.bfloat16, "cuda")
+    rows = []
     for batch in batches:
         prompt = ids[:PROMPT].repeat(batch, 1).cuda()
         cache = decoder.new_cache(batch, PROMPT + 8 * count)
@@ -93,8 +114,7 @@ def gpu_rows(table: Table, checkpoint: Checkpoint, decoder: FunctionalDecoder, i
                 return model(tokens, past_key_values=state, use_cache=True).logits[:, -1]
 
         first = prompt[:, -1:]
-        compare(
-            table,
+        row = compare(
             f"decode, batch {batch}",
             batch * count,
             lambda first=first, dense=dense: decode_loop(dense, first, count),
@@ -102,6 +122,8 @@ def gpu_rows(table: Table, checkpoint: Checkpoint, decoder: FunctionalDecoder, i
             "cuda",
             3,
         )
+        rows.append(row)
+    return rows
 
 
 def main() -> None:
@@ -113,7 +135,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     arguments = parser.parse_args()
+    if arguments.json:
+        check_writable_file(arguments.json, "--json")
+    date, begin = datetime.now(UTC), time.perf_counter()
     checkpoint = load_checkpoint(arguments.model)
     tokenizer = checkpoint.tokenizer()
     started = time.perf_counter()
@@ -124,14 +150,25 @@ def main() -> None:
     converted = time.perf_counter() - started
     ids = torch.tensor(tokenizer(default_text()[: 16 * WINDOW], add_special_tokens=False, verbose=False)["input_ids"])
     decoder = network.functional(arguments.device)
-    table = Table("what", "dense, tokens/s", "functional, tokens/s", "ratio", title=f"{checkpoint.name}, {time.strftime('%Y-%m-%d')}")
     if arguments.device == "cpu":
-        cpu_rows(table, checkpoint, decoder, ids, arguments.tokens, arguments.runs)
+        rows = cpu_rows(checkpoint, decoder, ids, arguments.tokens, arguments.runs)
     else:
-        gpu_rows(table, checkpoint, decoder, ids, arguments.batch, arguments.tokens)
+        rows = gpu_rows(checkpoint, decoder, ids, arguments.batch, arguments.tokens)
+    table = Table("what", "dense, tokens/s", "functional, tokens/s", "ratio", title=f"{checkpoint.name}, {date:%Y-%m-%d}")
+    for row in rows:
+        table.add_row(row.what, f"{row.dense_tokens_per_s:,.1f}", f"{row.functional_tokens_per_s:,.1f}", f"{row.ratio:.2f}")
     console = Console(width=120)
     console.print(table)
     console.print(f"{'loaded' if arguments.network else 'calibrated and converted'} in {converted:.1f} s; machine: {machine()}")
+    if arguments.json:
+        payload = {
+            "model": checkpoint.name,
+            "device": arguments.device,
+            "conversion_s": None if arguments.network else converted,
+            "rows": [{**asdict(row), "ratio": row.ratio} for row in rows],
+            "kind": "measured",
+        }
+        write_result(arguments.json, "functional_speed", vars(arguments), 0, payload, date, time.perf_counter() - begin)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,9 @@ from neuromorphic_llm.compiler.pipeline import default_pipeline, run_passes
 from neuromorphic_llm.compiler.place import Place
 from neuromorphic_llm.compiler.report import mapping_report
 from neuromorphic_llm.graph.build import build_graph
-from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M, random_decoder
+from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.simulate.run import simulate
-
-SHAPE = DecoderConfig(49152, 576, 1536, 30, 9, 3, 64, 8192, 1e-5, 1e5)
 
 
 def compile_with(weights: DecoderWeights, place: Place) -> Program:
@@ -37,7 +35,7 @@ def compile_with(weights: DecoderWeights, place: Place) -> Program:
 
 def main() -> None:
     """Print both placements."""
-    weights = random_decoder(0, config=SHAPE)
+    weights = random_decoder(0, config=SMOLLM2_135M)
     for swaps in (0, Place().swaps):
         print(f"{swaps} swaps proposed per tile")
         program = compile_with(weights, Place(swaps=swaps))

@@ -25,7 +25,7 @@ from neuromorphic_llm.compiler.route import list_routes, verify_routes, wire_hop
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.text import print_graph
 from neuromorphic_llm.network.format import load_network, save_network
-from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
+from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, SMOLLM2_135M, random_decoder
 from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights, LinearWeights
 
 NANO = load_spec("nano")
@@ -281,8 +281,7 @@ def test_weights_beyond_cells_and_accumulators() -> None:
 @pytest.mark.slow
 def test_smollm2_shape_on_nc1(tmp_path: Path) -> None:
     """134.5 million weights: load, compile and save within the 30 s asked for."""
-    config = DecoderConfig(49152, 576, 1536, 30, 9, 3, 64, 8192, 1e-5, 1e5)
-    save_network(tmp_path / "network", random_decoder(0, config=config))
+    save_network(tmp_path / "network", random_decoder(0, config=SMOLLM2_135M))
     start_s = time.perf_counter()
     program = compile_network(load_network(tmp_path / "network"), load_spec("nc1"))
     save_program(program, tmp_path / "program")

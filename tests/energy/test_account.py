@@ -10,12 +10,12 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy import Memory, account, fp16_reference, int8_reference, records_for
 from neuromorphic_llm.energy.account import PARTS
 from neuromorphic_llm.energy.digital import token_seconds
+from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.simulate.counters import Counters
 
 SPEC = ChipSpec("tiny", mesh_width=4, mesh_height=2, vector_period=4, vector_offset=2)
 CONFIG = DecoderConfig(288, 64, 128, 2, 4, 2, 16, 512, 1e-5, 1e4)
-SMOLLM2 = DecoderConfig(49152, 576, 1536, 30, 9, 3, 64, 8192, 1e-5, 1e5)
 COUNTS = Counters(
     row_drives=5,
     cell_reads=1024,
@@ -146,15 +146,15 @@ def test_int8_reference_by_hand() -> None:
 
 def test_references_are_ordered() -> None:
     spec = ChipSpec("nc1")
-    int8, fp16 = int8_reference(SMOLLM2, 256, spec), fp16_reference(SMOLLM2, 256, spec)
-    int8_sram = int8_reference(SMOLLM2, 256, spec, weights_in_sram=True)
+    int8, fp16 = int8_reference(SMOLLM2_135M, 256, spec), fp16_reference(SMOLLM2_135M, 256, spec)
+    int8_sram = int8_reference(SMOLLM2_135M, 256, spec, weights_in_sram=True)
     assert int8.chip_energy_j.nominal < int8_sram.chip_energy_j.nominal
     assert int8.chip_energy_j.nominal < fp16.chip_energy_j.nominal
     assert int8.scope != int8_sram.scope
     # What keeps the weights leaks: latches more than an SRAM.
     assert int8.parts["leakage"].nominal > int8_sram.parts["leakage"].nominal
     assert all(int8.parts[name] == int8_sram.parts[name] for name in int8.parts if name not in ("weights", "leakage"))
-    assert token_seconds(SMOLLM2, 512, spec, 8) > token_seconds(SMOLLM2, 64, spec, 8) > 0
+    assert token_seconds(SMOLLM2_135M, 512, spec, 8) > token_seconds(SMOLLM2_135M, 64, spec, 8) > 0
 
 
 def test_gpu_records_are_labelled() -> None:

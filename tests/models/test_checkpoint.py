@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
 from neuromorphic_llm.models.llama import tensor_shapes
 from neuromorphic_llm.models.tokenizer import load_tokenizer
+from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 
@@ -282,9 +284,7 @@ def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.model
 def test_smollm2(smollm2: Checkpoint) -> None:
     assert smollm2.parameters == 134_515_008
-    assert smollm2.config == DecoderConfig(
-        49152, 576, 1536, 30, 9, 3, 64, 8192, 9.999999747378752e-06, 100000.0, bos_token_id=1, eos_token_ids=(2,)
-    )
+    assert smollm2.config == replace(SMOLLM2_135M, rms_norm_eps=9.999999747378752e-06, bos_token_id=1, eos_token_ids=(2,))
     tokenizer, model = smollm2.tokenizer(), smollm2.dense_model()
     chat = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]

@@ -28,6 +28,9 @@ SMALL_CONFIG = DecoderConfig(
 )
 """Default shape: sizes that are no multiples of each other where they need not be."""
 
+SMOLLM2_135M = DecoderConfig(49152, 576, 1536, 30, 9, 3, 64, 8192, rms_norm_eps=1e-5, rope_theta=1e5)
+"""Shape of SmolLM2-135M, for tests and benchmarks that need its size and not its weights."""
+
 PRICE = 0.004
 """Mean spike price over the mean square of the inputs: about 1.5 spikes per input in the signed-digit code."""
 
