@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 import pytest
 import torch
 
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.baseline import measure_dense
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel, chop
-from neuromorphic_llm.evaluate.summaries import INSTRUCTION, evaluate_summaries, stop_tokens, summary_prompt
+from neuromorphic_llm.evaluate.summaries import (
+    INSTRUCTION,
+    SummariesResult,
+    Summary,
+    evaluate_summaries,
+    paired_differences,
+    stop_tokens,
+    summary_prompt,
+)
 from neuromorphic_llm.evaluate.tasks import Document
 from neuromorphic_llm.models.checkpoint import Checkpoint
 
@@ -57,6 +67,20 @@ def test_perfect_summary_scores_one(tiny: Checkpoint, dense: DenseModel, monkeyp
     result = evaluate_summaries(dense, tokenizer, documents, stop=stop_tokens(tokenizer, (256,)), max_new_tokens=4, batch=2)
     assert [summary.rougeL for summary in result.documents] == [1.0, 0.0]  # stemmed
     assert result.rouge1 == 0.5 and result.documents[0].summary == "the cats sat"
+
+
+def test_paired_differences() -> None:
+    def result(*scores: float) -> SummariesResult:
+        documents = tuple(Summary(str(index), "", 1, score, score, score / 2) for index, score in enumerate(scores))
+        return SummariesResult(documents, fmean(scores), fmean(scores), fmean(scores) / 2)
+
+    differences = paired_differences(result(0.5, 0.3), result(0.2, 0.2))
+    assert differences["rouge1"].difference == pytest.approx(0.2) and differences["rouge1"].relative == pytest.approx(1.0)
+    assert differences["rougeL"].standard_error == pytest.approx(0.05)  # differences 0.15 and 0.05
+    assert differences["rougeL"].relative_standard_error == pytest.approx(0.5)
+    assert paired_differences(result(0.0), result(0.0))["rouge2"].relative == 0.0
+    with pytest.raises(ValueError, match="different documents"):
+        paired_differences(result(0.5, 0.3), result(0.5))
 
 
 def test_baseline_counts_tokens_and_explains_missing_energy(dense: DenseModel) -> None:

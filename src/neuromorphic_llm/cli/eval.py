@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 nmllm eval smollm2-135m --limit-tokens 2048
 nmllm eval NETWORK --task wikitext2 --limit-tokens 65536 --against smollm2-135m
-nmllm eval NETWORK --task cnn_dailymail --limit-documents 50 --batch 8
+nmllm eval NETWORK --task cnn_dailymail --limit-documents 50 --against smollm2-135m --device cuda --batch 50
 """
 
 
@@ -30,7 +31,9 @@ def command(
     window: Annotated[int, typer.Option(help="Tokens per window, each predicted on its own.", min=2)] = 1024,
     limit_documents: Annotated[int | None, typer.Option(help="Summarise the first N documents only.", min=1, metavar="N")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest summary, in tokens.", min=1)] = 128,
-    against: Annotated[str | None, typer.Option(help="Model to compare with: KL divergence and top-1 agreement.", metavar="MODEL")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Model to compare with: KL and top-1 agreement, or ROUGE.", metavar="MODEL")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     batch: Annotated[int, typer.Option(help="Windows or documents at a time.", min=1)] = 1,
     json: JsonFile = None,
@@ -56,25 +59,17 @@ def command(
         from neuromorphic_llm.evaluate.tasks import get_task
 
         chosen = get_task(task)
-        if chosen.kind == "summaries" and against is not None:
-            raise UsageError("--against compares predictions on a text; for summaries evaluate both models and compare their ROUGE")
         if chosen.kind == "summaries" and limit_tokens is not None:
             raise UsageError("--limit-tokens is for text tasks; use --limit-documents for summaries")
         if chosen.kind == "language-model" and limit_documents is not None:
             raise UsageError("--limit-documents is for summary tasks; use --limit-tokens for a text")
         where = checked_device(device)
+        opener = lambda: open_model(model, where)  # noqa: E731
+        other = None if against is None else lambda: open_model(against, where)
         if chosen.kind == "summaries":
-            opened, payload = _summaries(lambda: open_model(model, where), task, data, limit_documents, max_new_tokens, batch)
+            opened, payload = _summaries(opener, other, task, data, limit_documents, max_new_tokens, batch)
         else:
-            opened, payload = _text(
-                lambda: open_model(model, where),
-                None if against is None else lambda: open_model(against, where),
-                task,
-                data,
-                limit_tokens,
-                window,
-                batch,
-            )
+            opened, payload = _text(opener, other, task, data, limit_tokens, window, batch)
         payload |= {"task": task, "model_hash": opened.content_hash, "kind": "measured"} | spike_figures(opened)
         print_figures(opened.name, payload)
         run.result(payload)
@@ -102,26 +97,33 @@ def _text(
 
 
 def _summaries(
-    opener: Open, task: str, data: Path | None, limit: int | None, max_new_tokens: int, batch: int
+    opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, max_new_tokens: int, batch: int
 ) -> tuple[OpenedModel, dict[str, Any]]:
-    from neuromorphic_llm.evaluate.summaries import evaluate_summaries, stop_tokens
+    from neuromorphic_llm.evaluate.summaries import SummariesResult, evaluate_summaries, paired_differences, stop_tokens
     from neuromorphic_llm.evaluate.tasks import get_task, load_documents
 
     documents = load_documents(get_task(task), data, limit)
     opened = opener()
-    stop = stop_tokens(opened.tokenizer, opened.eos_token_ids)
+    models = [opened] if against is None else [opened, against()]
+    results: list[SummariesResult] = []
     with progress() as bars:
-        bar = bars.add_task("documents", total=len(documents))
-        result = evaluate_summaries(
-            opened.model,
-            opened.tokenizer,
-            documents,
-            stop=stop,
-            max_new_tokens=max_new_tokens,
-            batch=batch,
-            progress=lambda done: bars.advance(bar, done),
-        )
-    return opened, result.to_json()
+        bar = bars.add_task("documents", total=len(documents) * len(models))
+        for each in models:
+            result = evaluate_summaries(
+                each.model,
+                each.tokenizer,
+                documents,
+                stop=stop_tokens(each.tokenizer, each.eos_token_ids),
+                max_new_tokens=max_new_tokens,
+                batch=batch,
+                progress=lambda done: bars.advance(bar, done),
+            )
+            results.append(result)
+    payload = results[0].to_json()
+    if against is not None:
+        payload["reference"] = results[1].to_json()
+        payload["difference"] = {name: asdict(value) for name, value in paired_differences(*results).items()}
+    return opened, payload
 
 
 def spike_figures(opened: OpenedModel) -> dict[str, Any]:
@@ -165,4 +167,9 @@ def print_figures(name: str, payload: dict[str, Any]) -> None:
             value = payload[key]
             # Perplexities of a model that knows nothing have many digits.
             table.add_row(label, f"{value:.3g}" if form == ".2f" and value >= 1e5 else f"{value:{form}}")
+        if key in payload.get("difference", {}):
+            difference = payload["difference"][key]
+            table.add_row("  of the reference", f"{payload['reference'][key]:{form}}")
+            relative, error = difference["relative"], difference["relative_standard_error"]
+            table.add_row("  difference, relative, with its standard error", f"{relative:+.1%} ± {error:.1%}")
     console.print(table)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import sqrt
+from statistics import fmean, stdev
 from typing import Any
 
 from neuromorphic_llm.errors import DataError, UsageError
@@ -38,6 +40,30 @@ class SummariesResult:
     def to_json(self) -> dict[str, Any]:
         """JSON object of the means and every document."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean over documents of (evaluated - reference) of one ROUGE measure, its standard error, and both over the reference's mean."""
+
+    difference: float
+    standard_error: float
+    relative: float
+    relative_standard_error: float
+
+
+def paired_differences(evaluated: SummariesResult, reference: SummariesResult) -> dict[str, PairedDifference]:
+    """Differences of the ROUGE measures, document by document. Raises ValueError if the documents are not the same."""
+    if [document.id for document in evaluated.documents] != [document.id for document in reference.documents]:
+        raise ValueError("the two results are of different documents")
+    differences = {}
+    for name in ROUGE:
+        pairs = zip(evaluated.documents, reference.documents, strict=True)
+        each = [getattr(ours, name) - getattr(theirs, name) for ours, theirs in pairs]
+        error = stdev(each) / sqrt(len(each)) if len(each) > 1 else 0.0
+        scale = getattr(reference, name) or 1.0
+        differences[name] = PairedDifference(fmean(each), error, fmean(each) / scale, error / scale)
+    return differences
 
 
 def _render(tokenizer: Any, article: str) -> list[int]:
