@@ -56,6 +56,8 @@ WAITING = (
         "time.sleep(60)",
         # What C extensions and lazy imports make of it.
         "try: time.sleep(60)\n    except KeyboardInterrupt as error: raise ImportError('initialisation failed') from error",
+        # Python itself drops what is raised in a destructor.
+        "type('Late', (), {'__del__': lambda self: time.sleep(60)})()\n    time.sleep(60)",
         # Python ends by signal after this, whatever handles the exception.
         "exec('time.sleep(60)')",
     ],
@@ -64,6 +66,13 @@ def test_during_a_command(wait: str) -> None:
     process = start("-c", WAITING.format(wait=wait))
     assert process.stdout is not None and process.stdout.readline() == "started\n"
     assert interrupt(process) == "nmllm: error: interrupted\n"
+
+
+def test_after_the_end() -> None:
+    """What libraries do at exit is not waited for: all results are written."""
+    process = start("-c", WAITING.format(wait="import atexit; atexit.register(time.sleep, 60)"))
+    output, error = process.communicate(timeout=30)
+    assert (process.returncode, output, error) == (0, "started\n", "")
 
 
 def test_the_entry_module_is_light() -> None:

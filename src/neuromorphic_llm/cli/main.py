@@ -89,10 +89,20 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.seen = False
+        signal.signal(signal.SIGINT, self._raise)
+        signal.signal(signal.SIGALRM, self._raise)
+        self._report, sys.unraisablehook = sys.unraisablehook, self._retry
 
-    def __call__(self, *_: object) -> None:
+    def _raise(self, *_: object) -> None:
         self.seen = True
         raise KeyboardInterrupt
+
+    def _retry(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Python drops an interruption inside a destructor or a callback from C: raise it again once that has returned."""
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            self._report(unraisable)
 
 
 def run_command_line(arguments: Sequence[str], interrupted: Callable[[], bool] = lambda: False) -> int:
@@ -126,17 +136,12 @@ def _failure(error: Exception) -> int:
 
 def main() -> None:
     """Run the command line of sys.argv and exit."""
-    interrupts = _Interrupts()
-    handled = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-    if handled:
-        signal.signal(signal.SIGINT, interrupts)
-    code = run_command_line(sys.argv[1:], lambda: interrupts.seen)
-    if code == 130:
-        # Not sys.exit: Python ends by signal instead if the interruption came inside any exec() of a library.
+    # Where the signal is ignored, as under nohup, it stays so.
+    interrupts = None if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else _Interrupts()
+    code = run_command_line(sys.argv[1:], lambda: interrupts is not None and interrupts.seen)
+    for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
-    if handled:
-        # All is written: a Ctrl-C while libraries shut down only saves the wait.
-        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
-    sys.exit(code)
+            stream.flush()
+    # Not sys.exit: all is written, and the libraries take a second or more to shut down, in which a Ctrl-C would end in their
+    # tracebacks. After an interruption inside any exec() Python would even end by signal.
+    os._exit(code)
