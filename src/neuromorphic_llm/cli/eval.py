@@ -31,9 +31,7 @@ def command(
     window: Annotated[int, typer.Option(help="Tokens per window, each predicted on its own.", min=2)] = 1024,
     limit_documents: Annotated[int | None, typer.Option(help="Summarise the first N documents only.", min=1, metavar="N")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest summary, in tokens.", min=1)] = 128,
-    against: Annotated[
-        str | None, typer.Option(help="Model to compare with: KL and top-1 agreement, or ROUGE.", metavar="MODEL")
-    ] = None,
+    against: Annotated[str | None, typer.Option(help="Model to compare with: KL and top-1 agreement, or ROUGE.", metavar="MODEL")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     batch: Annotated[int, typer.Option(help="Windows or documents at a time.", min=1)] = 1,
     json: JsonFile = None,
