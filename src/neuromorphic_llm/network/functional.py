@@ -125,7 +125,7 @@ class FunctionalDecoder:
         hidden, residual = self._hidden(ids, cache, slots, valid, return_hidden)
         batch, n = ids.shape
         kept = _valid_rows(valid, n, last_only, self.device)
-        if last_only:
+        if last_only and n > 1:
             last = [n - 1] * batch if valid is None else [max(count - 1, 0) for count in valid]
             hidden = hidden.view(batch, n, -1)[torch.arange(batch), last].contiguous()
         logits = self._head(hidden, kept).view(batch, -1, self.config.vocab_size)
