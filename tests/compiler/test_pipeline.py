@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program import Program, Region
 from neuromorphic_llm.chip.program_io import load_program, save_program
-from neuromorphic_llm.chip.routes import route_mask
+from neuromorphic_llm.chip.routes import route_mask, wire_hops
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.compiler.partition import split_evenly
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.compiler.place import Place, tree_hops
-from neuromorphic_llm.compiler.route import list_routes, verify_routes, wire_hops
+from neuromorphic_llm.compiler.route import list_routes, verify_routes
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.text import print_graph
 from neuromorphic_llm.network.format import load_network, save_network

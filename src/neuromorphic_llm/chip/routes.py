@@ -61,3 +61,14 @@ def route_mask(source: int, destinations: tuple[int, ...], spec: ChipSpec) -> ND
             y += 1 if to_y > y else -1
         mask[destination] |= LOCAL
     return mask
+
+
+def wire_hops(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Links that one flit of each route crosses: int64 [routes]."""
+    links = np.bitwise_count(masks & np.uint8(LOCAL - 1))
+    return np.asarray(links.sum(axis=1, dtype=np.int64))
+
+
+def entry_bits(routes: int) -> int:
+    """Bits of an entry of a routing table: five output ports, and the number of one of `routes` routes as key (compiler.md)."""
+    return 5 + routes.bit_length()

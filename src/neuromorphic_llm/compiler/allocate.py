@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from neuromorphic_llm.chip.program import kv_bytes_per_token, longest_context
+from neuromorphic_llm.chip.routes import entry_bits
 from neuromorphic_llm.compiler.module import Buffer, Memory, Module, stages_of
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Node
@@ -115,12 +116,11 @@ def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
 
 
 def _routing_bytes(module: Module) -> int:
-    """Five output bits for every route at every tile that it visits, with the route's number as key."""
+    """An entry for every route at every tile that it visits."""
     if module.routes is None:
         return 0
-    number_bits = len(module.routes.routes).bit_length()
     visited = int((module.routes.masks != 0).sum())
-    return -(-visited * (5 + number_bits) // 8)
+    return -(-visited * entry_bits(len(module.routes.routes)) // 8)
 
 
 def _dram(module: Module) -> dict[str, int]:

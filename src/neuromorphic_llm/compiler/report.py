@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from neuromorphic_llm.chip.routes import wire_hops
 from neuromorphic_llm.compiler.module import Module
-from neuromorphic_llm.compiler.route import wire_hops
 from neuromorphic_llm.errors import CompileError
 
 ROUTE_KINDS = ("spike", "value", "residual", "credit", "token", "logits")

@@ -32,12 +32,6 @@ def list_routes(module: Module) -> list[Route]:
     return routes_of(stages_of(module), module.weights.config)
 
 
-def wire_hops(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Links that one flit of each route crosses: int64 [routes]."""
-    links = np.bitwise_count(masks & np.uint8(LOCAL - 1))
-    return np.asarray(links.sum(axis=1, dtype=np.int64))
-
-
 def verify_routes(routes: list[Route], masks: NDArray[np.uint8], spec: ChipSpec) -> None:
     """CompileError unless each route is a tree on the mesh that reaches exactly its destinations."""
     width, height = spec.mesh_width, spec.mesh_height

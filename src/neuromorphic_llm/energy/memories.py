@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.program import Program, longest_context
+from neuromorphic_llm.chip.routes import entry_bits
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.constants import Constant, Range, sram_bit
 from neuromorphic_llm.reference.weights import DecoderConfig
-from neuromorphic_llm.simulate.counters import Counters
+from neuromorphic_llm.simulate.counters import SCORE_BITS, WEIGHT_BITS, Counters
 
 TABLE_BYTES = 512
 """Powers of two, sigmoid: 256 entries of 16 bits (and one)."""
@@ -46,24 +47,22 @@ def chip_memories(program: Program) -> dict[str, Memory]:
     widest = max(config.site_shape(site)[0] for site in range(config.sites))
     columns = max(region.columns for region in regions)
     parameters = max(region.columns * (2 if weights.site(region.site).bias is None else 6) for region in regions)
-    entry_bits = 5 + len(program.route_sources).bit_length()
     entries = int(np.count_nonzero(program.route_masks, axis=0).max())
     synapse = len(spec.synapse_tiles())
     return {
-        **_attention_memories(config, spec, program.max_context, 16, spec.kv_bytes_per_engine),
+        **_attention_memories(config, spec, program.max_context, WEIGHT_BITS, spec.kv_bytes_per_engine),
         "event_banks": Memory(_bytes(2 * widest), 2 * len(spec.vector_tiles())),
         "axon": Memory(_bytes(2 * widest * weights.code.phases), synapse),
         "accumulators": Memory(_bytes(spec.accumulator_bits) * columns, synapse, registers=True),
         "output_parameters": Memory(parameters, synapse),
-        "routing_tables": Memory(_bytes(entries * entry_bits), spec.tiles),
+        "routing_tables": Memory(_bytes(entries * entry_bits(len(program.route_sources))), spec.tiles),
     }
 
 
 def reference_memories(config: DecoderConfig, spec: ChipSpec, activation_bits: int, scaled: bool) -> dict[str, Memory]:
     """Those of a digital array of the same mesh: no memories for spikes and routes; keys and values of `activation_bits`."""
     engine_bytes = spec.kv_bytes_per_engine * activation_bits // 8
-    per_token = -(-config.kv_heads // spec.attention_engines) * (2 * config.head_dim + 1)
-    context = max(min(spec.kv_bytes_per_engine // per_token, config.max_positions), 1)
+    context = max(longest_context(spec, config, config.max_positions), 1)
     memories = _attention_memories(config, spec, context, activation_bits, engine_bytes)
     if scaled:
         columns = -(-tile_weights(spec) // min(config.site_shape(site)[0] for site in range(config.sites)))
@@ -76,14 +75,14 @@ def tile_weights(spec: ChipSpec) -> int:
     return spec.crossbars_per_tile * spec.rows * spec.columns // spec.slices
 
 
-def _attention_memories(config: DecoderConfig, spec: ChipSpec, context: int, weight_bits: int, engine_bytes: int) -> dict[str, Memory]:
-    """Memories of the vector tiles: a score of 3 bytes for each head of a group, one probability of `weight_bits`."""
+def _attention_memories(config: DecoderConfig, spec: ChipSpec, context: int, probability_bits: int, engine_bytes: int) -> dict[str, Memory]:
+    """Memories of the vector tiles: a score for each head of a group, one probability of `probability_bits`."""
     tiles = len(spec.vector_tiles())
     group = config.heads // config.kv_heads
     return {
         "vector_memory": Memory(spec.vector_memory_bytes, tiles),
         "key_value": Memory(engine_bytes, tiles * spec.attention_engines),
-        "attention_scores": Memory((3 * group + weight_bits // 8) * context, tiles * spec.attention_engines),
+        "attention_scores": Memory(_bytes(SCORE_BITS * group + probability_bits) * context, tiles * spec.attention_engines),
         "rotary_tables": Memory(2 * config.head_dim * context, tiles),
     }
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program, Region
+from neuromorphic_llm.chip.routes import entry_bits, wire_hops
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulate.trace import ActivityTrace
 
@@ -301,7 +302,5 @@ def _network_counts(program: Program, trace: ActivityTrace) -> dict[str, int]:
     flits[routes.residual] = passes * -(-config.hidden_size // 2)
     flits[routes.credit] = passes
     flits[routes.token] = heads
-    links = np.bitwise_count(program.route_masks & 0b1111).sum(axis=1, dtype=np.int64)
-    injected, hops = int(flits.sum()), int(flits @ links)
-    entry_bits = 5 + len(program.route_sources).bit_length()  # the port mask, and the route's number as key
-    return {"flits": injected, "flit_hops": hops, "routing_bits_read": entry_bits * (injected + hops)}
+    injected, hops = int(flits.sum()), int(flits @ wire_hops(program.route_masks))
+    return {"flits": injected, "flit_hops": hops, "routing_bits_read": entry_bits(len(flits)) * (injected + hops)}
