@@ -16,7 +16,7 @@ from neuromorphic_llm.chip.routes import route_mask, routes_of
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import ArtefactError, CompileError
 from neuromorphic_llm.network.format import decoder_weights, scalar_metadata, weight_arrays
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.weights import SITES, DecoderConfig
 
 FORMAT = "neuromorphic-llm-program"
 VERSION = 1
@@ -125,7 +125,7 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
         take("vector", stage.vector_tile, f"stage {number}")
         for site, regions in zip(stage.sites, stage.regions, strict=True):
             name, (inputs, columns) = config.site_name(site), config.site_shape(site)
-            pair = 2 if site % 4 == 2 else 1
+            pair = 2 if SITES[site % 4] == "gate_up" else 1
             first = 0
             for region in regions:
                 if region.outputs < 1 or (region.first_output, region.columns) != (first, pair * region.outputs):

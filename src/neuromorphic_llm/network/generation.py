@@ -73,7 +73,8 @@ def generate(
         for slot, token in zip(rows, chosen.tolist(), strict=True):
             if slot in active:
                 results[slot].append(token)
-                active -= {slot} if token in config.eos_token_ids else set()
+                if token in config.eos_token_ids:
+                    active.discard(slot)
         if progress:
             progress(step + 1, config.max_new_tokens)
         if not active or step + 1 == config.max_new_tokens:
