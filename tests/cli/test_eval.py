@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neuromorphic_llm.cli.eval import FIGURES
+from neuromorphic_llm.cli.eval import FIGURES, print_figures
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.format import save_network
@@ -33,3 +33,14 @@ def test_network_against_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     absent = {"rouge1", "rouge2", "rougeL"}
     assert all(label in printed for key, (label, _) in FIGURES.items() if key not in absent)
     assert "nats a token" in printed and "%" in printed and "has no spikes" not in printed
+
+
+@pytest.mark.parametrize(
+    ("relative", "error", "expected"),
+    [(-0.026, 0.04, "-2.6% ± 4.0%"), (-0.026, None, "-2.6% ± unknown"), (None, None, "the reference's is 0")],
+)
+def test_paired_difference(relative: float | None, error: float | None, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    difference = {"relative": relative, "relative_standard_error": error}
+    print_figures("a network", {"task": "x", "rougeL": 0.16, "reference": {"rougeL": 0.17}, "difference": {"rougeL": difference}})
+    printed = capsys.readouterr().out
+    assert "16.0%" in printed and "17.0%" in printed and expected in printed

@@ -78,7 +78,9 @@ def test_paired_differences() -> None:
     assert differences["rouge1"].difference == pytest.approx(0.2) and differences["rouge1"].relative == pytest.approx(1.0)
     assert differences["rougeL"].standard_error == pytest.approx(0.05)  # differences 0.15 and 0.05
     assert differences["rougeL"].relative_standard_error == pytest.approx(0.5)
-    assert paired_differences(result(0.0), result(0.0))["rouge2"].relative == 0.0
+    alone = paired_differences(result(0.1), result(0.0))["rouge2"]
+    assert (alone.difference, alone.standard_error, alone.relative, alone.relative_standard_error) == (0.1, None, None, None)
+    assert paired_differences(result(0.3), result(0.2))["rouge1"].relative == pytest.approx(0.5)
     with pytest.raises(ValueError, match="different documents"):
         paired_differences(result(0.5, 0.3), result(0.5))
 

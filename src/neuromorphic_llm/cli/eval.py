@@ -169,5 +169,6 @@ def print_figures(name: str, payload: dict[str, Any]) -> None:
             difference = payload["difference"][key]
             table.add_row("  of the reference", f"{payload['reference'][key]:{form}}")
             relative, error = difference["relative"], difference["relative_standard_error"]
-            table.add_row("  difference, relative, with its standard error", f"{relative:+.1%} ± {error:.1%}")
+            text = "the reference's is 0" if relative is None else f"{relative:+.1%} ± {'unknown' if error is None else f'{error:.1%}'}"
+            table.add_row("  difference, relative, with its standard error", text)
     console.print(table)

@@ -44,12 +44,15 @@ class SummariesResult:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean over documents of (evaluated - reference) of one ROUGE measure, its standard error, and both over the reference's mean."""
+    """Mean over documents of (evaluated - reference) of one ROUGE measure, its standard error, and both over the reference's mean.
+
+    A single document has no standard error, and nothing is relative to a mean of 0: None.
+    """
 
     difference: float
-    standard_error: float
-    relative: float
-    relative_standard_error: float
+    standard_error: float | None
+    relative: float | None
+    relative_standard_error: float | None
 
 
 def paired_differences(evaluated: SummariesResult, reference: SummariesResult) -> dict[str, PairedDifference]:
@@ -60,9 +63,10 @@ def paired_differences(evaluated: SummariesResult, reference: SummariesResult) -
     for name in ROUGE:
         pairs = zip(evaluated.documents, reference.documents, strict=True)
         each = [getattr(ours, name) - getattr(theirs, name) for ours, theirs in pairs]
-        error = stdev(each) / sqrt(len(each)) if len(each) > 1 else 0.0
-        scale = getattr(reference, name) or 1.0
-        differences[name] = PairedDifference(fmean(each), error, fmean(each) / scale, error / scale)
+        error = stdev(each) / sqrt(len(each)) if len(each) > 1 else None
+        scale = getattr(reference, name)
+        relative, relative_error = (None if value is None or not scale else value / scale for value in (fmean(each), error))
+        differences[name] = PairedDifference(fmean(each), error, relative, relative_error)
     return differences
 
 
@@ -135,5 +139,5 @@ def evaluate_summaries(
             summaries.append(Summary(document.id, text, len(prompt), *(float(scores[name].fmeasure) for name in ROUGE)))
         if progress:
             progress(len(group))
-    means = {name: sum(getattr(summary, name) for summary in summaries) / len(summaries) for name in ROUGE}
+    means = {name: fmean(getattr(summary, name) for summary in summaries) for name in ROUGE}
     return SummariesResult(tuple(summaries), **means)
