@@ -181,8 +181,10 @@ def test_partition() -> None:
         (576, 256, 2, [320, 256]),  # three blocks rather than the four of 288 + 288
         (1536, 128, 4, [512, 512, 512]),
         (960, 256, 4, [960]),
-        (10, 4, 1, [4, 3, 3]),
-        (5, 4, 1, [3, 2]),
+        (10, 4, 1, [4, 4, 2]),
+        (5, 4, 1, [4, 1]),
+        (7, 3, 1, [2, 2, 2, 1]),  # the third column of a tile would start the next region at an odd output
+        (70, 64, 1, [36, 34]),
         (1, 4, 3, [1]),
     ],
 )
@@ -206,7 +208,7 @@ host:
 stage 0 @3:
   %norm: i32<12>[8] = norm(%residual) {gain="final_gain"}
   %spikes: spikes<12>[8] = encode(%norm) {site=4, code="signed-digit", phases=14}
-  %next: i32<0>[1] = linear(%spikes) {site=4, columns=70, epilogue="argmax", slices=2, row_blocks=1, regions=[35, 35], tiles=[2, 12]}
+  %next: i32<0>[1] = linear(%spikes) {site=4, columns=70, epilogue="argmax", slices=2, row_blocks=1, regions=[36, 34], tiles=[2, 12]}
   return %next
 }
 """

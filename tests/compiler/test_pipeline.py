@@ -154,14 +154,19 @@ def _arrivals(program: Program, route: int) -> tuple[int, set[int]]:
 
 
 @given(st.integers(1, 500), st.integers(1, 40), st.integers(1, 6))
-def test_shares_fit_and_are_level(outputs: int, block: int, blocks_per_tile: int) -> None:
+def test_shares_fit_start_even_and_are_level(outputs: int, block: int, blocks_per_tile: int) -> None:
+    assume(block * blocks_per_tile > 1)
     shares = split_evenly(outputs, block, blocks_per_tile)
     assert sum(shares) == outputs
     assert min(shares) > 0
-    blocks = math.ceil(outputs / block)
-    assert len(shares) == math.ceil(blocks / blocks_per_tile)
-    assert sum(math.ceil(share / block) for share in shares) == blocks
+    assert not any(share % 2 for share in shares[:-1])
     assert max(shares) <= block * blocks_per_tile
+    if block % 2 == 0:
+        blocks = math.ceil(outputs / block)
+        assert len(shares) == math.ceil(blocks / blocks_per_tile)
+        assert sum(math.ceil(share / block) for share in shares) == blocks
+    tile = block * blocks_per_tile
+    assert len(shares) == (1 if outputs <= tile else math.ceil(outputs / (tile // 2 * 2)))
 
 
 @given(st.integers(0, 63), st.sets(st.integers(0, 63), min_size=1, max_size=12))
@@ -234,6 +239,11 @@ def test_too_few_tiles_says_what_is_missing_and_how_many_chips() -> None:
     message = _refused(weights, replace(NANO, mesh_height=2, vector_period=4))
     assert "needs 44 synapse tiles (the chip has 11) and 10 vector tiles (the chip has 4); 4 such chips" in message
     assert "several is not offered" in message
+
+
+def test_tiles_of_a_single_output() -> None:
+    message = _refused(random_decoder(0), replace(NANO, columns=2, crossbars_per_tile=2))
+    assert "layers.0.gate_up has 128 outputs and a tile of chip nano holds one of them" in message
 
 
 def test_no_tiles_of_a_kind() -> None:

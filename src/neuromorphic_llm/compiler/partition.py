@@ -12,7 +12,9 @@ from neuromorphic_llm.graph.ir import Node
 
 @dataclass(frozen=True)
 class Partition:
-    """A tile holds all row blocks of its columns; regions use as few crossbars as possible, then as even a share as possible."""
+    """A tile holds all row blocks of its columns. Regions start at even outputs, use as few crossbars as possible, then as even a share
+    as possible.
+    """
 
     name: str = "partition"
 
@@ -27,7 +29,13 @@ class Partition:
                 blocks = _blocks_per_tile(node, name, row_blocks, module.spec)
                 # Gate and up column of a pair share a tile and a crossbar, so that the product forms at its output.
                 unit = 2 if node.attributes.get("epilogue") == "gate" else 1
-                shares = split_evenly(node.integer("columns") // unit, module.spec.columns // unit, blocks)
+                outputs, block = node.integer("columns") // unit, module.spec.columns // unit
+                if outputs > block * blocks == 1:
+                    raise CompileError(
+                        f"{name} has {outputs} outputs and a tile of chip {module.spec.name} holds one of them; a flit carries two: "
+                        "raise columns or crossbars_per_tile"
+                    )
+                shares = split_evenly(outputs, block, blocks)
                 node = node.with_attributes(row_blocks=row_blocks, regions=tuple(unit * share for share in shares))
             nodes.append(node)
         graph = module.graph.with_nodes(nodes)
@@ -36,19 +44,29 @@ class Partition:
 
 
 def split_evenly(outputs: int, block: int, blocks_per_tile: int) -> list[int]:
-    """Shares of `outputs` over the fewest tiles of `blocks_per_tile` column blocks of `block` outputs.
+    """Shares of `outputs` over the fewest tiles of `blocks_per_tile` column blocks of `block` outputs, all but the last even.
 
-    Uses the fewest blocks in all (fewer crossbars to read), then levels the shares (the fullest tile finishes last).
+    Uses the fewest blocks in all (fewer crossbars to read), then levels the shares (the fullest tile finishes last). Several tiles must
+    hold two outputs each.
     """
-    blocks = -(-outputs // block)
-    tiles = -(-blocks // blocks_per_tile)
-    shares, left = [0] * tiles, outputs
+    pairs, blocks = -(-outputs // 2), -(-outputs // block)
+    if blocks <= blocks_per_tile:
+        return [outputs]
+    # Blocks of odd size leave a column unused in tiles with an odd number of them, so that more of them may be needed.
+    while sum(capacities := _pairs_per_tile(blocks, block, blocks_per_tile)) < pairs:
+        blocks += 1
+    shares, left = [0] * len(capacities), pairs
     # Tiles with fewer blocks come last in the result but are filled first: what they cannot take goes to the others.
-    for tile in reversed(range(tiles)):
-        capacity = block * (blocks // tiles + (tile < blocks % tiles))
-        shares[tile] = min(capacity, left // (tile + 1))
+    for tile in reversed(range(len(shares))):
+        shares[tile] = min(capacities[tile], left // (tile + 1))
         left -= shares[tile]
-    return shares
+    return [2 * share for share in shares[:-1]] + [2 * shares[-1] - outputs % 2]
+
+
+def _pairs_per_tile(blocks: int, block: int, blocks_per_tile: int) -> list[int]:
+    """Pairs of outputs that fit each of the fewest tiles for `blocks`."""
+    tiles = -(-blocks // blocks_per_tile)
+    return [block * (blocks // tiles + (tile < blocks % tiles)) // 2 for tile in range(tiles)]
 
 
 def _blocks_per_tile(node: Node, name: str, row_blocks: int, spec: ChipSpec) -> int:
