@@ -23,6 +23,7 @@ ALLOWED = {
     "convert": {"spikes", "reference", "models", "network"},
     "chip": {"reference", "network"},
     "graph": {"chip", "network", "reference", "spikes"},
+    "rtl": {"chip", "reference"},
     "compiler": {"graph", "chip", "network", "reference", "spikes"},
     "simulate": {"chip", "spikes", "reference"},
     "energy": {"chip", "simulate", "reference"},

