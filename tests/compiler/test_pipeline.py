@@ -243,7 +243,7 @@ def test_too_few_tiles_says_what_is_missing_and_how_many_chips() -> None:
 
 def test_tiles_of_a_single_output() -> None:
     message = _refused(random_decoder(0), replace(NANO, columns=2, crossbars_per_tile=2))
-    assert "layers.0.gate_up has 128 outputs and a tile of chip nano holds one of them" in message
+    assert "layers.0.gate_up has 48 outputs and a tile of chip nano holds one of them" in message
 
 
 def test_no_tiles_of_a_kind() -> None:
