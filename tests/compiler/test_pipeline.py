@@ -169,7 +169,7 @@ def test_shares_fit_start_even_and_are_level(outputs: int, block: int, blocks_pe
     assert len(shares) == (1 if outputs <= tile else math.ceil(outputs / (tile // 2 * 2)))
 
 
-@given(st.integers(0, 63), st.sets(st.integers(0, 63), min_size=1, max_size=12))
+@given(st.integers(0, 23), st.sets(st.integers(0, 23), min_size=1, max_size=12))
 def test_tree_hops_count_the_links_of_the_route(source: int, destinations: set[int]) -> None:
     tiles = sorted(destinations)
     mask = route_mask(source, tuple(tiles), NANO)
@@ -181,9 +181,9 @@ def test_tree_hops_count_the_links_of_the_route(source: int, destinations: set[i
     [
         (lambda mask: mask * 0, "reaches tiles [], expected [2]"),
         (lambda mask: mask | np.uint8(16), "reaches tiles [2, 3], expected [2]"),
-        (lambda mask: np.where(np.arange(64) == 2, 2, mask).astype(np.uint8), "comes to tile"),
-        (lambda mask: np.where(np.arange(64) == 40, 1, mask).astype(np.uint8), "ports set on tiles that it never visits"),
-        (lambda mask: np.where(np.arange(64) == 2, 17, mask).astype(np.uint8), "leaves the mesh"),
+        (lambda mask: np.where(np.arange(24) == 2, 2, mask).astype(np.uint8), "comes to tile"),
+        (lambda mask: np.where(np.arange(24) == 20, 1, mask).astype(np.uint8), "ports set on tiles that it never visits"),
+        (lambda mask: np.where(np.arange(24) == 2, 17, mask).astype(np.uint8), "leaves the mesh"),
     ],
 )
 def test_verify_routes(damage: object, message: str) -> None:
@@ -235,9 +235,9 @@ def test_too_few_tiles_says_what_is_missing_and_how_many_chips() -> None:
     weights = random_decoder(0, config=replace(SMALL_CONFIG, vocab_size=4000, layers=9))
     message = _refused(weights, NANO)
     # 4,000 columns at 512 a tile (8 column blocks) and 36 sites of one tile
-    assert "needs 44 synapse tiles (the chip has 55) and 10 vector tiles (the chip has 8); 2 such chips" in message
-    message = _refused(weights, replace(NANO, mesh_height=2, vector_period=4))
-    assert "needs 44 synapse tiles (the chip has 11) and 10 vector tiles (the chip has 4); 4 such chips" in message
+    assert "needs 44 synapse tiles (the chip has 18) and 10 vector tiles (the chip has 5); 3 such chips" in message
+    message = _refused(weights, replace(NANO, mesh_height=2))
+    assert "needs 44 synapse tiles (the chip has 9) and 10 vector tiles (the chip has 2); 5 such chips" in message
     assert "several is not offered" in message
 
 

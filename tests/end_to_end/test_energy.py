@@ -168,7 +168,7 @@ class Recount:
             self.words(read=0, written=size)
 
     def leak(self, seconds: float) -> None:
-        """64 tiles: the host, 8 vector tiles with two engines each, 55 synapse tiles."""
+        """24 tiles: the host, 5 vector tiles with two engines each, 18 synapse tiles."""
         regions = [region for stage in self.program.stages for site in stage.regions for region in site]
         columns = max(region.columns for region in regions)
         entries = max(sum(1 for mask in masks if mask) for masks in self.program.route_masks.T.tolist())
@@ -176,8 +176,8 @@ class Recount:
         parameters = max(region.columns * (2 if self.program.weights.site(region.site).bias is None else 6) for region in regions)
         assert parameters == 576
         synapse = 2 * 48 * 14 // 8 + parameters
-        sram_bytes = 8 * vector + 55 * synapse + 64 * math.ceil(entries * self.entry_bits / 8)
-        self.spend("leakage", seconds * (64 * 0.1e-3 + 8 * sram_bytes * 10e-12 + 8 * 55 * 4 * columns * 20e-12))
+        sram_bytes = 5 * vector + 18 * synapse + 24 * math.ceil(entries * self.entry_bits / 8)
+        self.spend("leakage", seconds * (24 * 0.1e-3 + 8 * sram_bytes * 10e-12 + 8 * 18 * 4 * columns * 20e-12))
 
 
 def test_recount_by_hand() -> None:
