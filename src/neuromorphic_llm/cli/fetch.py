@@ -43,5 +43,7 @@ def command(
 
         is_hub_id = "/" in model and model not in KNOWN_MODELS
         folder = fetch_from_hub(model) if is_hub_id else fetch_checkpoint(model, verify=True)
-        console.print(f"{model} is ready in {folder}", highlight=False, soft_wrap=True)
+        built_in = model in KNOWN_MODELS and KNOWN_MODELS[model].built_in
+        what = "is built in and needs no fetching: it is" if built_in else "is ready"
+        console.print(f"{model} {what} in {folder}", highlight=False, soft_wrap=True)
         run.result({"model": model, "folder": folder})

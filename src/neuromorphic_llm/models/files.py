@@ -75,6 +75,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a file in float32; 8-bit matrices [outputs, inputs] times their scales [outputs], stored as `NAME_scale`."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -84,8 +85,13 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}); fetch the checkpoint again") from error
+    for name in [name for name, tensor in tensors.items() if tensor.dtype == torch.int8 and f"{name}_scale" in tensors]:
+        scale = tensors.pop(f"{name}_scale")
+        if scale.numel() != len(tensors[name]):
+            raise CheckpointError(f"{path}: tensor {name!r} has {len(tensors[name])} rows and {scale.numel()} scales; fetch it again")
+        tensors[name] = tensors[name] * scale.float().reshape(-1, 1)
     for name, tensor in tensors.items():
-        # Integers are quantised weights: taken as they are, they would convert without complaint into another model.
+        # Other integers are quantised weights: taken as they are, they would convert without complaint into another model.
         if not tensor.is_floating_point():
             raise CheckpointError(
                 f"{path}: tensor {name!r} is {tensor.dtype}, not floating point; choose a checkpoint that is not quantised"

