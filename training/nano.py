@@ -170,11 +170,14 @@ def train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
+def joined(text: str) -> str:
+    """The stories in a row, an end of text after each; the line feeds around it are left out."""
+    return "".join(story.strip() + END for story in text.split(END) if story.strip())
+
+
 def encode(tokenizer: Tokenizer, text: str) -> Tensor:
-    """Ids of stories in a row, an end of text after each; the line feeds around it are left out."""
-    end = tokenizer.token_to_id(END)
-    stories = [story.strip() for story in text.split(END)]
-    return torch.tensor([token for encoded in tokenizer.encode_batch([s for s in stories if s]) for token in [*encoded.ids, end]])
+    """Ids of the stories."""
+    return torch.tensor(tokenizer.encode(joined(text)).ids)
 
 
 def windows(tokens: Tensor, length: int) -> tuple[Tensor, Tensor]:
@@ -382,6 +385,8 @@ def main() -> None:
     if options.stage in ("all", "tokenizer") and not path.is_file():
         train_tokenizer(split_text(text)[0], recipe.vocab_size).save(str(path))
     tokenizer = Tokenizer.from_file(str(path))
+    # As the model sees it, for `nmllm eval nano --data`.
+    (options.work / "held_out.txt").write_text(joined(split_text(text)[1]), encoding="utf-8")
     if options.stage in ("all", "train"):
         train(recipe, tokenizer, text, options.work, compile_model=options.compile)
     if options.stage in ("all", "export"):
