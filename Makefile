@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 NMLLM_CACHE ?= $(HOME)/.cache/neuromorphic-llm
 export NMLLM_CACHE
 
-.PHONY: setup run test test-slow bench lint clean
+.PHONY: setup run test test-slow bench lint rtl-lint clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+rtl-lint: $(STAMP)
+	$(BIN)/python -m neuromorphic_llm.rtl.lint
 
 clean:
 	rm -rf build dist runs .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,16 @@ from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.build import Port, build
+from neuromorphic_llm.rtl.words import Words, empty_words, pack, row_shape, signed, to_words, unpack
 
-Words = NDArray[np.uint64] | NDArray[np.uint32]
+__all__ = ["Bench", "StreamResult", "pack", "signed", "unpack"]
+
 Rows = Mapping[str, ArrayLike] | ArrayLike
 """What a source sends: values of its only field, [transfers, ..]; values of each field; or, without fields, how many transfers."""
 
 _MESSAGE_BYTES = 16384
 _RESET_CYCLES = 2
+_SINK_SEEDS = 1000
 
 
 class _Column(ctypes.Structure):
@@ -63,7 +66,7 @@ class StreamResult:
 class Bench:
     """A module in simulation. It starts, and starts again after `reset`, with two cycles of `rst`, other inputs 0.
 
-    `spec` is the chip of its package (nano), `parameters` and `defines` those of the module, `sources` files besides rtl/*.sv and rtl/tb/*.sv.
+    `spec` is the chip of its package (nano), `parameters` and `defines` those of the module, `sources` files beside those of rtl/.
     Raises SimulationError if it cannot be built, and from then on wherever an assertion of the module fails, with its name and cycle.
     """
 
@@ -95,19 +98,20 @@ class Bench:
     def run(self, inputs: Mapping[str, ArrayLike], cycles: int | None = None, outputs: Sequence[str] | None = None) -> dict[str, Words]:
         """Drive inputs [cycles, ..], or single values held for all cycles, and return outputs (all, or those named) [cycles, ..].
 
-        Ports of up to 64 bits are uint64, wider ones uint32 words, the lowest first, in a last axis; array ports have their axes after that of the
-        cycles. Inputs not named are 0. Outputs are as seen before the clock edge that ends the cycle. The state stays between calls.
+        Ports of up to 64 bits are uint64, wider ones uint32 words, the lowest first, in a last axis; array ports have their axes after that
+        of the cycles. Inputs not named are 0. Outputs are as seen before the clock edge that ends the cycle. The state stays between calls.
         """
         if cycles is None:
             given = [len(np.asarray(v)) for name, v in inputs.items() if np.ndim(v) > self._held_axes(name)]
             if not given:
                 raise ValueError(f"{self.top}: all inputs are held; say for how many cycles")
             cycles = given[0]
-        columns, keep = self._driven(inputs, cycles, set())
-        observed = self._observed([p.name for p in self.ports.values() if p.output] if outputs is None else outputs, cycles)
-        self._call(cycles, columns, observed[0], [], [])
-        del keep
-        return observed[1]
+        columns, held = self._driven(inputs, cycles, set())
+        names = [port.name for port in self.ports.values() if port.output] if outputs is None else outputs
+        observed_columns, observed = self._observed(names, cycles)
+        self._call(cycles, columns, observed_columns, [], [])
+        del held  # until here the harness reads them
+        return observed
 
     def stream(
         self,
@@ -123,28 +127,30 @@ class Bench:
     ) -> StreamResult:
         """Feed ready/valid streams and take from others for `cycles` cycles, or until each output has brought `until[name]` transfers.
 
-        Stream X has the ports X_valid, X_ready (none: always ready) and fields X_..; "X[2]" is element 2 of array ports of these names. A source pauses with
-        probability `idle` before each transfer, a sink is not ready with probability `backpressure` in each cycle. `drive` and `observe` are other ports, as in `run`.
+        Stream X has the ports X_valid, X_ready (none: always ready) and fields X_..; "X[2]" is element 2 of array ports of these names.
+        A source pauses with probability `idle` before each transfer, a sink is not ready with probability `backpressure` in each cycle.
+        `drive` and `observe` are other ports, as in `run`.
         """
-        keep: list[Any] = []
         used: set[str] = set()
-        sources = [self._source(name, rows, idle, seed + index, used, keep) for index, (name, rows) in enumerate(inputs.items())]
-        results: list[dict[str, NDArray[Any]]] = []
-        sinks = []
+        sources, accepted, sent = [], {}, []
+        for index, (name, rows) in enumerate(inputs.items()):
+            source, accepted[name], words = self._source(name, rows, idle, seed + index, used)
+            sources.append(source)
+            sent.append(words)
+        sinks, taken = [], {}
         for index, name in enumerate(outputs):
-            stream, fields = self._sink(name, cycles, backpressure, seed + 1000 + index, used, keep)
-            stream.wanted = (until or {}).get(name, 0)
-            sinks.append(stream)
-            results.append(fields)
+            sink, taken[name] = self._sink(name, cycles, backpressure, seed + _SINK_SEEDS + index, used)
+            sink.wanted = (until or {}).get(name, 0)
+            sinks.append(sink)
         columns, held = self._driven(drive or {}, cycles, used)
-        observed = self._observed(observe, cycles)
-        ran = self._call(cycles, columns, observed[0], sources, sinks)
-        del held
+        observed_columns, observed = self._observed(observe, cycles)
+        ran = self._call(cycles, columns, observed_columns, sources, sinks)
+        del sent, held  # until here the harness reads them
         return StreamResult(
             cycles=ran,
-            accepted={name: keep_[: s.moved].copy() for name, s, keep_ in zip(inputs, sources, keep, strict=False)},
-            outputs={name: {f: v[: s.moved].copy() for f, v in r.items()} for name, s, r in zip(outputs, sinks, results, strict=True)},
-            observed={name: values[:ran] for name, values in observed[1].items()},
+            accepted={name: accepted[name][: s.moved] for name, s in zip(inputs, sources, strict=True)},
+            outputs={name: {f: v[: s.moved].copy() for f, v in taken[name].items()} for name, s in zip(outputs, sinks, strict=True)},
+            observed={name: values[:ran] for name, values in observed.items()},
         )
 
     def _call(self, cycles: int, inputs: list[_Column], outputs: list[_Column], sources: list[_Stream], sinks: list[_Stream]) -> int:
@@ -168,7 +174,9 @@ class Bench:
             for stream, entry in zip(streams, done, strict=True):
                 stream.moved = entry.moved
         if message.value:
-            raise SimulationError(f"{self.top}, cycle {ran} of this call: {message.value.decode(errors='replace').strip()}; start again with reset()")
+            raise SimulationError(
+                f"{self.top}, cycle {ran} of this call: {message.value.decode(errors='replace').strip()}; start again with reset()"
+            )
         return int(ran)
 
     def _port(self, name: str, output: bool) -> Port:
@@ -184,14 +192,16 @@ class Bench:
         return len(port.shape) + (port.size > 8)
 
     def _driven(self, inputs: Mapping[str, ArrayLike], cycles: int, used: set[str]) -> tuple[list[_Column], list[Any]]:
-        """Columns of all inputs but the clock and those that streams drive, and the arrays they point to."""
+        """Columns of all inputs but the clock, and the arrays they point to; streams write over the zeros of theirs, in `used`."""
         columns, keep = [], []
         for name, port in self.ports.items():
-            if port.output or name == "clk" or (name in used and name not in inputs):
+            if port.output or name == "clk":
                 continue
-            value = np.asarray(inputs.get(name, np.zeros(_row_shape(port), np.uint64)))
-            held = value.ndim == len(_row_shape(port))
-            rows = _to_words(port, value[None] if held else value, f"{self.top}.{name}")
+            if name in inputs and name in used:
+                raise ValueError(f"{self.top}.{name} belongs to a stream of this call; leave it out of drive")
+            value = np.asarray(inputs.get(name, np.zeros(row_shape(port), np.uint64)))
+            held = value.ndim == len(row_shape(port))
+            rows = to_words(port, value[None] if held else value, f"{self.top}.{name}")
             if not held and len(rows) < cycles:
                 raise ValueError(f"{self.top}.{name}: {len(rows)} values for {cycles} cycles; give one for each, or a single one to hold")
             keep.append(rows)
@@ -201,10 +211,12 @@ class Bench:
         return columns, keep
 
     def _observed(self, names: Sequence[str], cycles: int) -> tuple[list[_Column], dict[str, Words]]:
-        values = {name: _empty(self._port(name, output=True), cycles) for name in names}
+        values = {name: empty_words(self._port(name, output=True), cycles) for name in names}
         return [_Column(self._index[name], -1, v.ctypes.data, v.strides[0]) for name, v in values.items()], values
 
-    def _stream(self, name: str, output: bool, columns: list[_Column], cycles: NDArray[np.int64], pause: float, seed: int, used: set[str]) -> _Stream:
+    def _stream(
+        self, name: str, output: bool, columns: list[_Column], cycles: NDArray[np.int64], pause: float, seed: int, used: set[str]
+    ) -> _Stream:
         base, element = _element(name)
         self._port(f"{base}_valid", output)
         ready = self._index.get(f"{base}_ready", -1)
@@ -214,88 +226,48 @@ class Bench:
         valid = self._index[f"{base}_valid"]
         return _Stream(valid, ready, element, array, len(columns), cycles.ctypes.data, len(cycles), 0, 0, pause, random, 0)
 
-    def _source(self, name: str, rows: Rows, pause: float, seed: int, used: set[str], keep: list[Any]) -> _Stream:
+    def _source(self, name: str, rows: Rows, pause: float, seed: int, used: set[str]) -> tuple[_Stream, NDArray[np.int64], list[Words]]:
+        """A stream to feed, the cycles of its transfers to be filled in, and the arrays that it points to."""
         base, element = _element(name)
-        fields = [p for p in self.ports if p.startswith(f"{base}_") and p not in (f"{base}_valid", f"{base}_ready") and not self.ports[p].output]
-        if isinstance(rows, Mapping):
-            values = {f"{base}_{field}": np.asarray(v) for field, v in rows.items()}
-        elif np.ndim(rows) == 0:
-            values = {}
-        elif len(fields) == 1:
-            values = {fields[0]: np.asarray(rows)}
-        else:
-            raise ValueError(f"{self.top}: stream {name} has the fields {', '.join(fields)}; give values for each by name")
-        count = len(next(iter(values.values()))) if values else int(np.asarray(rows))  # type: ignore[arg-type]
+        values = self._fields_sent(name, base, rows)
+        count = len(next(iter(values.values()))) if values else int(np.asarray(rows).item())
         columns = []
         words = []
         for field, value in values.items():
             port = self._port(field, output=False)
-            port = Port(port.name, port.output, port.bits, port.size) if element >= 0 else port
-            data = _to_words(port, value, f"{self.top}.{field}")
+            data = to_words(replace(port, shape=()) if element >= 0 else port, value, f"{self.top}.{field}")
             if len(data) != count:
                 raise ValueError(f"{self.top}.{field}: {len(data)} values, other fields of {name} have {count}; give as many")
             columns.append(_Column(self._index[field], element, data.ctypes.data, data.strides[0]))
             used.add(field)
             words.append(data)
         cycles = np.zeros(count, np.int64)
-        stream = self._stream(name, False, columns, cycles, pause, seed, used)
-        keep.append(cycles)
-        stream._words = words
-        return stream
+        return self._stream(name, False, columns, cycles, pause, seed, used), cycles, words
 
-    def _sink(
-        self, name: str, cycles: int, pause: float, seed: int, used: set[str], keep: list[Any]
-    ) -> tuple[_Stream, dict[str, NDArray[Any]]]:
+    def _fields_sent(self, name: str, base: str, rows: Rows) -> dict[str, NDArray[Any]]:
+        """Port -> values of the fields of a source."""
+        if isinstance(rows, Mapping):
+            return {f"{base}_{field}": np.asarray(value) for field, value in rows.items()}
+        if np.ndim(rows) == 0:
+            return {}
+        handshake = (f"{base}_valid", f"{base}_ready")
+        fields = [p.name for p in self.ports.values() if p.name.startswith(f"{base}_") and p.name not in handshake and not p.output]
+        if len(fields) != 1:
+            raise ValueError(f"{self.top}: stream {name} has the fields {', '.join(fields)}; give values for each by name")
+        return {fields[0]: np.asarray(rows)}
+
+    def _sink(self, name: str, cycles: int, pause: float, seed: int, used: set[str]) -> tuple[_Stream, dict[str, NDArray[Any]]]:
+        """A stream to take from, and its fields and cycles to be filled in."""
         base, element = _element(name)
         values: dict[str, NDArray[Any]] = {}
         columns = []
         for port in self.ports.values():
             if port.output and port.name.startswith(f"{base}_") and port.name not in (f"{base}_valid", f"{base}_ready"):
-                single = Port(port.name, True, port.bits, port.size) if element >= 0 else port
-                data = _empty(single, cycles)
+                data = empty_words(replace(port, shape=()) if element >= 0 else port, cycles)
                 columns.append(_Column(self._index[port.name], element, data.ctypes.data, data.strides[0]))
                 values[port.name.removeprefix(f"{base}_")] = data
         values["cycle"] = np.zeros(cycles, np.int64)
         return self._stream(name, True, columns, values["cycle"], pause, seed, used), values
-
-
-def signed(values: Words, bits: int) -> NDArray[np.int64]:
-    """Two's complement reading of `bits`-bit values, bits <= 64."""
-    shift = np.uint64(64 - bits)
-    return (np.asarray(values, np.uint64) << shift).view(np.int64) >> np.int64(64 - bits)
-
-
-def pack(fields: Sequence[tuple[ArrayLike, int]]) -> NDArray[np.uint32]:
-    """Words [rows, words] of a packed vector of (values, bits), the highest field first as in a packed struct; up to 64 bits each."""
-    total = sum(bits for _, bits in fields)
-    arrays = np.broadcast_arrays(*(np.asarray(values) for values, _ in fields))
-    words = np.zeros((*arrays[0].shape, -(-total // 32) + 2), np.uint64)
-    low = 0
-    for values, bits in reversed(list(zip(arrays, [b for _, b in fields], strict=True))):
-        value = values.astype(np.int64).view(np.uint64) if values.dtype.kind != "u" else values.astype(np.uint64)
-        value = value & np.uint64((1 << bits) - 1)
-        word, offset = divmod(low, 32)
-        words[..., word] |= (value << np.uint64(offset)) & np.uint64(0xFFFFFFFF)
-        words[..., word + 1] |= (value >> np.uint64(32 - offset)) & np.uint64(0xFFFFFFFF)
-        if offset:
-            words[..., word + 2] |= value >> np.uint64(64 - offset)
-        low += bits
-    return np.ascontiguousarray(words[..., : -(-total // 32)].astype(np.uint32))
-
-
-def unpack(words: NDArray[np.uint32], bits: Sequence[int]) -> list[NDArray[np.uint64]]:
-    """Fields of a packed vector [.., words], the highest first; the inverse of `pack`."""
-    wide = np.concatenate([words, np.zeros((*words.shape[:-1], 2), np.uint32)], axis=-1).astype(np.uint64)
-    found = []
-    low = 0
-    for size in reversed(bits):
-        word, offset = divmod(low, 32)
-        value = (wide[..., word] >> np.uint64(offset)) | (wide[..., word + 1] << np.uint64(32 - offset))
-        if offset:
-            value = value | (wide[..., word + 2] << np.uint64(64 - offset))
-        found.append(value & np.uint64((1 << size) - 1))
-        low += size
-    return found[::-1]
 
 
 def _element(name: str) -> tuple[str, int]:
@@ -304,30 +276,6 @@ def _element(name: str) -> tuple[str, int]:
         return name, -1
     base, index = name[:-1].split("[")
     return base, int(index)
-
-
-def _row_shape(port: Port) -> tuple[int, ...]:
-    return (*port.shape, port.size // 4) if port.size > 8 else port.shape
-
-
-def _empty(port: Port, rows: int) -> Words:
-    return np.zeros((rows, *_row_shape(port)), np.uint32 if port.size > 8 else np.uint64)
-
-
-def _to_words(port: Port, values: NDArray[Any], where: str) -> Words:
-    """Rows for the harness; ValueError if the shape is wrong or a value does not fit, signed or unsigned."""
-    shape = _row_shape(port)
-    if values.shape[1:] != shape:
-        raise ValueError(f"{where}: rows have the shape {list(values.shape[1:])}, expected {list(shape)}")
-    if values.dtype.kind not in "biu":
-        raise ValueError(f"{where}: values of type {values.dtype}, expected integers")
-    bits = 32 if port.size > 8 else port.bits
-    if values.size and (int(values.max()) >= 1 << bits or int(values.min()) < -(1 << (bits - 1))):
-        raise ValueError(f"{where}: values from {values.min()} to {values.max()} do not fit {bits} bits")
-    if port.size > 8:
-        return np.ascontiguousarray(values.astype(np.int64) & 0xFFFFFFFF, np.uint32)
-    words = values.astype(np.uint64) if values.dtype.kind != "i" else values.astype(np.int64).view(np.uint64)
-    return np.ascontiguousarray(words & np.uint64((1 << bits) - 1))
 
 
 def _load(path: Path) -> ctypes.CDLL:

@@ -1,4 +1,4 @@
-"""Verilating a module into a shared library, kept in the cache by the hash of everything it is made of (docs/reference/rtl.md, Verification)."""
+"""Verilating a module into a shared library, kept in the cache by the hash of all it is made of (docs/reference/rtl.md, Verification)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,9 @@ def source_files(top: str, extra: Sequence[Path] = ()) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
-def build(top: str, spec: ChipSpec, parameters: Mapping[str, int], defines: Sequence[str], extra: Sequence[Path]) -> tuple[Path, list[Port]]:
+def build(
+    top: str, spec: ChipSpec, parameters: Mapping[str, int], defines: Sequence[str], extra: Sequence[Path]
+) -> tuple[Path, list[Port]]:
     """Shared library and ports of a module, built or from the cache. Raises SimulationError if it cannot be built."""
     files = source_files(top, extra)
     texts = {"nmllm_pkg.sv": package_text(spec)} | {path.name: path.read_text(encoding="utf-8") for path in files}
@@ -103,13 +106,18 @@ def _build(folder: Path, top: str, texts: Mapping[str, str], options: Sequence[s
     generated = sorted(work.glob("*.cpp"))
     slow = [path for path in generated if path.stem.endswith("__Slow")]
     fast = [path for path in generated if path not in slow]
-    flags = [f"-I{work}", *_include_flags(runtime)]
     (work / "slow.cc").write_text("".join(f'#include "{path.name}"\n' for path in slow), encoding="utf-8")
     (work / "fast.cc").write_text("".join(f'#include "{path.name}"\n' for path in [*fast, _HARNESS]), encoding="utf-8")
     shutil.copy(_HARNESS, work / _HARNESS.name)
+    compile_command = [_compiler(), *_COMPILE_FLAGS, f"-I{work}", *_include_flags(runtime), "-c"]
     objects = [str(work / "slow.o"), str(work / "fast.o")]
-    _run([_compiler(), *_COMPILE_FLAGS, *flags, "-O0", "-c", str(work / "slow.cc"), "-o", objects[0]])
-    _run([_compiler(), *_COMPILE_FLAGS, *flags, "-O3", "-c", str(work / "fast.cc"), "-o", objects[1]])
+    with ThreadPoolExecutor() as pool:
+        jobs = [
+            pool.submit(_run, [*compile_command, "-O0", str(work / "slow.cc"), "-o", objects[0]]),
+            pool.submit(_run, [*compile_command, "-O3", str(work / "fast.cc"), "-o", objects[1]]),
+        ]
+        for job in jobs:
+            job.result()
     library = str(folder / "module.so")
     _run([_compiler(), "-shared", "-Wl,-Bsymbolic", *objects, str(runtime / "verilated.o"), str(runtime / "threads.o"), "-o", library])
     (folder / "ports.json").write_text(json.dumps([port.__dict__ for port in ports]), encoding="utf-8")
@@ -177,7 +185,9 @@ def _locked(path: Path) -> Iterator[None]:
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode != 0:
-        raise SimulationError(f"{Path(command[0]).name} failed ({result.returncode}); correct what it names:\n{(result.stderr + result.stdout)[-8000:]}")
+        raise SimulationError(
+            f"{Path(command[0]).name} failed ({result.returncode}); correct what it names:\n{(result.stderr + result.stdout)[:4000]}"
+        )
     return result.stdout
 
 
@@ -206,7 +216,9 @@ def _is_output(name: str, source: str) -> bool:
     declared = re.search(rf"\b{name}\s*\[", code)
     before = re.findall(r"\b(input|output)\b", code[: declared.start()]) if declared else []
     if not before:
-        raise SimulationError(f"port {name}: the module's port list does not say whether it is an input or an output; write the direction there")
+        raise SimulationError(
+            f"port {name}: the module's port list does not say whether it is an input or an output; write the direction there"
+        )
     return bool(before[-1] == "output")
 
 
