@@ -147,3 +147,9 @@ def test_tensors_of_types_that_numpy_lacks_are_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr("neuromorphic_llm.artefact._hash", lambda *_: content_hash)
     with pytest.raises(ArtefactError, match="cannot be read"):
         load_artefact(tmp_path / "a", format_name="one", version=1)
+
+
+def test_an_artefact_is_no_private_file(tmp_path: Path) -> None:
+    save(tmp_path / "a")
+    modes = {name: (tmp_path / "a" / name).stat().st_mode for name in (METADATA, TENSORS, "side/a.txt")}
+    assert len(set(modes.values())) == 1, modes

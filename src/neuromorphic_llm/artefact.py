@@ -97,6 +97,8 @@ def save_artefact(
         body: dict[str, Any] = {**metadata, "format": format_name, "version": version, "files": files}
         body["content_hash"] = _hash(body, temporary / TENSORS)
         (temporary / METADATA).write_text(json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        # safetensors makes private files; an artefact is for whoever may read its folder.
+        shutil.copymode(temporary / METADATA, temporary / TENSORS)
         _put_in_place(temporary, place)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,5 @@ def write_folder(raw: RawCheckpoint, folder: Path) -> None:
     for name, content in raw.tokenizer_files.items():
         (folder / name).write_bytes(content)
     save_file(raw.tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    # safetensors makes private files; the cache may be shared.
+    shutil.copymode(folder / "config.json", folder / WEIGHTS)
