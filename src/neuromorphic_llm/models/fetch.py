@@ -183,7 +183,9 @@ def _download(source: WheelSource, wheel: Path, bars: Progress) -> None:
             errors.seek(0)
             lines = [line.strip() for line in errors if line.strip()]
         bars.remove_task(task)
-        reasons = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")] or lines[-1:]
+        # Under "ERROR: Exception:" pip prints a traceback, whose last line says what happened.
+        reasons = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR") and not line.endswith("Exception:")]
+        reasons = reasons or lines[-1:]
         fetched = scratch / "wheel" / source.wheel
         if process.returncode or not fetched.is_file():
             reason = reasons[-1] if reasons else f"exit code {process.returncode}"
