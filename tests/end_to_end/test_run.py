@@ -142,7 +142,7 @@ def test_interruption_leaves_nothing_broken(workplace: Path, monkeypatch: pytest
         (["--spikes", "-1"], 2, "spikes must be positive"),
         (["--spikes", "900"], 1, "spikes"),
         (["--chip", "nc9"], None, "nc9"),
-        (["--max-new-tokens", "100000"], None, "room"),
+        (["--max-new-tokens", "100000"], 2, "--max-new-tokens must be below 2,048, the context of the model"),
         (["-o", "FILE"], 1, "choose another output folder"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from neuromorphic_llm.artefact import save_artefact
-from neuromorphic_llm.errors import NeuromorphicLLMError
+from neuromorphic_llm.errors import ArtefactError, NeuromorphicLLMError
 from neuromorphic_llm.pipeline import steps as steps_module
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 
@@ -84,3 +84,11 @@ def test_unusable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NeuromorphicLLMError, match="choose another output folder"):
         Steps(tmp_path / "file")
+
+
+def test_the_folder_of_an_artefact_is_refused(tmp_path: Path) -> None:
+    save_artefact(tmp_path / "network", format_name="one", version=1, metadata={}, arrays={"x": np.zeros(1)})
+    before = sorted(path.name for path in (tmp_path / "network").iterdir())
+    with pytest.raises(ArtefactError, match="network holds an artefact of another command; choose another output folder"):
+        Steps(tmp_path / "network")
+    assert sorted(path.name for path in (tmp_path / "network").iterdir()) == before

@@ -87,6 +87,8 @@ class Pipeline:
             raise UsageError(f"--max-new-tokens must be at least 2, got {options.max_new_tokens}")
         self.spec = load_spec(options.chip)
         self.checkpoint = load_checkpoint(options.model)
+        if options.max_new_tokens >= (context := self.checkpoint.config.max_positions):
+            raise UsageError(f"--max-new-tokens must be below {context:,}, the context of the model; got {options.max_new_tokens}")
         self.tokenizer = self.checkpoint.tokenizer()
         self.steps = Steps(options.output, force=options.force, on_step=on_step)
 

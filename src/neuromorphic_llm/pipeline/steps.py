@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import neuromorphic_llm
-from neuromorphic_llm.artefact import load_artefact
+from neuromorphic_llm.artefact import METADATA, load_artefact
 from neuromorphic_llm.errors import ArtefactError, NeuromorphicLLMError
 from neuromorphic_llm.text_file import write_text
 
@@ -66,6 +66,9 @@ class Steps:
         self.folder = folder
         self.records: list[StepRecord] = []
         self._force, self._on_step = force, on_step
+        if (folder / METADATA).is_file():
+            # Whoever writes that artefact again would remove this run with it.
+            raise ArtefactError(f"{folder} holds an artefact of another command; choose another output folder")
         try:
             (folder / "steps").mkdir(parents=True, exist_ok=True)
         except OSError as error:
