@@ -41,6 +41,9 @@ def test_writes_program_result_and_picture(network: Path, tmp_path: Path, capsys
         ({"network": "nowhere"}, 1, "nowhere is not a folder"),
         ({"-o": "occupied"}, 1, "choose another output folder"),
         ({"-o": None}, 2, "Missing option"),
+        ({"--picture": "program"}, 2, "--picture and --output are both program"),
+        ({"--json": "program"}, 2, "--json and --output are both program"),
+        ({"--picture": "plan.svg", "--json": "plan.svg"}, 2, "--json and --picture are both plan.svg"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -112,7 +112,7 @@ def test_calibration_of_another_checkpoint(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--spikes", "1", "--lambda", "0.1"], 2, "exactly one of spikes and price"),
+        (["--spikes", "1", "--lambda", "0.1"], 2, "--spikes and --lambda are both given"),
         (["--spikes", "0"], 2, "spikes must be positive"),
         (["--lambda", "-1"], 2, "must not be negative"),
         (["--parts", "head"], 2, "parts must be one of all, feed-forward, attention"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from neuromorphic_llm.cli import main as command_line
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, check_writable_file
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, check_writable_file, console, status
 from neuromorphic_llm.cli.main import COMMANDS, run_command_line
 from neuromorphic_llm.errors import CheckpointError, UsageError
 
@@ -153,3 +153,46 @@ def test_exit_code_reaches_the_shell() -> None:
     assert result.returncode == 1
     assert result.stderr.startswith("nmllm: error: no model is known as 'smolm2-135' (did you mean 'smollm2-135m'?)")
     assert result.stderr.count("\n") == 1
+
+
+def test_json_may_go_to_a_device(probe: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    # The folder of a device need not be writable.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert run_command_line(["probe", "ok", "--json", str(tmp_path / "pipe")]) == 0
+    assert json.loads(os.read(reader, 65536))["value"] == 1.5
+    os.close(reader)
+
+
+def test_json_and_output_must_differ(tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    arguments = {"output": tmp_path / "." / "a"}
+    with pytest.raises(UsageError, match="--json and --output are both"), CommandRun("probe", place, 0, False, arguments):
+        raise AssertionError("the work must not begin")
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+def test_a_seed_outside_64_bits_is_wrong_usage(probe: list[int], capsys: pytest.CaptureFixture[str], seed: str) -> None:
+    assert run_command_line(["probe", "ok", "--seed", seed]) == 2
+    assert "--seed" in capsys.readouterr().err and not probe
+
+
+def test_a_full_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run([*NMLLM, "fetch", "--list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("nmllm: error: output: No space left on device; ") and result.stderr.count("\n") == 1
+
+
+def test_a_closed_output_is_no_traceback() -> None:
+    command = [sys.executable, "-c", "import os, sys; os.close(1); os.execv(sys.argv[1], sys.argv[1:])", *NMLLM, "fetch", "nothing"]
+    result = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1 and result.stderr.startswith("nmllm: error: no model is known as 'nothing'")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_name_with_brackets_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    with status("loading [/b]"):
+        console.print("chip [/b]")
+    assert "chip [/b]" in capsys.readouterr().out

@@ -38,19 +38,27 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.status import Status
+from rich.text import Text
 
 from neuromorphic_llm.cli.result import write_result
 from neuromorphic_llm.errors import UsageError
 
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON to this file.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", readable=False, help="Write the result as JSON to this file.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-console = Console()
+# No markup: names of files and chips may hold brackets.
+console = Console(markup=False)
 """Results for people, on standard output."""
 
-error_console = Console(stderr=True)
+error_console = Console(stderr=True, markup=False)
 """Progress and remarks, on standard error."""
+
+
+def status(text: str) -> Status:
+    """A spinner with this text on standard error, if it is a terminal: `with status("loading"): ...`."""
+    return error_console.status(Text(text))
 
 
 def progress() -> Progress:
@@ -69,9 +77,11 @@ def progress() -> Progress:
 
 def check_writable_file(path: Path, option: str) -> None:
     """UsageError unless a file can be written at `path`; checked before the work, so that no result is lost after it."""
-    parent = path.absolute().parent
     if path.is_dir():
         raise UsageError(f"{option} {path} is a folder; give a file name")
+    if path.exists() and not path.is_file():
+        return  # a device or a pipe, such as /dev/stdout
+    parent = path.resolve().parent
     if not parent.is_dir():
         raise UsageError(f"{option} {path}: the folder {parent} does not exist; create it first")
     if not os.access(parent, os.W_OK | os.X_OK):
@@ -101,6 +111,9 @@ class CommandRun:
     def __enter__(self) -> CommandRun:
         if self._json is not None:
             check_writable_file(self._json, "--json")
+            for option in ("output", "picture", "save_calibration"):
+                if (other := self._arguments.get(option)) is not None and other.resolve() == self._json.resolve():
+                    raise UsageError(f"--json and --{option.replace('_', '-')} are both {other}; choose another file for the result")
         self._started = datetime.now(UTC)
         self._start_s = time.perf_counter()
         return self

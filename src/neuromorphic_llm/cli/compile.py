@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, check_writable_file, console, error_console
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, check_writable_file, console, status
+from neuromorphic_llm.errors import UsageError
 
 if TYPE_CHECKING:
     from neuromorphic_llm.compiler.module import Module
@@ -36,6 +37,8 @@ def command(
     with CommandRun("compile", json, seed, debug, arguments) as run:
         if picture is not None:
             check_writable_file(picture, "--picture")
+            if picture.resolve() == output.resolve():
+                raise UsageError(f"--picture and --output are both {output}; choose another file for the picture")
         from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.chip.load import load_spec
         from neuromorphic_llm.chip.program_io import FORMAT, save_program
@@ -55,7 +58,7 @@ def command(
 
         check_artefact_place(output, FORMAT)
         spec = load_spec(chip)
-        with error_console.status(f"compiling {network} for {spec.name}"):
+        with status(f"compiling {network} for {spec.name}"):
             program = compile_network(load_network(network), spec, seed=seed, observer=observe)
             program_hash = save_program(program, output)
         if picture is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, error_console, progress
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress, status
 from neuromorphic_llm.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Convert a pretrained model into a spiking network, without training."""
     arguments = {"model": model, "output": output, "code": code, "phases": phases, "spikes": spikes, "lambda": price,
-                 "calibration": calibration, "parts": parts, "device": device}  # fmt: skip
+                 "calibration": calibration, "save_calibration": save_calibration, "parts": parts, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
@@ -62,7 +62,7 @@ def command(
             check_artefact_place(save_calibration, CALIBRATION_FORMAT)
         options = _options(code, phases, spikes, price, parts, seed)
         stored, text = _calibration(calibration)
-        with error_console.status(f"loading {model}"):
+        with status(f"loading {model}"):
             checkpoint = load_checkpoint(model)
             windows = calibration_windows(checkpoint.tokenizer(), text)
         with progress() as bars:
@@ -86,6 +86,8 @@ def _options(code: str, phases: int | None, spikes: float | None, price: float |
     """What was asked for; without target and price the signed-digit code meets 1.5 spikes and the others keep all of theirs."""
     from neuromorphic_llm.convert.config import ConvertConfig
 
+    if spikes is not None and price is not None:
+        raise UsageError("--spikes and --lambda are both given; a target finds its own price, leave one out")
     if spikes is None and price is None:
         spikes, price = (1.5, None) if code == "signed-digit" else (None, 0.0)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -131,16 +132,25 @@ def _failure(error: Exception) -> int:
         return _fail(f"{error.format_message()} (nmllm --help lists commands and options)", 2)
     if isinstance(error, NeuromorphicLLMError):
         return _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    if isinstance(error, OSError):
+        # Commands name what they write themselves; left are standard output, the temporary folder and the like.
+        reason = f"{error.filename or 'output'}: {error.strerror or error}"
+        return _fail(f"{reason}; check the place and its free space, or run with --debug for the traceback", 1)
     return _fail(f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback", 1)
 
 
 def main() -> None:
     """Run the command line of sys.argv and exit."""
     # Where the signal is ignored, as under nohup, it stays so.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without UTF-8, or a path that is none, must not end a command.
+            stream.reconfigure(errors="backslashreplace")
     interrupts = None if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else _Interrupts()
     code = run_command_line(sys.argv[1:], lambda: interrupts is not None and interrupts.seen)
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
+        # A stream that was closed from the start is None.
+        with suppress(OSError, AttributeError):
             stream.flush()
     # Not sys.exit: all is written, and the libraries take a second or more to shut down, in which a Ctrl-C would end in their
     # tracebacks. After an interruption inside any exec() Python would even end by signal.

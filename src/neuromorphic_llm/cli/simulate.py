@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, error_console, progress
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress, status
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.units import format_si
 
@@ -81,7 +81,7 @@ def command(
         from neuromorphic_llm.chip.program_io import load_program
         from neuromorphic_llm.models.tokenizer import load_tokenizer
 
-        with error_console.status(f"loading {program}"):
+        with status(f"loading {program}"):
             loaded = load_program(program)
             tokenizer = load_tokenizer(loaded.tokenizer_files)
         prompt_ids = encode_prompt(tokenizer, text, chat)
@@ -142,7 +142,7 @@ def _functional(program: Program, tokenizer: Any, prompt_ids: list[int], max_new
     check_request(program, prompt_ids, max_new_tokens)
     stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
     decoder = FunctionalDecoder(program.weights)
-    with error_console.status("generating"):
+    with status("generating"):
         begin = time.perf_counter()
         generated = decoder.generate([prompt_ids], max_new_tokens, eos_token_ids=stop)[0]
         seconds = time.perf_counter() - begin
