@@ -1,0 +1,41 @@
+"""Residual addition: outputs and cycles equal to numerics.md and timing.md."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from vector_script import WORDS, Expected, Script, chip, random_vector, words
+
+from neuromorphic_llm.reference.fixed_point import saturate
+from neuromorphic_llm.rtl.bench import Bench
+
+CHIPS = [chip(8), chip(2, vector_latency=3), chip(16, vector_latency=7)]
+COUNTERS = ("count_elements", "count_words_read", "count_words_written")
+
+
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+def test_add(spec) -> None:
+    lanes, rng = spec.vector_lanes, np.random.default_rng(spec.vector_lanes)
+    bench = Bench("nmllm_add_tb", spec=spec)
+    script, expected, elements = Script(lanes), Expected(), 0
+    while script.cycle < 300_000:
+        size = int(rng.integers(1, 60 * lanes))
+        passes = -(-size // lanes)
+        residual_base, operand_base = (int(base) for base in rng.integers(0, WORDS - passes + 1, 2))
+        residual, operand = words(random_vector(rng, size), lanes, rng), words(random_vector(rng, size), lanes, rng)
+        script.load(residual_base, residual, 0)
+        script.load(operand_base, operand, 1)
+        for _ in range(int(rng.integers(1, 5))):  # back to back: the next one reads what this one wrote
+            script.drive(start=1, size=size, residual_base=residual_base, operand_base=operand_base)
+            total = residual.ravel().copy()
+            total[:size] = saturate(total[:size] + operand.ravel()[:size], 32)
+            residual = total.reshape(-1, lanes)
+            taken = passes + spec.vector_latency
+            expected.commands.append((script.cycle, script.cycle + taken - 1, residual_base, residual))
+            script.cycle += taken
+            elements += size
+        script.cycle += int(rng.integers(0, 3))
+    script.cycle += 1
+    outputs = bench.run(script.inputs(bench), outputs=["done", "write_enable", "write_address", "write_data", *COUNTERS])
+    expected.check(outputs, lanes)
+    assert [int(outputs[name][-1]) for name in COUNTERS] == [elements, 2 * elements, elements]

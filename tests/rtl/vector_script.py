@@ -1,0 +1,123 @@
+"""Scripts of the vector units' test benches: what drives each port in which cycle, and what the unit must do."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.rtl.bench import Bench, signed
+
+WORDS = 1 << 10
+"""Words of every memory of the benches."""
+
+
+def chip(lanes: int, **changes: Any) -> ChipSpec:
+    """The chip nano with other vector lanes and whatever else is named."""
+    return ChipSpec(**{**load_spec("nano").to_json(), "vector_lanes": lanes, **changes})
+
+
+def words(values: NDArray[Any], lanes: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Values as words of the memory, [words, lanes]; the lanes after the last value hold anything."""
+    filled = rng.integers(-(2**31), 2**31, -(-len(values) // lanes) * lanes)
+    filled[: len(values)] = values
+    return filled.reshape(-1, lanes)
+
+
+def random_vector(rng: np.random.Generator, size: int) -> NDArray[np.int64]:
+    """Values of a random magnitude: zeros, a few large ones among small ones, saturated ones, the most negative number."""
+    kind = rng.integers(8)
+    if kind == 0:
+        return np.zeros(size, np.int64)
+    values = np.rint(rng.laplace(0.0, 2.0 ** rng.uniform(-1, 30), size))
+    if kind == 1:
+        values[rng.random(size) < 0.9] = 0
+    elif kind == 2:
+        values[rng.integers(size)] *= 64
+    elif kind == 3:
+        values[rng.integers(size)] = rng.choice([-(2**31), 2**31 - 1])
+    elif kind == 4:
+        values = np.where(rng.random(size) < 0.5, 1.0, -1.0) * 2.0 ** rng.integers(0, 31, size)
+    return np.clip(values, -(2**31), 2**31 - 1).astype(np.int64)
+
+
+@dataclass
+class Script:
+    """Values of ports by cycle; `cycle` is the first one that is free."""
+
+    lanes: int
+    cycle: int = 0
+    rows: dict[str, list[tuple[int, Any]]] = field(default_factory=lambda: defaultdict(list))
+
+    def drive(self, **ports: Any) -> None:
+        """Values of ports in the present cycle."""
+        for name, value in ports.items():
+            self.rows[name].append((self.cycle, value))
+
+    def configure(self, address: int, value: int) -> None:
+        """One write of a register."""
+        self.drive(cfg_valid=1, cfg_address=address, cfg_data=value)
+        self.cycle += 1
+
+    def load(self, address: int, values: NDArray[np.int64], memory: int | None = None) -> None:
+        """Words [words, lanes] into a memory, one a cycle."""
+        for offset, word in enumerate(values):
+            self.drive(load_valid=1, load_address=address + offset, load_data=word)
+            if memory is not None:
+                self.drive(load_memory=memory)
+            self.cycle += 1
+
+    def inputs(self, bench: Bench) -> dict[str, NDArray[Any]]:
+        """Arrays for `Bench.run`."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, entries in self.rows.items():
+            wide = bench.ports[name].size > 8
+            arrays[name] = np.zeros((self.cycle, self.lanes) if wide else self.cycle, np.int64)
+            where = np.array([cycle for cycle, _ in entries])
+            if wide or name != "load_data":
+                arrays[name][where] = np.array([value for _, value in entries])
+            else:  # two lanes are one 64-bit port
+                low, high = np.array([value for _, value in entries]).T & 0xFFFFFFFF
+                arrays[name][where] = low | high << 32
+        return arrays
+
+
+def lanes_of(values: NDArray[Any], lanes: int, bits: int = 32) -> NDArray[np.int64]:
+    """A packed vector of lanes as the bench returns it, as signed numbers [rows, lanes]."""
+    if values.dtype == np.uint32:
+        per_word = 32 // bits
+        values = (values[:, :, None] >> np.arange(0, 32, bits, dtype=np.uint32)) & np.uint32((1 << bits) - 1)
+        return signed(values.reshape(len(values), -1)[:, :lanes] if per_word else values, bits)
+    shifts = np.arange(0, lanes * bits, bits, dtype=np.uint64)
+    return signed((values[:, None] >> shifts) & np.uint64((1 << bits) - 1), bits)
+
+
+@dataclass
+class Expected:
+    """What commands must do: (cycle of start, cycle of done, first address, words written)."""
+
+    commands: list[tuple[int, int, int, NDArray[np.int64]]] = field(default_factory=list)
+
+    def check(self, outputs: Mapping[str, NDArray[Any]], lanes: int) -> None:
+        """`done` in exactly the cycles expected; the words written in order, and within the cycles of their command."""
+        done = np.flatnonzero(outputs["done"])
+        assert done.tolist() == [command[1] for command in self.commands]
+        cycles = np.flatnonzero(outputs["write_enable"])
+        counts = [len(written) for *_, written in self.commands]
+        assert len(cycles) == sum(counts)
+        assert (cycles >= np.repeat([command[0] for command in self.commands], counts)).all()
+        assert (cycles <= np.repeat([command[1] for command in self.commands], counts)).all()
+        data = lanes_of(outputs["write_data"][cycles], lanes)
+        addresses = outputs["write_address"][cycles].astype(np.int64)
+        position = 0
+        for _, _, base, written in self.commands:
+            part = slice(position, position + len(written))
+            assert np.array_equal(np.sort(addresses[part]), base + np.arange(len(written)))
+            assert np.array_equal(data[part][np.argsort(addresses[part])], written)
+            position += len(written)
