@@ -54,7 +54,7 @@ class Recount:
     def flits(self, route: int, number: int) -> None:
         for _ in range(number):
             routers = 1 + self.route_links[route]
-            self.spend("noc", routers * (64 * ROUTER + self.entry_bits * SRAM_512B))
+            self.spend("noc", routers * ((64 + 26) * ROUTER + self.entry_bits * SRAM_512B))
 
     def token(self, record: Record, context: int) -> None:
         """A decoded token: its logits are wanted."""

@@ -86,7 +86,7 @@ def test_total_by_hand() -> None:
         + 384 * SRAM_256KB
         + 312 * SRAM_8KB,
         "sram": 576 * SRAM_64KB + 88 * SRAM_512B + 48 * SRAM_2KB + 64 * SRAM_32KB + 80 * SRAM_512B,
-        "noc": 10 * 64 * 8.09e-14 * 0.543 + 90 * SRAM_512B,
+        "noc": 10 * (64 + 9 + 1 + 16) * 8.09e-14 * 0.543 + 90 * SRAM_512B,
         "dram": 1024 * 2.03e-11,
         "leakage": seconds * (8 * 1.0e-4 + 8 * bytes_leaking * 1.0e-11 + 8 * 5 * 1024 * 2.0e-11),
     }

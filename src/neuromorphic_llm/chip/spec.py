@@ -97,6 +97,16 @@ class ChipSpec:
         """Converter width that makes a read of `active_rows` rows exact."""
         return (2 * self.active_rows * ((1 << self.cell_bits) - 1)).bit_length()
 
+    @property
+    def route_bits(self) -> int:
+        """Bits of a route: at least 512 routes, 8 for each tile if that is more, rounded up to a power of two (docs/reference/rtl.md)."""
+        return max(9, (8 * self.tiles - 1).bit_length())
+
+    @property
+    def header_bits(self) -> int:
+        """Bits that a flit carries beside its `flit_bits` of payload: route, flag and tag (docs/reference/rtl.md)."""
+        return self.route_bits + 1 + 16
+
     def snake_order(self) -> list[int]:
         """Tile indices along the boustrophedon order: even rows left to right, odd rows right to left."""
         order = []

@@ -109,7 +109,7 @@ def account(
         "soma": soma_energy(c, constants),
         "attention": Range.total(attention),
         "sram": accesses(*SRAM),
-        "noc": energy("router_bit", spec.flit_bits * (c.flits + c.flit_hops)) + accesses("routing_tables"),
+        "noc": energy("router_bit", (spec.flit_bits + spec.header_bits) * (c.flits + c.flit_hops)) + accesses("routing_tables"),
         "dram": energy("dram_bit", c.dram_bits_read),
         "leakage": leakage_power(spec, memories, constants) * seconds,
     }

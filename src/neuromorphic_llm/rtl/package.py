@@ -17,19 +17,17 @@ RTL_FOLDER = Path(__file__).resolve().parents[3] / "rtl"
 
 PACKAGE_FILE = RTL_FOLDER / "generated" / "nmllm_pkg.sv"
 
-_ROUTES = 512
 _TABLE_COLUMNS = 16
 
 
 def derived_parameters(spec: ChipSpec) -> dict[str, int]:
     """Widths and counts that follow from the spec, by their names in the package."""
-    routes = max(_ROUTES, 1 << (8 * spec.tiles - 1).bit_length())
     row_blocks = spec.crossbars_per_tile // spec.slices
     return {
         "TILES": spec.tiles,
         "TILE_BITS": max(1, (spec.tiles - 1).bit_length()),
-        "ROUTES": routes,
-        "ROUTE_BITS": (routes - 1).bit_length(),
+        "ROUTES": 1 << spec.route_bits,
+        "ROUTE_BITS": spec.route_bits,
         "ROW_BLOCKS": row_blocks,
         "TILE_INPUTS": row_blocks * spec.rows,
         "TILE_COLUMNS": row_blocks * spec.columns,
