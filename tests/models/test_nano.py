@@ -155,6 +155,12 @@ def test_the_chip_nano_computes_the_reference(nano: Checkpoint, spiking: Spiking
     assert len(set(result.token_ids)) > 8
 
 
+def test_evaluation_takes_the_context_for_its_window(tmp_path: Path) -> None:
+    story, result = Path(__file__).parent / "story.txt", tmp_path / "result.json"
+    assert run_command_line(["eval", "nano", "--data", str(story), "--json", str(result)]) == 0
+    assert json.loads(result.read_text())["window"] == 512
+
+
 def test_fetch_says_that_it_is_built_in(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["fetch", "nano"]) == 0
     assert capsys.readouterr().out == f"nano is built in and needs no fetching: it is in {FOLDER}\n"

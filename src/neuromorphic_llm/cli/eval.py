@@ -28,7 +28,9 @@ def command(
     task: Annotated[str, typer.Option(help="default (text of our own), wikitext2, wikitext103 or cnn_dailymail.")] = "default",
     data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
     limit_tokens: Annotated[int | None, typer.Option(help="Evaluate the first N tokens only.", min=2, metavar="N")] = None,
-    window: Annotated[int, typer.Option(help="Tokens per window, each predicted on its own.", min=2)] = 1024,
+    window: Annotated[
+        int | None, typer.Option(help="Tokens per window, each predicted on its own (default 1024, less if the model holds less).", min=2)
+    ] = None,
     limit_documents: Annotated[int | None, typer.Option(help="Summarise the first N documents only.", min=1, metavar="N")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest summary, in tokens.", min=1)] = 128,
     against: Annotated[str | None, typer.Option(help="Model to compare with: KL and top-1 agreement, or ROUGE.", metavar="MODEL")] = None,
@@ -77,7 +79,7 @@ Open = Callable[[], "OpenedModel"]
 
 
 def _text(
-    opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, window: int, batch: int
+    opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, window: int | None, batch: int
 ) -> tuple[OpenedModel, dict[str, Any]]:
     from neuromorphic_llm.evaluate.language_model import encode_text, evaluate_text
     from neuromorphic_llm.evaluate.tasks import get_task, load_text
@@ -86,6 +88,8 @@ def _text(
     opened = opener()
     text = encode_text(opened.tokenizer, content, limit)
     reference = None if against is None else against().model
+    if window is None:
+        window = min([1024, *(scored.max_positions for scored in (opened.model, reference) if scored is not None)])
     with progress() as bars:
         bar = bars.add_task("tokens", total=len(text.ids))
         result = evaluate_text(
