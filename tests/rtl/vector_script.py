@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.rtl.bench import Bench, signed
+from neuromorphic_llm.rtl.bench import Bench, signed, unpack
 
 WORDS = 1 << 10
 """Words of every memory of the benches."""
@@ -91,9 +91,7 @@ class Script:
 def lanes_of(values: NDArray[Any], lanes: int, bits: int = 32) -> NDArray[np.int64]:
     """A packed vector of lanes as the bench returns it, as signed numbers [rows, lanes]."""
     if values.dtype == np.uint32:
-        per_word = 32 // bits
-        values = (values[:, :, None] >> np.arange(0, 32, bits, dtype=np.uint32)) & np.uint32((1 << bits) - 1)
-        return signed(values.reshape(len(values), -1)[:, :lanes] if per_word else values, bits)
+        return signed(np.stack(unpack(values, [bits] * lanes)[::-1], axis=-1), bits)
     shifts = np.arange(0, lanes * bits, bits, dtype=np.uint64)
     return signed((values[:, None] >> shifts) & np.uint64((1 << bits) - 1), bits)
 
