@@ -1,0 +1,121 @@
+"""Configuration of a synapse tile: the writes that load a region into nmllm_synapse_tile (its register map stands in the module)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.spec import ChipSpec
+
+REGISTERS, PARAMETERS, WEIGHTS = 1, 2, 3
+"""cfg_unit of registers, of multipliers and biases, and of weights."""
+
+GROUP_REGISTERS = 256
+"""Address of the register of the first group of macros."""
+
+_EIGHT = 8
+
+
+class Epilogue(IntEnum):
+    """What the output stage does with the scaled columns."""
+
+    VALUES = 0
+    GATE = 1
+    ARGMAX = 2
+
+
+@dataclass(frozen=True)
+class RegionLoad:
+    """What a tile holds: columns in the order of the tile, in a gate/up site gate and up of each output in turn."""
+
+    weight: NDArray[np.integer]  # [inputs, columns], -127 .. 127
+    multiplier: NDArray[np.integer]  # [columns], below 2^16
+    bias: NDArray[np.integer] | None  # [columns], int32
+    output_shift: int  # S
+    horner_shift: int
+    epilogue: Epilogue
+    route: int
+    first_output: int = 0
+    first_token: int = 0
+    region: int = 0
+    gate_fraction: int = 12
+    hidden_fraction: int = 0
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of the site."""
+        return int(self.weight.shape[0])
+
+    @property
+    def columns(self) -> int:
+        """Columns of the region."""
+        return int(self.weight.shape[1])
+
+
+def interleave(gate_up: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Rows of gate and up in turn, from those of gate stacked on those of up; [2 * outputs, ..]."""
+    gate, up = np.split(gate_up, 2)
+    return np.stack([gate, up], axis=1).reshape(gate_up.shape)
+
+
+def usable_columns(spec: ChipSpec, epilogue: Epilogue) -> int:
+    """Columns of a macro that a region may use: a pair of gate and up column shares one."""
+    return spec.columns // 2 * 2 if epilogue == Epilogue.GATE else spec.columns
+
+
+def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
+    """Writes [writes, 3] of cfg_unit, cfg_address, cfg_data. ValueError if the region does not fit a tile."""
+    row_blocks, block = -(-load.inputs // spec.rows), usable_columns(spec, load.epilogue)
+    column_blocks = -(-load.columns // block)
+    groups = spec.crossbars_per_tile // spec.slices
+    if row_blocks * column_blocks > groups:
+        raise ValueError(
+            f"a region of {load.inputs} x {load.columns} needs {row_blocks * column_blocks} groups of macros, a tile has {groups}"
+        )
+    registers = [
+        load.inputs,
+        load.columns,
+        load.horner_shift,
+        load.epilogue,
+        load.output_shift & 0xFF,
+        load.gate_fraction,
+        load.hidden_fraction,
+        load.route,
+        load.first_output,
+        load.first_token,
+        load.region,
+        int(load.bias is not None),
+        row_blocks,
+        block,
+    ]
+    writes = [(REGISTERS, address, value) for address, value in enumerate(registers)]
+    for group in range(groups):
+        column_block, row_block = divmod(group, row_blocks)
+        columns = max(min(load.columns - column_block * block, block), 0)
+        flags = (row_block == row_blocks - 1) << 25 | (row_block == 0) << 24
+        writes.append((REGISTERS, GROUP_REGISTERS + group, flags | row_block << 16 | columns))
+    bias = np.zeros(load.columns, np.int64) if load.bias is None else load.bias.astype(np.int64)
+    parameters = (bias & 0xFFFFFFFF) << 16 | load.multiplier.astype(np.int64)
+    writes += [(PARAMETERS, column, int(value)) for column, value in enumerate(parameters)]
+    return np.concatenate([np.array(writes, np.uint64), _weight_writes(spec, load, row_blocks, block)])
+
+
+def _weight_writes(spec: ChipSpec, load: RegionLoad, row_blocks: int, block: int) -> NDArray[np.uint64]:
+    """Eight weights a write; columns of the last word that do not exist are zero."""
+    words = -(-spec.columns // _EIGHT)
+    word_bits, row_bits = max((words - 1).bit_length(), 1), max((spec.rows - 1).bit_length(), 1)
+    parts = []
+    for first in range(0, load.columns, block):
+        part = load.weight[:, first : first + block].astype(np.int8)
+        padded = np.zeros((load.inputs, words * _EIGHT), np.int8)
+        padded[:, : part.shape[1]] = part
+        inputs, word = np.divmod(np.arange(load.inputs * words), words)
+        group = first // block * row_blocks + inputs // spec.rows
+        address = (group << row_bits | inputs % spec.rows) << word_bits | word
+        parts.append(
+            np.stack([np.full(len(word), WEIGHTS), address, padded.reshape(-1, _EIGHT).view("<i8")[:, 0]], axis=1).astype(np.uint64)
+        )
+    return np.concatenate(parts)

@@ -1,0 +1,277 @@
+"""Spike trains for a synapse tile, and what the integer reference and timing.md say of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.reference.gate import gated_product
+from neuromorphic_llm.reference.linear import linear_events, scale_output
+from neuromorphic_llm.reference.weights import LinearWeights
+from neuromorphic_llm.rtl.bench import Bench, pack
+from neuromorphic_llm.rtl.synapse import Epilogue, RegionLoad, interleave, synapse_writes
+from neuromorphic_llm.spikes.code import SpikeCode
+
+Integers = NDArray[np.int64]
+
+COUNTERS = (
+    "events",
+    "crossbar_reads",
+    "row_drives",
+    "cell_reads",
+    "conversions",
+    "output_values",
+    "gate_operations",
+    "maximum_elements",
+    "axon_bits_read",
+    "output_parameter_bits_read",
+    "read_cycles",
+)
+
+
+TOKENS = 20
+"""Tokens of a train coded at once."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A random region; `site` has its weights in the reference's order, gate stacked on up."""
+
+    spec: ChipSpec
+    site: LinearWeights
+    code: SpikeCode
+    epilogue: Epilogue
+    route: int
+    first: int
+    number: int
+    gate_fraction: int
+    hidden_fraction: int
+
+    @property
+    def inputs(self) -> int:
+        return int(self.site.weight.shape[1])
+
+    @property
+    def columns(self) -> int:
+        return int(self.site.weight.shape[0])
+
+    def order(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows of outputs in the order of the tile's columns."""
+        return interleave(rows) if self.epilogue == Epilogue.GATE else rows
+
+    def load(self) -> RegionLoad:
+        site = self.site
+        return RegionLoad(
+            weight=self.order(site.weight).T,
+            multiplier=self.order(site.multiplier),
+            bias=None if site.bias is None else self.order(site.bias),
+            output_shift=site.shift,
+            horner_shift=self.code.horner_shift,
+            epilogue=self.epilogue,
+            route=self.route,
+            first_output=self.first,
+            first_token=self.first,
+            region=self.number,
+            gate_fraction=self.gate_fraction,
+            hidden_fraction=self.hidden_fraction,
+        )
+
+    def values(self, accumulators: Integers, exponent: NDArray[np.int32]) -> Integers:
+        """Values of the region, [tokens, ..]: scaled columns, gated products, or largest value and index."""
+        scaled = scale_output(accumulators, exponent, self.site)
+        if self.epilogue == Epilogue.GATE:
+            return gated_product(scaled, self.gate_fraction, self.hidden_fraction)
+        if self.epilogue == Epilogue.ARGMAX:
+            return np.stack([scaled.max(axis=1), scaled.argmax(axis=1) + self.first], axis=1)
+        return scaled
+
+
+def random_region(
+    spec: ChipSpec,
+    inputs: int,
+    columns: int,
+    code: SpikeCode,
+    epilogue: Epilogue,
+    rng: np.random.Generator,
+    shift: int = 12,
+    bias: bool = True,
+) -> Region:
+    """Weights over the whole range, some columns extreme; biases large enough to saturate now and then."""
+    weight = rng.integers(-127, 128, (columns, inputs), dtype=np.int8)
+    weight[0], weight[-1] = 127, rng.choice([-127, 127], inputs)
+    biases = np.where(rng.random(columns) < 0.2, rng.integers(-(1 << 31), 1 << 31, columns), rng.integers(-5000, 5000, columns))
+    return Region(
+        spec=spec,
+        site=LinearWeights(
+            weight=weight,
+            multiplier=np.where(rng.random(columns) < 0.1, rng.choice([0, 65535], columns), rng.integers(0, 1 << 16, columns)).astype(
+                np.int32
+            ),
+            shift=shift,
+            stop=np.zeros(inputs, np.int32),
+            bias=biases.astype(np.int32) if bias else None,
+        ),
+        code=code,
+        epilogue=epilogue,
+        route=int(rng.integers(1 << spec.route_bits)),
+        first=2 * int(rng.integers(1 << 14)),
+        number=int(rng.integers(100)),
+        gate_fraction=int(rng.integers(12, 20)),
+        hidden_fraction=int(rng.integers(6, 40)),
+    )
+
+
+@dataclass
+class Trace:
+    """Inputs by cycle and what the tile must show in each."""
+
+    flits: list[tuple[int, int, int, int]] = field(default_factory=list)  # cycle, flag, tag, payload
+    accumulators: list[Integers] = field(default_factory=list)
+    out: list[tuple[int, int, int, int, int]] = field(default_factory=list)  # first cycle valid, accepted, flag, tag, payload
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+    cycle: int = 0  # first cycle in which the next train may begin
+
+
+def random_values(region: Region, tokens: int, rng: np.random.Generator) -> Integers:
+    """Inputs of any magnitude and density; some tokens zero or extreme."""
+    scale = 2.0 ** rng.uniform(0, 31, (tokens, 1))
+    x = rng.laplace(0, 0.3, (tokens, region.inputs)) * scale
+    x[rng.random(x.shape) < rng.random((tokens, 1))] = 0
+    x[rng.random(tokens) < 0.05] = 0
+    x[rng.random(tokens) < 0.05] = -(1 << 31)
+    return np.clip(np.rint(x), -(1 << 31), (1 << 31) - 1).astype(np.int64)
+
+
+def random_trace(region: Region, cycles: int, ready: NDArray[np.bool_], idle: float, rng: np.random.Generator) -> Trace:
+    """Trains of random tokens one after another, until the next would begin after `cycles`; `ready` says when the router takes a flit."""
+    trace = Trace()
+    while trace.cycle < cycles:
+        x = random_values(region, TOKENS, rng)
+        train = region.code.encode(x, rng.integers(0, 1 << 20, region.inputs))
+        accumulators = linear_events(train, region.site)
+        values = region.values(accumulators, train.exponent)
+        for token in range(TOKENS):
+            if trace.cycle >= cycles:
+                break
+            digits = train.digits[train.digits.shape[0] - int(train.phases[token]) :, token]
+            finish = _send(region, trace, digits, int(train.exponent[token]), idle, rng)
+            trace.accumulators.append(region.order(accumulators[token]))
+            _receive(region, trace, finish, values[token], ready)
+            trace.cycle += int(rng.integers(3))
+    return trace
+
+
+def _send(region: Region, trace: Trace, digits: NDArray[np.int8], exponent: int, idle: float, rng: np.random.Generator) -> int:
+    """Flits of a train from trace.cycle on; returns the cycle in which the last phase has finished."""
+    spec, cycle, finish = region.spec, trace.cycle, 0
+    for phase, digit in enumerate(digits):
+        neurons = rng.permutation(np.flatnonzero(digit))
+        events = [1 << 15 | int(digit[n] < 0) << 14 | int(n) for n in neurons]
+        flits = [events[i : i + spec.events_per_flit] for i in range(0, len(events), spec.events_per_flit)] or [[]]
+        for flit in flits:
+            while rng.random() < idle:
+                cycle += 1
+            payload = sum(event << 16 * i for i, event in enumerate(flit))
+            last = flit is flits[-1]
+            trace.flits.append((cycle, int(last), exponent | int(phase == len(digits) - 1) << 5, payload))
+            cycle += 1
+        blocks = [np.count_nonzero(digit[i : i + spec.rows]) for i in range(0, region.inputs, spec.rows)]
+        reads = [-(-block // spec.active_rows) for block in blocks]
+        begin = max(cycle, finish)
+        finish = begin + (spec.read_latency + spec.column_mux * max(reads) if events else 1)
+        _count(region, trace, len(events), sum(reads), finish - begin)
+    return finish
+
+
+def _count(region: Region, trace: Trace, events: int, reads: int, cycles: int) -> None:
+    """What a phase adds to the counters of timing.md."""
+    spec, counts = region.spec, trace.counts
+    usable = spec.columns // 2 * 2 if region.epilogue == Epilogue.GATE else spec.columns
+    macros = -(-region.columns // usable)
+    counts["events"] += events
+    counts["crossbar_reads"] += reads * macros * spec.slices
+    counts["row_drives"] += events * macros * spec.slices
+    counts["cell_reads"] += events * region.columns * spec.slices
+    counts["conversions"] += reads * region.columns * spec.slices
+    counts["axon_bits_read"] += events * spec.flit_bits // spec.events_per_flit
+    counts["read_cycles"] += cycles
+
+
+def _receive(region: Region, trace: Trace, finish: int, values: Integers, ready: NDArray[np.bool_]) -> None:
+    """Flits of results, each offered from the cycle that timing.md names or the one after the last was taken."""
+    spec, counts, bits = region.spec, trace.counts, 0xFFFFFFFF
+    if region.epilogue == Epilogue.ARGMAX:
+        flits = [(0, region.number, int(values[0]) & bits | int(values[1]) << 32)]
+        cycle = finish + -(-region.columns // spec.argmax_lanes) + spec.output_latency
+    else:
+        flits = []
+        for i in range(0, len(values), 2):
+            pair = [int(value) & bits for value in values[i : i + 2]] + [0]
+            flits.append((int(len(values) - i == 1), region.first + i, pair[0] | pair[1] << 32))
+        cycle = finish + (spec.gate_latency if region.epilogue == Epilogue.GATE else spec.output_latency)
+    for flit in flits:
+        taken = cycle + int(ready[cycle:].argmax())
+        trace.out.append((cycle, taken, *flit))
+        cycle = taken + 1
+    trace.cycle = cycle
+    counts["output_values"] += region.columns
+    counts["gate_operations"] += region.columns // 2 if region.epilogue == Epilogue.GATE else 0
+    counts["maximum_elements"] += region.columns if region.epilogue == Epilogue.ARGMAX else 0
+    counts["output_parameter_bits_read"] += region.columns * (16 if region.site.bias is None else 48)
+
+
+def configure(bench: Bench, region: Region) -> None:
+    """Write a region into the tile."""
+    writes = synapse_writes(region.spec, region.load())
+    bench.run(
+        {"cfg_valid": np.ones(len(writes), np.uint64), "cfg_unit": writes[:, 0], "cfg_address": writes[:, 1], "cfg_data": writes[:, 2]},
+        outputs=(),
+    )
+
+
+def check(bench: Bench, region: Region, trace: Trace, ready: NDArray[np.bool_]) -> int:
+    """Run a trace and compare every output in every cycle, accumulators and counters; returns the cycles run."""
+    spec, cycles = region.spec, trace.cycle + 4
+    route, tag = np.uint64(region.route), np.array([f[2] for f in trace.flits], np.uint64)
+    at = np.array([flit[0] for flit in trace.flits])
+    valid = np.zeros(cycles, np.uint64)
+    valid[at] = 1
+    words = np.zeros((cycles, bench.ports["in_flit"].size // 4), np.uint32)
+    flags, payload = (np.array([flit[i] for flit in trace.flits], np.uint64) for i in (1, 3))
+    words[at] = pack([(np.uint64(5), spec.route_bits), (flags, 1), (tag, 16), (payload, 64)])
+    before = _counters(bench)
+    got = bench.run(
+        {"in_valid": valid, "in_flit": words, "out_ready": ready[:cycles].astype(np.uint64)},
+        outputs=["out_valid", "out_flit", "accumulator_valid", "accumulator_values"],
+    )
+    expected_valid = np.zeros(cycles, np.uint64)
+    for first, taken, *_ in trace.out:
+        expected_valid[first : taken + 1] = 1
+    np.testing.assert_array_equal(np.flatnonzero(got["out_valid"] != expected_valid)[:5], [])
+    taken = np.array([out[1] for out in trace.out])
+    flags, tags, payloads = (np.array([out[i] for out in trace.out], np.uint64) for i in (2, 3, 4))
+    expected = pack([(route, spec.route_bits), (flags, 1), (tags, 16), (payloads, 64)])
+    np.testing.assert_array_equal(got["out_flit"][taken], expected)
+    _check_accumulators(region, trace, got)
+    after = _counters(bench)
+    assert {name: after[name] - before[name] for name in COUNTERS} == trace.counts
+    return cycles
+
+
+def _check_accumulators(region: Region, trace: Trace, got: dict[str, Any]) -> None:
+    """The accumulators that the output stage read, in the order of the columns."""
+    lanes = {Epilogue.VALUES: 2, Epilogue.GATE: 4, Epilogue.ARGMAX: region.spec.argmax_lanes}[region.epilogue]
+    read = got["accumulator_values"][got["accumulator_valid"] == 1][:, :lanes]
+    steps = -(-region.columns // lanes)
+    np.testing.assert_array_equal(
+        read.reshape(-1, steps * lanes)[:, : region.columns].astype(np.uint32).view(np.int32), np.array(trace.accumulators, np.int32)
+    )
+
+
+def _counters(bench: Bench) -> dict[str, int]:
+    result = bench.run({}, cycles=1, outputs=list(COUNTERS))
+    return {name: int(result[name][0]) for name in COUNTERS}
