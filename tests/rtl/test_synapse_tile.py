@@ -9,7 +9,6 @@ import pytest
 from synapse_script import Region, check, configure, random_region, random_trace
 
 from neuromorphic_llm.chip.load import load_spec
-from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.rtl.bench import Bench
 from neuromorphic_llm.rtl.synapse import Epilogue
 from neuromorphic_llm.spikes.registry import get_code
