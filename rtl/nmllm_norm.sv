@@ -5,7 +5,8 @@
 // scaling 4 after the last word; what LATENCY has beyond its least, 63, is idle.
 //
 // Register map (cfg_address): 0 E, the epsilon term (62 bits); 1 the output shift 24 + gain_fraction - f_norm (1..54).
-// Counters: elements (N a norm), square roots and divisions (one each), words of 32 bits read (4 N) and written (N).
+// Counters: elements (N a norm, which are also those compared for the maximum), square roots and divisions (one each), words of 32 bits read
+// (4 N) and written (N).
 `default_nettype none
 
 module nmllm_norm #(

@@ -13,12 +13,11 @@ CHIPS = [chip(8), chip(2, vector_latency=3), chip(16, vector_latency=7)]
 COUNTERS = ("count_elements", "count_words_read", "count_words_written")
 
 
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
-def test_add(spec) -> None:
-    lanes, rng = spec.vector_lanes, np.random.default_rng(spec.vector_lanes)
-    bench = Bench("nmllm_add_tb", spec=spec)
+def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
+    """Additions to random residuals, some back to back, for `cycles` cycles."""
+    rng = np.random.default_rng(seed)
     script, expected, elements = Script(lanes), Expected(), 0
-    while script.cycle < 300_000:
+    while script.cycle < cycles:
         size = int(rng.integers(1, 60 * lanes))
         passes = -(-size // lanes)
         residual_base, operand_base = (int(base) for base in rng.integers(0, WORDS - passes + 1, 2))
@@ -30,12 +29,28 @@ def test_add(spec) -> None:
             total = residual.ravel().copy()
             total[:size] = saturate(total[:size] + operand.ravel()[:size], 32)
             residual = total.reshape(-1, lanes)
-            taken = passes + spec.vector_latency
+            taken = passes + latency
             expected.commands.append((script.cycle, script.cycle + taken - 1, residual_base, residual))
             script.cycle += taken
             elements += size
         script.cycle += int(rng.integers(0, 3))
     script.cycle += 1
+    bench.reset()
     outputs = bench.run(script.inputs(bench), outputs=["done", "write_enable", "write_address", "write_data", *COUNTERS])
     expected.check(outputs, lanes)
     assert [int(outputs[name][-1]) for name in COUNTERS] == [elements, 2 * elements, elements]
+
+
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+def test_add(spec) -> None:
+    bench = Bench("nmllm_add_tb", spec=spec)
+    for seed in range(4):
+        run(bench, spec.vector_lanes, spec.vector_latency, seed, 90_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+def test_add_long(spec) -> None:
+    bench = Bench("nmllm_add_tb", spec=spec)
+    for seed in range(100, 135):
+        run(bench, spec.vector_lanes, spec.vector_latency, seed, 100_000)

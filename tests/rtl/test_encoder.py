@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from vector_script import WORDS, Script, chip, lanes_of, random_vector, words
 
+from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench, unpack
 from neuromorphic_llm.simulate.encoder_kernels import CODES
 from neuromorphic_llm.spikes.registry import code_class, code_names, get_code
@@ -121,11 +122,8 @@ class Run:
     def run(self) -> None:
         while self.script.cycle < self.cycles:
             name = str(self.rng.choice(code_names(), p=[0.55, 0.15, 0.15, 0.15]))
-            limit = (
-                int(self.rng.integers(1, code_class(name).largest_phases + 1))
-                if self.rng.random() < 0.3
-                else code_class(name).default_phases
-            )
+            code = code_class(name)
+            limit = int(self.rng.integers(1, code.largest_phases + 1)) if self.rng.random() < 0.3 else code.default_phases
             size = int(self.rng.integers(1, 3 * self.lanes) if self.rng.random() < 0.4 else self.rng.integers(1, MAX_INPUTS + 1))
             self.encode(name, limit, size)
             self.script.cycle += int(self.rng.integers(0, 3))
@@ -162,6 +160,31 @@ def test_encoder(spec) -> None:
     bench = Bench("nmllm_encoder_tb", spec=spec)
     for seed in range(4):
         Run(bench, spec, seed, 50_000).run()
+
+
+def single_phase(code: str, *starts: int) -> Script:
+    """Encodes a word of -2^31 in one phase, with `start` in these cycles after the loading."""
+    script = Script(8)
+    script.configure(0, CODES[code])
+    script.configure(1, 1)
+    script.load(0, np.full((1, 8), -(2**31)), 0)
+    script.load(0, np.zeros((1, 8), np.int64), 1)
+    for wait in starts:
+        script.cycle += wait
+        script.drive(start=1, size=8)
+    script.cycle += 12
+    return script
+
+
+def test_an_exponent_beyond_the_tag_and_a_start_too_early_are_refused() -> None:
+    bench = Bench("nmllm_encoder_tb", spec=CHIPS[0])
+    bench.run(single_phase("signed-digit", 0).inputs(bench))  # k_min 31, the largest that fits
+    bench.reset()
+    with pytest.raises(SimulationError, match="k_min_fits: k_min is 32"):
+        bench.run(single_phase("first-spike", 0).inputs(bench))
+    bench.reset()
+    with pytest.raises(SimulationError, match="start_when_idle"):
+        bench.run(single_phase("signed-digit", 0, 3).inputs(bench))
 
 
 @pytest.mark.slow

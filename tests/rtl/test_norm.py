@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from vector_script import WORDS, Expected, Script, chip, random_vector, words
 
+from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.norm import rms_norm
 from neuromorphic_llm.reference.weights import Formats
 from neuromorphic_llm.rtl.bench import Bench
@@ -53,6 +54,11 @@ def test_norm(spec) -> None:
     bench = Bench("nmllm_norm_tb", spec=spec)
     for seed in range(5):
         run(bench, spec.vector_lanes, spec.norm_latency, seed, 50_000)
+
+
+def test_a_latency_that_does_not_suffice_is_refused() -> None:
+    with pytest.raises(SimulationError, match="NORM_LATENCY must be at least 63"):
+        Bench("nmllm_norm_tb", spec=chip(8, norm_latency=62))
 
 
 @pytest.mark.slow
