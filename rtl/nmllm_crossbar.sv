@@ -34,6 +34,7 @@ module nmllm_crossbar
     input  logic        [          ROWS-1:0] negative,
     output logic signed [CONVERTER_BITS-1:0] converted[CONVERTERS]
 );
+  // verilator no_inline_module
   // Positive minus negative cell of a pair that holds this slice of a weight.
   function automatic logic signed [CELL_BITS:0] pair(input logic [7:0] weight);
     logic [6:0] magnitude;

@@ -195,16 +195,19 @@ module nmllm_output_stage
       count_4 <= count_3;
       offset  <= column[LANE_BITS-1:0];
       if (valid_1) begin
+        // verilator unroll_disable
         for (int i = 0; i < READ_LANES; i++) begin
           product[i] <= 48'(accumulators[i]) * signed'({32'd0, parameters[LANE_BITS'(int'(offset)+i)][15:0]});
           bias_2[i]  <= has_bias ? parameters[LANE_BITS'(int'(offset)+i)][47:16] : '0;
         end
       end
       if (valid_2) begin
+        // verilator unroll_disable
         for (int i = 0; i < READ_LANES; i++) scaled[i] <= scale(product[i], shift);
         bias_3 <= bias_2;
       end
       if (valid_3) begin
+        // verilator unroll_disable
         for (int i = 0; i < READ_LANES; i++) value[i] <= saturate(64'(scaled[i]) + 64'(bias_3[i]));
       end
     end

@@ -102,6 +102,7 @@ module nmllm_read_scheduler
           next_negative[b] = from_closed ? arrived_negative[b*ROWS+:ROWS] : memory_negative[b*ROWS+:ROWS];
         end
         next_left[b] = source;
+        // verilator unroll_disable
         for (int n = 0; n < ACTIVE_ROWS; n++) begin
           if (next_left[b] != '0) counts[b] = counts[b] + 1'b1;
           next_left[b] = next_left[b] & (next_left[b] - 1'b1);

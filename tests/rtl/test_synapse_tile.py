@@ -9,7 +9,8 @@ import pytest
 from synapse_script import Region, check, configure, random_region, random_trace
 
 from neuromorphic_llm.chip.load import load_spec
-from neuromorphic_llm.rtl.bench import Bench
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.rtl.bench import Bench, pack
 from neuromorphic_llm.rtl.synapse import Epilogue
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -68,4 +69,64 @@ def test_every_output_in_its_cycle(name: str, inputs: int, columns: int, code: s
     rng, bench = np.random.default_rng(inputs), Bench("nmllm_synapse_tile", spec=SPECS[name])
     for number, (idle, backpressure) in enumerate(STREAMS):
         region = random_region(SPECS[name], inputs, columns, get_code(code), epilogue, rng, shift, bias=number != 1)
-        compare(bench, region, 8_000, idle, backpressure, rng)
+        compare(bench, region, 34_000, idle, backpressure, rng)
+
+
+@pytest.mark.parametrize("name", ["odd", "slices"])
+def test_digital_twin_computes_the_same(name: str) -> None:
+    """The tile with the macros' digital twin meets the same reference in every output and cycle."""
+    rng, bench = np.random.default_rng(7), Bench("nmllm_synapse_tile", {"DIGITAL": 1}, spec=SPECS[name])
+    for epilogue in Epilogue:
+        region = random_region(SPECS[name], 2 * SPECS[name].rows - 1, 2 * SPECS[name].columns - 4, get_code("signed-digit"), epilogue, rng)
+        compare(bench, region, 8_000, 0.2, 0.2, rng)
+
+
+def test_whole_tile_of_nano() -> None:
+    """All eight groups of the chip nano: four row blocks, two column blocks; then one row block of all its columns."""
+    rng, bench = np.random.default_rng(8), Bench("nmllm_synapse_tile", spec=NANO)
+    for inputs, columns in ((256, 128), (64, 512)):
+        for epilogue in Epilogue:
+            compare(bench, random_region(NANO, inputs, columns, get_code("signed-digit"), epilogue, rng), 8_000, 0.0, 0.1, rng)
+
+
+def test_equal_logits_give_the_lowest_index() -> None:
+    """Columns with the same weights, and columns that all saturate."""
+    spec, rng = SPECS["odd"], np.random.default_rng(9)
+    bench = Bench("nmllm_synapse_tile", spec=spec)
+    for shift in (12, -100):
+        region = random_region(spec, 30, 23, get_code("signed-digit"), ARGMAX, rng, shift, bias=False)
+        site = replace(region.site, weight=np.tile(region.site.weight[:4], (6, 1))[:23], multiplier=np.full(23, 40000, np.int32))
+        compare(bench, replace(region, site=site), 6_000, 0.0, 0.3, rng)
+
+
+def test_gate_saturates_at_both_ends() -> None:
+    """Hidden fractions that shift left and right as far as they go."""
+    spec, rng = SPECS["odd"], np.random.default_rng(10)
+    bench = Bench("nmllm_synapse_tile", spec=spec)
+    for gate_fraction, hidden_fraction in ((12, 63), (12, 0), (31, 0), (40, 10)):
+        region = random_region(spec, 30, 22, get_code("signed-digit"), GATE, rng, 2)
+        compare(bench, replace(region, gate_fraction=gate_fraction, hidden_fraction=hidden_fraction), 3_000, 0.0, 0.3, rng)
+
+
+def test_faults_are_caught() -> None:
+    """Assertions name an event beyond the inputs and a train that begins before the results have left."""
+    spec, rng = SPECS["odd"], np.random.default_rng(11)
+    bench = Bench("nmllm_synapse_tile", spec=spec)
+    region = random_region(spec, 30, 20, get_code("signed-digit"), VALUES, rng)
+    for event, cycles, fault in ((1 << 15 | 30, [0], "known_input"), (1 << 15, [0, 9], "one_train")):
+        bench.reset()
+        configure(bench, region)
+        valid = np.zeros(30, np.uint64)
+        valid[cycles] = 1
+        flit = pack([(np.uint64(0), spec.route_bits), (np.uint64(1), 1), (np.uint64(1 << 5), 16), (np.uint64(event), 64)])
+        with pytest.raises(SimulationError, match=fault):
+            bench.run({"in_valid": valid, "in_flit": flit, "out_ready": 0}, cycles=30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "inputs", "columns", "code", "epilogue", "shift"), CASES)
+def test_ten_million_cycles(name: str, inputs: int, columns: int, code: str, epilogue: Epilogue, shift: int) -> None:
+    rng, bench = np.random.default_rng(columns), Bench("nmllm_synapse_tile", spec=SPECS[name])
+    for _ in range(20):
+        region = random_region(SPECS[name], inputs, columns, get_code(code), epilogue, rng, shift + int(rng.integers(-3, 4)))
+        compare(bench, region, 50_000, rng.choice([0.0, 0.5, 0.9]), rng.choice([0.0, 0.5, 0.8]), rng)
