@@ -3,7 +3,7 @@
 //
 // `start` in the cycle of the last z write, or later. `working` is high for the words of the three passes; one idle cycle follows the
 // first, four the second (the exponent m must be known). A coded word leaves with `coded_valid` when `coded_ready`; two cycles
-// after the last one is `done`, with `sum` of all p. Path of a cycle: tree of SOFTMAX_LANES comparisons, or sums; the code of u (11 carry-like steps).
+// after the last one is `done`, with `sum` of all p. Path of a cycle: tree of SOFTMAX_LANES comparisons, or sums; the code of u (a carry chain of 11 bits).
 //
 // Code of u, phases k = 15 .. m, u >= 0. With v the remainder before phase k and r = u mod 2^(k+1), v is r or r - 2^(k+1) since |v| < 1.5 * 2^k: one
 // bit, v < 0, goes from phase to phase, and whether one fires depends on bits of u alone. In the end p = (u >> m) + (v < 0).
@@ -91,18 +91,20 @@ module nmllm_attention_softmax
     logic below;  // the remainder is negative
   } code_t;
 
+  // All phases at once, 5 in bit 0: `rises` makes v < 0 for the next phase, unless it `falls` v < 0 stays so. That is the carry of an addition
+  // from the most significant phase down.
   function automatic code_t coded(input logic [15:0] u, input logic [3:0] m);
-    automatic logic below = 1'b0;
-    for (int unsigned k = 15; k >= LEAST_PHASE; --k) begin
-      automatic logic one = u[k];
-      automatic logic above = one || (u[k-1] && u[k-2]);  // r >= 0.75 * 2^k
-      automatic logic under = !one || (!u[k-1] && (!u[k-2] || (u & ((16'd1 << (k - 2)) - 16'd1)) == '0));  // r <= 1.25 * 2^k
-      automatic logic allowed = k >= 32'(m);
-      coded.fired[k-LEAST_PHASE] = allowed && (below ? under : above);
-      coded.negative[k-LEAST_PHASE] = below;
-      if (allowed) below = below ? !(one && under) : above && !one;
-    end
-    coded.below = below;
+    automatic logic [PHASES-1:0] even = PHASES'((u ^ (u - 16'd1)) >> 3);  // u[k-3:0] is 0
+    automatic logic [PHASES-1:0] one = u[15:5];
+    automatic logic [PHASES-1:0] above = one | (u[14:4] & u[13:3]);  // r >= 0.75 * 2^k
+    automatic logic [PHASES-1:0] under = ~one | (~u[14:4] & (~u[13:3] | even));  // r <= 1.25 * 2^k
+    automatic logic [PHASES-1:0] allowed = PHASES'('1) << (m - 4'(LEAST_PHASE));
+    automatic logic [PHASES-1:0] rises = {<<{above & ~one & allowed}};
+    automatic logic [PHASES-1:0] stays = {<<{~(one & under & allowed)}};
+    automatic logic [PHASES:0] carry = ({1'b0, rises} + {1'b0, stays}) ^ {1'b0, rises} ^ {1'b0, stays};
+    coded.below = carry[PHASES];
+    coded.negative = {<<{carry[PHASES-1:0]}};
+    coded.fired = allowed & ((coded.negative & under) | (~coded.negative & above));
   endfunction
 
   function automatic logic [15:0] power(input logic [23:0] distance);
@@ -217,7 +219,7 @@ module nmllm_attention_softmax
 
   always_comb begin
     for (int unsigned i = 0; i < SOFTMAX_LANES; ++i) begin
-      code[i] = coded_valid && coded_ready ? coded(u_word[i], least) : '0;
+      code[i] = coded(u_word[i], least);
       coded_fired[i] = code[i].fired;
       coded_negative[i] = code[i].negative;
     end

@@ -121,7 +121,7 @@ class Network:
 def random_network(shape: Shape, tokens: int, rng: np.random.Generator, **choices: Any) -> Network:
     """`choices`: code, formats, cache, stop, value_base; all others are drawn."""
     vectors = (tokens, shape.slots, shape.head_dim)
-    drawn = {
+    drawn: dict[str, Any] = {
         "code": CodeConfig(query_phases=int(rng.integers(1, 11)), probability_bits=int(rng.integers(1, 11))),
         "formats": Formats(),
         "cache": LayerCache(
