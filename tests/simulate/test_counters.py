@@ -19,6 +19,20 @@ from neuromorphic_llm.simulate.trace import ActivityTrace
 SPEC = ChipSpec(name="test", mesh_width=7, mesh_height=6, rows=4, columns=8, active_rows=2)
 
 
+def test_pairs_share_a_macro() -> None:
+    """With an odd number of columns the last one of each macro takes no gate: 12 columns of gate and up take 3 macros of 5, not 2."""
+    config = replace(
+        SMALL_CONFIG, layers=1, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=6, vocab_size=5, max_positions=8
+    )
+    spec = replace(SPEC, columns=5)
+    program = make_program(random_decoder(0, config=config), spec, regions_per_site=1)
+    trace = simulate(program, np.array([1]), 1).trace
+    trace = replace(trace, events=np.zeros_like(trace.events))
+    trace.events[0, 2, 0, 0] = 2
+    counters = count(program, trace, simulate_timing(program, trace), slice(0, 1))
+    assert (counters.crossbar_reads, counters.row_drives, counters.conversions) == (3 * 2, 2 * 3 * 2, 12 * 2)
+
+
 def test_by_hand() -> None:
     """One token, one layer: hidden 8 (two row blocks), 2 heads and 1 key/value head of 4, 6 hidden values, 5 tokens."""
     config = replace(

@@ -193,11 +193,17 @@ def _regions(program: Program) -> list[Region]:
     return [region for stage in program.stages for site in stage.regions for region in site]
 
 
+def _macros(region: Region, columns: int) -> int:
+    """Macros of `columns` columns side by side that a region takes; gate and up column of a pair share one."""
+    columns_per_output = region.columns // region.outputs
+    return -(-region.outputs // max(columns // columns_per_output, 1))
+
+
 def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> dict[str, int]:
     """Synapse tiles: axon memories, reads of macros and what follows each, output stages."""
     spec = program.spec
     groups = (-(-trace.events.astype(np.int64) // spec.active_rows)).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
-    regions = [(region, -(-region.columns // spec.columns)) for region in _regions(program)]
+    regions = [(region, _macros(region, spec.columns)) for region in _regions(program)]
     event_bits = spec.flit_bits // spec.events_per_flit
     axon_bits = event_bits * sum(int(work.events[region.site]) for region, _ in regions)
     conversions = sum(int(groups[region.site]) * region.columns for region, _ in regions) * spec.slices
