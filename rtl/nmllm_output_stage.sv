@@ -215,7 +215,7 @@ module nmllm_output_stage
   end
 
   // Gate, stages 4 to 9: two pairs.
-  logic gate_valid, gate_last;
+  logic gate_valid, gate_last, gate_single;
   logic [LANE_BITS:0] gate_count;
   logic signed [31:0] hidden[2];
   nmllm_output_gate u_gate (
@@ -234,7 +234,6 @@ module nmllm_output_stage
       .out_single(gate_single),
       .out_value(hidden)
   );
-  logic gate_single;
   assign gate_count = gate_single ? (LANE_BITS + 1)'(1) : (LANE_BITS + 1)'(2);
 
   // Arg-max, stages 4 and 5: the best lane, then the best so far.
