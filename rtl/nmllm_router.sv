@@ -151,7 +151,7 @@ module nmllm_router
     end
   end
 
-  logic unused = &{1'b0, cfg_address[23:ROUTE_BITS], cfg_data[63:5]};
+  wire unused = &{1'b0, cfg_address[23:ROUTE_BITS], cfg_data[63:5]};
 
 `ifndef SYNTHESIS
   for (genvar i = 0; i < 5; i++) begin : g_assert_input
