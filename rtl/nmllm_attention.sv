@@ -222,11 +222,11 @@ module nmllm_attention #(
   end
 
   nmllm_attention_memory #(
-      .LANES,
-      .KEY_LANES,
-      .HEAD_DIM,
-      .BLOCKS,
-      .ROWS
+      .LANES(LANES),
+      .KEY_LANES(KEY_LANES),
+      .HEAD_DIM(HEAD_DIM),
+      .BLOCKS(BLOCKS),
+      .ROWS(ROWS)
   ) u_memory (
       .clk,
       .rst,
@@ -254,9 +254,9 @@ module nmllm_attention #(
   );
 
   nmllm_attention_encoder #(
-      .LANES,
-      .HEAD_DIM,
-      .GROUP
+      .LANES(LANES),
+      .HEAD_DIM(HEAD_DIM),
+      .GROUP(GROUP)
   ) u_encoder (
       .clk,
       .rst,
@@ -286,11 +286,11 @@ module nmllm_attention #(
   );
 
   nmllm_attention_scores #(
-      .LANES,
-      .KEY_LANES,
-      .HEAD_DIM,
-      .GROUP,
-      .BLOCKS
+      .LANES(LANES),
+      .KEY_LANES(KEY_LANES),
+      .HEAD_DIM(HEAD_DIM),
+      .GROUP(GROUP),
+      .BLOCKS(BLOCKS)
   ) u_scores (
       .clk,
       .rst,
@@ -327,10 +327,10 @@ module nmllm_attention #(
   );
 
   nmllm_attention_softmax #(
-      .KEY_LANES,
-      .SOFTMAX_LANES,
-      .GROUP,
-      .CONTEXT,
+      .KEY_LANES(KEY_LANES),
+      .SOFTMAX_LANES(SOFTMAX_LANES),
+      .GROUP(GROUP),
+      .CONTEXT(CONTEXT),
       .SUM_BITS(PROBABILITY_SUM_BITS)
   ) u_softmax (
       .clk,
@@ -356,12 +356,12 @@ module nmllm_attention #(
   );
 
   nmllm_attention_values #(
-      .LANES,
-      .SOFTMAX_LANES,
-      .HEAD_DIM,
-      .ROWS,
+      .LANES(LANES),
+      .SOFTMAX_LANES(SOFTMAX_LANES),
+      .HEAD_DIM(HEAD_DIM),
+      .ROWS(ROWS),
       .WORDS(SOFTMAX_WORDS),
-      .SUM_BITS
+      .SUM_BITS(SUM_BITS)
   ) u_values (
       .clk,
       .rst,
@@ -396,9 +396,9 @@ module nmllm_attention #(
   );
 
   nmllm_attention_output #(
-      .LANES,
-      .HEAD_DIM,
-      .SUM_BITS
+      .LANES(LANES),
+      .HEAD_DIM(HEAD_DIM),
+      .SUM_BITS(SUM_BITS)
   ) u_output (
       .clk,
       .rst,

@@ -72,9 +72,9 @@ module nmllm_attention_tb #(
   assign output_data = write_data;
 
   nmllm_attention #(
-      .HEAD_DIM,
-      .GROUP,
-      .SLOTS
+      .HEAD_DIM(HEAD_DIM),
+      .GROUP(GROUP),
+      .SLOTS(SLOTS)
   ) u_engine (
       .*
   );
