@@ -2,12 +2,11 @@
 //
 // Command: `start` with `size` (N <= MAX_INPUTS), the first words of the vector and of its stop prices, and the route of the site. The maximum takes
 // P(N) + LATENCY cycles, of which 4 are needed beyond P(N). Then every phase is scanned in P(N) cycles: a word of remainders is read, gives its
-// digits and is written back, and an entry {word, signs, spikes} goes to an event bank if it has spikes. Injection sends the other bank,
+// digits and is written back, and its spikes go to an event bank (nmllm_encoder_banks). Injection sends the other bank,
 // EVENTS events a flit in ascending order, one flit a cycle as `spike_ready` allows. A scan waits for the injection before the last.
 // `done` is high in the cycle of the last push, so it follows `spike_ready` within the cycle. The vector is destroyed.
 //
-// Event banks: entries lie in EVENTS memories in turn, so that a flit takes its events from that many words. The longest path is that from these
-// memories through the choice of the events (EVENTS x LANES) back to their addresses.
+// Longest path of a cycle: a word of remainders through the comparison of its code to the event bank.
 //
 // State in the vector memory between the phases of other codes than signed-digit: rate {sign, 6'b0, |a|, 7'b0, running share}, first-spike x or 0
 // once it has fired, bit-planes a.
@@ -67,18 +66,9 @@ module nmllm_encoder #(
   localparam int unsigned WORDS = (MAX_INPUTS + LANES - 1) / LANES;
   localparam int unsigned WORD_BITS = $clog2(WORDS + 1);  // counts of words and entries
   localparam int unsigned TIMER_BITS = WORD_BITS + $clog2(LATENCY) + 1;
-  localparam int unsigned EVENT_BITS = $clog2(EVENTS);
-  localparam int unsigned SLOT_BITS = EVENT_BITS > 0 ? EVENT_BITS : 1;
-  localparam int unsigned ROW_BITS = $clog2((WORDS + EVENTS - 1) / EVENTS + 1);
-  localparam int unsigned ENTRY_BITS = WORD_BITS + 2 * LANES;
 
   typedef enum logic [1:0] {SIGNED_DIGIT, RATE, FIRST_SPIKE, BIT_PLANES} code_t;
   typedef enum logic [1:0] {IDLE, MAXIMUM, SCAN, FLUSH} state_t;
-  typedef struct packed {
-    logic [WORD_BITS-1:0] word;
-    logic [LANES-1:0] negative;
-    logic [LANES-1:0] fires;
-  } entry_t;
 
   state_t state_q;
   code_t code_q;
@@ -109,15 +99,8 @@ module nmllm_encoder #(
   logic [LANE_BITS:0] lanes, spikes;
 
   // event banks
-  logic scan_bank_q, inject_bank_q, next_bank;
-  logic [1:0] full_q, last_phase_q;
-  logic [WORD_BITS-1:0] entries_q[2];
-  logic [14:0] events_q[2];
-  logic [WORD_BITS-1:0] head_q, head_next;  // first entry with events to send
-  logic [LANES-1:0] taken_q, taken_next;  // of that entry, what is sent
-  entry_t slot[EVENTS];  // per memory, the first entry at or after the head
-  entry_t entry;
-  logic push, last_flit;
+  logic free, last_flit, last_phase;
+  logic [EVENTS-1:0][15:0] chosen;
 
   function automatic logic [5:0] bit_length(input logic [32:0] value);
     bit_length = '0;
@@ -180,7 +163,7 @@ module nmllm_encoder #(
   end
 
   // Scan
-  assign advance = state_q == SCAN && !full_q[scan_bank_q];
+  assign advance = state_q == SCAN && free;
   assign last_word = word_q + WORD_BITS'(1) == words_q;
   assign next_word = last_word ? '0 : word_q + WORD_BITS'(1);
   assign lanes = last_word ? tail_q : (LANE_BITS + 1)'(LANES);
@@ -318,121 +301,36 @@ module nmllm_encoder #(
     end
   end
 
-  // Event banks
-  assign entry = '{word: word_q, negative: negative, fires: fires};
-  assign next_bank = inject_bank_q ^ (push && last_flit);
+  nmllm_encoder_banks #(
+      .LANES (LANES),
+      .EVENTS(EVENTS),
+      .WORDS (WORDS)
+  ) u_banks (
+      .clk,
+      .rst,
+      .enable(state_q == SCAN || state_q == FLUSH),
+      .free,
+      .advance,
+      .last_word,
+      .scan_last_phase(phases_left_q == 9'd1),
+      .word(word_q),
+      .fires,
+      .negative,
+      .spikes,
+      .spike_valid,
+      .spike_ready,
+      .chosen,
+      .last_flit,
+      .last_phase,
+      .done
+  );
 
-  for (genvar s = 0; s < EVENTS; ++s) begin : g_bank
-    logic write, passed_q;
-    logic [ROW_BITS-1:0] write_row, read_row;
-    logic [ENTRY_BITS-1:0] stored;
-    entry_t passed_entry_q;
-
-    assign write = advance && |fires && (EVENTS == 1 || SLOT_BITS'(entries_q[scan_bank_q]) == SLOT_BITS'(s));
-    assign write_row = ROW_BITS'(entries_q[scan_bank_q] >> EVENT_BITS);
-    assign read_row = ROW_BITS'((32'(head_next) + 32'(EVENTS - 1 - s)) >> EVENT_BITS);
-
-    nmllm_ram #(
-        .WIDTH(ENTRY_BITS),
-        .DEPTH(2 << ROW_BITS)
-    ) u_ram (
-        .clk,
-        .write_enable(write),
-        .write_address({scan_bank_q, write_row}),
-        .write_data(entry),
-        .read_enable(state_q == SCAN || state_q == FLUSH),
-        .read_address({next_bank, read_row}),
-        .read_data(stored)
-    );
-
-    // The last entry of a scan is sent in the cycle after it is written.
-    always_ff @(posedge clk) begin
-      passed_q <= write && scan_bank_q == next_bank && write_row == read_row;
-      if (write) passed_entry_q <= entry;
-      if (rst) passed_q <= 1'b0;
-    end
-    assign slot[s] = passed_q ? passed_entry_q : entry_t'(stored);
-  end
-
-  // Injection: the first EVENTS events from the head on
-  assign spike_valid = full_q[inject_bank_q];
-  assign push = spike_valid && spike_ready;
-  assign last_flit = events_q[inject_bank_q] <= 15'(EVENTS);
-  assign done = push && last_flit && last_phase_q[inject_bank_q];
-
-  logic [EVENTS-1:0][15:0] chosen;
-  logic [WORD_BITS-1:0] head_after;
-  logic [LANES-1:0] taken_after;
-
-  always_comb begin
-    automatic logic [EVENT_BITS:0] found = '0;
-    chosen = '0;
-    head_after = head_q;
-    taken_after = taken_q;
-    if (spike_valid) begin
-      for (int unsigned j = 0; j < EVENTS; ++j) begin
-        automatic entry_t here = slot[EVENTS == 1 ? 0 : SLOT_BITS'(32'(head_q) + j)];
-        automatic logic [LANES-1:0] open = here.fires & ~(j == 0 ? taken_q : '0);
-        if (32'(head_q) + j < 32'(entries_q[inject_bank_q]) && found != (EVENT_BITS + 1)'(EVENTS)) begin
-          taken_after = j == 0 ? taken_q : '0;
-          for (int unsigned i = 0; i < LANES; ++i) begin
-            if (open[i] && found != (EVENT_BITS + 1)'(EVENTS)) begin
-              chosen[found[SLOT_BITS-1:0]] = {1'b1, here.negative[i], 14'({here.word, LANE_BITS'(i)})};
-              taken_after[i] = 1'b1;
-              found = found + (EVENT_BITS + 1)'(1);
-            end
-          end
-          if ((here.fires & ~taken_after) == '0) begin
-            head_after = head_q + WORD_BITS'(j + 1);
-            taken_after = '0;
-          end
-        end
-      end
-    end
-  end
-
-  always_comb begin
-    spike_flit.route = route_q;
-    spike_flit.flag = last_flit;
-    spike_flit.tag = {10'd0, last_phase_q[inject_bank_q], k_min_q[4:0]};
-    spike_flit.payload = 64'(chosen);
-    head_next = head_q;
-    taken_next = taken_q;
-    if (push) begin
-      head_next  = last_flit ? '0 : head_after;
-      taken_next = last_flit ? '0 : taken_after;
-    end
-  end
-
-  always_ff @(posedge clk) begin
-    head_q  <= head_next;
-    taken_q <= taken_next;
-    if (advance) begin
-      if (|fires) entries_q[scan_bank_q] <= entries_q[scan_bank_q] + WORD_BITS'(1);
-      events_q[scan_bank_q] <= events_q[scan_bank_q] + 15'(spikes);
-      if (last_word) begin
-        full_q[scan_bank_q] <= 1'b1;
-        last_phase_q[scan_bank_q] <= phases_left_q == 9'd1;
-        scan_bank_q <= !scan_bank_q;
-      end
-    end
-    if (push) begin
-      events_q[inject_bank_q] <= events_q[inject_bank_q] - 15'(EVENTS);
-      if (last_flit) begin
-        full_q[inject_bank_q] <= 1'b0;
-        entries_q[inject_bank_q] <= '0;
-        events_q[inject_bank_q] <= '0;
-        inject_bank_q <= !inject_bank_q;
-      end
-    end
-    if (rst) begin
-      {full_q, scan_bank_q, inject_bank_q, head_q, taken_q} <= '0;
-      for (int unsigned b = 0; b < 2; ++b) begin
-        entries_q[b] <= '0;
-        events_q[b]  <= '0;
-      end
-    end
-  end
+  assign spike_flit = '{
+          route: route_q,
+          flag: last_flit,
+          tag: {10'd0, last_phase, k_min_q[4:0]},
+          payload: 64'(chosen)
+      };
 
   always_ff @(posedge clk) begin
     if (start) begin
@@ -446,7 +344,7 @@ module nmllm_encoder #(
       count_bank_bits <= count_bank_bits + {47'(lanes), 1'b0};
       count_spikes <= count_spikes + 48'(spikes);
     end
-    if (push) count_flits <= count_flits + 48'd1;
+    if (spike_valid && spike_ready) count_flits <= count_flits + 48'd1;
     if (rst) begin
       {count_maximum_elements, count_encode_elements, count_words_read, count_words_written} <= '0;
       {count_bank_bits, count_spikes, count_flits} <= '0;
@@ -459,10 +357,6 @@ module nmllm_encoder #(
   if (LANES != 1 << LANE_BITS || LANES < 2) begin : g_lanes
     $error("VECTOR_LANES must be a power of two, at least 2");
   end
-  if (EVENTS != 1 << EVENT_BITS || EVENTS > 4) begin : g_events
-    $error("EVENTS_PER_FLIT must be 1, 2 or 4");
-  end
-
 `ifndef SYNTHESIS
   start_when_idle : assert property (@(posedge clk) disable iff (rst) start |-> state_q == IDLE && size != '0 && 32'(size) <= MAX_INPUTS)
   else $error("start_when_idle: a vector is being encoded, or its size %0d is not in 1..%0d", size, MAX_INPUTS);
