@@ -10,7 +10,7 @@
 // after the address. write_mask names the elements of the head, if it does not fill a word.
 //
 // Keys and values come as rows: elements kv_word * LANES on of 8 bits (the first D lanes if LANES > D) with the row's exponent, taken always
-// while no command runs; one head a cycle and engine, so D times the engines must be at least LANES.
+// while no command runs or its queries are being coded; one head a cycle and engine, so D times the engines must be at least LANES.
 //
 // Register map (cfg_address): 0 D; 1 heads of a group; 2 query phases T (1..10); 3 probability bits P (1..10); 4 score shift 2 f_qkv - 8; 5 output shift
 // 15 + f_qkv - f_attention; 16 + 4 slot: element of the query vector at which its first head begins; + 1 first block of its keys; + 2 row of its first
@@ -107,7 +107,7 @@ module nmllm_attention #(
   logic [14:0] slot_first_q[SLOTS];
   logic [BLOCK_BITS-1:0] slot_block_q[SLOTS];
   logic [ROW_BITS-1:0] slot_row_q[SLOTS];
-  logic [4:0] slot_value_base_q[SLOTS];
+  logic [5:0] slot_value_base_q[SLOTS];
 
   // command
   state_t state_q;
@@ -206,7 +206,7 @@ module nmllm_attention #(
           2'd0: slot_first_q[cfg_address[SLOT_BITS+1:2]-SLOT_BITS'(4)] <= cfg_data[14:0];
           2'd1: slot_block_q[cfg_address[SLOT_BITS+1:2]-SLOT_BITS'(4)] <= cfg_data[BLOCK_BITS-1:0];
           2'd2: slot_row_q[cfg_address[SLOT_BITS+1:2]-SLOT_BITS'(4)] <= cfg_data[ROW_BITS-1:0];
-          default: slot_value_base_q[cfg_address[SLOT_BITS+1:2]-SLOT_BITS'(4)] <= cfg_data[4:0];
+          default: slot_value_base_q[cfg_address[SLOT_BITS+1:2]-SLOT_BITS'(4)] <= cfg_data[5:0];
         endcase
       end
       unique case (cfg_address)
@@ -471,8 +471,8 @@ module nmllm_attention #(
   one_unit : assert property (@(posedge clk) disable iff (rst)
       $countones({encoder_working, scores_working, softmax_working, values_working}) <= 1)
   else $error("one_unit: two units work in one cycle");
-  rows_when_idle : assert property (@(posedge clk) disable iff (rst) kv_valid |-> state_q == IDLE)
-  else $error("rows_when_idle: keys or values written during a command");
+  rows_before_scores : assert property (@(posedge clk) disable iff (rst) kv_valid |-> state_q == IDLE || state_q == QUERIES)
+  else $error("rows_before_scores: keys or values written during a command");
 `endif
 endmodule
 

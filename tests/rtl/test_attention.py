@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import pytest
-from attention_script import Integers, Network, Shape, check, random_network
+from attention_script import Integers, Network, Script, Shape, check, group_cycles, load, load_vector, random_network
 
 from neuromorphic_llm.reference.attention import LayerCache
 from neuromorphic_llm.reference.weights import CodeConfig, Formats
@@ -144,6 +144,28 @@ def test_every_precision(bits: int) -> None:
     network, queries = realistic(NANO, 60, rng)
     network.code = CodeConfig(query_phases=bits, probability_bits=bits)
     check(bench("nano"), network, [(queries[n], n + 1) for n in (0, 30, 59)], rng)
+
+
+def test_a_value_may_come_while_the_first_query_is_coded() -> None:
+    rng = np.random.default_rng(7)
+    shape, engine = SHAPES["long-heads"], bench("long-heads")
+    network = random_network(shape, 3, rng)
+    q = rng.integers(-(2**16), 2**16, (shape.heads, shape.head_dim))
+    output, activity = network.attend(q, 3)
+    row = network.cache.values[2, 0].reshape(shape.head_words, -1).copy()
+    network.cache.values[2, 0] = 0
+    script = Script()
+    load(script, network, np.arange(3))
+    load_vector(script, network, q, "load_query")
+    where = {"kv_valid": 1, "kv_is_value": 1, "kv_position": 2, "kv_exponent": int(network.cache.value_exponent[2, 0])}
+    for word in range(shape.head_words):
+        script.next(kv_word=word, kv_data=row[word], **where)
+    script.put(script.cycles - shape.head_words, start=1, context_size=3, maximum=np.abs(q).max(axis=1).astype(np.uint32))
+    script.cycles += group_cycles(shape, activity, 3, 0) - shape.head_words
+    engine.reset()
+    found = engine.run(script.inputs(engine), outputs=["done", "output_valid", "output_data"])
+    assert np.flatnonzero(found["done"]).tolist() == [script.cycles - 1]
+    assert np.array_equal(found["output_data"][found["output_valid"] == 1].astype(np.uint32).view(np.int32).reshape(output.shape), output)
 
 
 def run_cycles(name: str, cycles: int, seed: int) -> None:
