@@ -40,6 +40,7 @@ module nmllm_accumulators
     input  logic        [     COLUMN_BITS-1:0] read_block,  // columns of a full block
     output logic signed [ACCUMULATOR_BITS-1:0] values       [READ_LANES]
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   logic signed [ACCUMULATOR_BITS-1:0] accumulators[ROW_BLOCKS*COLUMNS];
   logic signed [ACCUMULATOR_BITS-1:0] sums[CONVERTERS];
 

@@ -79,6 +79,7 @@ module nmllm_attention #(
     output logic [            47:0]            count_score_bits_read,
     output logic [            47:0]            count_score_bits_written
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned DIM_BITS = $clog2(HEAD_DIM + 1);
   localparam int unsigned HEAD_BITS = GROUP > 1 ? $clog2(GROUP) : 1;
   localparam int unsigned HEADS_BITS = $clog2(GROUP + 1);

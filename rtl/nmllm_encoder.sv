@@ -62,6 +62,7 @@ module nmllm_encoder #(
     output logic                  [                    47:0] count_spikes,
     output logic                  [                    47:0] count_flits
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned LANE_BITS = $clog2(LANES);
   localparam int unsigned WORDS = (MAX_INPUTS + LANES - 1) / LANES;
   localparam int unsigned WORD_BITS = $clog2(WORDS + 1);  // counts of words and entries

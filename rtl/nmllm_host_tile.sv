@@ -39,6 +39,7 @@ module nmllm_host_tile
     output logic                      done,         // all wanted tokens have arrived
     output logic  [63:0]              dram_bits_read
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned PROMPT_BITS = $clog2(PROMPT);
   localparam int unsigned ROW_WORDS = VECTOR_MEMORY_BYTES / 4 / VALUES;  // more than any vector has
   localparam int unsigned WORD_BITS = $clog2(ROW_WORDS);

@@ -53,6 +53,7 @@ module nmllm_kv_write #(
     output logic         [                    47:0] count_elements,
     output logic         [                    47:0] count_vectors
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned LANE_BITS = $clog2(LANES);
   localparam int unsigned LEVEL_BITS = $clog2(LANE_BITS + 1);
   localparam int unsigned TIMER_BITS = 16 + $clog2(LATENCY);

@@ -46,6 +46,7 @@ module nmllm_norm #(
     output logic        [            47:0] count_words_read,
     output logic        [            47:0] count_words_written
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned LANE_BITS = $clog2(LANES);
   localparam int unsigned TIMER_BITS = 18 + $clog2(LATENCY);
 

@@ -56,6 +56,7 @@ module nmllm_output_stage
     input  logic                               out_ready,
     output flit_t                              out_flit
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   localparam logic [1:0] EPILOGUE_GATE = 2'd1, EPILOGUE_ARGMAX = 2'd2;
   localparam int unsigned VALUE_STAGES = 4, GATE_STAGES = 10, ARGMAX_STAGES = 5;
   localparam int unsigned LONGEST_WAIT = OUTPUT_LATENCY > GATE_LATENCY ? OUTPUT_LATENCY : GATE_LATENCY;

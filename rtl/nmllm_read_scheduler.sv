@@ -46,6 +46,7 @@ module nmllm_read_scheduler
     output logic                   busy,
     output logic                   finished
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   typedef enum logic [1:0] {
     IDLE,
     START,

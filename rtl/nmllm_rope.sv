@@ -56,6 +56,7 @@ module nmllm_rope #(
     output logic         [                  47:0] count_words_written,
     output logic         [                  47:0] count_table_entries
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned LANE_BITS = $clog2(LANES);
   localparam int unsigned LEVEL_BITS = $clog2(LANE_BITS + 1);
   localparam int unsigned TIMER_BITS = 16 + $clog2(LATENCY);

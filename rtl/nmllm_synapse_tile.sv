@@ -52,6 +52,7 @@ module nmllm_synapse_tile
     output logic                               accumulator_valid,
     output logic signed [ACCUMULATOR_BITS-1:0] accumulator_values        [READ_LANES]
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned CONVERTERS = (COLUMNS + COLUMN_MUX - 1) / COLUMN_MUX;
   localparam int unsigned SLOT_BITS = COLUMN_MUX > 1 ? $clog2(COLUMN_MUX) : 1;
   localparam int unsigned ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1;

@@ -41,6 +41,7 @@ module nmllm_vector_tile
     output logic  [63:0]              counters   [COUNTERS],
     output logic                      row_done    // the instructions of one token end with this cycle
 );
+  /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned L = VECTOR_LANES;
   localparam int unsigned E = ATTENTION_ENGINES;
   localparam int unsigned WORDS = VECTOR_MEMORY_BYTES / 4 / L;  // all vector memory; half parameters, a quarter residuals, a quarter work

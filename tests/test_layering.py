@@ -23,7 +23,7 @@ ALLOWED = {
     "convert": {"spikes", "reference", "models", "network"},
     "chip": {"reference", "network"},
     "graph": {"chip", "network", "reference", "spikes"},
-    "rtl": {"chip", "reference"},
+    "rtl": {"chip", "reference", "spikes"},
     "compiler": {"graph", "chip", "network", "reference", "spikes"},
     "simulate": {"chip", "spikes", "reference"},
     "energy": {"chip", "simulate", "reference"},

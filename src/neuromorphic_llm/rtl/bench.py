@@ -66,14 +66,15 @@ class StreamResult:
 class Bench:
     """A module in simulation. It starts, and starts again after `reset`, with two cycles of `rst`, other inputs 0.
 
-    `spec` is the chip of its package (nano), `parameters` and `defines` those of the module, `sources` files beside those of rtl/.
+    `spec` is the chip of its package (nano), `parameters` (numbers, or text as SystemVerilog writes it) and `defines` those of the module,
+    `sources` files beside those of rtl/.
     Raises SimulationError if it cannot be built, and from then on wherever an assertion of the module fails, with its name and cycle.
     """
 
     def __init__(
         self,
         top: str,
-        parameters: Mapping[str, int] | None = None,
+        parameters: Mapping[str, int | str] | None = None,
         defines: Sequence[str] = (),
         spec: ChipSpec | None = None,
         sources: Sequence[Path] = (),

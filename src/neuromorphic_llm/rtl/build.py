@@ -78,7 +78,7 @@ def source_files(top: str, extra: Sequence[Path] = ()) -> list[Path]:
 
 
 def build(
-    top: str, spec: ChipSpec, parameters: Mapping[str, int], defines: Sequence[str], extra: Sequence[Path]
+    top: str, spec: ChipSpec, parameters: Mapping[str, int | str], defines: Sequence[str], extra: Sequence[Path]
 ) -> tuple[Path, list[Port]]:
     """Shared library and ports of a module, built or from the cache. Raises SimulationError if it cannot be built."""
     files = source_files(top, extra)

@@ -1,0 +1,267 @@
+"""What the host writes before a run: routes, tables, weights and instruction lists of a program (register maps: headers of the modules)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.program import Program, Region, Stage
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.reference.norm import epsilon_term
+from neuromorphic_llm.rtl.synapse import Epilogue, RegionLoad, interleave, synapse_writes
+from neuromorphic_llm.spikes.registry import get_code
+
+Writes = NDArray[np.uint64]
+"""[writes, 4]: tile (number of tiles for the DRAM), unit, address, data."""
+
+CODES = ("signed-digit", "rate", "first-spike", "bit-planes")
+"""Names by their number in the encoder's register."""
+
+OPERATIONS = ("receive-residual", "norm", "encode", "receive", "rope", "kv-write", "attend", "add", "send", "send-token")
+
+_NO_TOKEN = 0
+_MOST_ENDS = 4
+
+
+def chip_parameters(program: Program) -> dict[str, int | str]:
+    """Parameters of nmllm_chip for a program: tiles in use and the largest sizes of attention."""
+    config, spec = program.weights.config, program.spec
+    tiles = {0} | {stage.vector_tile for stage in program.stages} | {region.tile for region in _regions(program)}
+    return {
+        "USED": f"{spec.tiles}'h{sum(1 << tile for tile in tiles):x}",
+        "HEAD_DIM": config.head_dim,
+        "GROUP": config.heads // config.kv_heads,
+        "SLOTS": -(-config.kv_heads // spec.attention_engines),
+    }
+
+
+def dram_words(program: Program) -> int:
+    """Words of `dram_bytes_per_cycle` bytes that the embedding table takes."""
+    return program.weights.config.vocab_size * _row_words(program)
+
+
+def load_writes(program: Program) -> Writes:
+    """Everything but the prompt. Raises SimulationError where the RTL has no room for what the program asks."""
+    parts = [_writes(0, *_host(program)), _dram(program), *_routes(program)]
+    parts += [part for number, stage in enumerate(program.stages) for part in _stage(program, number, stage)]
+    return np.concatenate(parts)
+
+
+def request_writes(prompt: Sequence[int], max_new_tokens: int, ends: Sequence[int]) -> Writes:
+    """The prompt, the number of new tokens and the tokens that end the text."""
+    if len(ends) > _MOST_ENDS:
+        raise SimulationError(f"the RTL compares with at most {_MOST_ENDS} end tokens, got {len(ends)}; name fewer")
+    registers = [(1, 3, len(prompt)), (1, 4, max_new_tokens)]
+    registers += [(1, 8 + i, 1 << 32 | ends[i] if i < len(ends) else _NO_TOKEN) for i in range(_MOST_ENDS)]
+    return _writes(0, *registers, *((2, index, token) for index, token in enumerate(prompt)))
+
+
+def _writes(tile: int, *entries: tuple[int, int, int]) -> Writes:
+    array = np.array([(tile, unit, address, data & 0xFFFFFFFFFFFFFFFF) for unit, address, data in entries], np.uint64)
+    return array.reshape(-1, 4)
+
+
+def _block(tile: int, unit: int, data: NDArray[np.uint64]) -> Writes:
+    """Consecutive addresses from 0."""
+    fixed = np.full(len(data), tile, np.uint64), np.full(len(data), unit, np.uint64)
+    return np.stack([*fixed, np.arange(len(data), dtype=np.uint64), data], axis=1)
+
+
+def _regions(program: Program) -> Iterator[Region]:
+    return (region for stage in program.stages for site in stage.regions for region in site)
+
+
+def _row_words(program: Program) -> int:
+    return -(-2 * program.weights.config.hidden_size // program.spec.dram_bytes_per_cycle)
+
+
+def _host(program: Program) -> list[tuple[int, int, int]]:
+    weights, routes = program.weights, program.routes
+    values = [weights.config.hidden_size, _row_words(program), weights.formats.embedding_shift]
+    return [*((1, i, value) for i, value in enumerate(values)), (1, 5, int(routes.residual[0])), (1, 6, int(routes.credit[0]))]
+
+
+def _dram(program: Program) -> Writes:
+    rows = program.weights.embedding
+    padded = np.zeros((len(rows), _row_words(program) * program.spec.dram_bytes_per_cycle // 2), "<i2")
+    padded[:, : rows.shape[1]] = rows
+    return _block(program.spec.tiles, 0, padded.reshape(-1, 4).view("<u8")[:, 0])
+
+
+def _routes(program: Program) -> list[Writes]:
+    if len(program.route_masks) >= 1 << program.spec.route_bits:
+        raise SimulationError(f"the program has {len(program.route_masks)} routes, the routers of {program.spec.name} hold fewer")
+    return [_block(tile, 0, program.route_masks[:, tile].astype(np.uint64)) for tile in range(program.spec.tiles)]
+
+
+def _stage(program: Program, number: int, stage: Stage) -> list[Writes]:
+    """Writes of a vector tile and its synapse tiles."""
+    parts = [_vector_tile(program, number, stage)]
+    for site, regions in zip(stage.sites, stage.regions, strict=True):
+        for index, region in enumerate(regions):
+            writes = synapse_writes(program.spec, _region(program, site, index, region))
+            parts.append(np.concatenate([np.full((len(writes), 1), region.tile, np.uint64), writes], axis=1))
+    return parts
+
+
+def _region(program: Program, site: int, index: int, region: Region) -> RegionLoad:
+    weights, config = program.weights, program.weights.config
+    linear, gate, head = weights.site(site), site % 4 == 2 and site < 4 * config.layers, site == 4 * config.layers
+    outputs = np.arange(region.first_output, region.first_output + region.outputs)
+    columns = interleave(np.concatenate([outputs, config.intermediate_size + outputs])) if gate else outputs
+    return RegionLoad(
+        weight=program.weights_t[site][:, columns],
+        multiplier=linear.multiplier[columns],
+        bias=None if linear.bias is None else linear.bias[columns],
+        output_shift=linear.shift,
+        horner_shift=get_code(weights.code.name, weights.code.phases).horner_shift,
+        epilogue=Epilogue.ARGMAX if head else Epilogue.GATE if gate else Epilogue.VALUES,
+        route=int(program.routes.value[site][index]),
+        first_output=region.first_output,
+        first_token=region.first_output,
+        region=index,
+        gate_fraction=weights.formats.gate,
+        hidden_fraction=weights.layers[site // 4].hidden_fraction if gate else 0,
+    )
+
+
+class _Parameters:
+    """Vectors of the parameter memory, each from a new word on."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self.words: list[NDArray[np.uint32]] = []
+
+    def add(self, vector: NDArray[np.int32]) -> int:
+        """Place a vector; its first word."""
+        base = len(self.words)
+        self.words += list(_words(vector, self.lanes))
+        return base
+
+
+def _words(vector: NDArray[np.int32], lanes: int) -> NDArray[np.uint32]:
+    """[words, lanes] of a vector, the last word filled with zeros."""
+    padded = np.zeros(-(-len(vector) // lanes) * lanes, np.int32)
+    padded[: len(vector)] = vector
+    return padded.view(np.uint32).reshape(-1, lanes)
+
+
+def _pairs(words: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """Two lanes a write."""
+    return np.ascontiguousarray(words).reshape(-1, 2).view("<u8")[:, 0]
+
+
+def _vector_tile(program: Program, number: int, stage: Stage) -> Writes:
+    spec, weights, routes = program.spec, program.weights, program.routes
+    config, formats, tile = weights.config, weights.formats, stage.vector_tile
+    head = number == config.layers
+    parameters = _Parameters(spec.vector_lanes)
+    unused_route = len(program.route_masks)
+    table_words = -(-(config.head_dim // 2) // spec.vector_lanes)
+    registers = [
+        int(routes.residual[number]),
+        unused_route if head else int(routes.credit[number + 1]),
+        routes.token if head else int(routes.residual[number + 1]),
+        int(routes.credit[number]),
+        config.hidden_size,
+        head << 1 | (number == config.layers - 1),
+        config.kv_heads,
+        table_words,
+    ]
+    entries = [(1, address, value) for address, value in enumerate(registers)]
+    entries += [(2, index, word) for index, word in enumerate(_instructions(program, number, stage, parameters))]
+    entries += [(6, 0, epsilon_term(config, formats)), (6, 1, 24 + formats.gain_fraction - formats.norm)]
+    entries += [(9, 0, CODES.index(weights.code.name)), (9, 1, weights.code.phases)]
+    parts = [_block(tile, 3, _pairs(np.array(parameters.words)))]
+    if not head:
+        entries += _attention(program, number)
+        parts.append(_block(tile, 4, _pairs(_rotary(program, table_words))))
+        parts.append(_block(tile, 5, _pairs(_words(weights.layers[number].query_stop.reshape(-1), spec.vector_lanes))))
+        parts.append(_block(tile, 11, _owners(spec, config.heads, config.kv_heads, config.head_dim)))
+    return np.concatenate([_writes(tile, *entries), *parts])
+
+
+def _instructions(program: Program, number: int, stage: Stage, parameters: _Parameters) -> list[int]:
+    weights, config = program.weights, program.weights.config
+    flits = [sum(-(-region.outputs // 2) for region in regions) for regions in stage.regions]
+    hidden, query, key_value = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
+
+    def word(operation: str, size: int = 0, base: int = 0, route: int = 0, source: int = 0) -> int:
+        return source << 51 | route << 35 | base << 19 | size << 4 | OPERATIONS.index(operation)
+
+    def encode(position: int, source: int = 0) -> list[int]:
+        site = stage.sites[position]
+        inputs = config.site_shape(site)[0]
+        base = parameters.add(weights.site(site).stop)
+        return [word("encode", inputs, base, int(program.routes.spike[site]), source), word("receive", flits[position])]
+
+    def norm(gain: NDArray[np.int32]) -> int:
+        return word("norm", hidden, parameters.add(gain))
+
+    begin = word("receive-residual", hidden)
+    if number == config.layers:
+        encode_head, _ = encode(0)
+        return [begin, norm(weights.final_gain), encode_head, word("receive", len(stage.regions[0])), word("send-token")]
+    layer = weights.layers[number]
+    return [
+        begin,
+        norm(layer.attention_gain),
+        *encode(0),
+        word("rope", query + key_value),
+        word("kv-write", 2 * key_value, query),
+        word("attend"),
+        *encode(1, source=1),
+        word("add", hidden),
+        norm(layer.feed_forward_gain),
+        *encode(2),
+        *encode(3),
+        word("add", hidden),
+        word("send", hidden),
+    ]
+
+
+def _attention(program: Program, number: int) -> list[tuple[int, int, int]]:
+    spec, weights = program.spec, program.weights
+    config, formats, layer = weights.config, weights.formats, weights.layers[number]
+    group = config.heads // config.kv_heads
+    entries = [(7, 0, config.head_dim), (7, 1, config.heads), (8, 0, config.head_dim), (8, 1, config.kv_heads)]
+    entries += [(8, 32 + head, int(base)) for head, base in enumerate(layer.value_base)]
+    blocks = -(-program.max_context // spec.key_lanes)
+    common = [
+        config.head_dim,
+        group,
+        weights.code.query_phases,
+        weights.code.probability_bits,
+        2 * formats.qkv - 8,
+        15 + formats.qkv - formats.attention,
+    ]
+    for engine in range(spec.attention_engines):
+        entries += [(10, engine << 20 | address, value) for address, value in enumerate(common)]
+        for slot, head in enumerate(range(engine, config.kv_heads, spec.attention_engines)):
+            values = [head * group * config.head_dim, slot * blocks, slot * program.max_context, int(layer.value_base[head])]
+            entries += [(10, engine << 20 | 16 + 4 * slot + i, value) for i, value in enumerate(values)]
+    return entries
+
+
+def _rotary(program: Program, table_words: int) -> NDArray[np.uint32]:
+    """Words of the rotary table: a cosine and a sine a lane, `table_words` words a position."""
+    lanes, cos, sin = program.spec.vector_lanes, program.weights.rope_cos, program.weights.rope_sin
+    pairs = cos.astype(np.uint16).astype(np.uint32) | sin.astype(np.uint16).astype(np.uint32) << 16
+    table = np.zeros((min(len(cos), program.max_context), table_words * lanes), np.uint32)
+    table[:, : pairs.shape[1]] = pairs[: len(table)]
+    return table.reshape(-1, lanes)
+
+
+def _owners(spec: ChipSpec, heads: int, kv_heads: int, head_dim: int) -> NDArray[np.uint64]:
+    """Engine of each lane of the attention output, 16 lanes of 4 bits a write."""
+    lanes, parts = spec.vector_lanes, -(-spec.vector_lanes // 16)
+    words = -(-heads * head_dim // lanes)
+    element = np.minimum(np.arange(words * lanes), heads * head_dim - 1)
+    engine = np.zeros((words, parts * 16), np.uint64)
+    engine[:, :lanes] = (element // head_dim // (heads // kv_heads) % spec.attention_engines).reshape(words, lanes)
+    shifts = np.arange(16, dtype=np.uint64) * np.uint64(4)
+    packed: NDArray[np.uint64] = (engine.reshape(-1, 16) << shifts).sum(axis=1, dtype=np.uint64)
+    return packed
