@@ -22,7 +22,7 @@
 module nmllm_vector_tile
   import nmllm_pkg::*;
 #(
-    parameter int unsigned HEAD_DIM = 64,
+    parameter int unsigned HEAD_DIM = 16,
     parameter int unsigned GROUP = 4,
     parameter int unsigned SLOTS = 4,
     localparam int unsigned COUNTERS = 28
@@ -621,7 +621,7 @@ module nmllm_vector_tile
     end
   end
 
-  function automatic logic [63:0] engine_sum(input logic [47:0] counts[E][13], input int which);
+  function automatic logic [63:0] engine_sum(input logic [47:0] counts[E][13], input logic [3:0] which);
     engine_sum = '0;
     for (int e = 0; e < int'(E); e++) engine_sum += 64'(counts[e][which]);
   endfunction
@@ -629,28 +629,28 @@ module nmllm_vector_tile
   always_comb begin
     counters[0] = 64'(norm_elements);
     counters[1] = 64'(square_roots);
-    counters[2] = 64'(norm_divisions) + engine_sum(engine_counts, 7);
+    counters[2] = 64'(norm_divisions) + engine_sum(engine_counts, 4'd7);
     counters[3] = 64'(norm_elements) + 64'(encode_maximum_elements) + 64'(rope_maximum_elements) + 64'(kv_elements)
-        + engine_sum(engine_counts, 4) + (token_values_q >> 1);
-    counters[4] = 64'(encode_elements) + engine_sum(engine_counts, 0);
+        + engine_sum(engine_counts, 4'd4) + (token_values_q >> 1);
+    counters[4] = 64'(encode_elements) + engine_sum(engine_counts, 4'd0);
     counters[5] = 64'(add_elements);
     counters[6] = 64'(rope_elements);
-    counters[7] = engine_sum(engine_counts, 1);
-    counters[8] = engine_sum(engine_counts, 5);
-    counters[9] = engine_sum(engine_counts, 2);
-    counters[10] = engine_sum(engine_counts, 3);
-    counters[11] = engine_sum(engine_counts, 6);
-    counters[12] = engine_sum(engine_counts, 8);
+    counters[7] = engine_sum(engine_counts, 4'd1);
+    counters[8] = engine_sum(engine_counts, 4'd5);
+    counters[9] = engine_sum(engine_counts, 4'd2);
+    counters[10] = engine_sum(engine_counts, 4'd3);
+    counters[11] = engine_sum(engine_counts, 4'd6);
+    counters[12] = engine_sum(engine_counts, 4'd8);
     counters[13] = 32 * (64'(norm_words_read) + 64'(rope_words_read) + 64'(kv_elements) + 64'(encode_words_read) + 64'(add_words_read)
-        + 2 * engine_sum(engine_counts, 0) + sent_values_q + token_values_q);
+        + 2 * engine_sum(engine_counts, 4'd0) + sent_values_q + token_values_q);
     counters[14] = 32 * (64'(norm_words_written) + 64'(rope_words_written) + 64'(encode_words_written) + 64'(add_words_written)
-        + engine_sum(engine_counts, 0) + engine_sum(engine_counts, 8) + arrived_values_q);
+        + engine_sum(engine_counts, 4'd0) + engine_sum(engine_counts, 4'd8) + arrived_values_q);
     counters[15] = 64'(bank_bits);
     counters[16] = 16 * 64'(table_entries);
-    counters[17] = engine_sum(engine_counts, 9);
-    counters[18] = engine_sum(engine_counts, 10);
-    counters[19] = engine_sum(engine_counts, 11);
-    counters[20] = engine_sum(engine_counts, 12);
+    counters[17] = engine_sum(engine_counts, 4'd9);
+    counters[18] = engine_sum(engine_counts, 4'd10);
+    counters[19] = engine_sum(engine_counts, 4'd11);
+    counters[20] = engine_sum(engine_counts, 4'd12);
     counters[21] = 64'(spikes);
     counters[22] = 64'(spike_flits);
     counters[23] = 64'(kv_vectors);

@@ -5,7 +5,7 @@ module nmllm_chip_tb
   import nmllm_pkg::*;
 #(
     parameter bit [TILES-1:0] USED = '1,
-    parameter int unsigned HEAD_DIM = 64,
+    parameter int unsigned HEAD_DIM = 16,
     parameter int unsigned GROUP = 4,
     parameter int unsigned SLOTS = 4,
     parameter int unsigned DRAM_WORDS = 16384,

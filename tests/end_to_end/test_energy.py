@@ -65,7 +65,6 @@ class Recount:
             self.flits(routes.residual[number], math.ceil(hidden / 2))
             self.flits(routes.credit[number], 1)
             self.words(read=0, written=hidden)  # receive
-            self.words(read=hidden, written=hidden)  # copied
             if number == self.config.layers:
                 self.norm()
                 self.site(4 * number, record)

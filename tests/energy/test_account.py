@@ -129,9 +129,9 @@ def test_int8_reference_by_hand() -> None:
     scores = pairs * (24 + 24 + 8 + 24 + 8) * SRAM_2KB * (1.5625 / 0.8442) ** (math.log(512 * (3 * 2 + 1) / 2048) / math.log(4))
     attention = 2 * 2 * 4 * 16 * 10 * mac + 6 * pairs * ADD + 16 * pairs * SRAM_512B + scores + 8 * 2 * 2 * 32 * (10 + 1) * SRAM_256KB
     assert reference.parts["attention"].nominal == pytest.approx(attention, rel=1e-3)
-    # vector memory, in 32 bits: norm and gains, copies, adds, sends, rope, kv-write, the head's choice; in 8 bits: site inputs, queries
-    read = 32 * (5 * 4 * 64 + 3 * 64 + 2 * 4 * 64 + 2 * 64 + 2 * (96 + 64) + 2) + 8 * (2 * (64 + 64 + 64 + 128) + 64) + 8 * 2 * 64
-    written = 32 * (3 * 2 * 64 + 2 * 2 * 64 + 2 * 96 + 2 * (128 + 64 + 64) + 2) + 8 * (2 * (64 + 64 + 64 + 128) + 64)
+    # vector memory, in 32 bits: norm and gains, adds, sends, rope, kv-write, the head's choice; in 8 bits: site inputs, queries
+    read = 32 * (5 * 4 * 64 + 2 * 4 * 64 + 2 * 64 + 2 * (96 + 64) + 2) + 8 * (2 * (64 + 64 + 64 + 128) + 64) + 8 * 2 * 64
+    written = 32 * (3 * 64 + 2 * 2 * 64 + 2 * 96 + 2 * (128 + 64 + 64) + 2) + 8 * (2 * (64 + 64 + 64 + 128) + 64)
     rotary, outputs = 16 * 2 * 96, 2 * (128 + 64 + 256 + 64) + 288
 
     def between_8_and_32_kb(size: int) -> float:

@@ -71,8 +71,8 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, arithmetic: _
     site_input_bits = bits * sum(config.site_shape(site)[0] for site in range(config.sites))
     flits, links = _flits(config, spec, bits)
     # as timing.md counts the chip's vector tiles, without encoders: norm, copy of the residual, add, send; rope, kv-write
-    read = hidden * (4 * norms + (layers + 1) + 4 * layers + layers) + layers * (rotated + 2 * key_value) + 2
-    written = hidden * (2 * (layers + 1) + 2 * layers) + layers * rotated
+    read = hidden * (4 * norms + 4 * layers + layers) + layers * (rotated + 2 * key_value) + 2
+    written = hidden * (layers + 1 + 2 * layers) + layers * rotated
     # site inputs are written once in their own width: norm and attention outputs, gated products; the other results arrive in 32 bits
     results = sum(_sent_bits(config, bits)) - layers * bits * config.intermediate_size
     return Counters(

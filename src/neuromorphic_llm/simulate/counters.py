@@ -283,9 +283,9 @@ def _vector_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> d
     # The signed-digit rule needs the price of a spike in every phase; the dead zone of the other codes once a value.
     stops = query_scans + (work.scanned if program.weights.code.name == "signed-digit" else work.encoded)
     scans = work.scanned + query_scans
-    # norm: three passes and the gains; receive: the copy into the residual memory
-    read = hidden * (4 * norms + receives + 4 * layers + sends) + layers * (rotated + 2 * key_value) + heads * choice
-    written = hidden * (norms + 2 * receives + 2 * layers) + layers * (results + rotated + query) + heads * choice
+    # norm: three passes and the gains; what is received is copied nowhere
+    read = hidden * (4 * norms + 4 * layers + sends) + layers * (rotated + 2 * key_value) + heads * choice
+    written = hidden * (norms + receives + 2 * layers) + layers * (results + rotated + query) + heads * choice
     return {
         "vector_bits_read": WORD_BITS * (read + work.encoded + scans + stops),
         "vector_bits_written": WORD_BITS * (written + scans),

@@ -1,0 +1,152 @@
+"""A program running in the Verilated chip: tokens, their cycles and the performance counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.rtl.bench import Bench
+from neuromorphic_llm.rtl.loader import Writes, chip_parameters, dram_words, load_writes, request_writes
+
+_CHUNK = 512
+"""Cycles simulated by one call."""
+
+_LIMIT_A_TOKEN = 10_000_000
+"""Cycles without a token after which the chip is taken to hang."""
+
+_ROUTER_COUNTERS = 32
+_LINKS = 4
+
+SYNAPSE_COUNTERS = (
+    "spikes",
+    "crossbar_reads",
+    "row_drives",
+    "cell_reads",
+    "conversions",
+    "output_values",
+    "gate_operations",
+    "maximum_elements",
+    "axon_bits_read",
+    "output_parameter_bits_read",
+)
+"""Counters of a synapse tile in the order of the host port (nmllm_chip); spikes are those of its site."""
+
+VECTOR_COUNTERS = (
+    "norm_elements",
+    "square_roots",
+    "divisions",
+    "maximum_elements",
+    "encode_elements",
+    "add_elements",
+    "rope_elements",
+    "query_spikes",
+    "probability_spikes",
+    "score_operations",
+    "softmax_elements",
+    "value_operations",
+    "attention_values",
+    "vector_bits_read",
+    "vector_bits_written",
+    "event_bank_bits_read",
+    "rotary_bits_read",
+    "kv_bits_read",
+    "kv_bits_written",
+    "score_bits_read",
+    "score_bits_written",
+)
+"""Counters of a vector tile in the order of the host port."""
+
+
+@dataclass(frozen=True)
+class RtlResult:
+    """One generation in RTL; cycles are as the timing simulation counts them."""
+
+    token_ids: tuple[int, ...]
+    token_end_cycle: tuple[int, ...]  # of each generated token
+    counters: dict[str, int]  # of the whole run, named as in docs/reference/timing.md
+
+
+class RtlChip:
+    """The chip of a program, built (or from the cache) and loaded. Raises SimulationError if it cannot be built."""
+
+    def __init__(self, program: Program, seed: int = 1) -> None:
+        self.program = program
+        self._load = load_writes(program)
+        depth = 1 << max((dram_words(program) - 1).bit_length(), 1)
+        self._bench = Bench("nmllm_chip_tb", chip_parameters(program) | {"DRAM_WORDS": depth}, spec=program.spec, seed=seed)
+
+    def run(
+        self, prompt: Sequence[int], max_new_tokens: int, ends: Sequence[int] = (), progress: Callable[[int], None] | None = None
+    ) -> RtlResult:
+        """Generate greedily from reset, up to `max_new_tokens` tokens or one of `ends`; `progress` is called with 1 after every new token.
+
+        Raises SimulationError if an assertion of the RTL fails or no token comes.
+        """
+        self._bench.reset()
+        self._write(np.concatenate([self._load, request_writes(prompt, max_new_tokens, ends)]))
+        tokens: list[int] = []
+        cycles: list[int] = []
+        cycle, finished = 0, False
+        while not finished:
+            seen = self._bench.run({}, cycles=_CHUNK, outputs=("token_valid", "token", "done"))
+            for index in np.flatnonzero(seen["token_valid"]):
+                tokens.append(int(seen["token"][index]))
+                cycles.append(cycle + int(index) + 1)
+                if progress is not None:
+                    progress(1)
+            cycle += _CHUNK
+            finished = bool(seen["done"][-1])
+            if cycle - (cycles[-1] if cycles else 0) > _LIMIT_A_TOKEN * len(prompt):
+                raise SimulationError(
+                    f"the RTL gave no token for {_LIMIT_A_TOKEN * len(prompt):,} cycles; compare it with the cycle backend"
+                )
+        return RtlResult(tuple(tokens), tuple(cycles), self._counters() | {"cycles": cycles[-1]})
+
+    def _write(self, writes: Writes) -> None:
+        tile, unit, address, data = writes.T
+        dram = tile == self.program.spec.tiles
+        inputs = {"rst": np.ones(len(writes), np.uint64), "cfg_valid": 1, "cfg_dram": dram.astype(np.uint64)}
+        inputs |= {"cfg_tile": np.where(dram, 0, tile), "cfg_unit": unit, "cfg_address": address, "cfg_data": data}
+        self._bench.run(inputs, outputs=())
+
+    def _counters(self) -> dict[str, int]:
+        """Sums over the tiles, read through the host port when the chip is idle."""
+        program, spec = self.program, self.program.spec
+        numbers = _ROUTER_COUNTERS + 1 + 2 * _LINKS
+        tile, index = np.divmod(np.arange(spec.tiles * numbers, dtype=np.uint64), np.uint64(numbers))
+        read = self._bench.run({"counter_tile": tile, "counter_index": index}, outputs=("counter_value",))["counter_value"]
+        values = read.astype(np.int64).reshape(spec.tiles, numbers)
+        total = dict.fromkeys((*SYNAPSE_COUNTERS, *VECTOR_COUNTERS), 0)
+        vector = [stage.vector_tile for stage in program.stages]
+        for name, amount in zip(VECTOR_COUNTERS, values[vector].sum(axis=0), strict=False):
+            total[name] += int(amount)
+        operations = 0
+        for stage in program.stages:
+            for regions in stage.regions:
+                for region in regions:
+                    operations += int(values[region.tile, 0]) * region.columns
+                    for name, amount in zip(SYNAPSE_COUNTERS, values[region.tile], strict=False):
+                        if name != "spikes" or region is regions[0]:  # every region of a site gets its events
+                            total[name] += int(amount)
+        flits, hops = int(values[:, _ROUTER_COUNTERS].sum()), int(values[:, _ROUTER_COUNTERS + 1 : _ROUTER_COUNTERS + 1 + _LINKS].sum())
+        return total | _derived(total, values, operations, flits, hops, spec.accumulator_bits)
+
+
+def _derived(total: dict[str, int], values: NDArray[np.int64], operations: int, flits: int, hops: int, bits: int) -> dict[str, int]:
+    """Counters that are multiples of others."""
+    return {
+        "synaptic_operations": operations,
+        "accumulations": total["conversions"],
+        "accumulator_bits_read": bits * (total["conversions"] + total["output_values"]),
+        "accumulator_bits_written": bits * total["conversions"],
+        "axon_bits_written": total["axon_bits_read"],
+        "event_bank_bits_written": total["event_bank_bits_read"],
+        "flits": flits,
+        "flit_hops": hops,
+        "dram_bits_read": int(values[0, 0]),
+    }

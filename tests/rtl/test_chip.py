@@ -1,0 +1,57 @@
+"""The whole chip in RTL, running a language model, equals the cycle simulator: tokens, cycles and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+
+import pytest
+
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.convert import convert
+from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.rtl.chip import RtlChip
+from neuromorphic_llm.simulate.counters import count
+from neuromorphic_llm.simulate.run import simulate
+
+
+@cache
+def program() -> Program:
+    checkpoint = load_checkpoint("nano")
+    network = convert(checkpoint, ConvertConfig(), calibration_windows(checkpoint.tokenizer(), count=2))
+    return compile_network(network.weights, load_spec("nano"))
+
+
+@cache
+def chip() -> RtlChip:
+    return RtlChip(program())
+
+
+def check(prompt: Sequence[int], new: int, stop: Sequence[int] = ()) -> tuple[int, ...]:
+    expected = simulate(program(), prompt, new, stop=stop)
+    result = chip().run(prompt, new, stop)
+    assert result.token_ids == expected.token_ids
+    assert result.token_end_cycle == tuple(expected.timing.token_end_cycle[len(prompt) - 1 :].tolist())
+    counted = asdict(count(program(), expected.trace, expected.timing))
+    compared = {name: value for name, value in result.counters.items() if name != "cycles"}
+    assert compared == {name: counted[name] for name in compared}
+    assert set(counted) - set(compared) == {
+        "prompt_tokens", "decoded_tokens", "cycles", "routing_bits_read", "site_spikes", "site_synaptic_operations",
+    }  # fmt: skip
+    return result.token_ids
+
+
+def test_nano_decodes_as_simulated() -> None:
+    tokens = check([5, 17, 3], 3)
+    assert check([5, 17, 3], 3, stop=[tokens[1]]) == tokens[:2]  # from reset again, ended by a token
+
+
+@pytest.mark.slow
+def test_nano_writes_32_tokens() -> None:
+    tokenizer = load_checkpoint("nano").tokenizer()
+    check(tokenizer("Once upon a time", add_special_tokens=False)["input_ids"], 32)
