@@ -34,6 +34,7 @@ module nmllm_chip
     input  logic [TILE_BITS-1:0]             counter_tile,
     input  logic [          5:0]             counter_index,
     output logic [         63:0]             counter_value,
+    output logic [         63:0]             counts         [TILES][41],  // all of them, for the simulator
     // what moves between tiles and routers in this cycle, for comparison with the simulator
     output logic [    TILES-1:0]             injected,
     output logic [    TILES-1:0]             arrived
@@ -49,7 +50,6 @@ module nmllm_chip
   logic link_ready[TILES][4];
   flit_t link_flit[TILES][4];
   logic input_ready[TILES][5];
-  logic [63:0] counts[TILES][41];
 
   for (genvar t = 0; t < int'(TILES); t++) begin : g_tile
     localparam int X = t % int'(MESH_WIDTH);

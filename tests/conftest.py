@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from neuromorphic_llm.models.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A suite started in the background of a script inherits an ignored Ctrl-C, and so would the commands that it interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ ALLOWED = {
     "compiler": {"graph", "chip", "network", "reference", "spikes"},
     "simulate": {"chip", "spikes", "reference"},
     "energy": {"chip", "simulate", "reference"},
-    "evaluate": {"network", "simulate", "energy", "models", "chip", "reference", "spikes"},
+    "evaluate": {"network", "rtl", "simulate", "energy", "models", "chip", "reference", "spikes"},
     "pipeline": {"evaluate", "energy", "simulate", "compiler", "chip", "convert", "network", "models"},
     "report": {"compiler"},
 }

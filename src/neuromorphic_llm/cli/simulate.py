@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 nmllm simulate programs/smollm2-135m --chat --prompt "Name three rivers in Europe." --max-new-tokens 32
 nmllm simulate programs/smollm2-135m --prompt-file article.txt --max-new-tokens 96 --json result.json
+nmllm simulate programs/nano --prompt "Once upon a time" --backend rtl
 """
 
 FUNCTIONAL_REASON = "the functional backend computes values only; use --backend cycle"
@@ -48,10 +49,11 @@ UNTIMED = {
 
 
 class Backend(StrEnum):
-    """How values are computed: integer products in torch, or every event and cycle of the chip."""
+    """How values are computed: integer products in torch, every event and cycle of the chip, or its SystemVerilog."""
 
     FUNCTIONAL = "functional"
     CYCLE = "cycle"
+    RTL = "rtl"
 
 
 def command(
@@ -60,7 +62,9 @@ def command(
     prompt_file: Annotated[Path | None, typer.Option(help="Text file with the prompt.", metavar="FILE")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="The prompt is a user's message; use the model's chat template.")] = False,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens to generate.", min=1)] = 32,
-    backend: Annotated[Backend, typer.Option(help="functional: values only; cycle: cycles and energy too.")] = Backend.CYCLE,
+    backend: Annotated[
+        Backend, typer.Option(help="functional: values only; cycle: cycles and energy too; rtl: the same by the Verilated chip.")
+    ] = Backend.CYCLE,
     threads: Annotated[int | None, typer.Option(help="Threads of the cycle backend (default: all cores).", min=1)] = None,
     json: JsonFile = None,
     seed: Seed = 0,
@@ -85,7 +89,7 @@ def command(
             loaded = load_program(program)
             tokenizer = load_tokenizer(loaded.tokenizer_files)
         prompt_ids = encode_prompt(tokenizer, text, chat)
-        simulate_on = _cycle if backend is Backend.CYCLE else _functional
+        simulate_on = {Backend.CYCLE: _cycle, Backend.RTL: _rtl, Backend.FUNCTIONAL: _functional}[backend]
         figures = simulate_on(loaded, tokenizer, prompt_ids, max_new_tokens, threads)
         console.print(figures["text"], markup=False, highlight=False)
         console.print(_table(figures))
@@ -121,7 +125,7 @@ def encode_prompt(tokenizer: Any, text: str, chat: bool) -> list[int]:
 
 
 def _cycle(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
-    from neuromorphic_llm.evaluate.simulated import simulation_figures
+    from neuromorphic_llm.evaluate.simulated import simulated_generation, simulation_figures
     from neuromorphic_llm.evaluate.summaries import stop_tokens
     from neuromorphic_llm.simulate.run import simulate
 
@@ -129,6 +133,20 @@ def _cycle(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_toke
     with progress() as bars:
         bar = bars.add_task("tokens", total=len(prompt_ids) + max_new_tokens - 1)
         result = simulate(program, prompt_ids, max_new_tokens, stop=stop, threads=threads, progress=lambda done: bars.advance(bar, done))
+    return simulation_figures(program, simulated_generation(result), tokenizer, stop)
+
+
+def _rtl(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
+    if threads is not None:
+        raise UsageError("--threads is for --backend cycle")
+    from neuromorphic_llm.evaluate.simulated import rtl_generation, simulation_figures
+    from neuromorphic_llm.evaluate.summaries import stop_tokens
+
+    stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
+    console.print("The chip is built with Verilator the first time, which takes some minutes.", style="dim")
+    with progress() as bars:
+        bar = bars.add_task("tokens", total=max_new_tokens)
+        result = rtl_generation(program, prompt_ids, max_new_tokens, stop, lambda done: bars.advance(bar, done))
     return simulation_figures(program, result, tokenizer, stop)
 
 

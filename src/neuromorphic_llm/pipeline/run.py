@@ -28,7 +28,7 @@ from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text, e
 from neuromorphic_llm.evaluate.quality import quality_against_spikes, quantised_baselines
 from neuromorphic_llm.evaluate.raster import spike_raster
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
-from neuromorphic_llm.evaluate.simulated import simulation_figures
+from neuromorphic_llm.evaluate.simulated import simulated_generation, simulation_figures
 from neuromorphic_llm.evaluate.summaries import stop_tokens, summary_prompt
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
@@ -180,7 +180,7 @@ class Pipeline:
             stop = stop_tokens(self.tokenizer, self.checkpoint.config.eos_token_ids)
             count = self._count("simulate the chip", len(prompt) + self.options.max_new_tokens - 1)
             result = simulate(program, prompt, self.options.max_new_tokens, stop=stop, progress=count)
-            return simulation_figures(program, result, self.tokenizer, stop)
+            return simulation_figures(program, simulated_generation(result), self.tokenizer, stop)
 
         inputs = {"program": program_hash, "prompt": prompt, "max_new_tokens": self.options.max_new_tokens}
         return self.steps.run("simulate", inputs, work)

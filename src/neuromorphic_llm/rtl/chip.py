@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.routes import entry_bits
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench
 from neuromorphic_llm.rtl.loader import Writes, chip_parameters, dram_words, load_writes, request_writes
 
 _CHUNK = 512
-"""Cycles simulated by one call."""
+"""Cycles simulated by one call at most."""
 
 _LIMIT_A_TOKEN = 10_000_000
 """Cycles without a token after which the chip is taken to hang."""
@@ -62,13 +62,18 @@ VECTOR_COUNTERS = (
 """Counters of a vector tile in the order of the host port."""
 
 
+Counts = dict[str, int | tuple[int, ...]]
+"""Counters named as in docs/reference/timing.md."""
+
+
 @dataclass(frozen=True)
 class RtlResult:
     """One generation in RTL; cycles are as the timing simulation counts them."""
 
     token_ids: tuple[int, ...]
     token_end_cycle: tuple[int, ...]  # of each generated token
-    counters: dict[str, int]  # of the whole run, named as in docs/reference/timing.md
+    prefill: Counts  # until the first generated token
+    decode: Counts  # after it
 
 
 class RtlChip:
@@ -78,6 +83,7 @@ class RtlChip:
         self.program = program
         self._load = load_writes(program)
         depth = 1 << max((dram_words(program) - 1).bit_length(), 1)
+        # The seed fills what has no reset.
         self._bench = Bench("nmllm_chip_tb", chip_parameters(program) | {"DRAM_WORDS": depth}, spec=program.spec, seed=seed)
 
     def run(
@@ -92,20 +98,24 @@ class RtlChip:
         tokens: list[int] = []
         cycles: list[int] = []
         cycle, finished = 0, False
+        prefill: Counts = {}
+        # After a token nothing is counted until the host has fetched the next embedding row, so the end of such a chunk is soon enough.
+        chunk = max(min(_CHUNK, self.program.spec.host_latency + self.program.spec.dram_latency - 1), 1)
         while not finished:
-            seen = self._bench.run({}, cycles=_CHUNK, outputs=("token_valid", "token", "done"))
+            seen = self._bench.run({}, cycles=chunk, outputs=("token_valid", "token", "done"))
             for index in np.flatnonzero(seen["token_valid"]):
                 tokens.append(int(seen["token"][index]))
                 cycles.append(cycle + int(index) + 1)
                 if progress is not None:
                     progress(1)
-            cycle += _CHUNK
+            cycle += chunk
+            if tokens and not prefill:
+                prefill = self._counters(cycles[0])
+                cycle += 1
             finished = bool(seen["done"][-1])
             if cycle - (cycles[-1] if cycles else 0) > _LIMIT_A_TOKEN * len(prompt):
-                raise SimulationError(
-                    f"the RTL gave no token for {_LIMIT_A_TOKEN * len(prompt):,} cycles; compare it with the cycle backend"
-                )
-        return RtlResult(tuple(tokens), tuple(cycles), self._counters() | {"cycles": cycles[-1]})
+                raise SimulationError(f"the RTL gave no token for {_LIMIT_A_TOKEN * len(prompt):,} cycles; compare with the cycle backend")
+        return RtlResult(tuple(tokens), tuple(cycles), prefill, _minus(self._counters(cycles[-1]), prefill))
 
     def _write(self, writes: Writes) -> None:
         tile, unit, address, data = writes.T
@@ -114,39 +124,45 @@ class RtlChip:
         inputs |= {"cfg_tile": np.where(dram, 0, tile), "cfg_unit": unit, "cfg_address": address, "cfg_data": data}
         self._bench.run(inputs, outputs=())
 
-    def _counters(self) -> dict[str, int]:
-        """Sums over the tiles, read through the host port when the chip is idle."""
-        program, spec = self.program, self.program.spec
-        numbers = _ROUTER_COUNTERS + 1 + 2 * _LINKS
-        tile, index = np.divmod(np.arange(spec.tiles * numbers, dtype=np.uint64), np.uint64(numbers))
-        read = self._bench.run({"counter_tile": tile, "counter_index": index}, outputs=("counter_value",))["counter_value"]
-        values = read.astype(np.int64).reshape(spec.tiles, numbers)
+    def _counters(self, cycles: int) -> Counts:
+        """Sums over the tiles, in one cycle."""
+        program, spec, config = self.program, self.program.spec, self.program.weights.config
+        values = self._bench.run({}, cycles=1, outputs=("counts",))["counts"][0].astype(np.int64)
         total = dict.fromkeys((*SYNAPSE_COUNTERS, *VECTOR_COUNTERS), 0)
-        vector = [stage.vector_tile for stage in program.stages]
-        for name, amount in zip(VECTOR_COUNTERS, values[vector].sum(axis=0), strict=False):
-            total[name] += int(amount)
-        operations = 0
         for stage in program.stages:
-            for regions in stage.regions:
-                for region in regions:
-                    operations += int(values[region.tile, 0]) * region.columns
-                    for name, amount in zip(SYNAPSE_COUNTERS, values[region.tile], strict=False):
-                        if name != "spikes" or region is regions[0]:  # every region of a site gets its events
-                            total[name] += int(amount)
+            for name, amount in zip(VECTOR_COUNTERS, values[stage.vector_tile], strict=False):
+                total[name] += int(amount)
+            for region in (region for regions in stage.regions for region in regions):
+                for name, amount in zip(SYNAPSE_COUNTERS, values[region.tile], strict=False):
+                    total[name] += int(amount)
+        # Every region of a site gets all of its events.
+        spikes = [int(values[regions[0].tile, 0]) for stage in program.stages for regions in stage.regions]
+        operations = [count * config.site_shape(site)[1] for site, count in enumerate(spikes)]
         flits, hops = int(values[:, _ROUTER_COUNTERS].sum()), int(values[:, _ROUTER_COUNTERS + 1 : _ROUTER_COUNTERS + 1 + _LINKS].sum())
-        return total | _derived(total, values, operations, flits, hops, spec.accumulator_bits)
+        counts: Counts = {**total, **_derived(total, spec.accumulator_bits), "site_spikes": tuple(spikes)}
+        counts |= {"spikes": sum(spikes), "synaptic_operations": sum(operations), "site_synaptic_operations": tuple(operations)}
+        counts |= {"flits": flits, "flit_hops": hops, "dram_bits_read": int(values[0, 0]), "cycles": cycles}
+        return counts | {"routing_bits_read": entry_bits(len(program.route_masks)) * (flits + hops)}
 
 
-def _derived(total: dict[str, int], values: NDArray[np.int64], operations: int, flits: int, hops: int, bits: int) -> dict[str, int]:
+def _derived(total: dict[str, int], bits: int) -> dict[str, int]:
     """Counters that are multiples of others."""
     return {
-        "synaptic_operations": operations,
         "accumulations": total["conversions"],
         "accumulator_bits_read": bits * (total["conversions"] + total["output_values"]),
         "accumulator_bits_written": bits * total["conversions"],
         "axon_bits_written": total["axon_bits_read"],
         "event_bank_bits_written": total["event_bank_bits_read"],
-        "flits": flits,
-        "flit_hops": hops,
-        "dram_bits_read": int(values[0, 0]),
     }
+
+
+def _minus(whole: Counts, part: Counts) -> Counts:
+    """Differences, name by name."""
+    result: Counts = {}
+    for name, value in whole.items():
+        other = part[name]
+        if isinstance(value, tuple) and isinstance(other, tuple):
+            result[name] = tuple(a - b for a, b in zip(value, other, strict=True))
+        elif isinstance(value, int) and isinstance(other, int):
+            result[name] = value - other
+    return result

@@ -24,4 +24,4 @@ def lint() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(lint()))
+    sys.exit("\n".join(lint()) or 0)
