@@ -32,8 +32,8 @@ class Partition:
                 outputs, block = node.integer("columns") // unit, module.spec.columns // unit
                 if outputs > block * blocks == 1:
                     raise CompileError(
-                        f"{name} has {outputs} outputs and a tile of chip {module.spec.name} holds one of them; a flit carries two: "
-                        "raise columns or crossbars_per_tile"
+                        f"{name} has {outputs} outputs and a tile of chip {module.spec.name} holds one of them; a flit carries two, "
+                        "and more chips do not help; raise columns or crossbars_per_tile"
                     )
                 shares = split_evenly(outputs, block, blocks)
                 node = node.with_attributes(row_blocks=row_blocks, regions=tuple(unit * share for share in shares))
