@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 
+import numpy as np
 import pytest
 
 from neuromorphic_llm.chip.load import load_spec
@@ -46,6 +47,12 @@ def check(prompt: Sequence[int], new: int, stop: Sequence[int] = ()) -> tuple[in
 def test_nano_decodes_as_simulated() -> None:
     tokens = check([5, 17, 3], 3)
     assert check([5, 17, 3], 3, stop=[tokens[1]]) == tokens[:2]  # from reset again, ended by a token
+    # The chip is idle now; the host port reads the counters that the simulation sees at once.
+    bench = chip()._bench
+    counts = bench.run({}, cycles=1, outputs=("counts",))["counts"][0]
+    tile, index = np.indices(counts.shape).reshape(2, -1)
+    read = bench.run({"counter_tile": tile, "counter_index": index}, outputs=("counter_value",))["counter_value"]
+    assert counts.any() and np.array_equal(read, counts.ravel())
 
 
 @pytest.mark.slow
