@@ -122,12 +122,13 @@ class FunctionalDecoder:
         With return_hidden also the residual stream after each layer, int32 [layers, batch, n, hidden].
         Raises SimulationError if the model's context is exceeded or an id is outside the vocabulary.
         """
-        hidden, residual = self._hidden(ids, cache, slots, valid, return_hidden)
         batch, n = ids.shape
-        kept = _valid_rows(valid, n, last_only, self.device)
+        kept = _valid_rows(valid, n, self.device)
+        hidden, residual = self._hidden(ids, cache, slots, valid, kept, return_hidden)
         if last_only and n > 1:
             last = [n - 1] * batch if valid is None else [max(count - 1, 0) for count in valid]
             hidden = hidden.view(batch, n, -1)[torch.arange(batch), last].contiguous()
+            kept = _valid_rows(None if valid is None else [min(count, 1) for count in valid], 1, self.device)
         logits = self._head(hidden, kept).view(batch, -1, self.config.vocab_size)
         return (logits, torch.stack(residual).view(-1, batch, n, self.config.hidden_size)) if return_hidden else logits
 
@@ -142,9 +143,15 @@ class FunctionalDecoder:
         return generate(self, prompts, GenerationConfig(max_new_tokens=max_new_tokens, **options), progress)
 
     def _hidden(
-        self, ids: torch.Tensor, cache: KeyValueCache | None, slots: Sequence[int] | None, valid: Sequence[int] | None, keep: bool
+        self,
+        ids: torch.Tensor,
+        cache: KeyValueCache | None,
+        slots: Sequence[int] | None,
+        valid: Sequence[int] | None,
+        kept: torch.Tensor | None,
+        keep: bool,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Residual stream after the last layer, int32 [rows, hidden], and copies after each layer if asked."""
+        """Residual stream after the last layer, int32 [rows, hidden], and copies after each layer if asked; rows `kept` are counted."""
         batch, n = ids.shape
         self.operations.prepare(batch * n)
         if ids.numel() == 0:
@@ -165,7 +172,6 @@ class FunctionalDecoder:
         rows = Rows(position, slot, n, where == list(range(cache.slots)))
         r = self._embedding[ids.reshape(-1).to(self.device)].int() << self.weights.formats.embedding_shift
         residual = []
-        kept = _valid_rows(valid, n, False, self.device)
         run = self._layer if self.observer is not None else self._run_layer(batch, n)
         for number, layer in enumerate(self._layers):
             r, spikes, attention = run(layer, r, rows, cache.layers[number], 4 * number if self.observer is not None else 0)
@@ -234,12 +240,9 @@ class FunctionalDecoder:
         return Coded(planes.to(self.device), exponent.to(self.device), spikes.to(self.device))
 
 
-def _valid_rows(valid: Sequence[int] | None, n: int, last_only: bool, device: torch.device) -> torch.Tensor | None:
-    """Indices of the rows that count: of n rows a sequence, or of one a sequence; None for all."""
+def _valid_rows(valid: Sequence[int] | None, n: int, device: torch.device) -> torch.Tensor | None:
+    """Indices of the rows that count, of n rows a sequence; None for all."""
     if valid is None:
         return None
-    if last_only:
-        rows = [index for index, count in enumerate(valid) if count]
-    else:
-        rows = [index * n + token for index, count in enumerate(valid) for token in range(count)]
+    rows = [index * n + token for index, count in enumerate(valid) for token in range(count)]
     return torch.tensor(rows, dtype=torch.long).to(device)
