@@ -1,14 +1,17 @@
-"""Host tile in lockstep with the host of the cycle-stepped model: DRAM reads, flits and tokens in every cycle."""
+"""Host tile against its rules in timing.md: DRAM reads, flits and tokens in every cycle. The rules meet the cycle-stepped model's host."""
 
 from __future__ import annotations
 
+import functools
+from bisect import insort
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from timing_oracle import Chip, Oracle, Unit, ceil
+from numpy.typing import NDArray
+from timing_oracle import Chip, Oracle, ceil
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
@@ -16,147 +19,161 @@ from neuromorphic_llm.rtl.bench import Bench, pack, unpack
 from neuromorphic_llm.simulate.trace import ActivityTrace
 
 ROW_ROUTE, TOKEN_ROUTE, CREDIT_ROUTE, END_TOKEN = 7, 300, 41, 49
-INPUTS = ("out_ready", "in_valid", "in_route", "in_payload")
-OUTPUTS = ("out_valid", "dram_enable", "dram_address", "token_valid", "token", "done")
+CREDITS = 2
+OUTPUTS = ("out_valid", "out_flit", "dram_enable", "dram_address", "token_valid", "token", "done")
 
 
-class HostOracle(Chip):
-    """The model's host alone; `steps` are the cycles in which its steps begin."""
+@dataclass(frozen=True)
+class Text:
+    """A run of the host tile. It ends with `new_tokens`, or where `limit` is larger with END_TOKEN before it."""
 
-    def __init__(self, spec: ChipSpec, hidden: int, prompt: int, wanted: list[bool]) -> None:
-        self.spec, self.config = spec, SimpleNamespace(hidden_size=hidden)  # type: ignore[assignment]
-        self.program = SimpleNamespace(routes=SimpleNamespace(residual=[ROW_ROUTE]))  # type: ignore[assignment]
-        trace: Any = SimpleNamespace(tokens=len(wanted), prompt_tokens=prompt, logits_wanted=np.array(wanted))
-        self.trace: ActivityTrace = trace
-        self.result, self.credits, self.tokens, self.cycle = Oracle(), [2], 0, 0
-        self.steps: list[int] = []
+    spec: ChipSpec
+    table: NDArray[np.int16]  # embeddings, [END_TOKEN + 1, hidden]
+    shift: int
+    prompt: list[int]
+    new_tokens: int
+    limit: int = 0
 
-    def pause(self, cycles: int, stage: int | None = None) -> Unit:
-        self.steps.append(self.cycle)
-        return super().pause(cycles, stage)
+    @property
+    def hidden(self) -> int:
+        return self.table.shape[1]
+
+    @property
+    def rows(self) -> int:
+        return len(self.prompt) + self.new_tokens - 1
+
+    @property
+    def words(self) -> int:
+        """Words of DRAM of a row."""
+        return ceil(2 * self.hidden, self.spec.dram_bytes_per_cycle)
+
+
+def random_text(spec: ChipSpec, hidden: int, shift: int, prompt: int, new_tokens: int, rng: np.random.Generator, limit: int = 0) -> Text:
+    table = rng.integers(-(1 << 15), 1 << 15, (END_TOKEN + 1, hidden)).astype(np.int16)
+    table[0], table[1] = -(1 << 15), (1 << 15) - 1
+    return Text(spec, table, shift, rng.integers(0, END_TOKEN + 1, prompt).tolist(), new_tokens, limit)
 
 
 @dataclass
 class Script:
-    """Inputs and expected outputs of every cycle."""
+    """What happens in a run, row by row: what the tile is given, and what it must do."""
 
-    inputs: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in INPUTS})
-    outputs: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in OUTPUTS})
-    dram: list[np.ndarray] = field(default_factory=list)
-    flits: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """flag, tag, low and high value of the flit offered."""
+    ready: NDArray[np.bool_]
+    """Whether the router takes a flit, by cycle."""
+    steps: list[int] = field(default_factory=list)
+    sends: list[int] = field(default_factory=list)
+    """Cycle in which a row's first flit is offered."""
+    pushes: list[NDArray[np.int64]] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    """The prompt, and every token that arrives."""
+    credit_cycles: list[int] = field(default_factory=list)
+    token_cycles: list[int] = field(default_factory=list)
+    cycles: int = 0
 
 
-def play(spec: ChipSpec, table: np.ndarray, shift: int, prompt: list[int], new_tokens: int, seed: int, backpressure: float) -> Script:
-    """Run the model's host with random credits, tokens and router; the last token is END_TOKEN. table: int16 [vocabulary, hidden]."""
-    rng = np.random.default_rng(seed)
-    hidden, rows = table.shape[1], len(prompt) + new_tokens - 1
-    oracle, script = HostOracle(spec, hidden, len(prompt), [row >= len(prompt) - 1 for row in range(rows)]), Script()
-    host, answer = oracle.host(), None
-    per_word = spec.dram_bytes_per_cycle // 2
-    words = ceil(hidden, per_word)
-    padded = np.pad(table, ((0, 0), (0, -hidden % per_word)))
-    tokens = list(prompt)  # of the rows
-    sent = 0
-    credits_due: list[int] = []
-    token_due: list[int] = []
-    finished = False
-    while not finished or token_due or credits_due:
-        offered = None
-        if not finished:
-            try:
-                offered = next(host) if answer is None else host.send(answer)
-            except StopIteration:
-                finished = True
-        cycle, row = oracle.cycle, len(oracle.steps) - 1
-        values, expected = dict.fromkeys(INPUTS, 0), dict.fromkeys(OUTPUTS, 0)
-        word = cycle - oracle.steps[-1] - spec.host_latency
-        if 0 <= word < words:
-            expected["dram_enable"], expected["dram_address"] = 1, tokens[row] * words + word
-        word -= spec.dram_latency
-        data = padded[tokens[row], per_word * word : per_word * (word + 1)] if 0 <= word < words else rng.integers(0, 99, per_word)
-        flit = (0, 0, 0, 0)
-        answer = None
-        if offered is not None:
-            index = 2 * (sent % ceil(hidden, 2))
-            pair = [int(v) << shift for v in table[tokens[row], index : index + 2]]
-            wanted = int(row >= len(prompt) - 1)
-            flit = (int(len(pair) == 1), wanted << 15 | index, pair[0], pair[1] if len(pair) == 2 else 0)
-            values["out_ready"] = int(rng.random() >= backpressure)
-            expected["out_valid"], answer = 1, bool(values["out_ready"])
-            if answer:
-                sent += 1
-                if sent % ceil(hidden, 2) == 0:
-                    credits_due.append(cycle + int(rng.integers(1, 4 * hidden + 2)))
-                    if wanted:
-                        token_due.append(cycle + int(rng.integers(1, 2 * hidden + 2)))
-        # one flit a cycle arrives, a credit before a token
-        if credits_due and credits_due[0] <= cycle:
-            credits_due.pop(0)
-            values |= {"in_valid": 1, "in_route": CREDIT_ROUTE, "in_payload": 5}
-            oracle.credits[0] += 1
-        elif token_due and token_due[0] <= cycle:
-            token_due.pop(0)
-            tokens.append(END_TOKEN if len(tokens) == rows else int(rng.integers(0, END_TOKEN)))
-            values |= {"in_valid": 1, "in_route": TOKEN_ROUTE, "in_payload": tokens[-1]}
-            expected["token_valid"], expected["token"] = 1, tokens[-1]
-            oracle.tokens += 1
-        for name in INPUTS:
-            script.inputs[name].append(values[name])
-        for name in OUTPUTS:
-            script.outputs[name].append(expected[name])
-        script.dram.append(np.asarray(data, np.int16))
-        script.flits.append(flit)
-        oracle.cycle += 1
-    ends = script.outputs["token_valid"]
-    last = len(ends) - 1 - ends[::-1].index(1)
-    script.outputs["done"][last + 1 :] = [1] * (len(ends) - last - 1)
+def play(text: Text, backpressure: float, rng: np.random.Generator) -> Script:
+    """The rules of timing.md, Host tile, for random credits, tokens and router."""
+    spec, hidden, prompt = text.spec, text.hidden, len(text.prompt)
+    longest = spec.host_latency + spec.dram_latency + text.words + 8 * hidden + 20
+    script = Script(rng.random(3 * text.rows * longest) >= backpressure, tokens=list(text.prompt))
+    ready_at = np.flatnonzero(script.ready)
+    arrivals: set[int] = set()
+
+    def arrival(earliest: int) -> int:
+        """One flit a cycle arrives."""
+        while earliest in arrivals:
+            earliest += 1
+        arrivals.add(earliest)
+        return earliest
+
+    credits: list[int] = []  # in the order of their arrival
+    step = 0
+    for row in range(text.rows):
+        script.steps.append(step)
+        send = step + spec.host_latency + spec.dram_latency + text.words
+        if row >= CREDITS:
+            send = max(send, credits[row - CREDITS] + 1)
+        first = int(np.searchsorted(ready_at, send))
+        pushes = ready_at[first : first + ceil(hidden, 2)]
+        script.sends.append(send)
+        script.pushes.append(pushes)
+        step = int(pushes[-1]) + 1
+        insort(credits, arrival(step + int(rng.integers(0, 4 * hidden + 1))))
+        if row >= prompt - 1:
+            last = row == text.rows - 1
+            script.token_cycles.append(arrival(step + int(rng.integers(0, 2 * hidden + 1))))
+            script.tokens.append(END_TOKEN if last else int(rng.integers(0, END_TOKEN)))
+            step = max(step, script.token_cycles[-1] + 1)
+    script.credit_cycles = credits
+    script.cycles = max(*arrivals, step) + 3
     return script
 
 
-def bench_for(spec: ChipSpec, hidden: int, shift: int, prompt: list[int], new_tokens: int, end_token: int | None = None) -> Bench:
-    """A configured host tile; its run begins with the next cycle."""
-    bench = Bench("nmllm_host_tile", spec=spec)
-    words = ceil(2 * hidden, spec.dram_bytes_per_cycle)
-    end = 0 if end_token is None else 1 << 32 | end_token
-    registers = [hidden, words, shift, len(prompt), new_tokens, ROW_ROUTE, CREDIT_ROUTE, 0, 0, 0, end, 0]
-    bench.run({"rst": 1, "cfg_valid": 1, "cfg_unit": 1, "cfg_address": np.arange(12), "cfg_data": registers}, outputs=())
-    bench.run({"rst": 1, "cfg_valid": 1, "cfg_unit": 2, "cfg_address": np.arange(len(prompt)), "cfg_data": prompt}, outputs=())
-    bench.run({"rst": [1]}, outputs=())
-    return bench
+def inputs_of(text: Text, script: Script, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    spec, cycles, per_word = text.spec, script.cycles, text.spec.dram_bytes_per_cycle // 2
+    valid, route, payload = np.zeros((3, cycles), np.int64)
+    for at, destination, values in (
+        (script.credit_cycles, CREDIT_ROUTE, 5),
+        (script.token_cycles, TOKEN_ROUTE, script.tokens[len(text.prompt) :]),
+    ):
+        valid[at], route[at], payload[at] = 1, destination, values
+    dram = rng.integers(-99, 99, (cycles, per_word)).astype(np.int16)
+    padded = np.pad(text.table, ((0, 0), (0, -text.hidden % per_word))).reshape(len(text.table), text.words, per_word)
+    returned = np.add.outer(script.steps, spec.host_latency + spec.dram_latency + np.arange(text.words))
+    dram[returned] = padded[script.tokens[: text.rows]]
+    flit = pack([(route, spec.route_bits), (0, 1), (0, 16), (payload, 64)])
+    return {"in_valid": valid, "in_flit": flit, "out_ready": script.ready[:cycles].astype(np.int64), "dram_data": as_words(dram)}
 
 
-def as_words(values: np.ndarray) -> np.ndarray:
+def as_words(values: NDArray[np.int16]) -> NDArray[Any]:
     """int16 [cycles, n] as the words of a port of 16 n bits."""
     unsigned = values.view(np.uint16).astype(np.uint64)
     words = pack([(unsigned[:, i], 16) for i in reversed(range(unsigned.shape[1]))])
     return words if words.shape[1] > 2 else words[:, 0] | words[:, -1].astype(np.uint64) << np.uint64(32)
 
 
-def check(spec: ChipSpec, hidden: int, shift: int, prompt: int, new_tokens: int, seed: int, backpressure: float, limit: int = 0) -> int:
-    """Compare a run that ends with `new_tokens`, or where `limit` is larger, with END_TOKEN before it; returns its cycles."""
-    rng = np.random.default_rng(seed)
-    table = rng.integers(-(1 << 15), 1 << 15, (END_TOKEN + 1, hidden)).astype(np.int16)
-    table[0], table[1] = -(1 << 15), (1 << 15) - 1
-    given = rng.integers(0, END_TOKEN + 1, prompt).tolist()
-    script = play(spec, table, shift, given, new_tokens, seed, backpressure)
-    bench = bench_for(spec, hidden, shift, given, max(new_tokens, limit), END_TOKEN if limit else None)
-    inputs = {name: np.array(values) for name, values in script.inputs.items()}
-    inputs["in_flit"] = pack([(inputs.pop("in_route"), spec.route_bits), (0, 1), (0, 16), (inputs.pop("in_payload"), 64)])
-    seen = bench.run(inputs | {"dram_data": as_words(np.array(script.dram))})
-    expected = {name: np.array(values) for name, values in script.outputs.items()}
-    for name in ("out_valid", "dram_enable", "token_valid", "done"):
-        wrong = np.flatnonzero(seen[name] != expected[name])
-        assert not len(wrong), f"{name}: first in cycle {wrong[0]}, {seen[name][wrong[0]]}"
-    for name, valid in (("dram_address", "dram_enable"), ("token", "token_valid")):
-        at = expected[valid] == 1
-        assert (seen[name][at] == expected[name][at]).all()
-    offered = expected["out_valid"] == 1
-    route, flag, tag, high, low = unpack(seen["out_flit"][offered], [spec.route_bits, 1, 16, 32, 32])
+def expected_flits(text: Text, row: int, token: int) -> NDArray[np.int64]:
+    """Flag, tag, low and high value of a row's flits."""
+    first = np.arange(0, text.hidden, 2)
+    values = np.zeros(2 * len(first), np.int64)
+    values[: text.hidden] = text.table[token].astype(np.int64) << text.shift
+    wanted = int(row >= len(text.prompt) - 1)
+    pairs = values.reshape(-1, 2) & 0xFFFFFFFF
+    return np.column_stack([first + 1 == text.hidden, wanted << 15 | first, pairs])
+
+
+def check(bench: Bench, text: Text, backpressure: float, rng: np.random.Generator) -> int:
+    """Compare a run in every cycle; returns its cycles."""
+    script = play(text, backpressure, rng)
+    configure(bench, text)
+    seen = bench.run(inputs_of(text, script, rng), outputs=OUTPUTS)
+    reads = np.add.outer(script.steps, text.spec.host_latency + np.arange(text.words))
+    assert np.array_equal(np.flatnonzero(seen["dram_enable"]), reads.ravel())
+    addresses = np.add.outer(np.array(script.tokens[: text.rows]) * text.words, np.arange(text.words))
+    assert np.array_equal(seen["dram_address"][reads], addresses)
+    pushes = np.concatenate(script.pushes)
+    offered = [np.arange(send, push[-1] + 1) for send, push in zip(script.sends, script.pushes, strict=True)]
+    assert np.array_equal(np.flatnonzero(seen["out_valid"]), np.concatenate(offered))
+    route, flag, tag, high, low = unpack(seen["out_flit"][pushes], [text.spec.route_bits, 1, 16, 32, 32])
     assert (route == ROW_ROUTE).all()
-    assert np.array_equal(np.stack([flag, tag, low, high], 1), np.array(script.flits)[offered] & 0xFFFFFFFF)
-    assert bench.run({}, cycles=1)["dram_bits_read"][0] == 16 * hidden * (prompt + new_tokens - 1)
-    return len(offered)
+    flits = np.concatenate([expected_flits(text, row, script.tokens[row]) for row in range(text.rows)])
+    assert np.array_equal(np.stack([flag, tag, low, high], 1), flits)
+    assert np.array_equal(np.flatnonzero(seen["token_valid"]), script.token_cycles)
+    assert seen["token"][script.token_cycles].tolist() == script.tokens[len(text.prompt) :]
+    assert np.array_equal(np.flatnonzero(seen["done"]), np.arange(script.token_cycles[-1] + 1, script.cycles))
+    assert bench.run({}, cycles=1)["dram_bits_read"][0] == 16 * text.hidden * text.rows
+    return script.cycles
+
+
+def configure(bench: Bench, text: Text) -> None:
+    """The run begins with the next cycle."""
+    end = 1 << 32 | END_TOKEN if text.limit else 0
+    new_tokens = max(text.new_tokens, text.limit)
+    registers = [text.hidden, text.words, text.shift, len(text.prompt), new_tokens, ROW_ROUTE, CREDIT_ROUTE, 0, 0, 0, end, 0]
+    bench.reset()
+    bench.run({"rst": 1, "cfg_valid": 1, "cfg_unit": 1, "cfg_address": np.arange(12), "cfg_data": registers}, outputs=())
+    bench.run({"rst": 1, "cfg_valid": 1, "cfg_unit": 2, "cfg_address": np.arange(len(text.prompt)), "cfg_data": text.prompt}, outputs=())
+    bench.run({"rst": [1]}, outputs=())
 
 
 CHIPS = {
@@ -164,19 +181,76 @@ CHIPS = {
     "early": {"host_latency": 1, "dram_latency": 1, "dram_bytes_per_cycle": 8, "mesh_width": 12, "mesh_height": 9},
     "wide": {"host_latency": 5, "dram_latency": 3, "dram_bytes_per_cycle": 64},
 }
+BACKPRESSURE = (0.0, 0.4, 0.9)
 
 
-@pytest.mark.parametrize("backpressure", [0.0, 0.4])
-@pytest.mark.parametrize("hidden", [1, 2, 7, 96, 129])
-@pytest.mark.parametrize("chip", CHIPS)
-def test_every_cycle(chip: str, hidden: int, backpressure: float) -> None:
-    spec = replace(load_spec("nano"), **CHIPS[chip])
-    check(spec, hidden, 7, 20, 21, hidden, backpressure)
-    check(spec, hidden, 16, 1, 12, hidden + 1, backpressure, limit=30)
-    check(spec, hidden, 0, 5, 1, hidden + 2, backpressure)
+def chip(name: str) -> ChipSpec:
+    return replace(load_spec("nano"), **CHIPS[name])
+
+
+@functools.cache
+def bench_of(name: str) -> Bench:
+    return Bench("nmllm_host_tile", spec=chip(name))
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_every_cycle(name: str) -> None:
+    rng, bench, spec, cycles = np.random.default_rng(1), bench_of(name), chip(name), 0
+    for hidden in (1, 2, 7, 96, 129):
+        for backpressure in BACKPRESSURE:
+            cycles += check(bench, random_text(spec, hidden, 7, 20, 21, rng), backpressure, rng)
+            cycles += check(bench, random_text(spec, hidden, 16, 1, 12, rng, limit=30), backpressure, rng)
+            cycles += check(bench, random_text(spec, hidden, 0, 5, 1, rng), backpressure, rng)
+    run_cycles(name, 340_000 - cycles, rng)
+
+
+def run_cycles(name: str, cycles: int, rng: np.random.Generator) -> None:
+    """Random texts for at least so many cycles."""
+    spec = chip(name)
+    while cycles > 0:
+        hidden, shift, new_tokens = int(rng.integers(1, 600)), int(rng.integers(0, 17)), int(rng.integers(1, 60))
+        text = random_text(spec, hidden, shift, int(rng.integers(1, 60)), new_tokens, rng, limit=int(rng.choice([0, new_tokens + 5])))
+        cycles -= check(bench_of(name), text, float(rng.choice(BACKPRESSURE)), rng)
 
 
 @pytest.mark.slow
-def test_a_million_cycles() -> None:
-    cycles = sum(check(load_spec("nano"), 576, 3, 100, 200, seed, 0.3) for seed in range(6))
-    assert cycles > 1_000_000
+@pytest.mark.parametrize("name", CHIPS)
+def test_every_cycle_of_many(name: str) -> None:
+    run_cycles(name, 3_400_000, np.random.default_rng(2))
+
+
+class HostOracle(Chip):
+    """The model's host alone."""
+
+    def __init__(self, text: Text) -> None:
+        wanted = [row >= len(text.prompt) - 1 for row in range(text.rows)]
+        self.spec, self.config = text.spec, SimpleNamespace(hidden_size=text.hidden)  # type: ignore[assignment]
+        self.program = SimpleNamespace(routes=SimpleNamespace(residual=[ROW_ROUTE]))  # type: ignore[assignment]
+        trace: Any = SimpleNamespace(tokens=text.rows, prompt_tokens=len(text.prompt), logits_wanted=np.array(wanted))
+        self.trace: ActivityTrace = trace
+        self.result, self.credits, self.tokens, self.cycle = Oracle(), [CREDITS], 0, 0
+
+
+@pytest.mark.parametrize("backpressure", BACKPRESSURE)
+@pytest.mark.parametrize("name", CHIPS)
+def test_the_rules_are_those_of_the_cycle_stepped_model(name: str, backpressure: float) -> None:
+    """The model's host, given the script's router, credits and tokens, offers its flits in the same cycles."""
+    rng = np.random.default_rng(3)
+    for hidden in (1, 2, 7, 96):
+        text = random_text(chip(name), hidden, 7, 9, 12, rng)
+        script = play(text, backpressure, rng)
+        oracle, offered = HostOracle(text), []
+        host = oracle.host()
+        answer: bool | None = None
+        for oracle.cycle in range(script.cycles):
+            try:
+                flit = next(host) if answer is None else host.send(answer)
+            except StopIteration:
+                break
+            answer = None if flit is None else bool(script.ready[oracle.cycle])
+            if flit is not None:
+                offered.append(oracle.cycle)
+            oracle.credits[0] += oracle.cycle in script.credit_cycles
+            oracle.tokens += oracle.cycle in script.token_cycles
+        expected = [np.arange(send, push[-1] + 1) for send, push in zip(script.sends, script.pushes, strict=True)]
+        assert offered == np.concatenate(expected).tolist()
