@@ -40,14 +40,18 @@ def random_stop(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     return np.minimum(np.rint(rng.lognormal(0, 1, len(x)) * scale * (kind / 2)), 2**31 - 1).astype(np.int64)
 
 
-def flits_of(digits: np.ndarray, k_min: int, events_per_flit: int) -> list[list[tuple[int, int, list[tuple[int, int]]]]]:
-    """Per phase, the flits (flag, tag, events) of digits [phases, inputs]."""
+def flits_of(digits: np.ndarray, k_min: int, events_per_flit: int) -> list[np.ndarray]:
+    """Per phase, the flits (flag, tag, four events) of digits [phases, inputs]."""
     phases = []
     for number, row in enumerate(digits):
-        events = [(int(row[i] < 0), int(i)) for i in np.flatnonzero(row)]
-        groups = [events[n : n + events_per_flit] for n in range(0, len(events), events_per_flit)] or [[]]
-        tag = k_min | int(number == len(digits) - 1) << 5
-        phases.append([(int(n == len(groups) - 1), tag, group) for n, group in enumerate(groups)])
+        at = np.flatnonzero(row)
+        flits = np.zeros((max(-(-len(at) // events_per_flit), 1), 6), np.int64)
+        slots = np.zeros(len(flits) * events_per_flit, np.int64)
+        slots[: len(at)] = 1 << 15 | (row[at] < 0).astype(np.int64) << 14 | at
+        flits[:, 2 : 2 + events_per_flit] = slots.reshape(len(flits), events_per_flit)
+        flits[-1, 0] = 1
+        flits[:, 1] = k_min | int(number == len(digits) - 1) << 5
+        phases.append(flits)
     return phases
 
 
@@ -82,7 +86,8 @@ class Run:
         self.done: list[int] = []
         self.offered: list[int] = []
         self.pushed: list[int] = []
-        self.flits: list[tuple[int, int, int, list[tuple[int, int]]]] = []
+        self.flits: list[np.ndarray] = []  # of a phase: flag, tag, four events
+        self.routes: list[int] = []
         self.left: list[tuple[int, np.ndarray]] = []  # remainders after a signed-digit train: words written before, values
         self.written = 0
         self.counts = np.zeros(len(COUNTERS), np.int64)
@@ -108,7 +113,8 @@ class Run:
         offered, pushed = schedule(begin, passes, [len(phase) for phase in flits], self.ready)
         self.offered += offered
         self.pushed += pushed
-        self.flits += [(route, *flit) for phase in flits for flit in phase]
+        self.flits += flits
+        self.routes += [route] * len(pushed)
         self.done.append(pushed[-1])
         script.cycle = pushed[-1] + 1
         self.written += passes * phases
@@ -138,11 +144,8 @@ class Run:
         slot, bits = 64 // 4, self.bench.ports["spike_flit"].bits - 81
         route, flag, tag, payload = unpack(outputs["spike_flit"][self.pushed], [bits, 1, 16, 64])
         events = (payload[:, None] >> np.arange(0, 64, slot, dtype=np.uint64)) & np.uint64(0xFFFF)
-        assert len(self.flits) == len(self.pushed)
-        for n, flit in enumerate(self.flits):
-            taken = [int(event) for event in events[n]]
-            expected = [1 << 15 | negative << 14 | i for negative, i in flit[3]]
-            assert (int(route[n]), int(flag[n]), int(tag[n]), taken) == (*flit[:3], expected + [0] * (4 - len(expected)))
+        assert route.tolist() == self.routes
+        assert np.array_equal(np.column_stack([flag, tag, events]), np.concatenate(self.flits))
         data = lanes_of(outputs["write_data"][np.flatnonzero(outputs["write_enable"])], self.lanes)
         assert len(data) == self.written
         for first, remainder in self.left:

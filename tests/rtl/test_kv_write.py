@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from test_rope import head_dims
-from vector_script import WORDS, Script, chip, lanes_of, random_vector, words
+from vector_script import WORDS, Script, chip, lanes_of, random_vectors, words
 
 from neuromorphic_llm.reference.attention import LayerCache
 from neuromorphic_llm.rtl.bench import Bench
@@ -24,19 +24,34 @@ def quantised(k, v, value_base) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([cache.keys[0], cache.values[0]]), np.concatenate([cache.key_exponent[0], cache.value_exponent[0]])
 
 
-def written(outputs, lanes: int) -> list[tuple[int, int, int, int, np.ndarray]]:
-    """(cycle, vector, word, exponent, all lanes' bytes from the vector's first on) in order."""
+def expected_words(start: int, done: int, stored: np.ndarray, exponents: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of a command, in order: first and last cycle, vector, word, exponent and elements of the word; its bytes, [words, lanes]."""
+    vectors, d = stored.shape
+    per_vector, elements = max(d // lanes, 1), min(d, lanes)
+    vector, word = np.divmod(np.arange(vectors * per_vector), per_vector)
+    last = np.full_like(word, done + max(per_vector - 2, 0))
+    rows = np.stack([np.full_like(word, start), last, vector, word, exponents[vector], np.full_like(word, elements)], axis=1)
+    data = np.zeros((len(rows), lanes), np.int8)
+    data[:, :elements] = stored.reshape(-1, elements)
+    return rows, data
+
+
+def check(outputs, lanes: int, rows: np.ndarray, data: np.ndarray) -> None:
+    """The words written, in order; those of a cycle lie in its data one after another."""
     groups = lanes // 2
     cycles = np.flatnonzero(outputs["kv_valid"])
-    valid = lanes_of(outputs["kv_valid"][cycles], groups, 1) != 0
-    vector = lanes_of(outputs["kv_vector"][cycles], groups, 6) & 63
-    exponent = lanes_of(outputs["kv_exponent"][cycles], groups, 5) & 31
-    data = lanes_of(outputs["kv_data"][cycles], lanes, 8)
-    return [
-        (int(cycles[n]), int(vector[n, g]), int(outputs["kv_word"][cycles[n]]), int(exponent[n, g]), (g, data[n]))
-        for n in range(len(cycles))
-        for g in np.flatnonzero(valid[n])
-    ]
+    at, group = np.nonzero(lanes_of(outputs["kv_valid"][cycles], groups, 1))
+    cycle = cycles[at]
+    assert len(cycle) == len(rows)
+    first, last, *wanted, elements = rows.T
+    vector = lanes_of(outputs["kv_vector"][cycles], groups, 6)[at, group] & 63
+    exponent = lanes_of(outputs["kv_exponent"][cycles], groups, 5)[at, group] & 31
+    assert np.array_equal(np.stack([vector, outputs["kv_word"][cycle].astype(np.int64), exponent]), np.stack(wanted))
+    assert ((first <= cycle) & (cycle <= last)).all()
+    lane = np.arange(lanes)
+    source = np.minimum((group * elements)[:, None] + lane, lanes - 1)
+    found = np.take_along_axis(lanes_of(outputs["kv_data"][cycles], lanes, 8)[at], source, axis=1)
+    assert np.array_equal(np.where(lane < elements[:, None], found, 0), data)
 
 
 def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
@@ -48,7 +63,7 @@ def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
         heads = int(rng.integers(1, 7))
         offset = int(rng.integers(0, max(lanes // d, 1))) * d if d < lanes else 0
         size = 2 * heads * d
-        k, v = (np.stack([random_vector(rng, d) for _ in range(heads)]) for _ in range(2))
+        k, v = random_vectors(rng, 2 * heads, d).reshape(2, heads, d)
         value_base = rng.integers(0, 34, heads)
         rows = words(np.concatenate([rng.integers(-(2**31), 2**31, offset), k.ravel(), v.ravel()]), lanes, rng)
         base = int(rng.integers(0, WORDS - len(rows) + 1))
@@ -62,23 +77,14 @@ def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
             script.drive(start=1, size=size, base=base, offset=offset)
             start, script.cycle = script.cycle, script.cycle + -(-size // lanes) + latency
             dones.append(script.cycle - 1)
-            per_vector = max(d // lanes, 1)
-            expected += [
-                (start, dones[-1] + max(per_vector - 2, 0), vector, word, int(exponents[vector]), stored[vector][word * lanes :][:lanes])
-                for vector in range(2 * heads)
-                for word in range(per_vector)
-            ]
+            expected.append(expected_words(start, dones[-1], stored, exponents, lanes))
             elements += size
             vectors += 2 * heads
         script.cycle += MAX_HEAD_DIM // lanes + 2  # the last words of the last value are still on their way
     bench.reset()
     outputs = bench.run(script.inputs(bench), outputs=[*OUTPUTS, *COUNTERS])
     assert np.flatnonzero(outputs["done"]).tolist() == dones
-    found = written(outputs, lanes)
-    assert len(found) == len(expected)
-    for (cycle, vector, word, exponent, (group, data)), (first, last, *wanted, values) in zip(found, expected, strict=True):
-        assert [vector, word, exponent] == wanted and first <= cycle <= last
-        assert np.array_equal(data[group * len(values) :][: len(values)], values)
+    check(outputs, lanes, *(np.concatenate(parts) for parts in zip(*expected, strict=True)))
     assert [int(outputs[name][-1]) for name in COUNTERS] == [elements, vectors]
 
 

@@ -32,19 +32,19 @@ def words(values: NDArray[Any], lanes: int, rng: np.random.Generator) -> NDArray
 
 def random_vector(rng: np.random.Generator, size: int) -> NDArray[np.int64]:
     """Values of a random magnitude: zeros, a few large ones among small ones, saturated ones, the most negative number."""
-    kind = rng.integers(8)
-    if kind == 0:
-        return np.zeros(size, np.int64)
-    values = np.rint(rng.laplace(0.0, 2.0 ** rng.uniform(-1, 30), size))
-    if kind == 1:
-        values[rng.random(size) < 0.9] = 0
-    elif kind == 2:
-        values[rng.integers(size)] *= 64
-    elif kind == 3:
-        values[rng.integers(size)] = rng.choice([-(2**31), 2**31 - 1])
-    elif kind == 4:
-        values = np.where(rng.random(size) < 0.5, 1.0, -1.0) * 2.0 ** rng.integers(0, 31, size)
-    return np.clip(values, -(2**31), 2**31 - 1).astype(np.int64)
+    return random_vectors(rng, 1, size)[0]
+
+
+def random_vectors(rng: np.random.Generator, count: int, size: int) -> NDArray[np.int64]:
+    """Such vectors, each of a kind of its own, [count, size]."""
+    kind, rows, at = rng.integers(8, size=count), np.arange(count), rng.integers(size, size=count)
+    values = np.rint(rng.laplace(0.0, 1.0, (count, size)) * 2.0 ** rng.uniform(-1, 30, (count, 1)))
+    values[kind == 0] = 0
+    values[(kind == 1)[:, None] & (rng.random((count, size)) < 0.9)] = 0
+    values[rows, at] *= np.where(kind == 2, 64, 1)
+    values[rows, at] = np.where(kind == 3, rng.choice([-(2**31), 2**31 - 1], count), values[rows, at])
+    powers = rng.choice([-1.0, 1.0], (count, size)) * 2.0 ** rng.integers(0, 31, (count, size))
+    return np.clip(np.where((kind == 4)[:, None], powers, values), -(2**31), 2**31 - 1).astype(np.int64)
 
 
 @dataclass
@@ -54,6 +54,8 @@ class Script:
     lanes: int
     cycle: int = 0
     rows: dict[str, list[tuple[int, Any]]] = field(default_factory=lambda: defaultdict(list))
+    blocks: list[tuple[int, int, int, NDArray[np.int64]]] = field(default_factory=list)
+    """Loaded words: cycle of the first, memory, address, [words, lanes]."""
 
     def drive(self, **ports: Any) -> None:
         """Values of ports in the present cycle."""
@@ -65,26 +67,33 @@ class Script:
         self.drive(cfg_valid=1, cfg_address=address, cfg_data=value)
         self.cycle += 1
 
-    def load(self, address: int, values: NDArray[np.int64], memory: int | None = None) -> None:
+    def load(self, address: int, values: NDArray[np.int64], memory: int = 0) -> None:
         """Words [words, lanes] into a memory, one a cycle."""
-        for offset, word in enumerate(values):
-            self.drive(load_valid=1, load_address=address + offset, load_data=word)
-            if memory is not None:
-                self.drive(load_memory=memory)
-            self.cycle += 1
+        self.blocks.append((self.cycle, memory, address, values))
+        self.cycle += len(values)
 
     def inputs(self, bench: Bench) -> dict[str, NDArray[Any]]:
         """Arrays for `Bench.run`."""
         arrays: dict[str, NDArray[Any]] = {}
         for name, entries in self.rows.items():
-            wide = bench.ports[name].size > 8
-            arrays[name] = np.zeros((self.cycle, self.lanes) if wide else self.cycle, np.int64)
-            where = np.array([cycle for cycle, _ in entries])
-            if wide or name != "load_data":
-                arrays[name][where] = np.array([value for _, value in entries])
-            else:  # two lanes are one 64-bit port
-                low, high = np.array([value for _, value in entries]).T & 0xFFFFFFFF
-                arrays[name][where] = low | high << 32
+            arrays[name] = np.zeros(self.cycle, np.int64)
+            arrays[name][[cycle for cycle, _ in entries]] = [value for _, value in entries]
+        first, memory, address, data = zip(*self.blocks, strict=True)
+        counts = [len(block) for block in data]
+        offset = np.concatenate([np.arange(count) for count in counts])
+        at = np.repeat(first, counts) + offset
+        values = np.concatenate(data)
+        if self.lanes == 2:  # they are one 64-bit port
+            values = (values[:, 0] & 0xFFFFFFFF) | values[:, 1] << 32
+        for name, of_words in (
+            ("load_valid", np.ones_like(at)),
+            ("load_address", np.repeat(address, counts) + offset),
+            ("load_data", values),
+            ("load_memory", np.repeat(memory, counts)),
+        ):
+            if name in bench.ports:
+                arrays[name] = np.zeros((self.cycle, *of_words.shape[1:]), np.int64)
+                arrays[name][at] = of_words
         return arrays
 
 
