@@ -240,7 +240,7 @@ def _check_token(
     for slot in rng.permutation(shape.slots):
         heads = slice(slot * shape.group, (slot + 1) * shape.group)
         largest[: shape.group] = np.abs(q[heads]).max(axis=1)
-        script.cycles += int(rng.integers(0, 3))
+        script.cycles += int(rng.integers(0, 1 + rng.choice([0, 2, 400])))
         script.next(start=1, slot=int(slot), context_size=context, maximum=largest.copy())
         script.cycles += group_cycles(shape, activity, context, slot) - 1
         ends.append(script.cycles - 1)
