@@ -222,201 +222,47 @@ module nmllm_attention #(
     end
   end
 
-  nmllm_attention_memory #(
-      .LANES(LANES),
-      .KEY_LANES(KEY_LANES),
-      .HEAD_DIM(HEAD_DIM),
-      .BLOCKS(BLOCKS),
-      .ROWS(ROWS)
-  ) u_memory (
-      .clk,
-      .rst,
-      .write_valid(kv_valid),
-      .write_is_value(kv_is_value),
-      .write_block(kv_block),
-      .write_lane(kv_position[KEY_LANE_BITS-1:0]),
-      .write_key_address(KEY_ADDRESS_BITS'(32'(kv_block) * 32'(head_dim_q))),
-      .write_row(slot_row_q[kv_slot] + ROW_BITS'(kv_position)),
-      .write_word(kv_word),
-      .write_lanes(32'(head_dim_q) < LANES ? ($clog2(LANES) + 1)'(head_dim_q) : ($clog2(LANES) + 1)'(LANES)),
-      .write_exponent(kv_exponent),
-      .write_data(kv_data),
-      .key_enable,
-      .key_address,
-      .key_skew,
-      .keys,
-      .exponent_enable,
-      .exponent_block,
-      .key_exponents,
-      .value_enable,
-      .value_row,
-      .values,
-      .value_exponent
-  );
+  nmllm_attention_memory #(.LANES(LANES), .KEY_LANES(KEY_LANES), .HEAD_DIM(HEAD_DIM), .BLOCKS(BLOCKS), .ROWS(ROWS)) u_memory (
+      .clk, .rst, .write_valid(kv_valid), .write_is_value(kv_is_value), .write_block(kv_block),
+      .write_lane(kv_position[KEY_LANE_BITS-1:0]), .write_key_address(KEY_ADDRESS_BITS'(32'(kv_block) * 32'(head_dim_q))),
+      .write_row(slot_row_q[kv_slot] + ROW_BITS'(kv_position)), .write_word(kv_word),
+      .write_lanes(32'(head_dim_q) < LANES ? ($clog2(LANES) + 1)'(head_dim_q) : ($clog2(LANES) + 1)'(LANES)), .write_exponent(kv_exponent),
+      .write_data(kv_data), .key_enable, .key_address, .key_skew, .keys, .exponent_enable, .exponent_block, .key_exponents, .value_enable,
+      .value_row, .values, .value_exponent);
 
-  nmllm_attention_encoder #(
-      .LANES(LANES),
-      .HEAD_DIM(HEAD_DIM),
-      .GROUP(GROUP)
-  ) u_encoder (
-      .clk,
-      .rst,
-      .start,
-      .head_dim(head_dim_q),
-      .heads(heads_q),
-      .phases_allowed(query_phases_q),
-      .first(slot_first_q[slot]),
-      .maximum,
-      .working(encoder_working),
-      .done(encoder_done),
-      .read_enable,
-      .read_word,
-      .query_data,
-      .stop_data,
-      .write_enable(encoder_write),
-      .write_word(encoder_word),
-      .write_mask(encoder_mask),
-      .write_data(encoder_data),
-      .fired(encoder_fired),
-      .negative(encoder_negative),
-      .element(encoder_element),
-      .head(encoder_head),
-      .phase(encoder_phase),
-      .phases,
-      .exponent
-  );
+  nmllm_attention_encoder #(.LANES(LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP)) u_encoder (
+      .clk, .rst, .start, .head_dim(head_dim_q), .heads(heads_q), .phases_allowed(query_phases_q), .first(slot_first_q[slot]), .maximum,
+      .working(encoder_working), .done(encoder_done), .read_enable, .read_word, .query_data, .stop_data, .write_enable(encoder_write),
+      .write_word(encoder_word), .write_mask(encoder_mask), .write_data(encoder_data), .fired(encoder_fired), .negative(encoder_negative),
+      .element(encoder_element), .head(encoder_head), .phase(encoder_phase), .phases, .exponent);
 
-  nmllm_attention_scores #(
-      .LANES(LANES),
-      .KEY_LANES(KEY_LANES),
-      .HEAD_DIM(HEAD_DIM),
-      .GROUP(GROUP),
-      .BLOCKS(BLOCKS)
-  ) u_scores (
-      .clk,
-      .rst,
-      .clear(start),
-      .spike_fired(encoder_fired),
-      .spike_negative(encoder_negative),
-      .spike_element(encoder_element),
-      .spike_head(encoder_head),
-      .spike_phase(encoder_phase),
-      .start(state_q == SCORES_START),
-      .head_dim(head_dim_q),
-      .last_block(BLOCK_BITS'(last_block)),
-      .key_base(KEY_ADDRESS_BITS'(32'(slot_block_q[slot_q]) * 32'(head_dim_q))),
-      .block_base(slot_block_q[slot_q]),
-      .places(score_places_q),
-      .phases,
-      .exponent,
-      .working(scores_working),
-      .done(scores_done),
-      .spikes,
-      .silent,
-      .key_enable,
-      .key_address,
-      .key_skew,
-      .keys,
-      .exponent_enable,
-      .exponent_block,
-      .key_exponents,
-      .in_last_block,
-      .z_valid,
-      .z_head,
-      .z_block,
-      .z
-  );
+  nmllm_attention_scores #(.LANES(LANES), .KEY_LANES(KEY_LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .BLOCKS(BLOCKS)) u_scores (
+      .clk, .rst, .clear(start), .spike_fired(encoder_fired), .spike_negative(encoder_negative), .spike_element(encoder_element),
+      .spike_head(encoder_head), .spike_phase(encoder_phase), .start(state_q == SCORES_START), .head_dim(head_dim_q),
+      .last_block(BLOCK_BITS'(last_block)), .key_base(KEY_ADDRESS_BITS'(32'(slot_block_q[slot_q]) * 32'(head_dim_q))),
+      .block_base(slot_block_q[slot_q]), .places(score_places_q), .phases, .exponent, .working(scores_working), .done(scores_done),
+      .spikes, .silent, .key_enable, .key_address, .key_skew, .keys, .exponent_enable, .exponent_block, .key_exponents, .in_last_block,
+      .z_valid, .z_head, .z_block, .z);
 
   nmllm_attention_softmax #(
-      .KEY_LANES(KEY_LANES),
-      .SOFTMAX_LANES(SOFTMAX_LANES),
-      .GROUP(GROUP),
-      .CONTEXT(CONTEXT),
-      .SUM_BITS(PROBABILITY_SUM_BITS)
-  ) u_softmax (
-      .clk,
-      .rst,
-      .z_valid,
-      .z_head,
-      .z_block(CONTEXT_BLOCK_BITS'(z_block)),
-      .z,
-      .start(start_softmax),
-      .head(head_q),
-      .silent(silent[head_q]),
-      .context_size(context_q),
-      .probability_bits(probability_bits_q),
-      .working(softmax_working),
-      .done(softmax_done),
-      .sum(probability_sum),
-      .least,
-      .coded_valid,
-      .coded_ready,
-      .coded_word,
-      .coded_fired,
-      .coded_negative
-  );
+      .KEY_LANES(KEY_LANES), .SOFTMAX_LANES(SOFTMAX_LANES), .GROUP(GROUP), .CONTEXT(CONTEXT), .SUM_BITS(PROBABILITY_SUM_BITS)) u_softmax (
+      .clk, .rst, .z_valid, .z_head, .z_block(CONTEXT_BLOCK_BITS'(z_block)), .z, .start(start_softmax), .head(head_q),
+      .silent(silent[head_q]), .context_size(context_q), .probability_bits(probability_bits_q), .working(softmax_working),
+      .done(softmax_done), .sum(probability_sum), .least, .coded_valid, .coded_ready, .coded_word, .coded_fired, .coded_negative);
 
   nmllm_attention_values #(
-      .LANES(LANES),
-      .SOFTMAX_LANES(SOFTMAX_LANES),
-      .HEAD_DIM(HEAD_DIM),
-      .ROWS(ROWS),
-      .WORDS(SOFTMAX_WORDS),
-      .SUM_BITS(SUM_BITS)
-  ) u_values (
-      .clk,
-      .rst,
-      .clear(start_softmax),
-      .row_base(slot_row_q[slot_q]),
-      .least,
-      .valid(coded_valid),
-      .ready(coded_ready),
-      .word(coded_word),
-      .fired(coded_fired),
-      .negative(coded_negative),
-      .working(values_working),
-      .idle(values_idle),
-      .value_enable,
-      .value_row,
-      .values,
-      .value_exponent,
-      .read_element,
-      .read_sums(sums)
-  );
+      .LANES(LANES), .SOFTMAX_LANES(SOFTMAX_LANES), .HEAD_DIM(HEAD_DIM), .ROWS(ROWS), .WORDS(SOFTMAX_WORDS), .SUM_BITS(SUM_BITS)) u_values (
+      .clk, .rst, .clear(start_softmax), .row_base(slot_row_q[slot_q]), .least, .valid(coded_valid), .ready(coded_ready),
+      .word(coded_word), .fired(coded_fired), .negative(coded_negative), .working(values_working), .idle(values_idle), .value_enable,
+      .value_row, .values, .value_exponent, .read_element, .read_sums(sums));
 
-  nmllm_attention_divide #(
-      .BITS(PROBABILITY_SUM_BITS)
-  ) u_divide (
-      .clk,
-      .rst,
-      .start(softmax_done),
-      .sum(probability_sum),
-      .done(divide_done),
-      .inverse,
-      .length
-  );
+  nmllm_attention_divide #(.BITS(PROBABILITY_SUM_BITS)) u_divide (
+      .clk, .rst, .start(softmax_done), .sum(probability_sum), .done(divide_done), .inverse, .length);
 
-  nmllm_attention_output #(
-      .LANES(LANES),
-      .HEAD_DIM(HEAD_DIM),
-      .SUM_BITS(SUM_BITS)
-  ) u_output (
-      .clk,
-      .rst,
-      .start(output_start),
-      .head_dim(head_dim_q),
-      .first(first_q),
-      .inverse,
-      .length,
-      .places(output_places_q - 8'(slot_value_base_q[slot_q])),
-      .done(output_done),
-      .read_element,
-      .read_sums(sums),
-      .write_enable(output_write),
-      .write_word(output_word),
-      .write_mask(output_mask),
-      .write_data(output_data)
-  );
+  nmllm_attention_output #(.LANES(LANES), .HEAD_DIM(HEAD_DIM), .SUM_BITS(SUM_BITS)) u_output (
+      .clk, .rst, .start(output_start), .head_dim(head_dim_q), .first(first_q), .inverse, .length,
+      .places(output_places_q - 8'(slot_value_base_q[slot_q])), .done(output_done), .read_element, .read_sums(sums),
+      .write_enable(output_write), .write_word(output_word), .write_mask(output_mask), .write_data(output_data));
 
   assign write_enable = encoder_write || output_write;
   assign write_output = output_write;

@@ -120,13 +120,18 @@ module nmllm_attention_encoder #(
 
   always_comb begin
     automatic logic [35:0] weight = 36'd1 << k_q;
-    for (int unsigned i = 0; i < LANES; ++i) begin
-      automatic logic [31:0] v = forward_q ? forward_data_q[i] : query_data[i];
-      automatic logic [35:0] magnitude = {4'd0, v[31] ? -v : v};
-      negative[i] = v[31];
-      fired[i] = working && write_mask[i] && (magnitude << 2) >= weight + (weight << 1) &&
-          (magnitude << 1) > weight + 36'(stop_data[i] >> k_q);
-      write_data[i] = !fired[i] ? v : v[31] ? v + weight[31:0] : v - weight[31:0];
+    negative = '0;
+    fired = '0;
+    write_data = '0;
+    if (working) begin
+      for (int unsigned i = 0; i < LANES; ++i) begin
+        automatic logic [31:0] v = forward_q ? forward_data_q[i] : query_data[i];
+        automatic logic [35:0] magnitude = {4'd0, v[31] ? -v : v};
+        negative[i] = v[31];
+        fired[i] = write_mask[i] && (magnitude << 2) >= weight + (weight << 1) &&
+            (magnitude << 1) > weight + 36'(stop_data[i] >> k_q);
+        write_data[i] = !fired[i] ? v : v[31] ? v + weight[31:0] : v - weight[31:0];
+      end
     end
   end
 

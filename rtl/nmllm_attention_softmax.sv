@@ -219,7 +219,7 @@ module nmllm_attention_softmax
 
   always_comb begin
     for (int unsigned i = 0; i < SOFTMAX_LANES; ++i) begin
-      code[i] = coded(u_word[i], least);
+      code[i] = coded_valid ? coded(u_word[i], least) : '0;
       coded_fired[i] = code[i].fired;
       coded_negative[i] = code[i].negative;
     end

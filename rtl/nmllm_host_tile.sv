@@ -45,7 +45,7 @@ module nmllm_host_tile
   localparam int unsigned WORD_BITS = $clog2(ROW_WORDS);
   localparam int unsigned PAIR_BITS = $clog2(VALUES) - 1;
 
-  typedef enum logic [1:0] {STEP, SEND, IDLE} state_t;
+  typedef enum logic [1:0] {STEP, PUSH, IDLE} state_t;
 
   logic [14:0] hidden_q;
   logic [14:0] row_words_q;
@@ -108,8 +108,8 @@ module nmllm_host_tile
   assign word = row_words[WORD_BITS'(element_q>>(PAIR_BITS+1))];
   assign low = 32'(signed'(word[{element_q[PAIR_BITS:1], 1'b0}])) << shift_q;
   assign high = 32'(signed'(word[{element_q[PAIR_BITS:1], 1'b1}])) << shift_q;
-  assign grant = state_q == SEND && !granted_q && credits_q != '0;
-  assign out_valid = !rst && state_q == SEND && (granted_q || credits_q != '0);
+  assign grant = state_q == PUSH && !granted_q && credits_q != '0;
+  assign out_valid = !rst && state_q == PUSH && (granted_q || credits_q != '0);
   assign push = out_valid && out_ready;
   assign last_push = push && element_q + 15'd2 >= hidden_q;
   always_comb begin
@@ -145,7 +145,7 @@ module nmllm_host_tile
       if (state_q == STEP) begin
         elapsed_q <= elapsed_q + 32'd1;
         if (elapsed_q + 32'd1 == HOST_LATENCY + DRAM_LATENCY + 32'(row_words_q)) begin
-          state_q <= SEND;
+          state_q <= PUSH;
           dram_bits_read <= dram_bits_read + 16 * 64'(hidden_q);
         end
       end

@@ -76,21 +76,30 @@ module nmllm_router
   logic requested[5];
   logic granted[5];
 
+  logic holds_flits, active;  // something may move; asking for it once saves most of the simulation time of an idle router
+  assign holds_flits = (count[0] | count[1] | count[2] | count[3] | count[4]) != '0;
+  assign active = holds_flits || in_valid[0] || in_valid[1] || in_valid[2] || in_valid[3] || in_valid[4] || rst;
+
   always_comb begin
     for (int i = 0; i < 5; i++) begin
-      wanted[i] = fresh[i] && count[i] == 1 ? found[i] : pending[i];
+      wanted[i] = '0;
       taken[i] = '0;
       in_ready[i] = count[i] != COUNT_BITS'(FIFO_DEPTH);
+      requested[i] = 1'b0;
+      granted[i] = 1'b0;
+      chosen[i] = '0;
     end
-    for (int o = 0; o < 5; o++) begin
-      requested[o] = wanted[0][o] || wanted[1][o] || wanted[2][o] || wanted[3][o] || wanted[4][o];
-      chosen[o] = '0;
-      // Later assignments win: the lowest candidate, unless there is one at or after the pointer.
-      for (int i = 4; i >= 0; i--) if (wanted[i][o]) chosen[o] = 3'(i);
-      for (int i = 4; i >= 0; i--) if (wanted[i][o] && 3'(i) >= pointer[o]) chosen[o] = 3'(i);
-      granted[o] = requested[o];
-      if (o < LOCAL) granted[o] = requested[o] && out_ready[o];
-      if (granted[o]) taken[chosen[o]][o] = 1'b1;
+    if (holds_flits) begin
+      for (int i = 0; i < 5; i++) wanted[i] = fresh[i] && count[i] == 1 ? found[i] : pending[i];
+      for (int o = 0; o < 5; o++) begin
+        requested[o] = wanted[0][o] || wanted[1][o] || wanted[2][o] || wanted[3][o] || wanted[4][o];
+        // Later assignments win: the lowest candidate, unless there is one at or after the pointer.
+        for (int i = 4; i >= 0; i--) if (wanted[i][o]) chosen[o] = 3'(i);
+        for (int i = 4; i >= 0; i--) if (wanted[i][o] && 3'(i) >= pointer[o]) chosen[o] = 3'(i);
+        granted[o] = requested[o];
+        if (o < LOCAL) granted[o] = requested[o] && out_ready[o];
+        if (granted[o]) taken[chosen[o]][o] = 1'b1;
+      end
     end
   end
 
@@ -105,24 +114,26 @@ module nmllm_router
 
   // ------------------------------------------------------------------ FIFOs
   always_ff @(posedge clk) begin
-    for (int i = 0; i < 5; i++) begin
-      automatic logic push = in_valid[i] && in_ready[i];
-      automatic logic pop = count[i] != 0 && (wanted[i] & ~taken[i]) == 0;
-      automatic slot_t second = next_slot(first[i]);
-      automatic slot_t free = next_slot(last[i]);
-      fresh[i] <= push;
-      if (fresh[i]) masks[i][last[i]] <= found[i];
-      if (push) begin
-        fifo[i][free] <= in_flit[i];
-        last[i] <= free;
+    if (active) begin
+      for (int i = 0; i < 5; i++) begin
+        automatic logic push = in_valid[i] && in_ready[i];
+        automatic logic pop = count[i] != 0 && (wanted[i] & ~taken[i]) == 0;
+        automatic slot_t second = next_slot(first[i]);
+        automatic slot_t free = next_slot(last[i]);
+        fresh[i] <= push;
+        if (fresh[i]) masks[i][last[i]] <= found[i];
+        if (push) begin
+          fifo[i][free] <= in_flit[i];
+          last[i] <= free;
+        end
+        if (pop) first[i] <= second;
+        if (!pop) pending[i] <= wanted[i] & ~taken[i];
+        else if (count[i] == 1) pending[i] <= '0;
+        else pending[i] <= fresh[i] && 32'(count[i]) == 2 ? found[i] : masks[i][second];
+        if (push != pop) count[i] <= push ? count[i] + 1'b1 : count[i] - 1'b1;
       end
-      if (pop) first[i] <= second;
-      if (!pop) pending[i] <= wanted[i] & ~taken[i];
-      else if (count[i] == 1) pending[i] <= '0;
-      else pending[i] <= fresh[i] && 32'(count[i]) == 2 ? found[i] : masks[i][second];
-      if (push != pop) count[i] <= push ? count[i] + 1'b1 : count[i] - 1'b1;
+      for (int o = 0; o < 5; o++) if (granted[o]) pointer[o] <= chosen[o] == 4 ? '0 : chosen[o] + 1'b1;
     end
-    for (int o = 0; o < 5; o++) if (granted[o]) pointer[o] <= chosen[o] == 4 ? '0 : chosen[o] + 1'b1;
     if (rst) begin
       for (int i = 0; i < 5; i++) begin
         first[i] <= '0;

@@ -322,13 +322,13 @@ module nmllm_synapse_tile
     end
   end
 
-  assign axon_bits_read = events * 64'(FLIT_BITS / EVENTS_PER_FLIT);
   assign output_parameter_bits_read = output_values * (has_bias ? 64'd48 : 64'd16);
   assign gate_operations = epilogue == 2'd1 ? output_values >> 1 : '0;
   assign maximum_elements = epilogue == 2'd2 ? output_values : '0;
 
   always_ff @(posedge clk) begin
     if (in_valid) events <= events + 64'(arriving_events);
+    if (closed) axon_bits_read <= axon_bits_read + 64'(inputs) * 2;
     if (pick) begin
       crossbar_reads <= crossbar_reads + 64'(picked_macros);
       row_drives <= row_drives + 64'(picked_rows);
@@ -339,6 +339,7 @@ module nmllm_synapse_tile
     if (stage_read) output_values <= output_values + 64'(stage_count);
     if (rst) begin
       events <= '0;
+      axon_bits_read <= '0;
       crossbar_reads <= '0;
       row_drives <= '0;
       cell_reads <= '0;

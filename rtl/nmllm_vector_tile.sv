@@ -1,16 +1,11 @@
 // Vector tile: one stage's residual stream, norms, rotary embedding, encoder and attention engines, run by a list of instructions
 // (docs/reference/rtl.md, timing.md).
 //
-// An instruction starts in the cycle in which the one before it has ended; `receive` of what has arrived, and `send` in the last layer of a
-// token without logits, take no cycle, so up to three entries of the list are looked at in one cycle.
-//
 // Register map (cfg_unit, cfg_address, cfg_data), between runs:
 //   unit 1   0 route of the incoming residual    1 route of incoming credits    2 route of the outgoing residual or token
 //            3 route of outgoing credits         4 hidden size N                5 {head stage[1], last layer[0]}
 //            6 key/value heads                   7 words of the rotary table a position
-//   unit 2   instructions: {source[51], route[50:35], base[34:19], size[18:4], operation[3:0]}; operations: 0 receive residual, 1 norm
-//            (base: gains), 2 encode (base: stop prices; source 1: the attention output), 3 receive (size: flits), 4 rope, 5 kv-write, 6 attend,
-//            7 add, 8 send, 9 send-token. The first entry is `receive residual`, the last one `send` or `send-token`
+//   unit 2   instructions (nmllm_sequencer)
 //   unit 3   parameters (gains and stop prices), unit 4 rotary table, unit 5 stop prices of the queries: address = word * LANES / 2 + pair,
 //            data = two lanes of 32 bits
 //   unit 6   norm   7 rope   8 kv-write   9 encoder   10 attention engine address[23:20]
@@ -58,19 +53,7 @@ module nmllm_vector_tile
   localparam int unsigned PAIR_BITS = LANE_BITS - 1;
   localparam int unsigned GROUPS = L / 2;
   localparam int unsigned OWNER_PARTS = (L + 15) / 16;
-  localparam int unsigned INSTRUCTIONS = 32;
   localparam int unsigned ENGINE_BITS = E > 1 ? $clog2(E) : 1;
-
-  typedef enum logic [3:0] {
-    RECEIVE_RESIDUAL, NORM, ENCODE, RECEIVE, ROPE, KV_WRITE, ATTEND, ADD, SEND, SEND_TOKEN
-  } operation_t;
-  typedef struct packed {
-    logic source;
-    logic [15:0] route;
-    logic [15:0] base;
-    logic [14:0] size;
-    logic [3:0] operation;
-  } instruction_t;
 
   // configuration
   logic [ROUTE_BITS-1:0] residual_route_q, credit_in_route_q, out_route_q, credit_route_q;
@@ -78,7 +61,6 @@ module nmllm_vector_tile
   logic head_q, last_layer_q;
   logic [7:0] kv_heads_q;
   logic [7:0] table_words_q;
-  instruction_t program_q[INSTRUCTIONS];
 
   always_ff @(posedge clk) begin
     if (cfg_valid && cfg_unit == 4'd1) begin
@@ -93,7 +75,6 @@ module nmllm_vector_tile
         3'd7: table_words_q <= cfg_data[7:0];
       endcase
     end
-    if (cfg_valid && cfg_unit == 4'd2) program_q[cfg_address[4:0]] <= instruction_t'(cfg_data[51:0]);
   end
 
   // ---------------------------------------------------------------- arriving flits
@@ -101,39 +82,6 @@ module nmllm_vector_tile
   assign residual_arrives = in_valid && in_flit.route == residual_route_q;
   assign credit_arrives = in_valid && in_flit.route == credit_in_route_q && !residual_arrives;
   assign value_arrives = in_valid && !residual_arrives && !credit_arrives;
-
-  // Three residual buffers in a ring: the stream, then the slots in the order in which they fill.
-  logic [1:0] stream_q, filling_q;  // buffer numbers
-  logic [1:0] full_slots_q;
-  logic [14:0] residual_left_q;  // flits of the vector that is arriving
-  logic [2:0] wanted_q;  // of the token in each buffer
-  logic residual_complete, take_residual;
-  logic [1:0] stream_next;
-
-  function automatic logic [1:0] following(input logic [1:0] buffer_number);
-    following = buffer_number == 2'd2 ? 2'd0 : buffer_number + 2'd1;
-  endfunction
-
-  assign residual_complete = residual_arrives && (residual_left_q == 15'd1 || (residual_left_q == '0 && hidden_q <= 15'd2));
-  assign stream_next = take_residual ? following(stream_q) : stream_q;
-
-  always_ff @(posedge clk) begin
-    if (rst) begin
-      stream_q <= 2'd2;
-      filling_q <= 2'd0;
-      full_slots_q <= '0;
-      residual_left_q <= '0;
-    end else begin
-      stream_q <= stream_next;
-      full_slots_q <= full_slots_q + 2'(residual_complete) - 2'(take_residual);
-      if (residual_arrives) begin
-        // The counter is loaded by the first flit, so that it needs no start.
-        residual_left_q <= residual_left_q == '0 ? ((hidden_q + 15'd1) >> 1) - 15'd1 : residual_left_q - 15'd1;
-        if (residual_complete) filling_q <= following(filling_q);
-        if (residual_left_q == '0) wanted_q[filling_q] <= in_flit.tag[15];
-      end
-    end
-  end
 
   logic [15:0] value_flits_q;  // arrived for the `receive` to come
   logic take_values;
@@ -162,77 +110,28 @@ module nmllm_vector_tile
   end
 
   // ---------------------------------------------------------------- sequencer
-  logic busy_q;
-  logic [4:0] pc_q, pc_start;
-  instruction_t current, running_q;
-  logic skip_send, start, finish;
-  logic [14:0] position_q;  // of the token under way, from 0
+  logic start, busy, send_follows, take_residual, residual_available, stream_wanted;
+  instruction_t current;
   logic [14:0] position;
-  logic started_q;
-  logic stream_wanted;
-  logic [3:0] credits_q;
   logic norm_done, encode_done, rope_done, kv_done, attend_done, add_done, send_done;
-
-  assign stream_wanted = wanted_q[stream_q];
-  always_comb begin
-    pc_start = pc_q;
-    skip_send = program_q[pc_start].operation == SEND && last_layer_q && !stream_wanted && !busy_q;
-    if (skip_send) pc_start = '0;
-    take_residual = !busy_q && program_q[pc_start].operation == RECEIVE_RESIDUAL && full_slots_q != '0;
-    if (take_residual) pc_start = 5'd1;
-    receive_size = 16'(program_q[pc_start].size);
-    take_values = !busy_q && program_q[pc_start].operation == RECEIVE && value_flits_q >= receive_size;
-    if (take_values) pc_start = pc_start + 5'd1;
-    current = busy_q ? running_q : program_q[pc_start];
-  end
-
-  logic executable;
-  assign executable = current.operation != RECEIVE_RESIDUAL && current.operation != RECEIVE;
-  assign start = !busy_q && executable && !rst;
-  assign position = position_q + 15'(take_residual && started_q);
-
-  // Cycles of `send`: it waits for a credit, then pushes; both may be in the first cycle.
-  logic send_active, send_token_active;
-  assign send_active = !rst && current.operation == SEND && !(skip_send && !busy_q);
-  assign send_token_active = !rst && current.operation == SEND_TOKEN;
+  logic [15:0] finished;
 
   always_comb begin
-    unique case (operation_t'(current.operation))
-      NORM: finish = norm_done;
-      ENCODE: finish = encode_done;
-      ROPE: finish = rope_done;
-      KV_WRITE: finish = kv_done;
-      ATTEND: finish = attend_done;
-      ADD: finish = add_done;
-      SEND: finish = send_done;
-      SEND_TOKEN: finish = send_token_pushed;
-      default: finish = 1'b0;
-    endcase
+    finished = '0;
+    finished[NORM] = norm_done;
+    finished[ENCODE] = encode_done;
+    finished[ROPE] = rope_done;
+    finished[KV_WRITE] = kv_done;
+    finished[ATTEND] = attend_done;
+    finished[ADD] = add_done;
+    finished[SEND] = send_done;
+    finished[SEND_TOKEN] = send_token_pushed;
   end
 
-  logic [4:0] pc_running_q;
-  always_ff @(posedge clk) begin
-    if (rst) begin
-      busy_q <= 1'b0;
-      pc_q <= '0;
-      position_q <= '0;
-      started_q <= 1'b0;
-    end else begin
-      position_q <= position;
-      started_q <= started_q | take_residual;
-      if (start) running_q <= current;
-      if (finish && (start || busy_q)) begin
-        busy_q <= 1'b0;
-        pc_q <= current.operation == SEND || current.operation == SEND_TOKEN ? 5'd0 : (busy_q ? pc_running_q : pc_start) + 5'd1;
-      end else if (start) begin
-        busy_q <= 1'b1;
-        pc_running_q <= pc_start;
-      end else if (!busy_q) begin
-        pc_q <= pc_start;
-      end
-    end
-  end
-  assign row_done = skip_send || (finish && (send_active || send_token_active));
+  nmllm_sequencer sequencer (
+      .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd2), .cfg_address, .cfg_data, .last_layer(last_layer_q), .residual_available,
+      .residual_wanted(stream_wanted), .values_arrived(value_flits_q), .finished, .current, .start, .busy, .send_follows, .take_residual,
+      .take_values, .receive_size, .position, .ended(row_done));
 
   // ---------------------------------------------------------------- memories
   // Work memory: the vector that the instructions make and consume, at word 0.
@@ -270,18 +169,12 @@ module nmllm_vector_tile
       .clk, .write_mask(cfg_mask & {L{cfg_valid && cfg_unit == 4'd4}}), .write_address(cfg_word[TABLE_BITS-1:0]), .write_data(cfg_lanes),
       .read_enable(table_read), .read_address(table_address), .read_data(table_data));
 
-  // Residual buffers.
-  logic residual_read;
+  logic residual_read, add_write;
   logic [RESIDUAL_BITS-1:0] residual_address;
-  logic [L-1:0][31:0] residual_data, residual_datas[3], residual_write_data[3];
-  logic [L-1:0] residual_mask[3];
-  logic [RESIDUAL_BITS-1:0] residual_write_address[3];
-  for (genvar b = 0; b < 3; b++) begin : g_residual
-    nmllm_lane_ram #(.LANES(L), .DEPTH(RESIDUAL_WORDS)) buffer_ram (
-        .clk, .write_mask(residual_mask[b]), .write_address(residual_write_address[b]), .write_data(residual_write_data[b]),
-        .read_enable(residual_read && stream_next == 2'(b)), .read_address(residual_address), .read_data(residual_datas[b]));
-  end
-  assign residual_data = residual_datas[stream_q];
+  logic [L-1:0][31:0] residual_data, add_write_data;
+  // verilator lint_off UNUSEDSIGNAL
+  logic [ADDRESS_BITS-1:0] add_write_address;
+  // verilator lint_on UNUSEDSIGNAL
 
   // Lanes of an arriving pair of values.
   logic [L-1:0] arriving_mask;
@@ -292,6 +185,12 @@ module nmllm_vector_tile
       arriving_mask[lane] = PAIR_BITS'(lane / 2) == in_flit.tag[LANE_BITS-1:1] && !(lane % 2 == 1 && in_flit.flag);
     end
   end
+
+  nmllm_residual_buffers #(.WORDS(RESIDUAL_WORDS)) residual (
+      .clk, .rst, .size(hidden_q), .arrives(residual_arrives), .arriving_tag(in_flit.tag), .arriving_mask, .arriving_lanes,
+      .available(residual_available), .take(take_residual), .wanted(stream_wanted), .read_enable(residual_read),
+      .read_address(residual_address), .read_data(residual_data), .write_enable(add_write), .write_address(RESIDUAL_BITS'(add_write_address)),
+      .write_data(add_write_data));
 
   // ---------------------------------------------------------------- units
   logic norm_residual_read, norm_gain_read, norm_write;
@@ -325,14 +224,13 @@ module nmllm_vector_tile
       .maximum_valid, .maximum_head, .maximum, .count_elements(rope_elements), .count_maximum_elements(rope_maximum_elements),
       .count_words_read(rope_words_read), .count_words_written(rope_words_written), .count_table_entries(table_entries));
 
-  localparam int unsigned KV_VECTOR_BITS = 6;
   localparam int unsigned KV_WORD_BITS = $clog2(HEAD_DIM / L > 1 ? HEAD_DIM / L : 2);
   logic kv_read;
   // verilator lint_off UNUSEDSIGNAL
   logic [ADDRESS_BITS-1:0] kv_read_address;
   // verilator lint_on UNUSEDSIGNAL
   logic [GROUPS-1:0] kv_valid;
-  logic [GROUPS-1:0][KV_VECTOR_BITS-1:0] kv_vector;
+  logic [GROUPS-1:0][5:0] kv_vector;
   logic [KV_WORD_BITS-1:0] kv_word;
   logic [L-1:0][7:0] kv_data;
   logic [GROUPS-1:0][4:0] kv_exponent;
@@ -362,11 +260,10 @@ module nmllm_vector_tile
   always_ff @(posedge clk) encode_attention_q <= encode_attention;
   assign encode_read_data = encode_attention_q ? attention_data : work_data;
 
-  logic add_read, add_write;
+  logic add_read;
   // verilator lint_off UNUSEDSIGNAL
-  logic [ADDRESS_BITS-1:0] add_residual_address, add_operand_address, add_write_address;
+  logic [ADDRESS_BITS-1:0] add_residual_address, add_operand_address;
   // verilator lint_on UNUSEDSIGNAL
-  logic [L-1:0][31:0] add_write_data;
   logic [47:0] add_elements, add_words_read, add_words_written;
   nmllm_add #(.ADDRESS_BITS(ADDRESS_BITS)) add (
       .clk, .rst, .start(start && current.operation == ADD), .size(current.size), .residual_base('0), .operand_base('0), .done(add_done),
@@ -403,209 +300,55 @@ module nmllm_vector_tile
     parameter_address = PARAMETER_BITS'(norm_gain_read ? norm_gain_address : stop_address);
     residual_read = norm_residual_read | add_read | send_read;
     residual_address = RESIDUAL_BITS'(norm_residual_read ? norm_residual_address : add_read ? add_residual_address : ADDRESS_BITS'(send_address));
-    for (int b = 0; b < 3; b++) begin
-      residual_mask[b] = arriving_mask & {L{residual_arrives && filling_q == 2'(b)}};
-      residual_write_address[b] = RESIDUAL_BITS'(in_flit.tag[14:LANE_BITS]);
-      residual_write_data[b] = arriving_lanes;
-      if (add_write && stream_q == 2'(b)) begin
-        residual_mask[b] = '1;
-        residual_write_address[b] = RESIDUAL_BITS'(add_write_address);
-        residual_write_data[b] = add_write_data;
-      end
-    end
   end
 
   // ---------------------------------------------------------------- attention
-  logic [31:0] maxima_q[SLOTS*E*GROUP];  // of each query head
-  logic [7:0] group_q;  // query heads of a key/value head
+  localparam int unsigned HEADS = SLOTS * E * GROUP;
+  localparam int unsigned HEAD_BITS = HEADS > 1 ? $clog2(HEADS) : 1;
+  logic [HEADS-1:0][31:0] maxima_q;  // of each query head
   always_ff @(posedge clk) begin
-    if (cfg_valid && cfg_unit == 4'd10 && cfg_address[19:0] == 20'd1) group_q <= cfg_data[7:0];
     for (int g = 0; g < int'(GROUPS); g++) begin
-      if (maximum_valid[g]) maxima_q[$clog2(SLOTS*E*GROUP)'(maximum_head+10'(g))] <= maximum[g];
+      if (maximum_valid[g]) maxima_q[HEAD_BITS'(maximum_head+10'(g))] <= maximum[g];
     end
   end
 
-  logic [E-1:0] engine_running_q, engine_start, engine_done, engine_last, engine_used;
+  logic [E-1:0] engines_done;
   logic [47:0] engine_counts[E][13];
   logic [L-1:0][31:0] bank_datas[E];
-  localparam int unsigned BANK_WORDS = WORK_WORDS;
-  localparam int unsigned BANK_BITS = WORK_BITS;
-  localparam int unsigned SLOT_BITS = SLOTS > 1 ? $clog2(SLOTS) : 1;
-  localparam int unsigned ROWS_HELD = KV_BYTES_PER_ENGINE / (2 * HEAD_DIM + 1);
-  localparam int unsigned CONTEXT = ROWS_HELD < 8192 ? ROWS_HELD : 8192;
-  localparam int unsigned CONTEXT_BITS = $clog2(CONTEXT + 1);
-  localparam int unsigned ENGINE_WORD_BITS = HEAD_DIM > 2 * L ? $clog2(HEAD_DIM / L) : 1;
+  logic query_write;
+  assign query_write = rope_write || (encode_write && encode_attention);
+  assign attend_done = busy && &engines_done;
 
   for (genvar e = 0; e < int'(E); e++) begin : g_engine
-    logic [SLOT_BITS-1:0] slot_q, slot;
-    logic [GROUP-1:0][31:0] group_maximum;
-    logic [7:0] kv_head;
-    logic row_valid, row_is_value;
-    logic [SLOT_BITS-1:0] row_slot;
-    logic [4:0] row_exponent;
-    logic [L-1:0][7:0] row_data;
-    logic engine_read, engine_write;
-    // verilator lint_off UNUSEDSIGNAL
-    logic engine_write_output;  // outputs and remainders go to the same words
-    logic [14:0] engine_read_word, engine_write_word;
-    // verilator lint_on UNUSEDSIGNAL
-    logic [L-1:0] engine_mask;
-    logic [L-1:0][31:0] engine_write_data, stop_data;
-
-    // Its key/value heads are e, e + E, ..; they follow each other.
-    assign slot = start && current.operation == ATTEND ? '0 : slot_q;
-    assign kv_head = 8'(slot) * 8'(E) + 8'(e);
-    assign engine_used[e] = kv_heads_q > 8'(e);
-    assign engine_last[e] = 16'(kv_head) + 16'(E) >= 16'(kv_heads_q);
-    assign engine_start[e] = engine_used[e] && current.operation == ATTEND && (start || (busy_q && next_q));
-    logic next_q;
-    always_ff @(posedge clk) begin
-      next_q <= engine_done[e] && !engine_last[e] && !rst;
-      if (engine_done[e]) slot_q <= slot + 1'b1;
-      else if (start) slot_q <= '0;
-      if (rst) engine_running_q[e] <= 1'b0;
-      else if (engine_start[e]) engine_running_q[e] <= 1'b1;
-      else if (engine_done[e] && engine_last[e]) engine_running_q[e] <= 1'b0;
-    end
-    always_comb begin
-      for (int i = 0; i < int'(GROUP); i++) group_maximum[i] = maxima_q[$clog2(SLOTS*E*GROUP)'(10'(kv_head)*10'(group_q)+10'(i))];
-    end
-
-    // Of the vectors in a word of keys or values, the one of this engine.
-    always_comb begin
-      row_valid = 1'b0;
-      row_is_value = 1'b0;
-      row_slot = '0;
-      row_exponent = '0;
-      row_data = '0;
-      for (int g = 0; g < int'(GROUPS); g++) begin
-        automatic logic is_value = 8'(kv_vector[g]) >= kv_heads_q;
-        automatic logic [7:0] head = 8'(kv_vector[g]) - (is_value ? kv_heads_q : 8'd0);
-        if (kv_valid[g] && head % 8'(E) == 8'(e)) begin
-          row_valid = 1'b1;
-          row_is_value = is_value;
-          row_slot = SLOT_BITS'(head / 8'(E));
-          row_exponent = kv_exponent[g];
-          row_data = kv_data >> (8 * ((32'(g) * 32'(row_lanes_q)) % 32'(L)));
-        end
-      end
-    end
-
-    nmllm_attention #(.HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS)) engine (
-        .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd10 && cfg_address[23:20] == 4'(e)), .cfg_address({4'd0, cfg_address[19:0]}), .cfg_data,
-        .kv_valid(row_valid), .kv_is_value(row_is_value), .kv_slot(row_slot), .kv_position(CONTEXT_BITS'(position_q)),
-        .kv_word(ENGINE_WORD_BITS'(kv_word)), .kv_exponent(row_exponent), .kv_data(row_data), .start(engine_start[e]), .slot,
-        .context_size(CONTEXT_BITS'(position_q + 15'd1)), .maximum(group_maximum), .done(engine_done[e]), .read_enable(engine_read),
-        .read_word(engine_read_word), .query_data(bank_datas[e]), .stop_data, .write_enable(engine_write), .write_output(engine_write_output),
-        .write_word(engine_write_word), .write_mask(engine_mask), .write_data(engine_write_data),
-        .count_encode_elements(engine_counts[e][0]), .count_query_spikes(engine_counts[e][1]), .count_score_operations(engine_counts[e][2]),
-        .count_softmax_elements(engine_counts[e][3]), .count_maximum_elements(engine_counts[e][4]),
-        .count_probability_spikes(engine_counts[e][5]), .count_value_operations(engine_counts[e][6]), .count_divisions(engine_counts[e][7]),
-        .count_attention_values(engine_counts[e][8]), .count_kv_bits_read(engine_counts[e][9]), .count_kv_bits_written(engine_counts[e][10]),
-        .count_score_bits_read(engine_counts[e][11]), .count_score_bits_written(engine_counts[e][12]));
-
-    // The engine's copy of the queries, where its outputs go too; the encoder reads the outputs and leaves its remainders in all copies.
-    logic [L-1:0] bank_mask;
-    logic [BANK_BITS-1:0] bank_write_address, bank_read_address;
-    logic [L-1:0][31:0] bank_write_data;
-    always_comb begin
-      bank_mask = {L{rope_write}};
-      bank_write_address = BANK_BITS'(rope_write_address);
-      bank_write_data = rope_write_data;
-      if (encode_write && encode_attention) begin
-        bank_mask = '1;
-        bank_write_address = BANK_BITS'(encode_write_address);
-        bank_write_data = encode_write_data;
-      end
-      if (engine_write) begin
-        bank_mask = engine_mask;
-        bank_write_address = BANK_BITS'(engine_write_word);
-        bank_write_data = engine_write_data;
-      end
-      bank_read_address = engine_read ? BANK_BITS'(engine_read_word) : BANK_BITS'(encode_read_address);
-    end
-    nmllm_lane_ram #(.LANES(L), .DEPTH(BANK_WORDS)) queries (
-        .clk, .write_mask(bank_mask), .write_address(bank_write_address), .write_data(bank_write_data),
-        .read_enable(engine_read | (encode_read & encode_attention)), .read_address(bank_read_address), .read_data(bank_datas[e]));
-    nmllm_lane_ram #(.LANES(L), .DEPTH(BANK_WORDS)) query_stops (
-        .clk, .write_mask(cfg_mask & {L{cfg_valid && cfg_unit == 4'd5}}), .write_address(cfg_word[BANK_BITS-1:0]), .write_data(cfg_lanes),
-        .read_enable(engine_read), .read_address(BANK_BITS'(engine_read_word)), .read_data(stop_data));
+    nmllm_attention_bank #(.HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS), .WORDS(WORK_WORDS)) bank (
+        .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd10 && cfg_address[23:20] == 4'(e)), .cfg_address(cfg_address[19:0]), .cfg_data,
+        .index(4'(e)), .kv_heads(kv_heads_q), .position, .start(start && current.operation == ATTEND), .done(engines_done[e]), .maxima(maxima_q),
+        .kv_valid, .kv_vector, .kv_word, .kv_exponent, .kv_data, .query_mask({L{query_write}}),
+        .query_address(WORK_BITS'(rope_write ? rope_write_address : encode_write_address)),
+        .query_data(rope_write ? rope_write_data : encode_write_data), .stop_mask(cfg_mask & {L{cfg_valid && cfg_unit == 4'd5}}),
+        .stop_address(cfg_word[WORK_BITS-1:0]), .stop_data(cfg_lanes), .output_read(encode_read && encode_attention),
+        .output_address(WORK_BITS'(encode_read_address)), .output_data(bank_datas[e]), .counts(engine_counts[e]));
   end
 
-  logic [7:0] row_lanes_q;  // lanes from one vector of a word to the next
-  always_ff @(posedge clk) begin
-    if (cfg_valid && cfg_unit == 4'd10 && cfg_address[19:0] == 20'd0) row_lanes_q <= cfg_data[7:0] > 8'(L) ? 8'(L) : cfg_data[7:0];
-  end
-  assign attend_done = busy_q && current.operation == ATTEND && (engine_running_q & ~(engine_done & engine_last)) == '0
-      && |(engine_done & engine_last);
-
-  logic [15:0][3:0] owners_q[BANK_WORDS*OWNER_PARTS];
+  logic [15:0][3:0] owners_q[WORK_WORDS*OWNER_PARTS];
   logic [OWNER_PARTS*16-1:0][3:0] owner;
   always_ff @(posedge clk) begin
-    if (cfg_valid && cfg_unit == 4'd11) owners_q[cfg_address[$clog2(BANK_WORDS*OWNER_PARTS)-1:0]] <= cfg_data;
+    if (cfg_valid && cfg_unit == 4'd11) owners_q[cfg_address[$clog2(WORK_WORDS*OWNER_PARTS)-1:0]] <= cfg_data;
     for (int part = 0; part < int'(OWNER_PARTS); part++) begin
-      if (encode_read) owner[16*part+:16] <= owners_q[$clog2(BANK_WORDS*OWNER_PARTS)'(32'(BANK_BITS'(encode_read_address))*OWNER_PARTS+part)];
+      if (encode_read) owner[16*part+:16] <= owners_q[$clog2(WORK_WORDS*OWNER_PARTS)'(32'(WORK_BITS'(encode_read_address))*OWNER_PARTS+part)];
     end
   end
   always_comb begin
     for (int lane = 0; lane < int'(L); lane++) attention_data[lane] = bank_datas[ENGINE_BITS'(owner[lane])][lane];
   end
 
-  // ---------------------------------------------------------------- injection: credits, then vectors and tokens, then spikes
-  logic [1:0] credits_due_q;
-  logic credit_valid, send_valid, vector_valid;
-  flit_t vector_flit;
-  logic [14:0] send_element_q;
-  logic send_granted_q, send_grant, send_last;
-
-  assign credit_valid = credits_due_q != '0 || take_residual;
-  assign send_grant = send_active && !send_granted_q && credits_q != '0;
-  assign send_valid = send_active && (send_granted_q || credits_q != '0);
-  assign vector_valid = send_valid || send_token_active;
-  assign send_last = send_element_q + 15'd2 >= current.size;
-  always_comb begin
-    vector_flit = '0;
-    vector_flit.route = out_route_q;
-    if (send_token_active) begin
-      vector_flit.payload = 64'(best_index_q);
-    end else begin
-      vector_flit.flag = send_last && current.size[0];
-      vector_flit.tag = {stream_wanted, send_element_q};
-      vector_flit.payload = {residual_data[{send_element_q[LANE_BITS-1:1], 1'b1}], residual_data[{send_element_q[LANE_BITS-1:1], 1'b0}]};
-      if (vector_flit.flag) vector_flit.payload[63:32] = '0;
-    end
-    out_valid = credit_valid || vector_valid || spike_valid;
-    if (credit_valid) begin
-      out_flit = '0;
-      out_flit.route = credit_route_q;
-    end else begin
-      out_flit = vector_valid ? vector_flit : spike_flit;
-    end
-  end
-  assign spike_ready = out_ready && !credit_valid && !vector_valid;
-  logic vector_pushed;
-  assign vector_pushed = vector_valid && !credit_valid && out_ready;
-  assign send_done = send_valid && vector_pushed && send_last;
-  assign send_token_pushed = send_token_active && vector_pushed;
-  // The first word is read while the addition ends, the next one with the last pair of a word; the memory keeps it until then.
-  assign send_read = (add_done && program_q[pc_running_q+5'd1].operation == SEND)
-      || (send_active && vector_pushed && send_element_q[LANE_BITS-1:1] == '1);
-  assign send_address = add_done ? '0 : RESIDUAL_BITS'(send_element_q >> LANE_BITS) + 1'b1;
-
-  always_ff @(posedge clk) begin
-    if (rst) begin
-      credits_due_q <= '0;
-      credits_q <= 4'd2;
-      send_granted_q <= 1'b0;
-      send_element_q <= '0;
-    end else begin
-      credits_due_q <= credits_due_q + 2'(take_residual) - 2'(credit_valid && out_ready);
-      credits_q <= credits_q + 4'(credit_arrives) - 4'(send_grant);
-      send_granted_q <= send_valid && !send_done;
-      if (send_done) send_element_q <= '0;
-      else if (send_valid && vector_pushed) send_element_q <= send_element_q + 15'd2;
-    end
-  end
+  // ---------------------------------------------------------------- injection
+  nmllm_injection #(.WORDS(RESIDUAL_WORDS)) injection (
+      .clk, .rst, .vector_route(out_route_q), .credit_route(credit_route_q), .credit_due(take_residual), .credit_arrives,
+      .send(!rst && current.operation == SEND), .size(current.size), .wanted(stream_wanted), .send_done,
+      .send_token(!rst && current.operation == SEND_TOKEN), .token(best_index_q), .token_done(send_token_pushed),
+      .prefetch(add_done && send_follows), .read_enable(send_read), .read_address(send_address), .read_data(residual_data), .spike_valid,
+      .spike_ready, .spike_flit, .out_valid, .out_ready, .out_flit);
 
   // ---------------------------------------------------------------- counters (timing.md); bits of memories in bits
   logic [63:0] arrived_values_q, sent_values_q, token_values_q;
@@ -660,10 +403,6 @@ module nmllm_vector_tile
 `ifndef SYNTHESIS
   one_instruction : assert property (@(posedge clk) disable iff (rst) $onehot0({norm_write, rope_write, encode_write, value_arrives && !head_q}))
   else $error("one_instruction: two units write the work memory in one cycle");
-  slots_free : assert property (@(posedge clk) disable iff (rst) residual_arrives |-> full_slots_q < 2'd2 || take_residual)
-  else $error("slots_free: a residual arrives and both slots are full");
-  credits_bounded : assert property (@(posedge clk) disable iff (rst) credits_q <= 4'd2)
-  else $error("credits_bounded: more credits than slots");
 `endif
 endmodule
 

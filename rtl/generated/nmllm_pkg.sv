@@ -52,6 +52,18 @@ package nmllm_pkg;
     logic [63:0] payload;
   } flit_t;
 
+  // An instruction of a vector tile (nmllm_sequencer).
+  typedef enum logic [3:0] {
+    RECEIVE_RESIDUAL, NORM, ENCODE, RECEIVE, ROPE, KV_WRITE, ATTEND, ADD, SEND, SEND_TOKEN
+  } operation_t;
+  typedef struct packed {
+    logic source;
+    logic [15:0] route;
+    logic [15:0] base;
+    logic [14:0] size;
+    logic [3:0] operation;
+  } instruction_t;
+
   // round(2^15 * 2^(-i/256))
   parameter logic [15:0] EXP2 [256] = '{
     16'd32768, 16'd32679, 16'd32591, 16'd32503, 16'd32415, 16'd32327, 16'd32240, 16'd32153, 16'd32066, 16'd31979, 16'd31893, 16'd31806, 16'd31720, 16'd31635, 16'd31549, 16'd31464,

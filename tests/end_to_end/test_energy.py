@@ -128,9 +128,9 @@ class Recount:
     def reads(self, phase: np.ndarray, columns: int) -> None:
         """One phase in one region: axon memory, row drivers, cells, converters, accumulators."""
         macros = 2 * math.ceil(columns / 64)  # two slices
+        self.spend("sram", 2 * 2 * len(phase) * SRAM_512B)  # a word of the axon memory, written and read
         for first in range(0, len(phase), 64):
             events = sum(1 for digit in phase[first : first + 64] if digit)
-            self.spend("sram", 2 * 16 * events * SRAM_512B)
             self.spend("cells", events * (macros * ROW + 2 * columns * CELL))
             for _ in range(0, events, 16):
                 self.spend("converters", 2 * columns * CONVERSION)

@@ -197,7 +197,7 @@ def _count(region: Region, trace: Trace, events: int, reads: int, cycles: int) -
     counts["row_drives"] += events * macros * spec.slices
     counts["cell_reads"] += events * region.columns * spec.slices
     counts["conversions"] += reads * region.columns * spec.slices
-    counts["axon_bits_read"] += events * spec.flit_bits // spec.events_per_flit
+    counts["axon_bits_read"] += 2 * region.inputs
     counts["read_cycles"] += cycles
 
 

@@ -80,7 +80,7 @@ def test_by_hand() -> None:
     encoded = 8 + 8 + 8 + 6 + 8
     assert counters.maximum_elements == 24 + encoded + 8 + 8 + 6 + 5 + 1
     assert (counters.event_bank_bits_read, counters.event_bank_bits_written) == (2 * 54, 2 * 54)
-    assert (counters.axon_bits_read, counters.axon_bits_written) == (16 * 9, 16 * 9)
+    assert (counters.axon_bits_read, counters.axon_bits_written) == (2 * 54, 2 * 54)
     assert (counters.accumulator_bits_read, counters.accumulator_bits_written) == (32 * (126 + 49), 32 * 126)
     assert counters.output_parameter_bits_read == 16 * 49
     assert counters.rotary_bits_read == 16 * 12
@@ -90,8 +90,8 @@ def test_by_hand() -> None:
     # residuals, results, norms, adds, rope, attention output
     written = (8 + 8) + (16 + 8 + 6 + 8 + 2) + 24 + 16 + 12 + 8 + scans
     assert (counters.vector_bits_read, counters.vector_bits_written) == (32 * read, 32 * written)
-    assert counters.sram_bits_read == 32 * read + 2 * 54 + 16 * 12 + 16 * 9 + 16 * 49
-    assert counters.sram_bits_written == 32 * written + 2 * 54 + 16 * 9
+    assert counters.sram_bits_read == 32 * read + 2 * 54 + 16 * 12 + 2 * 54 + 16 * 49
+    assert counters.sram_bits_written == 32 * written + 2 * 54 + 2 * 54
     assert counters.routing_bits_read == (5 + 5) * (timing.flits + timing.flit_hops)  # 16 routes
     assert counters.dram_bits_read == 128
     assert (counters.flits, counters.flit_hops, counters.cycles) == (timing.flits, timing.flit_hops, timing.cycles_total)

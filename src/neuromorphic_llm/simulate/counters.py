@@ -204,8 +204,7 @@ def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) ->
     spec = program.spec
     groups = (-(-trace.events.astype(np.int64) // spec.active_rows)).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
     regions = [(region, _macros(region, spec.columns)) for region in _regions(program)]
-    event_bits = spec.flit_bits // spec.events_per_flit
-    axon_bits = event_bits * sum(int(work.events[region.site]) for region, _ in regions)
+    axon_bits = 2 * sum(int(work.phases[region.site] * work.inputs[region.site]) for region, _ in regions)
     conversions = sum(int(groups[region.site]) * region.columns for region, _ in regions) * spec.slices
     output_values = int(work.runs @ work.outputs)
     biased = [program.weights.site(site).bias is not None for site in range(len(work.runs))]

@@ -1,0 +1,87 @@
+// The residual stream of a stage and the two slots of the residual to come: three buffers that take turns (docs/reference/rtl.md, nmllm_vector_tile).
+//
+// Flits of the incoming residual fill the slots in turn; `available` is high while one is full. `take` makes the oldest full slot the stream, from
+// this cycle on, and the old stream's buffer a free slot. Reads and writes go to the stream. A flit's tag[15] says whether the token's logits are wanted.
+`default_nettype none
+
+module nmllm_residual_buffers
+  import nmllm_pkg::*;
+#(
+    parameter int unsigned WORDS = 64,
+    localparam int unsigned ADDRESS_BITS = $clog2(WORDS),
+    localparam int unsigned LANE_BITS = $clog2(VECTOR_LANES)
+) (
+    input  logic                                clk,
+    input  logic                                rst,
+    input  logic [              14:0]           size,  // elements
+    // flits of the incoming residual: which lanes of which word they hold
+    input  logic                                arrives,
+    input  logic [              15:0]           arriving_tag,
+    input  logic [VECTOR_LANES-1:0]             arriving_mask,
+    input  logic [VECTOR_LANES-1:0][31:0]       arriving_lanes,
+    output logic                                available,
+    input  logic                                take,
+    output logic                                wanted,  // logits of the stream's token
+    // the stream
+    input  logic                                read_enable,
+    input  logic [ADDRESS_BITS-1:0]             read_address,
+    output logic [VECTOR_LANES-1:0][31:0]       read_data,
+    input  logic                                write_enable,
+    input  logic [ADDRESS_BITS-1:0]             write_address,
+    input  logic [VECTOR_LANES-1:0][31:0]       write_data
+);
+  typedef logic [1:0] buffer_t;
+
+  buffer_t stream_q, stream_next, filling_q;
+  logic [1:0] full_slots_q;
+  logic [14:0] flits_left_q;  // of the vector that is arriving
+  logic [2:0] wanted_q;  // of the token in each buffer
+  logic complete;
+
+  function automatic buffer_t following(input buffer_t number);
+    following = number == 2'd2 ? 2'd0 : number + 2'd1;
+  endfunction
+
+  assign available = full_slots_q != '0;
+  assign wanted = wanted_q[stream_q];
+  assign complete = arrives && (flits_left_q == 15'd1 || (flits_left_q == '0 && size <= 15'd2));
+  assign stream_next = take ? following(stream_q) : stream_q;
+
+  always_ff @(posedge clk) begin
+    stream_q <= stream_next;
+    full_slots_q <= full_slots_q + 2'(complete) - 2'(take);
+    if (arrives) begin
+      // The counter is loaded by the first flit, so that it needs no start.
+      flits_left_q <= flits_left_q == '0 ? ((size + 15'd1) >> 1) - 15'd1 : flits_left_q - 15'd1;
+      if (complete) filling_q <= following(filling_q);
+      if (flits_left_q == '0) wanted_q[filling_q] <= arriving_tag[15];
+    end
+    if (rst) begin
+      stream_q <= 2'd2;
+      filling_q <= 2'd0;
+      full_slots_q <= '0;
+      flits_left_q <= '0;
+    end
+  end
+
+  logic [VECTOR_LANES-1:0][31:0] datas[3];
+  for (genvar b = 0; b < 3; b++) begin : g_buffer
+    logic written;
+    assign written = write_enable && stream_q == 2'(b);
+    nmllm_lane_ram #(.LANES(VECTOR_LANES), .DEPTH(WORDS)) buffer_ram (
+        .clk, .write_mask(written ? '1 : arriving_mask & {VECTOR_LANES{arrives && filling_q == 2'(b)}}),
+        .write_address(written ? write_address : ADDRESS_BITS'(arriving_tag[14:LANE_BITS])),
+        .write_data(written ? write_data : arriving_lanes), .read_enable(read_enable && stream_next == 2'(b)), .read_address,
+        .read_data(datas[b]));
+  end
+  assign read_data = datas[stream_q];
+
+  wire unused = &{1'b0, arriving_tag[LANE_BITS-1:0]};
+
+`ifndef SYNTHESIS
+  slots_free : assert property (@(posedge clk) disable iff (rst) arrives |-> full_slots_q < 2'd2 || take)
+  else $error("slots_free: a residual arrives and both slots are full");
+`endif
+endmodule
+
+`default_nettype wire
