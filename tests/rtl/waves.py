@@ -1,4 +1,4 @@
-"""Wave pictures of docs/reference/waves.md, drawn from the RTL. `python tests/rtl/waves.py` writes the page, a test checks that it is current."""
+"""Wave pictures of docs/reference/waves.md from the RTL: `python tests/rtl/waves.py` writes the page, which a test compares."""
 
 from __future__ import annotations
 
