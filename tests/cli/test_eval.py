@@ -44,3 +44,17 @@ def test_paired_difference(relative: float | None, error: float | None, expected
     print_figures("a network", {"task": "x", "rougeL": 0.16, "reference": {"rougeL": 0.17}, "difference": {"rougeL": difference}})
     printed = capsys.readouterr().out
     assert "16.0%" in printed and "17.0%" in printed and expected in printed
+
+
+@pytest.mark.parametrize(
+    ("task", "option"),
+    [
+        ("cnn_dailymail", "--window=32"),
+        ("cnn_dailymail", "--limit-tokens=64"),
+        ("default", "--max-new-tokens=4"),
+        ("default", "--limit-documents=4"),
+    ],
+)
+def test_an_option_of_the_other_kind_of_task_is_refused(task: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["eval", "random-tiny", "--task", task, option]) == 2
+    assert option.split("=")[0] in capsys.readouterr().err

@@ -20,6 +20,9 @@ nmllm eval NETWORK --task wikitext2 --limit-tokens 65536 --against smollm2-135m
 nmllm eval NETWORK --task cnn_dailymail --limit-documents 50 --against smollm2-135m --device cuda --batch 50
 """
 
+LONGEST_SUMMARY = 128
+"""Tokens, unless the user names another number."""
+
 
 def command(
     model: Annotated[
@@ -32,7 +35,7 @@ def command(
         int | None, typer.Option(help="Tokens per window, each predicted on its own (default 1024, less if the model holds less).", min=2)
     ] = None,
     limit_documents: Annotated[int | None, typer.Option(help="Summarise the first N documents only.", min=1, metavar="N")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest summary, in tokens.", min=1)] = 128,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest summary, in tokens (default 128).", min=1)] = None,
     against: Annotated[str | None, typer.Option(help="Model to compare with: KL and top-1 agreement, or ROUGE.", metavar="MODEL")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     batch: Annotated[int, typer.Option(help="Windows or documents at a time.", min=1)] = 1,
@@ -61,13 +64,17 @@ def command(
         chosen = get_task(task)
         if chosen.kind == "summaries" and limit_tokens is not None:
             raise UsageError("--limit-tokens is for text tasks; use --limit-documents for summaries")
+        if chosen.kind == "summaries" and window is not None:
+            raise UsageError("--window is for text tasks; a document is read whole")
         if chosen.kind == "language-model" and limit_documents is not None:
             raise UsageError("--limit-documents is for summary tasks; use --limit-tokens for a text")
+        if chosen.kind == "language-model" and max_new_tokens is not None:
+            raise UsageError("--max-new-tokens is for summary tasks; a text is read, not written")
         where = checked_device(device)
         opener = lambda: open_model(model, where)  # noqa: E731
         other = None if against is None else lambda: open_model(against, where)
         if chosen.kind == "summaries":
-            opened, payload = _summaries(opener, other, task, data, limit_documents, max_new_tokens, batch)
+            opened, payload = _summaries(opener, other, task, data, limit_documents, max_new_tokens or LONGEST_SUMMARY, batch)
         else:
             opened, payload = _text(opener, other, task, data, limit_tokens, window, batch)
         payload |= {"task": task, "model_hash": opened.content_hash, "kind": "measured"} | spike_figures(opened)
