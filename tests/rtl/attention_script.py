@@ -60,9 +60,12 @@ class Shape:
         """Tokens of a slot."""
         return self.kv_bytes // (2 * (self.largest_dim or self.head_dim) + 1) // self.slots
 
+    @property
+    def parameters(self) -> dict[str, int]:
+        return {"HEAD_DIM": self.largest_dim or self.head_dim, "GROUP": self.largest_group or self.group, "SLOTS": self.slots}
+
     def bench(self) -> Bench:
-        sizes = {"HEAD_DIM": self.largest_dim or self.head_dim, "GROUP": self.largest_group or self.group, "SLOTS": self.slots}
-        return Bench("nmllm_attention_tb", sizes, spec=self.spec)
+        return Bench("nmllm_attention_tb", self.parameters, spec=self.spec)
 
 
 @dataclass

@@ -78,11 +78,12 @@ def schedule(begin: int, scan: int, flits: list[int], ready: np.ndarray) -> tupl
 class Run:
     """A script of encodings and all that the encoder must do in it."""
 
-    def __init__(self, bench: Bench, spec, seed: int, cycles: int) -> None:
+    def __init__(self, bench: Bench, spec, seed: int, cycles: int, backpressure: float | None = None) -> None:
         self.rng = np.random.default_rng(seed)
         self.bench, self.spec, self.lanes, self.cycles = bench, spec, spec.vector_lanes, cycles
         self.script = Script(self.lanes)
-        self.ready = self.rng.random(cycles + 400_000) >= self.rng.choice([0.0, 0.1, 0.5, 0.9])
+        drawn = self.rng.choice([0.0, 0.1, 0.5, 0.9])
+        self.ready = self.rng.random(cycles + 400_000) >= (drawn if backpressure is None else backpressure)
         self.done: list[int] = []
         self.offered: list[int] = []
         self.pushed: list[int] = []
