@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 NMLLM_CACHE ?= $(HOME)/.cache/neuromorphic-llm
 export NMLLM_CACHE
 
-.PHONY: setup run test test-slow bench lint rtl-lint clean
+.PHONY: setup run test test-slow bench lint rtl-lint rtl-mutants clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,9 @@ lint: $(STAMP)
 
 rtl-lint: $(STAMP)
 	$(BIN)/python -m neuromorphic_llm.rtl.lint
+
+rtl-mutants: $(STAMP)
+	PYTHONPATH=tests/rtl $(BIN)/python -m mutants
 
 clean:
 	rm -rf build dist runs .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

@@ -1,0 +1,162 @@
+"""Runs the tests against every mutant until one fails.
+
+A test belongs to the bench that it builds first; a bench tests all modules in it. A mutant meets the tests of the smallest bench that holds
+its module, and if it survives those of the other ones, the smaller ones first.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+import pytest
+
+import neuromorphic_llm.rtl.bench as bench_module
+from mutants.find import Mutant
+from mutants.processes import Ended, run_forked
+from mutants.schema import VARIABLE
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.rtl.build import Port, build, source_files
+
+_PATIENCE = 10.0
+_TIMES = 4
+"""A test hangs after this many seconds and this many times what it takes without a mutant."""
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A mutant's end: by a failed comparison ("test"), an "assertion" of the RTL, or a "hang" (no end, or a crash)."""
+
+    by: str
+    test: str
+
+
+class BrokenTestError(Exception):
+    """A test fails without a mutant."""
+
+
+class Runner:
+    """A pytest plugin that runs every mutant instead of the collected tests; `killed` is the result, by number."""
+
+    def __init__(self, mutants: Sequence[Mutant], workers: int, report: Callable[[str], None]) -> None:
+        self.mutants = mutants
+        self.workers = workers
+        self.report = report
+        self.killed: dict[int, Killed] = {}
+        self.libraries: set[str] = set()
+        self.tests: dict[str, list[pytest.Item]] = {}
+        self.modules: dict[str, set[str]] = {}
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self._sort(session.items)
+        smallest = {module: top for top in reversed(self._by_size()) for module in self.modules[top]}
+        first = {top: [m for m in self.mutants if smallest.get(m.module) == top] for top in reversed(self._by_size())}
+        self._take(run_forked({top: partial(self._bench, top, own, 1) for top, own in first.items() if own}, self.workers))
+        for top in self._by_size():
+            rest = [m for m in self.mutants if m.module in self.modules[top] and m.number not in self.killed and m not in first[top]]
+            if rest:
+                self._take(run_forked({top: partial(self._bench, top, rest, self.workers)}, 1))
+        return True
+
+    def _by_size(self) -> list[str]:
+        return sorted(self.tests, key=lambda top: (len(self.modules[top]), top))
+
+    def _sort(self, items: Sequence[pytest.Item]) -> None:
+        """Find out which bench every test builds."""
+        for item in items:
+            ((_, ended),) = run_forked({item: partial(_first_bench, item)}, 1)
+            if isinstance(ended.result, str) and ended.result.startswith("nmllm_"):
+                self.tests.setdefault(ended.result, []).append(item)
+        self.modules = {top: {path.stem for path in source_files(top)} for top in self.tests}
+
+    def _take(self, ended: Iterable[tuple[str, Ended]]) -> None:
+        for top, end in ended:
+            if end.result is None or "broken" in end.result:
+                raise BrokenTestError(f"{top}: {end.result['broken'] if end.result else 'ended without a result'}")
+            self.killed |= {int(number): Killed(*how) for number, how in end.result["killed"].items()}
+            self.libraries |= set(end.result["libraries"])
+
+    def _bench(self, top: str, mutants: Sequence[Mutant], workers: int) -> dict[str, Any]:
+        """Tests of one bench against these mutants."""
+        killed: dict[int, tuple[str, str]] = {}
+        libraries: list[str] = []
+        with patch.object(bench_module, "build", partial(_recorded, libraries)):
+            for item in self.tests[top]:
+                alive = [m.number for m in mutants if m.number not in killed]
+                if not alive:
+                    break
+                started = time.monotonic()
+                if failure := _outcome(item, 0):  # here, so that what the tests keep is made once
+                    return {"broken": f"{item.nodeid} fails without a mutant: {failure}"}
+                built = time.monotonic() - started
+                ((_, plain),) = run_forked({0: partial(_outcome, item, 0)}, 1)
+                calls = {number: partial(_outcome, item, number) for number in alive}
+                for number, ended in run_forked(calls, workers, _PATIENCE + _TIMES * plain.seconds):
+                    if ended.result is None or ended.result:
+                        killed[number] = (ended.result or "hang", item.nodeid)
+                took = time.monotonic() - started
+                now = sum(number in killed for number in alive)
+                self.report(f"{item.nodeid}: {len(alive)} mutants, {now} killed; {built:.0f} s for the first run, {took:.0f} s in all")
+        return {"killed": killed, "libraries": libraries}
+
+
+def run_mutants(folder: Path, mutants: Sequence[Mutant], workers: int, report: Callable[[str], None]) -> Runner:
+    """Runs all fast tests in the folder; raises BrokenTestError if they fail without a mutant."""
+    runner = Runner(mutants, workers, report)
+    # Nothing is printed by pytest, so its options for that are left out.
+    arguments = ["-m", "not slow", "-p", "no:cacheprovider", "-p", "no:terminal", "-o", "addopts=", "--import-mode=importlib", str(folder)]
+    code = pytest.main(arguments, plugins=[runner])
+    if code != pytest.ExitCode.OK:
+        raise BrokenTestError(f"pytest ended with {code!r}")
+    return runner
+
+
+class _Failures:
+    """A plugin that keeps how a test failed."""
+
+    def __init__(self) -> None:
+        self.how = ""
+
+    def pytest_exception_interact(self, call: pytest.CallInfo[Any]) -> None:
+        error = call.excinfo.value if call.excinfo else None
+        self.how = self.how or ("assertion" if isinstance(error, SimulationError) else "test")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.how = self.how or "test"
+
+
+def _outcome(item: pytest.Item, number: int) -> str:
+    """Run a test with a mutant chosen: how it failed, or nothing."""
+    os.environ[VARIABLE] = str(number)
+    failures = _Failures()
+    item.config.pluginmanager.register(failures)
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    item.config.pluginmanager.unregister(failures)
+    return failures.how
+
+
+def _first_bench(item: pytest.Item) -> str:
+    """Top module of the first bench that a test builds."""
+    found: list[str] = []
+
+    def stop(top: str, *_: Any, **__: Any) -> NoReturn:
+        found.append(top)
+        raise pytest.fail.Exception("found")
+
+    with patch.object(bench_module, "build", stop):
+        _outcome(item, 0)
+    return found[0] if found else ""
+
+
+def _recorded(libraries: list[str], *arguments: Any, **options: Any) -> tuple[Path, list[Port]]:
+    """A build, noted."""
+    library, ports = build(*arguments, **options)
+    libraries.append(library.parent.name)
+    return library, ports
