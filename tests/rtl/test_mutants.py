@@ -137,15 +137,19 @@ def test_mutants_of_all_modules_have_numbers_of_their_own() -> None:
     assert {m.module for m in mutants} == {path.stem for path in RTL_FOLDER.glob("nmllm_*.sv")}
 
 
-def test_processes_that_hang_and_crash_are_told_apart() -> None:
-    calls = {
-        "result": lambda: [1, "a"],
-        "long": lambda: "x" * 200_000,
-        "hang": lambda: time.sleep(60),
-        "crash": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    }
-    ends = {key: (ended.result, ended.hung) for key, ended in run_forked(calls, 2, 1.0)}
-    assert ends == {"result": ([1, "a"], False), "long": ("x" * 200_000, False), "hang": (None, True), "crash": (None, False)}
+def test_processes_that_hang_wait_and_crash_are_ended() -> None:
+    def hang() -> None:
+        while True:
+            pass
+
+    def crash() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    calls = {"result": lambda: [1, "a"], "long": lambda: "x" * 200_000, "hang": hang, "crash": crash}
+    ends = {key: ended.result for key, ended in run_forked(calls, 2, 1.0)}
+    assert ends == {"result": [1, "a"], "long": "x" * 200_000, "hang": None, "crash": None}
+    ((_, waiting),) = run_forked({"waits": lambda: time.sleep(60)}, 1, 0.05)
+    assert waiting.result is None
 
 
 def test_the_table_counts_every_mutant_once() -> None:
