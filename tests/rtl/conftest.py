@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from cycle_counts import COUNTS, counting, table
+from rtl_coverage import REACHED, covering, report
 
 from neuromorphic_llm.rtl.build import missing_tools
 
@@ -22,15 +24,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rtl-coverage", action="store_true", help="build with coverage and report it (make rtl-coverage)")
+
+
 @pytest.fixture(autouse=True, scope="session")
-def _count_cycles() -> Iterator[None]:
-    with counting():
+def _count(pytestconfig: pytest.Config) -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(counting())
+        if pytestconfig.getoption("--rtl-coverage", default=False):
+            stack.enter_context(covering())
         yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of docs/results/rtl-tests.md."""
+    """The tables of docs/results/rtl-tests.md and docs/results/rtl-coverage.md."""
     if COUNTS:
         terminalreporter.section("cycles compared in RTL")
-        for line in table():
-            terminalreporter.line(line)
+        terminalreporter.write_line("\n".join(table()))
+    if REACHED:
+        terminalreporter.section("coverage of the RTL")
+        terminalreporter.write_line("\n".join(report()))

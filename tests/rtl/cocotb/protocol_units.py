@@ -72,10 +72,11 @@ def encoder(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, b
 
 
 def synapse_tile(bench: Bench, name: str, seed: int, cycles: int, idle: float, backpressure: float) -> None:
-    spec, epilogue = SYNAPSE_TILE.SPECS[name], list(SYNAPSE_TILE.Epilogue)[seed % 3]
-    rng = np.random.default_rng(seed)
+    cases = [case[1:] for case in SYNAPSE_TILE.CASES if case[0] == name]
+    inputs, columns, code, epilogue, shift = cases[seed % len(cases)]
+    spec, rng = SYNAPSE_TILE.SPECS[name], np.random.default_rng(seed)
+    region = SYNAPSE_TILE.random_region(spec, inputs, columns, get_code(code), epilogue, rng, shift)
     bench.reset()
-    region = SYNAPSE_TILE.random_region(spec, spec.rows + 3, spec.columns - 5, get_code("signed-digit"), epilogue, rng)
     SYNAPSE_TILE.compare(bench, region, cycles, idle, backpressure, rng)
 
 
