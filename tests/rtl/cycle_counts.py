@@ -20,7 +20,7 @@ from neuromorphic_llm.cli.result import machine
 from neuromorphic_llm.rtl.bench import Bench
 from neuromorphic_llm.rtl.build import source_files
 
-SOURCES = ("inject_valid", "in_valid", "z_valid", "start")
+SOURCES = ("inject_valid", "in_valid", "z_valid", "arrives", "start")
 """Ports that offer a unit its work; the first one that a bench has."""
 
 
@@ -40,6 +40,7 @@ class Count:
         cycles = len(next(iter(found.values())))
         self.builds.add(bench._library._name)
         self.cycles += cycles
+        self._backpressure(bench, inputs, found, cycles)
         source = next((name for name in SOURCES if name in bench.ports), None)
         if source is None:
             return
@@ -51,7 +52,6 @@ class Count:
             self.idle += sources * cycles - int(given.sum(dtype=np.int64))
         elif "done" in found:
             self.idle += cycles - _working(given, found["done"])
-        self._backpressure(bench, inputs, found, cycles)
 
     def _backpressure(self, bench: Bench, inputs: Mapping[str, ArrayLike], found: Mapping[str, NDArray[Any]], cycles: int) -> None:
         for name in bench.ports:
@@ -107,13 +107,24 @@ def table() -> list[str]:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for top, count in sorted(COUNTS.items()):
-        modules = [path.stem for path in source_files(top) if not path.stem.endswith(("_tb", "_observe"))]
-        short = ", ".join(name.removeprefix("nmllm_") for name in modules)
+        short = ", ".join(name.removeprefix("nmllm_") for name in modules_in(top) if not name.endswith("_tb"))
         lines.append(
             f"| {re.sub('^nmllm_|_tb$', '', top)} | {short} | {len(count.builds)} | {count.cycles:,} | {count.transfers:,} "
             f"| {_percent(count.idle, count.places)} | {_percent(count.refused, count.offered)} |"
         )
     return lines
+
+
+def modules_in(top: str) -> list[str]:
+    """The module and those it is made of; comments name others too."""
+    texts = {path.stem: re.sub(r"//[^\n]*", "", path.read_text(encoding="utf-8")) for path in source_files(top)}
+    found, waiting = set(), [top]
+    while waiting:
+        name = waiting.pop()
+        if name in texts and name not in found:
+            found.add(name)
+            waiting += re.findall(r"\w+", texts[name])
+    return sorted(found)
 
 
 def _percent(part: int, whole: int) -> str:
