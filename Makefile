@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 NMLLM_CACHE ?= $(HOME)/.cache/neuromorphic-llm
 export NMLLM_CACHE
 
-.PHONY: setup run test test-slow bench lint rtl-lint rtl-mutants clean
+.PHONY: setup run test test-slow bench lint rtl-lint rtl-mutants rtl-coverage clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ rtl-lint: $(STAMP)
 
 rtl-mutants: $(STAMP)
 	PYTHONPATH=tests/rtl $(BIN)/python -m mutants
+
+# Tests of modules in rtl/ that run in bulk; the chip's are left to --rtl-coverage by hand: its build with coverage takes long.
+rtl-coverage: $(STAMP)
+	$(BIN)/python -m pytest -q tests/rtl -m "not slow" --rtl-coverage $(addprefix --ignore=tests/rtl/test_,chip.py cosim.py layer.py mutants.py protocol.py)
 
 clean:
 	rm -rf build dist runs .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info
