@@ -27,7 +27,7 @@ def _run(bench: Bench, operands: dict[str, np.ndarray], cycles: int, result: str
 @pytest.mark.parametrize("bits", [62, 30, 8])
 def test_square_roots(bits: int) -> None:
     rng = np.random.default_rng(bits)
-    values = rng.integers(0, 1 << bits, 2000) >> rng.integers(0, bits, 2000)
+    values = rng.integers(0, 1 << bits, 19_000) >> rng.integers(0, bits, 19_000)
     roots = rng.integers(0, 1 << (bits // 2), 500)
     values = np.concatenate([values, roots**2, np.maximum(roots**2 - 1, 0), [0, 1, 2, 3, (1 << bits) - 1]])
     assert _run(Bench("nmllm_isqrt", {"RADICAND_BITS": bits}), {"radicand": values}, bits // 2 + 1, "root") == [
@@ -38,7 +38,7 @@ def test_square_roots(bits: int) -> None:
 @pytest.mark.parametrize(("divisor_bits", "quotient_bits"), [(31, 17), (16, 17), (5, 3)])
 def test_quotients(divisor_bits: int, quotient_bits: int) -> None:
     rng = np.random.default_rng(divisor_bits)
-    divisor = np.maximum(rng.integers(0, 1 << divisor_bits, 3000) >> rng.integers(0, divisor_bits, 3000), 1)
+    divisor = np.maximum(rng.integers(0, 1 << divisor_bits, 26_000) >> rng.integers(0, divisor_bits, 26_000), 1)
     dividend = rng.integers(0, divisor << quotient_bits)
     dividend[:100] = (divisor[:100] << quotient_bits) - 1
     dividend[100:200] = 0
