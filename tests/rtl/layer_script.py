@@ -1,9 +1,10 @@
 """One decoder layer of a network as a network of its own, fed with the activations that enter the layer in a real text.
 
-    python tests/rtl/layer_script.py FOLDER LAYER
+    python tests/rtl/layer_script.py FOLDER CHIP LAYER..      # CHIP: engines or lanes
 
-converts SmolLM2-135M, compiles such a network of one of its layers, prints what the construction costs, writes the program, runs it in
-RTL and prints what was compared with the cycle simulation. Other commands run it too; a prompt is positions of the text, "0 1 2 3".
+converts SmolLM2-135M, compiles such a network of each of these layers, prints what the construction costs, writes the program into
+FOLDER/layer-N, runs it in RTL and prints what was compared with the cycle simulation. Other commands run the programs too: a prompt is
+positions of the text, "0 1 2 3".
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +40,8 @@ from neuromorphic_llm.simulate.run import simulate
 POSITIONS = 301
 """Tokens of the text: the vocabulary of the layer's network, odd and more than one crossbar's columns."""
 
-PROMPT, NEW = 40, 8
-"""Tokens of a run: keys of four blocks of lanes, the last of them incomplete in most steps."""
+PROMPT, NEW = 68, 6
+"""Tokens of a run: more keys than an engine reads at once, on both chips."""
 
 LAYERS = {
     0: "its input is the embedding, without rounding",
@@ -59,14 +61,16 @@ class LayerNetwork:
     logits: NDArray[np.int32]  # [positions, positions] of the whole network
 
 
-def layer_chip() -> ChipSpec:
-    """The reference chip with a mesh for one layer, its head and the host.
+def layer_chip(name: str) -> ChipSpec:
+    """The reference chip with a mesh for one layer, its head and the host; synapse tiles are those of nc1.
 
-    Synapse tiles are those of nc1. The vector tile has half of its lanes and the attention engines a quarter: at full size the engines
-    alone are 20 MB of C++.
+    At full size an attention engine is 2.5 MB of C++, and Verilator writes each of the eight apart. So the chip `engines` has all of them
+    with fewer lanes, and the chip `lanes` the lanes of nc1 and one engine, which takes all heads.
     """
-    mesh = {"mesh_width": 4, "mesh_height": 3, "vector_period": 6, "vector_offset": 4}
-    return replace(load_spec("nc1"), name="nc1-layer", **mesh, vector_lanes=16, key_lanes=16, softmax_lanes=8)
+    spec = replace(load_spec("nc1"), name=f"nc1-layer-{name}", mesh_width=4, mesh_height=3, vector_period=6, vector_offset=4)
+    if name == "engines":
+        return replace(spec, vector_lanes=16, key_lanes=16, softmax_lanes=8)
+    return replace(spec, attention_engines=1)
 
 
 def text_tokens(checkpoint: Checkpoint) -> list[int]:
@@ -109,9 +113,9 @@ def embedding_table(values: NDArray[np.int32]) -> tuple[NDArray[np.int16], int]:
     return rounded.astype(np.int16), shift
 
 
-def layer_program(network: LayerNetwork) -> Program:
-    """The network on its chip; prompts are numbers of positions."""
-    return compile_network(network.weights, layer_chip(), tokenizer_files=_number_tokenizer(network.weights.config.vocab_size))
+def layer_program(network: LayerNetwork, chip: str) -> Program:
+    """The network on a chip of layer_chip; prompts are numbers of positions."""
+    return compile_network(network.weights, layer_chip(chip), tokenizer_files=_number_tokenizer(network.weights.config.vocab_size))
 
 
 def _number_tokenizer(numbers: int) -> dict[str, bytes]:
@@ -179,24 +183,31 @@ def compare(program: Program, prompt: Sequence[int], new: int) -> Comparison:
     return Comparison(result.token_ids, result.token_end_cycle[-1], len(pairs) - 2, differences, built - begin, ran - built)
 
 
-def main(folder: str, number: int) -> None:
-    """Write the program of a layer, print its figures and those of its run in RTL."""
+def show(program: Program, network: LayerNetwork, number: int, words: Sequence[str]) -> None:
+    """Print the figures of a layer and of its run in RTL."""
+    tiles = sum(len(regions) for stage in program.stages for regions in stage.regions)
+    print(f"layer {number}: {tiles} synapse tiles, {network.weights.parameters:,} weights, {len(load_writes(program)):,} writes to load")
+    for name, value in figures(network).items():
+        print(f"  {name}: {value:.5g}" if isinstance(value, float) else f"  {name}: {value}")
+    result = compare(program, range(PROMPT), NEW)
+    print(f"  tokens: {result.token_ids}, {''.join(words[token] for token in result.token_ids)!r}")
+    print(f"  {result.cycles:,} cycles, {result.counters} counters compared, {len(result.differences)} differences")
+    print(f"  build {result.build_s:.0f} s, load and run {result.run_s:.0f} s", *result.differences, sep="\n  ", flush=True)
+
+
+def main(folder: str, chip: str, *layers: str) -> None:
+    """Write and run the programs of the layers."""
     checkpoint = load_checkpoint("smollm2-135m")
     tokenizer, tokens = checkpoint.tokenizer(), text_tokens(checkpoint)
-    network = layer_network(real_weights(checkpoint), number, tokens)
-    program = layer_program(network)
-    save_program(program, folder)
-    for name, value in figures(network).items():
-        print(f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}")
-    tiles = sum(len(regions) for stage in program.stages for regions in stage.regions)
-    print(f"vocabulary: {len(tokens)} positions, {len(set(tokens))} different tokens")
-    print(f"{tiles} synapse tiles, {network.weights.parameters:,} weights, {len(load_writes(program)):,} writes through the host port")
-    result = compare(program, range(PROMPT), NEW)
-    print(f"tokens: {result.token_ids}, {tokenizer.decode([tokens[token] for token in result.token_ids])!r}")
-    print(f"{result.cycles:,} cycles, {result.counters} counters compared, {len(result.differences)} differences")
-    print(f"build {result.build_s:.0f} s, load and run {result.run_s:.0f} s")
-    print("\n".join(result.differences))
+    print(f"chip {layer_chip(chip).name}; prompt {PROMPT} tokens, new {NEW}")
+    print(f"vocabulary: {len(tokens)} positions, {len(set(tokens))} different tokens", flush=True)
+    weights = real_weights(checkpoint)
+    for number in (int(layer) for layer in layers):
+        network = layer_network(weights, number, tokens)
+        program = layer_program(network, chip)
+        save_program(program, Path(folder) / f"layer-{number}")
+        show(program, network, number, [tokenizer.decode([token]) for token in tokens])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(*sys.argv[1:])

@@ -42,7 +42,7 @@ def test_a_layer_gets_what_enters_it() -> None:
 
 def test_its_program_simulates_as_the_network() -> None:
     network = layer_network(random_decoder(4), 1, TOKENS)
-    program = layer_program(network)
+    program = layer_program(network, "engines")
     assert list(simulate(program, [0, 1, 2, 3], 4).token_ids) == FunctionalDecoder(network.weights).generate([[0, 1, 2, 3]], 4)[0]
     assert program.spec.rows == program.spec.columns == 256
 
@@ -63,9 +63,9 @@ def weights(smollm2: Checkpoint) -> DecoderWeights:
 
 @pytest.mark.slow
 @pytest.mark.model
-@pytest.mark.parametrize("number", LAYERS)
-def test_a_real_layer(smollm2: Checkpoint, weights: DecoderWeights, number: int) -> None:
-    program = layer_program(layer_network(weights, number, text_tokens(smollm2)))
+@pytest.mark.parametrize(("number", "chip"), [*((number, "engines") for number in LAYERS), (11, "lanes")])
+def test_a_real_layer(smollm2: Checkpoint, weights: DecoderWeights, number: int, chip: str) -> None:
+    program = layer_program(layer_network(weights, number, text_tokens(smollm2)), chip)
     result = compare(program, range(PROMPT), NEW)
     assert result.differences == ()
     assert len(result.token_ids) == NEW
