@@ -105,7 +105,8 @@ class Run:
         inputs |= {"vector_route": VECTOR_ROUTE, "credit_route": CREDIT_ROUTE, "out_ready": self.ready[:cycles].astype(np.int64)}
         inputs["spike_flit"] = pack([(SPIKE_ROUTE, spec.route_bits), (1, 1), (37, 16), (self.spikes[:cycles], 64)])
         first, words = zip(*self.words, strict=True)
-        inputs["read_data"] = np.repeat(words, np.diff([*first, cycles]), axis=0)
+        read = np.repeat(words, np.diff([*first, cycles]), axis=0)
+        inputs["read_data"] = read if self.lanes > 2 else (read[:, 0] & 0xFFFFFFFF) | read[:, 1] << 32
         found = bench.run(inputs, outputs=["out_valid", "out_flit", "read_enable", "read_address", *DONES])
         for name in ("out_valid", "read_enable", "send_done", "token_done"):
             wrong = np.flatnonzero(found[name] != self.expected[name][:cycles])

@@ -28,8 +28,8 @@ def tests_of(unit: str) -> Any:
     return module
 
 
-ADD, ATTENTION, ENCODER, HOST_TILE, KV_WRITE, NORM, ROPE, SYNAPSE_TILE = (
-    tests_of(unit) for unit in ("add", "attention", "encoder", "host_tile", "kv_write", "norm", "rope", "synapse_tile")
+ADD, ATTENTION, ENCODER, HOST_TILE, INJECTION, KV_WRITE, NORM, ROPE, SYNAPSE_TILE = (
+    tests_of(unit) for unit in ("add", "attention", "encoder", "host_tile", "injection", "kv_write", "norm", "rope", "synapse_tile")
 )
 
 Scenario = Callable[[Bench, Any, int, int, float, float], None]
@@ -88,6 +88,10 @@ def host_tile(bench: Bench, name: str, seed: int, cycles: int, idle: float, back
         cycles -= HOST_TILE.check(bench, text, backpressure, rng)
 
 
+def injection(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, backpressure: float) -> None:
+    INJECTION.Run(spec, cycles, backpressure, np.random.default_rng(seed)).check(bench)
+
+
 def attention(bench: Bench, name: str, seed: int, cycles: int, idle: float, backpressure: float) -> None:
     rng, shape = np.random.default_rng(seed), ATTENTION.SHAPES[name]
     tokens = max(cycles // 100, 3)
@@ -123,6 +127,9 @@ UNITS = {
         pauses=ALL_PAUSES,
     ),
     "host_tile": Unit("nmllm_host_tile", list(HOST_TILE.CHIPS), host_tile, streams("out"), HOST_TILE.chip, pauses=ALL_PAUSES),
+    "injection": Unit(
+        "nmllm_injection", INJECTION.CHIPS, injection, streams("out"), parameters=lambda _: {"WORDS": INJECTION.WORDS}, pauses=ALL_PAUSES
+    ),
     "norm": Unit("nmllm_norm_tb", NORM.CHIPS[:3], norm, commands("write_enable")),
     "add": Unit("nmllm_add_tb", ADD.CHIPS, add, commands("write_enable")),
     "rope": Unit("nmllm_rope_tb", ROPE.CHIPS[:3], rope, commands("write_enable")),
