@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from layer_script import LAYERS, NEW, PROMPT, compare, embedding_table, layer_network, layer_program, real_weights, text_tokens
+from layer_script import LAYERS, NEW, PROMPT, compare, embedding_table, layer_chip, layer_network, layer_program, real_weights, text_tokens
 
+from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights
+from neuromorphic_llm.rtl.loader import load_writes, request_writes
 from neuromorphic_llm.simulate.run import simulate
 
 TOKENS = [5, 60, 0, 17, 17, 33, 2, 9, 42]
@@ -54,6 +57,33 @@ def test_the_finest_step_that_holds_the_largest_value(largest: int, shift: int) 
     table, found = embedding_table(np.array([[0, largest, 1]], np.int32))
     assert found == shift
     assert abs((int(table[0, 1]) << found) - largest) <= 1 << found >> 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "config", "message"),
+    [
+        ({"vector_memory_bytes": 6144}, {"hidden_size": 129}, "has room for 8 words of a residual buffer, the program needs 9; raise"),
+        ({"vector_memory_bytes": 4096}, {"intermediate_size": 257}, "has room for 16 words of work memory, the program needs 17; raise"),
+        (
+            {"vector_memory_bytes": 4096},
+            {"hidden_size": 66, "intermediate_size": 176},
+            "for 32 words of gains and stop prices, the program needs 33",
+        ),
+        ({}, {"heads": 66, "kv_heads": 33, "head_dim": 2}, "has room for 32 key/value heads, the program needs 33; use"),
+        ({"vector_lanes": 2, "kv_bytes_per_engine": 4096}, {"max_positions": 140}, "for 256 words of rotary table, the program needs 280"),
+    ],
+)
+def test_what_the_rtl_has_no_room_for(spec: dict[str, int], config: dict[str, int], message: str) -> None:
+    """The compiler counts a vector memory as one and accepts these; the RTL's parts of it are too small."""
+    weights = random_decoder(1, config=replace(SMALL_CONFIG, **{"layers": 1, **config}))
+    program = compile_network(weights, replace(layer_chip("engines"), **spec))
+    with pytest.raises(SimulationError, match=message):
+        load_writes(program)
+
+
+def test_a_prompt_beyond_the_host_tile() -> None:
+    with pytest.raises(SimulationError, match="holds 8,192 prompt tokens, got 8,193; use a shorter prompt"):
+        request_writes(range(8193), 1, ())
 
 
 @pytest.fixture(scope="module")

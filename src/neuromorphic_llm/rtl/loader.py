@@ -24,6 +24,12 @@ OPERATIONS = ("receive-residual", "norm", "encode", "receive", "rope", "kv-write
 
 _NO_TOKEN = 0
 _MOST_ENDS = 4
+_MOST_PROMPT = 8192
+_MOST_VALUES = (1 << 15) - 1
+"""Values of a vector: sizes of instructions and tags of value flits have 15 bits."""
+_MOST_KEY_VALUE_HEADS = 32
+_ADDRESSES = 1 << 24
+"""Of the host port, in each unit."""
 
 
 def chip_parameters(program: Program) -> dict[str, int | str]:
@@ -45,6 +51,7 @@ def dram_words(program: Program) -> int:
 
 def load_writes(program: Program) -> Writes:
     """Everything but the prompt. Raises SimulationError where the RTL has no room for what the program asks."""
+    _check_room(program)
     parts = [_writes(0, *_host(program)), _dram(program), *_routes(program)]
     parts += [part for number, stage in enumerate(program.stages) for part in _stage(program, number, stage)]
     return np.concatenate(parts)
@@ -52,6 +59,8 @@ def load_writes(program: Program) -> Writes:
 
 def request_writes(prompt: Sequence[int], max_new_tokens: int, ends: Sequence[int]) -> Writes:
     """The prompt, the number of new tokens and the tokens that end the text."""
+    if len(prompt) > _MOST_PROMPT:
+        raise SimulationError(f"the host tile of the RTL holds {_MOST_PROMPT:,} prompt tokens, got {len(prompt):,}; use a shorter prompt")
     if len(ends) > _MOST_ENDS:
         raise SimulationError(f"the RTL compares with at most {_MOST_ENDS} end tokens, got {len(ends)}; name fewer")
     registers = [(1, 3, len(prompt)), (1, 4, max_new_tokens)]
@@ -68,6 +77,38 @@ def _block(tile: int, unit: int, data: NDArray[np.uint64]) -> Writes:
     """Consecutive addresses from 0."""
     fixed = np.full(len(data), tile, np.uint64), np.full(len(data), unit, np.uint64)
     return np.stack([*fixed, np.arange(len(data), dtype=np.uint64), data], axis=1)
+
+
+def _check_room(program: Program) -> None:
+    """SimulationError unless everything fits the vector tile's fixed division of its memories and the widths of sizes and addresses.
+
+    The compiler counts memory in all (rtl.md, nmllm_vector_tile); in the RTL an address beyond its part would wrap.
+    """
+    spec, config = program.spec, program.weights.config
+    lanes = spec.vector_lanes
+    memory = spec.vector_memory_bytes // 4 // lanes
+    inputs, qkv = [config.site_shape(position)[0] for position in range(4)], config.site_shape(0)[1]
+    longest = max(*inputs, qkv)
+    gains_and_stops = [config.hidden_size, config.hidden_size, *inputs]
+    table = min(len(program.weights.rope_cos), program.max_context) * -(-(config.head_dim // 2) // lanes)
+    larger = "raise vector_memory_bytes"
+    needs = [
+        ("values in a vector", longest, _MOST_VALUES, "use a smaller model"),
+        ("key/value heads", config.kv_heads, _MOST_KEY_VALUE_HEADS, "use a smaller model"),
+        ("words of work memory", -(-longest // lanes), memory // 4, larger),
+        ("words of a residual buffer", -(-config.hidden_size // lanes), memory // 12, larger),
+        ("words of gains and stop prices", sum(-(-size // lanes) for size in gains_and_stops), memory // 2, larger),
+        ("words of rotary table", table, spec.kv_bytes_per_engine // 16, "raise vector_lanes"),
+        (
+            "writes of an embedding table",
+            dram_words(program) * program.spec.dram_bytes_per_cycle // 8,
+            _ADDRESSES,
+            "use a smaller vocabulary",
+        ),
+    ]
+    for what, needed, there, advice in needs:
+        if needed > there:
+            raise SimulationError(f"the RTL of chip {spec.name} has room for {there:,} {what}, the program needs {needed:,}; {advice}")
 
 
 def _regions(program: Program) -> Iterator[Region]:
