@@ -101,7 +101,9 @@ def play(text: Text, backpressure: float, rng: np.random.Generator) -> Script:
         insort(credits, arrival(step + int(rng.integers(0, 4 * hidden + 1))))
         if row >= prompt - 1:
             last = row == text.rows - 1
-            script.token_cycles.append(arrival(step + int(rng.integers(0, 2 * hidden + 1))))
+            # No chip answers before it has the row, but the rule holds for that too.
+            early = not last and rng.random() < 0.2
+            script.token_cycles.append(arrival(int(rng.integers(send, step)) if early else step + int(rng.integers(0, 2 * hidden + 1))))
             script.tokens.append(END_TOKEN if last else int(rng.integers(0, END_TOKEN)))
             step = max(step, script.token_cycles[-1] + 1)
     script.credit_cycles = credits
