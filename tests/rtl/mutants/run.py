@@ -116,6 +116,8 @@ class Runner:
                 took = time.monotonic() - started
                 now = sum(number in killed for number in alive)
                 self.report(f"{item.nodeid}: {len(alive)} mutants, {now} killed; {built:.0f} s for the first run, {took:.0f} s in all")
+        left = ", ".join(f"{m.module}:{m.line}" for m in mutants if m.number not in killed)
+        self.report(f"{top}: {len(killed)} of {len(mutants)} mutants killed{left and '; left: '}{left}")
         return {"killed": killed, "libraries": libraries}
 
 
