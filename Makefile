@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 NMLLM_CACHE ?= $(HOME)/.cache/neuromorphic-llm
 export NMLLM_CACHE
 
-.PHONY: setup run test test-slow bench lint rtl-lint rtl-mutants rtl-coverage clean
+.PHONY: setup run test test-slow bench lint rtl-lint rtl-mutants rtl-coverage synth clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ rtl-mutants: $(STAMP)
 # Tests of modules in rtl/ that run in bulk; the chip's are left to --rtl-coverage by hand: its build with coverage takes long.
 rtl-coverage: $(STAMP)
 	$(BIN)/python -m pytest -q tests/rtl -m "not slow" --rtl-coverage $(addprefix --ignore=tests/rtl/test_,chip.py cosim.py layer.py mutants.py protocol.py)
+
+# Cells, area, timing and energy of the units, with the liberty libraries in NMLLM_PDK or ../shared/pdk; arguments: make synth SYNTH="norm --json FILE".
+synth: $(STAMP)
+	PYTHONPATH=tests/rtl:tests/simulate:tests/reference $(BIN)/python -m synthesis $(SYNTH)
 
 clean:
 	rm -rf build dist runs .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

@@ -1,0 +1,255 @@
+"""The units: module, sizes, stimulus, what they count, and what the energy account charges for it (docs/reference/energy.md, Chip)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.energy.constants import Constant, Range, sram_bit
+from neuromorphic_llm.energy.memories import TABLE_BYTES
+from neuromorphic_llm.rtl.bench import Bench
+from neuromorphic_llm.rtl.synthesis.measure import RESET_CYCLES, Signals, Stimulus, Unit
+from synthesis import stimuli
+
+Operations = Mapping[str, int]
+Constants = Mapping[str, Constant]
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What the account charges for a unit, from its operations; `per` is the operation that the energy is divided by."""
+
+    per: str
+    multiplications: Callable[[Operations], float] = lambda _: 0
+    additions: Callable[[Operations], float] = lambda _: 0
+    register_bits: Callable[[Operations], float] = lambda _: 0
+    table_bits: Callable[[Operations], float] = lambda _: 0
+    router_bits: Callable[[Operations], float] = lambda _: 0
+
+    def per_operation(self, operations: Operations, constants: Constants) -> Range:
+        """Energy of one operation by the account, J."""
+        total = Range.total(
+            [
+                constants["int32_multiply"].value * self.multiplications(operations),
+                constants["int32_add"].value * self.additions(operations),
+                constants["register_bit"].value * self.register_bits(operations),
+                sram_bit(constants, TABLE_BYTES) * self.table_bits(operations),
+                constants["router_bit"].value * self.router_bits(operations),
+            ]
+        )
+        return total * (1 / operations[self.per])
+
+
+def _grown(*names: str) -> Callable[[Signals], dict[str, int]]:
+    """Operations are what counters of the unit or its test bench grew by."""
+
+    def operations(signals: Signals) -> dict[str, int]:
+        return {name.lstrip("/").removeprefix("count_"): int(signals[name][-1] - signals[name][RESET_CYCLES]) for name in names}
+
+    return operations
+
+
+def _commanded(signals: Signals) -> NDArray[np.bool_]:
+    """Cycles from `start` to `done`."""
+    begun = np.cumsum(signals["start"])
+    ended = np.cumsum(signals["done"])
+    return (begun > np.concatenate([[0], ended[:-1]])) & (np.arange(len(begun)) >= RESET_CYCLES)
+
+
+def _vector(
+    name: str,
+    instance: str,
+    drive: Callable[[Bench], None],
+    counters: tuple[str, ...],
+    parameters: Mapping[str, int],
+    commanded: bool = True,
+) -> Unit:
+    """A unit of the vector tile in its test bench, with the lanes of nano."""
+    counted = (*counters, "start", "done") if commanded else counters
+    stimulus = Stimulus(f"nmllm_{name}_tb", instance, drive, counted, _grown(*counters), _commanded if commanded else None)
+    return Unit(name, f"nmllm_{name}", stimuli.NANO, parameters, stimulus)
+
+
+def _starts(signals: Signals) -> dict[str, int]:
+    return {"commands": int(signals["start"][RESET_CYCLES:].sum())}
+
+
+def _flits(signals: Signals) -> dict[str, int]:
+    taken = signals["in_valid"] & signals["in_ready"]
+    return {"flits": int(np.bitwise_count(taken[RESET_CYCLES:].astype(np.uint64)).sum())}
+
+
+def _accumulations(signals: Signals) -> dict[str, int]:
+    spec = stimuli.GROUP
+    return {"accumulations": int(signals["add"][RESET_CYCLES:].sum()) * spec.slices * (spec.columns // spec.column_mux)}
+
+
+def _columns(signals: Signals) -> dict[str, int]:
+    return {"values": int(signals["read_count"][signals["read"] == 1].sum())}
+
+
+def _gates(signals: Signals) -> dict[str, int]:
+    return {"gates": int(signals["read_count"][signals["read"] == 1].sum()) // 2}
+
+
+def _tile(
+    name: str,
+    module: str,
+    instance: str,
+    drive: Callable[[Bench], None],
+    counted: tuple[str, ...],
+    count: Callable[[Signals], dict[str, int]],
+    parameters: Mapping[str, int] | None = None,
+) -> Unit:
+    """A unit of a synapse tile with one group of macros."""
+    return Unit(name, module, stimuli.GROUP, parameters or {}, Stimulus("nmllm_synapse_tile", instance, drive, counted, count))
+
+
+def _attention(part: str, counters: tuple[str, ...], parameters: Mapping[str, int]) -> Unit:
+    """A part of the attention engine in the test bench of the engine."""
+    counted = tuple(f"/count_{counter}" for counter in counters)
+    stimulus = Stimulus("nmllm_attention_tb", f"u_engine.u_{part}", stimuli.attention, counted, _grown(*counted))
+    return Unit(f"attention_{part}", f"nmllm_attention_{part}", stimuli.ATTENTION.spec, parameters, stimulus)
+
+
+_ENGINE = {"HEAD_DIM": stimuli.ATTENTION.head_dim, "GROUP": stimuli.ATTENTION.group}
+_KV_ROWS = stimuli.ATTENTION.kv_bytes // (2 * stimuli.ATTENTION.head_dim + 1)
+_BLOCKS = -(-_KV_ROWS // stimuli.ATTENTION.key_lanes) + stimuli.ATTENTION.slots
+_SOFTMAX_WORDS = -(-_KV_ROWS // stimuli.ATTENTION.softmax_lanes)
+_FLIT_BITS = stimuli.NANO.flit_bits + stimuli.NANO.header_bits
+
+UNITS: list[tuple[Unit, Charge | None]] = [
+    (
+        Unit(
+            "router",
+            "nmllm_router",
+            stimuli.NANO,
+            {},
+            Stimulus("nmllm_router", "", stimuli.router, ("in_valid", "in_ready"), _flits),
+        ),
+        Charge("flits", router_bits=lambda n: _FLIT_BITS * n["flits"]),
+    ),
+    (_tile("read_scheduler", "nmllm_read_scheduler", "u_scheduler", stimuli.synapse_values, ("read",), lambda _: {}), None),
+    (
+        _tile(
+            "accumulators",
+            "nmllm_accumulators",
+            "u_accumulators",
+            stimuli.synapse_values,
+            ("add",),
+            _accumulations,
+            {"READ_LANES": stimuli.GROUP.argmax_lanes},
+        ),
+        Charge("accumulations", additions=lambda n: n["accumulations"], register_bits=lambda n: 64 * n["accumulations"]),
+    ),
+    (
+        _tile("output_stage", "nmllm_output_stage", "u_output", stimuli.synapse_values, ("read", "read_count"), _columns),
+        Charge("values", multiplications=lambda n: n["values"], additions=lambda n: 3 * n["values"]),
+    ),
+    (
+        _tile("output_stage (gate)", "nmllm_output_stage", "u_output", stimuli.synapse_gate, ("read", "read_count"), _gates),
+        Charge(
+            "gates",
+            multiplications=lambda n: 5 * n["gates"],
+            additions=lambda n: 15 * n["gates"],
+            table_bits=lambda n: 32 * n["gates"],
+        ),
+    ),
+    (
+        _vector("add", "u_add", stimuli.add, ("count_elements",), {"ADDRESS_BITS": 10}),
+        Charge("elements", additions=lambda n: 2 * n["elements"]),
+    ),
+    (
+        _vector("norm", "u_norm", stimuli.norm, ("count_elements", "count_square_roots", "count_divisions"), {"ADDRESS_BITS": 10}),
+        Charge(
+            "elements",
+            multiplications=lambda n: 3 * n["elements"],
+            additions=lambda n: 6 * n["elements"] + 64 * (n["square_roots"] + n["divisions"]),
+        ),
+    ),
+    (
+        _vector(
+            "rope",
+            "u_rope",
+            stimuli.rope,
+            ("count_elements", "count_maximum_elements"),
+            {"ADDRESS_BITS": 10, "TABLE_ADDRESS_BITS": 10},
+        ),
+        Charge("elements", multiplications=lambda n: 2 * n["elements"], additions=lambda n: 3 * n["elements"] + n["maximum_elements"]),
+    ),
+    (
+        _vector("kv_write", "u_kv_write", stimuli.kv_write, ("count_elements",), {"ADDRESS_BITS": 10, "MAX_HEAD_DIM": 64}, commanded=False),
+        Charge("elements", additions=lambda n: 3 * n["elements"]),
+    ),
+    (
+        _vector(
+            "encoder",
+            "u_encoder",
+            stimuli.encoder,
+            ("count_encode_elements", "count_maximum_elements"),
+            {"ADDRESS_BITS": 10, "MAX_INPUTS": 512},
+        ),
+        Charge("encode_elements", additions=lambda n: 5 * n["encode_elements"] + n["maximum_elements"]),
+    ),
+    (
+        Unit(
+            "isqrt",
+            "nmllm_isqrt",
+            stimuli.NANO,
+            {"RADICAND_BITS": 62},
+            Stimulus("nmllm_isqrt", "", stimuli.square_root, ("start",), _starts),
+        ),
+        Charge("commands", additions=lambda n: 64 * n["commands"]),
+    ),
+    (
+        Unit(
+            "divide",
+            "nmllm_divide",
+            stimuli.NANO,
+            {"DIVISOR_BITS": 31, "QUOTIENT_BITS": 17},
+            Stimulus("nmllm_divide", "", stimuli.divide, ("start",), _starts),
+        ),
+        Charge("commands", additions=lambda n: 64 * n["commands"]),
+    ),
+    (
+        _attention("encoder", ("encode_elements",), _ENGINE),
+        Charge("encode_elements", additions=lambda n: 5 * n["encode_elements"]),
+    ),
+    (
+        _attention("scores", ("score_operations",), _ENGINE | {"BLOCKS": _BLOCKS}),
+        Charge("score_operations", additions=lambda n: 2 * n["score_operations"], register_bits=lambda n: 32 * n["score_operations"]),
+    ),
+    (
+        _attention("softmax", ("softmax_elements",), {"GROUP": stimuli.ATTENTION.group, "CONTEXT": _KV_ROWS, "SUM_BITS": 16}),
+        Charge("softmax_elements", additions=lambda n: 6 * n["softmax_elements"], table_bits=lambda n: 16 * n["softmax_elements"]),
+    ),
+    (
+        _attention(
+            "values",
+            ("value_operations", "probability_spikes"),
+            {"HEAD_DIM": stimuli.ATTENTION.head_dim, "ROWS": _KV_ROWS, "WORDS": _SOFTMAX_WORDS, "SUM_BITS": 26},
+        ),
+        Charge(
+            "value_operations",
+            additions=lambda n: 2 * n["value_operations"] + 3 * n["probability_spikes"],
+            register_bits=lambda n: 32 * n["value_operations"],
+        ),
+    ),
+    (
+        _attention("output", ("attention_values",), {"HEAD_DIM": stimuli.ATTENTION.head_dim, "SUM_BITS": 26}),
+        Charge("attention_values", multiplications=lambda n: n["attention_values"], additions=lambda n: 2 * n["attention_values"]),
+    ),
+    (
+        Unit("attention_memory", "nmllm_attention_memory", stimuli.ATTENTION.spec, {"HEAD_DIM": 16, "BLOCKS": _BLOCKS, "ROWS": _KV_ROWS}),
+        None,
+    ),
+    (Unit("attention_divide", "nmllm_attention_divide", stimuli.ATTENTION.spec, {"BITS": 16}), None),
+    (Unit("sequencer", "nmllm_sequencer", stimuli.NANO), None),
+    (Unit("injection", "nmllm_injection", stimuli.NANO), None),
+    (Unit("residual_buffers", "nmllm_residual_buffers", stimuli.NANO), None),
+    (Unit("host_tile", "nmllm_host_tile", stimuli.NANO), None),
+]
+"""The first ones are run; the last ones, without stimulus, have area and timing only."""
