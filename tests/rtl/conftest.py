@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cycle_counts import COUNTS, counting, table
+from cycle_counts import COUNTS, PROTOCOL, counting, protocol_table, table
 from rtl_coverage import REACHED, covering, report
 
 from neuromorphic_llm.rtl.build import missing_tools
@@ -42,6 +42,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if COUNTS:
         terminalreporter.section("cycles compared in RTL")
         terminalreporter.write_line("\n".join(table()))
+    if PROTOCOL:
+        terminalreporter.section("cycles under protocol monitors")
+        terminalreporter.write_line("\n".join(protocol_table()))
     if REACHED:
         terminalreporter.section("coverage of the RTL")
         terminalreporter.write_line("\n".join(report()))

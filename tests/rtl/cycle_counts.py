@@ -77,6 +77,8 @@ def _working(start: NDArray[Any], done: NDArray[Any]) -> int:
 
 
 COUNTS: dict[str, Count] = defaultdict(Count)
+PROTOCOL: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+"""Unit -> size -> cycles in cocotb."""
 
 
 @contextmanager
@@ -113,6 +115,12 @@ def table() -> list[str]:
             f"| {_percent(count.idle, count.places)} | {_percent(count.refused, count.offered)} |"
         )
     return lines
+
+
+def protocol_table() -> list[str]:
+    """One row for each unit in cocotb."""
+    rows = [f"| {unit} | {len(sizes)} | {sum(sizes.values()):,} |" for unit, sizes in sorted(PROTOCOL.items())]
+    return ["| unit in cocotb | sizes | cycles under the monitors |", "| --- | ---: | ---: |", *rows]
 
 
 def modules_in(top: str) -> list[str]:

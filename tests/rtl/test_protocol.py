@@ -6,12 +6,14 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cycle_counts import PROTOCOL
 
 from neuromorphic_llm.rtl.build import _cached, _digest, _parse_ports, source_files
 from neuromorphic_llm.rtl.package import package_text
@@ -90,6 +92,7 @@ def run(name: str, size: int, folder: Path, seed: int, cycles: int, cuts: int) -
     tests, failures = get_results(folder / "results.xml")
     log = (folder / "log.txt").read_text(encoding="utf-8")
     assert tests == 2 and failures == 0, log[-6000:]
+    PROTOCOL[name][size] += sum(int(cycles) for cycles in re.findall(r"(\d+) cycles$", log, re.MULTILINE))
 
 
 CASES = [pytest.param(name, size, id=f"{name}-{size}") for name, unit in UNITS.items() for size in range(len(unit.sizes))]
