@@ -86,6 +86,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "3"],
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "1"],
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "3", "--backend", "functional"],
+        # The model nano, for which tests/rtl builds the chip too.
+        ["convert", "nano", "-o", "nano", "--calibration", "text.txt"],
+        ["compile", "nano", "-o", "nano-program", "--chip", "nano"],
+        ["cosim", "nano-program", "--prompt", "A river", "--max-new-tokens", "1"],
         ["eval", "network", *small, "--against", "random-tiny"],
         ["eval", "random-tiny", *small],
         ["eval", "network", "--task", "cnn_dailymail", "--data", "documents.jsonl", "--max-new-tokens", "2"],

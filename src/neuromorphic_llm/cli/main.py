@@ -22,6 +22,7 @@ COMMANDS = {
     "convert": "Turn a checkpoint into a spiking network.",
     "compile": "Compile a spiking network for a chip.",
     "simulate": "Simulate a compiled program on the chip.",
+    "cosim": "Compare the chip's SystemVerilog with the simulators, cycle by cycle.",
     "eval": "Evaluate a model or a spiking network.",
     "run": "Everything at once: convert, compile, simulate, compare, report.",
     "report": "Write the page of an earlier run again.",

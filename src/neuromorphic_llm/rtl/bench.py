@@ -23,6 +23,9 @@ __all__ = ["Bench", "StreamResult", "pack", "signed", "unpack"]
 Rows = Mapping[str, ArrayLike] | ArrayLike
 """What a source sends: values of its only field, [transfers, ..]; values of each field; or, without fields, how many transfers."""
 
+EVENT = np.dtype([("cycle", "<i8"), ("channel", "<i4"), ("words", "<i4", 4), ("unused", "<i4")])
+"""What an observer reports (observe.cpp)."""
+
 _MESSAGE_BYTES = 16384
 _RESET_CYCLES = 2
 _SINK_SEEDS = 1000
@@ -67,7 +70,7 @@ class Bench:
     """A module in simulation. It starts, and starts again after `reset`, with two cycles of `rst`, other inputs 0.
 
     `spec` is the chip of its package (nano), `parameters` (numbers, or text as SystemVerilog writes it) and `defines` those of the module,
-    `sources` files beside those of rtl/.
+    `sources` files beside those of rtl/. `observe` binds the observers of rtl/tb to its units, `trace` makes waveforms possible.
     Raises SimulationError if it cannot be built, and from then on wherever an assertion of the module fails, with its name and cycle.
     """
 
@@ -79,9 +82,13 @@ class Bench:
         spec: ChipSpec | None = None,
         sources: Sequence[Path] = (),
         seed: int = 1,
+        observe: bool = False,
+        trace: bool = False,
     ) -> None:
-        library, ports = build(top, spec or load_spec("nano"), parameters or {}, defines, sources)
+        library, ports = build(top, spec or load_spec("nano"), parameters or {}, defines, sources, observe, trace)
         self.top = top
+        self.cycle = 0
+        """Cycles since `reset` began."""
         self.ports: dict[str, Port] = {port.name: port for port in ports}
         self._index = {port.name: index for index, port in enumerate(ports)}
         self._seed = seed
@@ -91,8 +98,10 @@ class Bench:
     def reset(self) -> None:
         """A new instance, whatever has no reset filled with other random values than before, after two cycles of `rst`."""
         self._model = ctypes.c_void_p(self._library.nmllm_new(self._seed & 0x7FFFFFFF))
-        self._finalizer = weakref.finalize(self, self._library.nmllm_delete, self._model)
+        discard = getattr(self._library, "nmllm_discard", self._library.nmllm_delete)
+        self._finalizer = weakref.finalize(self, discard, self._model)
         self._seed += 1
+        self.cycle = 0
         if "rst" in self.ports:
             self.run({"rst": np.ones(_RESET_CYCLES, np.uint64)}, outputs=())
 
@@ -154,6 +163,31 @@ class Bench:
             observed={name: values[:ran] for name, values in observed.items()},
         )
 
+    def record(self, on: bool) -> None:
+        """Start or end keeping what the observers report, from nothing."""
+        self._library.nmllm_record(int(on))
+
+    def recorded(self) -> NDArray[Any]:
+        """What they have reported since the last call, as EVENT; cycles are those of `cycle`."""
+        first = ctypes.c_void_p()
+        count = self._library.nmllm_recorded(ctypes.byref(first))
+        return np.frombuffer(ctypes.string_at(first.value or 0, count * EVENT.itemsize) if count else b"", EVENT)
+
+    def channels(self) -> list[str]:
+        """`path signal` of every channel by its number."""
+        names: list[str] = []
+        while (name := self._library.nmllm_channel_name(len(names))) is not None:
+            names.append(name.decode())
+        return names
+
+    def trace(self, path: Path, scope: str, begin: int, end: int) -> None:
+        """Write the waveform of the cycles `begin` .. `end` - 1 from now on, and of what is in `scope` (empty: of everything), as VCD."""
+        self._library.nmllm_trace(str(path).encode(), scope.encode(), *map(ctypes.c_int64, (self.cycle, begin, end)))
+
+    def end_trace(self) -> None:
+        """Complete the file of `trace`."""
+        self._library.nmllm_trace(b"", b"", *map(ctypes.c_int64, (0, 0, 0)))
+
     def _call(self, cycles: int, inputs: list[_Column], outputs: list[_Column], sources: list[_Stream], sinks: list[_Stream]) -> int:
         message = ctypes.create_string_buffer(_MESSAGE_BYTES)
         source_array, sink_array = (_Stream * len(sources))(*sources), (_Stream * len(sinks))(*sinks)
@@ -171,6 +205,7 @@ class Bench:
             message,
             ctypes.c_int64(_MESSAGE_BYTES),
         )
+        self.cycle += ran
         for streams, done in ((sources, source_array), (sinks, sink_array)):
             for stream, entry in zip(streams, done, strict=True):
                 stream.moved = entry.moved
@@ -284,4 +319,7 @@ def _load(path: Path) -> ctypes.CDLL:
     library.nmllm_new.restype = ctypes.c_void_p
     library.nmllm_delete.argtypes = [ctypes.c_void_p]
     library.nmllm_run.restype = ctypes.c_int64
+    if hasattr(library, "nmllm_record"):
+        library.nmllm_recorded.restype = ctypes.c_int64
+        library.nmllm_channel_name.restype = ctypes.c_char_p
     return library

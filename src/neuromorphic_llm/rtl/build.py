@@ -23,6 +23,8 @@ from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.package import RTL_FOLDER, package_text
 
 _HARNESS = Path(__file__).with_name("harness.cpp")
+_OBSERVE = Path(__file__).with_name("observe.cpp")
+_TRACE = Path(__file__).with_name("trace.cpp")
 _VERILATOR_FLAGS = ["-O3", "--assert", "--no-timing", "--x-initial", "unique", "--quiet-stats"]
 _COMPILE_FLAGS = ["-std=gnu++20", "-fPIC", "-fno-gnu-unique", "-w", "-DVL_USER_STOP", "-DVL_USER_FATAL", "-DVL_PRINTF=nmllm_print"]
 _DECLARATION = "void nmllm_print(const char* format, ...);\n"
@@ -61,13 +63,13 @@ def verilator(arguments: Sequence[str]) -> None:
     _run([str(root / "bin" / "verilator"), *arguments], environment)
 
 
-def source_files(top: str, extra: Sequence[Path] = ()) -> list[Path]:
-    """The files of a module and of all modules it names, directly or not, those of `extra` before the ones in rtl/."""
+def source_files(top: str, extra: Sequence[Path] = (), observe: bool = False) -> list[Path]:
+    """The files of a module and of all modules it names, directly or not, those of `extra` first; observers if asked for."""
     by_name = {path.stem: path for path in [*sorted(RTL_FOLDER.glob("*.sv")), *sorted(RTL_FOLDER.glob("tb/*.sv")), *extra]}
     if top not in by_name:
         raise SimulationError(f"there is no {top}.sv in {RTL_FOLDER}; give the file of the module in `sources`, or run from a checkout")
     found: dict[str, Path] = {}
-    waiting = [top]
+    waiting = [top, *(name for name in by_name if observe and name.startswith("nmllm_observe_"))]
     while waiting:
         name = waiting.pop()
         if name in found or name not in by_name:
@@ -78,22 +80,33 @@ def source_files(top: str, extra: Sequence[Path] = ()) -> list[Path]:
 
 
 def build(
-    top: str, spec: ChipSpec, parameters: Mapping[str, int | str], defines: Sequence[str], extra: Sequence[Path]
+    top: str,
+    spec: ChipSpec,
+    parameters: Mapping[str, int | str],
+    defines: Sequence[str],
+    extra: Sequence[Path],
+    observe: bool = False,
+    trace: bool = False,
 ) -> tuple[Path, list[Port]]:
-    """Shared library and ports of a module, built or from the cache. Raises SimulationError if it cannot be built."""
-    files = source_files(top, extra)
+    """Shared library and ports of a module, built or from the cache; with observers bound to its units, with waveforms.
+
+    Raises SimulationError if it cannot be built.
+    """
+    files = source_files(top, extra, observe)
     texts = {"nmllm_pkg.sv": package_text(spec)} | {path.name: path.read_text(encoding="utf-8") for path in files}
     options = [f"-G{name}={value}" for name, value in sorted(parameters.items())] + [f"-D{define}" for define in sorted(defines)]
     if reason := missing_tools():
         raise SimulationError(reason)
     runtime = _runtime()
-    recipe = [top, texts, options, _VERILATOR_FLAGS, runtime.name, _HARNESS.read_text(encoding="utf-8")]
-    folder = _cached(f"{top}-{_digest(recipe)}", lambda target: _build(target, top, texts, options, runtime))
+    options += ["--trace-vcd"] if trace else []
+    parts = [_HARNESS] + [_OBSERVE] * observe + [_TRACE] * trace
+    recipe = [top, texts, options, _VERILATOR_FLAGS, runtime.name, *(part.read_text(encoding="utf-8") for part in parts)]
+    folder = _cached(f"{top}-{_digest(recipe)}", lambda target: _build(target, top, texts, options, runtime, parts))
     ports = [Port(**entry | {"shape": tuple(entry["shape"])}) for entry in json.loads((folder / "ports.json").read_text())]
     return folder / "module.so", ports
 
 
-def _build(folder: Path, top: str, texts: Mapping[str, str], options: Sequence[str], runtime: Path) -> None:
+def _build(folder: Path, top: str, texts: Mapping[str, str], options: Sequence[str], runtime: Path, parts: Sequence[Path]) -> None:
     """Verilate and compile into the folder, leaving only the library and the list of ports."""
     work = folder / "work"
     work.mkdir()
@@ -102,22 +115,28 @@ def _build(folder: Path, top: str, texts: Mapping[str, str], options: Sequence[s
     files = [str(work / name) for name in texts]
     verilator(["--cc", *_VERILATOR_FLAGS, *options, "--top-module", top, "--prefix", "Vtop", "--Mdir", str(work), *files])
     ports = _parse_ports((work / "Vtop.h").read_text(encoding="utf-8"), texts[f"{top}.sv"])
-    (work / "ports.h").write_text(_ports_header(ports), encoding="utf-8")
+    (work / "ports.h").write_text(_ports_header(ports, trace=_TRACE in parts), encoding="utf-8")
     generated = sorted(work.glob("*.cpp"))
     slow = [path for path in generated if path.stem.endswith("__Slow")]
     fast = [path for path in generated if path not in slow]
     (work / "slow.cc").write_text("".join(f'#include "{path.name}"\n' for path in slow), encoding="utf-8")
-    (work / "fast.cc").write_text("".join(f'#include "{path.name}"\n' for path in [*fast, _HARNESS]), encoding="utf-8")
-    shutil.copy(_HARNESS, work / _HARNESS.name)
+    (work / "fast.cc").write_text("".join(f'#include "{path.name}"\n' for path in [*fast, *parts]), encoding="utf-8")
+    for part in parts:
+        shutil.copy(part, work / part.name)
     compile_command = [_compiler(), *_COMPILE_FLAGS, f"-I{work}", *_include_flags(runtime), "-c"]
-    objects = [str(work / "slow.o"), str(work / "fast.o")]
+    units = {"slow": "-O0", "fast": "-O3"}
+    if _TRACE in parts:
+        # Waveforms are of some cycles: what compiles sooner is there sooner.
+        units = {"slow": "-O0", "fast": "-O1", "vcd": "-O1"}
+        (work / "vcd.cc").write_text('#include "verilated_vcd_c.cpp"\n', encoding="utf-8")
     with ThreadPoolExecutor() as pool:
         jobs = [
-            pool.submit(_run, [*compile_command, "-O0", str(work / "slow.cc"), "-o", objects[0]]),
-            pool.submit(_run, [*compile_command, "-O3", str(work / "fast.cc"), "-o", objects[1]]),
+            pool.submit(_run, [*compile_command, level, str(work / f"{unit}.cc"), "-o", str(work / f"{unit}.o")])
+            for unit, level in units.items()
         ]
         for job in jobs:
             job.result()
+    objects = [str(work / f"{unit}.o") for unit in units]
     library = str(folder / "module.so")
     _run([_compiler(), "-shared", "-Wl,-Bsymbolic", *objects, str(runtime / "verilated.o"), str(runtime / "threads.o"), "-o", library])
     (folder / "ports.json").write_text(json.dumps([port.__dict__ for port in ports]), encoding="utf-8")
@@ -222,7 +241,7 @@ def _is_output(name: str, source: str) -> bool:
     return bool(before[-1] == "output")
 
 
-def _ports_header(ports: Sequence[Port]) -> str:
+def _ports_header(ports: Sequence[Port], trace: bool) -> str:
     lines = []
     for port in ports:
         scalars = 1
@@ -230,4 +249,8 @@ def _ports_header(ports: Sequence[Port]) -> str:
             scalars *= n
         lines.append(f"  PORT({port.name}, {scalars}, {port.size})")
     clock = "(model).clk = level" if any(port.name == "clk" for port in ports) else "(void)0"
-    return '#include "Vtop.h"\n#define NMLLM_PORTS(PORT) \\\n' + " \\\n".join(lines) + f"\n#define NMLLM_CLOCK(model, level) {clock}\n"
+    if trace:
+        clock = f"nmllm_trace_clock(model, level), {clock}"
+    declaration = "void nmllm_trace_clock(Vtop& model, int level);\n" if trace else ""
+    header = f'#include "Vtop.h"\n{declaration}#define NMLLM_PORTS(PORT) \\\n'
+    return header + " \\\n".join(lines) + f"\n#define NMLLM_CLOCK(model, level) {clock}\n"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.routes import entry_bits
@@ -76,25 +79,67 @@ class RtlResult:
     decode: Counts  # after it
 
 
+@dataclass(frozen=True)
+class Waveform:
+    """Cycles `begin` .. `end` - 1 of a run as a VCD file: of a scope and all in it, empty for the whole chip."""
+
+    path: Path
+    begin: int
+    end: int
+    scope: str = ""
+
+
 class RtlChip:
     """The chip of a program, built (or from the cache) and loaded. Raises SimulationError if it cannot be built."""
 
-    def __init__(self, program: Program, seed: int = 1) -> None:
+    def __init__(self, program: Program, seed: int = 1, trace: bool = False) -> None:
         self.program = program
+        self._origin = 0
         self._load = load_writes(program)
         depth = 1 << max((dram_words(program) - 1).bit_length(), 1)
         # The seed fills what has no reset.
-        self._bench = Bench("nmllm_chip_tb", chip_parameters(program) | {"DRAM_WORDS": depth}, spec=program.spec, seed=seed)
+        parameters = chip_parameters(program) | {"DRAM_WORDS": depth}
+        self._bench = Bench("nmllm_chip_tb", parameters, spec=program.spec, seed=seed, observe=True, trace=trace)
+
+    @property
+    def cycle(self) -> int:
+        """Cycles of the run so far."""
+        return self._bench.cycle - self._origin
+
+    def events(self) -> NDArray[Any]:
+        """What the observers have reported since the last call, in cycles of the run; nothing without a `watch`."""
+        events = self._bench.recorded().copy()
+        events["cycle"] -= self._origin
+        return events
+
+    def channels(self) -> list[str]:
+        """`path signal` by the channel numbers of events."""
+        return self._bench.channels()
+
+    def end_trace(self) -> None:
+        """Complete the file of the last run's waveform."""
+        self._bench.end_trace()
 
     def run(
-        self, prompt: Sequence[int], max_new_tokens: int, ends: Sequence[int] = (), progress: Callable[[int], None] | None = None
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        ends: Sequence[int] = (),
+        progress: Callable[[int], None] | None = None,
+        watch: Callable[[int], None] | None = None,
+        trace: Waveform | None = None,
     ) -> RtlResult:
         """Generate greedily from reset, up to `max_new_tokens` tokens or one of `ends`; `progress` is called with 1 after every new token.
 
+        `watch` is called with the number of cycles run now and then, and may take `events` and raise; `trace` needs a chip built for it.
         Raises SimulationError if an assertion of the RTL fails or no token comes.
         """
         self._bench.reset()
         self._write(np.concatenate([self._load, request_writes(prompt, max_new_tokens, ends)]))
+        self._origin = self._bench.cycle
+        self._bench.record(watch is not None)
+        if trace is not None:
+            self._bench.trace(trace.path, trace.scope, trace.begin, trace.end)
         tokens: list[int] = []
         cycles: list[int] = []
         cycle, finished = 0, False
@@ -109,6 +154,8 @@ class RtlChip:
                 if progress is not None:
                     progress(1)
             cycle += chunk
+            if watch is not None:
+                watch(cycle)
             if tokens and not prefill:
                 prefill = self._counters(cycles[0])
                 cycle += 1
@@ -123,6 +170,8 @@ class RtlChip:
         inputs = {"rst": np.ones(len(writes), np.uint64), "cfg_valid": 1, "cfg_dram": dram.astype(np.uint64)}
         inputs |= {"cfg_tile": np.where(dram, 0, tile), "cfg_unit": unit, "cfg_address": address, "cfg_data": data}
         self._bench.run(inputs, outputs=())
+        # The host tile takes the first token of the prompt in the last cycle of reset, which must not be that of its write.
+        self._bench.run({"rst": 1}, cycles=1, outputs=())
 
     def _counters(self, cycles: int) -> Counts:
         """Sums over the tiles, in one cycle."""

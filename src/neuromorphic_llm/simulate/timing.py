@@ -12,7 +12,7 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulate import noc
 from neuromorphic_llm.simulate import timing_kernels as kernels
-from neuromorphic_llm.simulate.timing_kernels import Plan, Units, begin, run
+from neuromorphic_llm.simulate.timing_kernels import FlitLog, Plan, Units, begin, run
 from neuromorphic_llm.simulate.trace import ActivityTrace
 
 SLICE_CYCLES = 1 << 20
@@ -197,20 +197,27 @@ def _check(program: Program, trace: ActivityTrace) -> None:
         raise SimulationError("the trace lacks the phases of a site that ran")
 
 
-def simulate_timing(program: Program, trace: ActivityTrace) -> TimingResult:
+def simulate_timing(program: Program, trace: ActivityTrace, flits: list[NDArray[np.int64]] | None = None) -> TimingResult:
     """Cycle timing of a trace: prompt tokens stream through the stages, decoded ones wait for their predecessor's token.
 
+    `flits` is given every injection and arrival in order of cycles, as rows of FlitLog.
     SimulationError if the trace is not of this program, or the mesh locks up (its routes are not XY trees).
     """
     _check(program, trace)
     layers = program.weights.config.layers
     plan, mesh = _plan(program, trace), noc.new_mesh(program)
     units = _units(plan, layers)
-    cycle, limit = 0, 0
+    cycle, limit, step, log = 0, 0, SLICE_CYCLES, None
+    if flits is not None:
+        step = max(SLICE_CYCLES // program.spec.tiles, 1)
+        log = FlitLog(np.zeros((2 * step * program.spec.tiles, 4), np.int64), np.zeros(1, np.int64))
     begin(plan, units)
     while cycle == limit:  # in slices, so that an interruption is noticed
-        limit += SLICE_CYCLES
-        cycle = run(plan, units, mesh, cycle, limit)
+        limit += step
+        cycle = run(plan, units, mesh, cycle, limit, log)
+        if flits is not None and log is not None:
+            flits.append(log.rows[: log.size[0]].copy())
+            log.size[0] = 0
     if units.numbers[kernels.ENDED] < trace.tokens:
         raise SimulationError(f"the mesh is locked up at cycle {cycle}; compile the network again")
     stage, region = units.unit[1 : layers + 2], units.unit[layers + 2 :]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromorphic_llm.simulate.noc import ACTIVE, ARRIVED, POPPED, PUSHED, Mesh, arbitrate, commit, compiled, inject
+from neuromorphic_llm.simulate.noc import ACTIVE, ARRIVED, LOCAL, POPPED, PORTS, PUSHED, Mesh, arbitrate, commit, compiled, inject
 
 SPIKE, VALUE, RESIDUAL, CREDIT, TOKEN = range(5)
 """What a route carries."""
@@ -67,6 +67,13 @@ UNIT_BITS = 20
 TIMERS, PUSHING, FINISHED, TOKENS, ENDED = range(5)
 """Entries of Units.numbers: lengths of the lists (timers as `cycle << UNIT_BITS | unit`, units that want to push, units whose last
 flit of a burst was pushed in this cycle), tokens arrived at the host, rows ended."""
+
+
+class FlitLog(NamedTuple):
+    """Flits as they are injected and arrive."""
+
+    rows: NDArray[np.int64]  # [capacity, 4]: cycle, tile, flit, 1 of an arrival
+    size: NDArray[np.int64]  # [1]
 
 
 class Units(NamedTuple):
@@ -330,6 +337,24 @@ def _push_all(plan: Plan, units: Units, mesh: Mesh) -> int:
 
 
 @compiled
+def _log_moves(mesh: Mesh, log: FlitLog, cycle: int) -> None:
+    """Append this cycle's injections and arrivals, before `commit`."""
+    size = log.size[0]
+    for arrival in range(2):
+        kind = ARRIVED if arrival else PUSHED
+        for entry in range(mesh.numbers[kind]):
+            place, flit = mesh.moves[kind, entry, 0], mesh.moves[kind, entry, 1]
+            if not arrival and place % PORTS != LOCAL:
+                continue  # on a link
+            log.rows[size, 0] = cycle
+            log.rows[size, 1] = place if arrival else place // PORTS
+            log.rows[size, 2] = flit
+            log.rows[size, 3] = arrival
+            size += 1
+    log.size[0] = size
+
+
+@compiled
 def begin(plan: Plan, units: Units) -> None:
     """Cycle 0: every vector tile waits for its first residual, the host begins its first step."""
     for unit in range(1, plan.numbers[LAYERS] + 2):
@@ -340,8 +365,11 @@ def begin(plan: Plan, units: Units) -> None:
 
 
 @compiled
-def run(plan: Plan, units: Units, mesh: Mesh, cycle: int, limit: int) -> int:
-    """Simulate from a cycle on until nothing is left to happen, or until `limit`; the cycle reached (below `limit` if nothing is left)."""
+def run(plan: Plan, units: Units, mesh: Mesh, cycle: int, limit: int, log: FlitLog | None) -> int:
+    """Simulate from a cycle on until nothing is left to happen, or until `limit`; the cycle reached (below `limit` if nothing is left).
+
+    Without a `log` the branch that fills it is not compiled.
+    """
     while cycle < limit:
         if mesh.numbers[ACTIVE] == 0 and units.numbers[PUSHING] == 0:
             if units.numbers[TIMERS] == 0:
@@ -356,6 +384,8 @@ def run(plan: Plan, units: Units, mesh: Mesh, cycle: int, limit: int) -> int:
         moved = mesh.numbers[PUSHED] + mesh.numbers[POPPED] + mesh.numbers[ARRIVED]
         if moved == 0 and units.numbers[TIMERS] == 0:
             return cycle  # flits that no router can move: the caller finds rows that did not end
+        if log is not None:
+            _log_moves(mesh, log, cycle)
         arrived = mesh.numbers[ARRIVED]
         commit(mesh)
         cycle += 1

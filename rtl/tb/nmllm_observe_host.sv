@@ -1,0 +1,23 @@
+// Tokens that arrive at the host (docs/reference/rtl.md, Lockstep). Word: token.
+`default_nettype none
+
+module nmllm_observe_host (
+    input logic        clk,
+    input logic        rst,
+    input logic        token_valid,
+    input logic [31:0] token
+);
+  import "DPI-C" function int nmllm_channel(input string path, input string signal_name);
+  import "DPI-C" function void nmllm_observe(input int channel, input longint cycle, input int a, input int b, input int c, input int d);
+
+  int tokens;
+  initial tokens = nmllm_channel($sformatf("%m"), "token");
+
+  always_ff @(posedge clk) begin
+    if (token_valid && !rst) nmllm_observe(tokens, $time, token, 0, 0, 0);
+  end
+endmodule
+
+bind nmllm_host_tile nmllm_observe_host observe (.clk, .rst, .token_valid, .token);
+
+`default_nettype wire

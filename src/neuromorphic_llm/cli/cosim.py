@@ -1,0 +1,182 @@
+"""`nmllm cosim`: the Verilated chip beside the simulators, event by event."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, check_writable_file, console, progress, status
+from neuromorphic_llm.cli.simulate import encode_prompt, read_prompt
+from neuromorphic_llm.errors import UsageError
+
+if TYPE_CHECKING:
+    from neuromorphic_llm.chip.program import Program
+    from neuromorphic_llm.rtl.lockstep import Difference, LockstepResult
+    from neuromorphic_llm.simulate.recorded import RecordedRun
+
+EXAMPLES = """
+nmllm cosim programs/nano --prompt "Once upon a time" --max-new-tokens 4
+nmllm cosim programs/nano --prompt "Once upon a time" --json result.json --trace difference.vcd
+nmllm cosim programs/nano --prompt "A river" --max-new-tokens 1 --trace tile.vcd --trace-cycles 1000:1500 --trace-tile 3
+"""
+
+
+def command(
+    program: Annotated[Path, typer.Argument(help="Program folder that `nmllm compile` wrote.")],
+    prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="Text file with the prompt.", metavar="FILE")] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="The prompt is a user's message; use the model's chat template.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens to generate.", min=1)] = 32,
+    trace: Annotated[Path | None, typer.Option(help="Write a VCD waveform around the first difference.", metavar="FILE")] = None,
+    trace_cycles: Annotated[str | None, typer.Option(help="Cycles of the waveform, the last one excluded.", metavar="FROM:TO")] = None,
+    trace_tile: Annotated[int | None, typer.Option(help="Waveform of this tile only (default: the whole chip).", min=0)] = None,
+    json: JsonFile = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Compare the chip's SystemVerilog with the simulators, cycle by cycle, up to the first difference."""
+    arguments = {
+        "program": program,
+        "prompt": prompt,
+        "prompt_file": prompt_file,
+        "chat": chat,
+        "max_new_tokens": max_new_tokens,
+        "trace": trace,
+        "trace_cycles": trace_cycles,
+        "trace_tile": trace_tile,
+    }
+    with CommandRun("cosim", json, seed, debug, arguments) as run:
+        text = read_prompt(prompt, prompt_file)
+        window = _window(trace, trace_cycles, trace_tile)
+        if trace is not None and json is not None and trace.resolve() == json.resolve():
+            raise UsageError(f"--json and --trace are both {trace}; choose another file for the result")
+        from neuromorphic_llm.chip.program_io import load_program
+        from neuromorphic_llm.evaluate.summaries import stop_tokens
+        from neuromorphic_llm.models.tokenizer import load_tokenizer
+        from neuromorphic_llm.rtl.trace import around
+
+        with status(f"loading {program}"):
+            loaded = load_program(program)
+            tokenizer = load_tokenizer(loaded.tokenizer_files)
+        if trace_tile is not None and trace_tile >= loaded.spec.tiles:
+            raise UsageError(f"--trace-tile {trace_tile}: the tiles of {loaded.spec.name} are 0 to {loaded.spec.tiles - 1}")
+        stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
+        recorded = _simulate(loaded, encode_prompt(tokenizer, text, chat), max_new_tokens, stop)
+        total = recorded.timing.cycles_total
+        if window is not None and window.start >= total:
+            raise UsageError(f"--trace-cycles {trace_cycles}: the run has {total:,} cycles; begin before its end")
+        result, error = _lockstep(loaded, recorded, stop, seed)
+        if trace is not None:
+            cycles = window or around(total if error is None else error.difference.cycle)
+            _trace(loaded, recorded, stop, trace, cycles, trace_tile, seed)
+        figures = {
+            "prompt_tokens": len(recorded.prompt),
+            "token_ids": list(recorded.token_ids),
+            "text": tokenizer.decode([token for token in recorded.token_ids if token not in stop], skip_special_tokens=True).strip(),
+            "chip": loaded.spec.name,
+            "cycles_total": total,
+            "compared": result.compared,
+            "cycles_per_s": result.cycles / result.wall_s,
+            "difference": None if error is None else asdict(error.difference),
+            "trace": None if trace is None else str(trace),
+            "kind": "simulated",
+        }
+        if error is not None:
+            _print_difference(error.difference)
+            if json is not None:
+                run.write(json, figures)
+            raise error
+        console.print(figures["text"], markup=False, highlight=False)
+        console.print("RTL and simulators are equal")
+        console.print(_table(figures))
+        run.result(figures)
+
+
+def _window(trace: Path | None, cycles: str | None, tile: int | None) -> range | None:
+    """The cycles asked for; UsageError unless they are FROM:TO, and a file is there to write them to."""
+    if trace is None:
+        if cycles is not None or tile is not None:
+            raise UsageError("--trace-cycles and --trace-tile are for --trace FILE")
+        return None
+    check_writable_file(trace, "--trace")
+    if cycles is None:
+        return None
+    begin, _, end = cycles.partition(":")
+    if not (begin.isdecimal() and end.isdecimal() and int(begin) < int(end)):
+        raise UsageError(f"--trace-cycles {cycles}: give two cycles, the smaller first, such as 1000:1500")
+    return range(int(begin), int(end))
+
+
+def _simulate(program: Program, prompt_ids: list[int], max_new_tokens: int, stop: tuple[int, ...]) -> RecordedRun:
+    from neuromorphic_llm.simulate.recorded import record_run
+
+    with progress() as bars:
+        bar = bars.add_task("simulators, tokens", total=len(prompt_ids) + max_new_tokens - 1)
+        return record_run(program, prompt_ids, max_new_tokens, stop, lambda done: bars.advance(bar, done))
+
+
+def _lockstep(program: Program, recorded: RecordedRun, stop: tuple[int, ...], seed: int) -> tuple[LockstepResult, Any]:
+    """What was compared, and the DifferenceFoundError if there was one."""
+    from neuromorphic_llm.rtl.chip import RtlChip
+    from neuromorphic_llm.rtl.expected import Run
+    from neuromorphic_llm.rtl.lockstep import run_lockstep
+
+    run = Run(
+        program,
+        recorded.prompt,
+        recorded.token_ids,
+        recorded.trace.logits_wanted,
+        recorded.timing.token_end_cycle,
+        recorded.record,
+        recorded.cache,
+        recorded.flits,
+    )
+    console.print("The chip is built with Verilator the first time, which takes some minutes.", style="dim")
+    chip = RtlChip(program, seed + 1)
+    with progress() as bars:
+        bar = bars.add_task("chip, cycles", total=recorded.timing.cycles_total)
+        return run_lockstep(chip, run, stop, lambda done: bars.advance(bar, done))
+
+
+def _trace(program: Program, recorded: RecordedRun, stop: tuple[int, ...], path: Path, cycles: range, tile: int | None, seed: int) -> None:
+    from neuromorphic_llm.rtl.trace import write_waveform
+
+    with status(f"writing {path}, after a build with waveforms the first time"):
+        write_waveform(program, recorded.prompt, len(recorded.token_ids), stop, path, cycles, tile, seed + 1)
+    console.print(f"{path}: cycles {cycles.start:,} to {cycles.stop - 1:,}, ten time units a cycle", highlight=False)
+
+
+def _print_difference(difference: Difference) -> None:
+    console.print(f"first difference in cycle {difference.cycle:,}", highlight=False)
+    rows = {
+        "unit": f"tile {difference.tile}, {difference.unit}",
+        "layer": difference.layer,
+        "site": difference.site,
+        "signal": difference.signal,
+        "token": difference.token,
+        "expected": difference.expected or "nothing",
+        "seen": difference.seen or "nothing",
+    }
+    for name, value in rows.items():
+        if value is not None:
+            console.print(f"  {name:9} {value}", highlight=False, soft_wrap=True)
+    console.print("the unit's last events, up to this cycle:")
+    for event in difference.last_events:
+        console.print(f"  {event}", highlight=False, soft_wrap=True)
+
+
+def _table(figures: dict[str, Any]) -> Table:
+    table = Table(title=f"chip {figures['chip']}")
+    table.add_column("compared")
+    table.add_column("events", justify="right")
+    for signal, count in figures["compared"].items():
+        table.add_row(signal, f"{count:,}")
+    table.add_section()
+    table.add_row("tokens generated", f"{len(figures['token_ids']):,}")
+    table.add_row("cycles", f"{figures['cycles_total']:,}")
+    table.add_row("cycles per second", f"{figures['cycles_per_s']:,.0f}")
+    return table

@@ -1,0 +1,133 @@
+"""Flits of a run with their bits: what the log of the timing simulation leaves out (docs/reference/rtl.md, Package and Lockstep)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.routes import HOST_TILE
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.reference.decoder import Record
+from neuromorphic_llm.reference.gate import gated_product
+
+Flits = tuple[NDArray[np.int32], NDArray[np.int64]]
+"""Words [flits, 4] of the flits of a route in order, {route, flag, tag} and the halves of the payload, and the token of each."""
+
+
+def flit_channels(
+    program: Program,
+    tokens: Sequence[int],
+    generated: Sequence[int],
+    record: Record,
+    wanted: NDArray[np.bool_],
+    log: NDArray[np.int64],
+) -> Iterator[tuple[int, str, NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]]:
+    """(tile, signal, tokens, words, cycles) of what every tile injects and of what arrives there, and of the host's tokens.
+
+    `wanted` [tokens]: logits wanted; `log` as in expected.Run.
+    """
+    contents = _contents(program, tokens, generated, record, wanted)
+    words, rows = np.zeros((len(log), 4), np.int32), np.zeros(len(log), np.int64)
+    for arrival in (0, 1):
+        for route in np.unique(log[:, 2] >> 1):
+            here = (log[:, 3] == arrival) & (log[:, 2] >> 1 == route)
+            for tile in np.unique(log[here, 1]):
+                places = np.flatnonzero(here & (log[:, 1] == tile))
+                flits, of_token = contents[int(route)]
+                if not len(flits):  # a credit, as many as there are
+                    words[places, 0], rows[places] = int(route) << 17, np.arange(len(places))
+                elif len(flits) != len(places):
+                    raise SimulationError(f"route {route}: {len(places)} flits by the timing simulation, {len(flits)} by the values")
+                else:
+                    words[places], rows[places] = flits, of_token
+    for tile in range(program.spec.tiles):
+        for arrival, signal in enumerate(("inject", "arrive")):
+            places = np.flatnonzero((log[:, 1] == tile) & (log[:, 3] == arrival))
+            yield tile, signal, rows[places], words[places], log[places, 0]
+    places = np.flatnonzero((log[:, 3] == 1) & (log[:, 2] >> 1 == program.routes.token))
+    token = np.zeros((len(places), 4), np.int32)
+    token[:, 0] = generated
+    yield HOST_TILE, "token", rows[places], token, log[places, 0]
+
+
+def _flits(
+    route: int, flag: NDArray[np.integer], tag: NDArray[np.integer], low: NDArray[np.integer], high: NDArray[np.integer]
+) -> NDArray[np.int32]:
+    words = np.zeros((len(tag), 4), np.int64)
+    words[:, 0], words[:, 1], words[:, 2] = route << 17 | flag << 16 | tag, low, high
+    return words.astype(np.int32)
+
+
+def _contents(
+    program: Program, tokens: Sequence[int], generated: Sequence[int], record: Record, wanted: NDArray[np.bool_]
+) -> dict[int, Flits]:
+    """Route -> flits; none for credits, of which the log has the number."""
+    weights, config, routes = program.weights, program.weights.config, program.routes
+    every, with_logits = np.arange(len(tokens)), np.flatnonzero(wanted)
+    contents: dict[int, Flits] = {int(route): (np.zeros((0, 4), np.int32), np.zeros(0, np.int64)) for route in routes.credit}
+    for stage in program.stages:
+        for site, regions in zip(stage.sites, stage.regions, strict=True):
+            head = site == 4 * config.layers
+            rows = with_logits if head else every
+            contents[int(routes.spike[site])] = _spikes(program, record, site, rows)
+            values = record.sites[site].output
+            assert values is not None
+            if site % 4 == 2:
+                values = gated_product(values, weights.formats.gate, weights.layers[site // 4].hidden_fraction)
+            for number, (region, route) in enumerate(zip(regions, routes.value[site], strict=True)):
+                part = values[rows, region.first_output : region.first_output + region.outputs]
+                if head:
+                    best = part.argmax(axis=1)
+                    tag = np.full(len(rows), number)
+                    words = _flits(int(route), 0 * tag, tag, part[np.arange(len(rows)), best], region.first_output + best)
+                    contents[int(route)] = words, rows
+                else:
+                    contents[int(route)] = _vectors(int(route), part, rows, np.full(len(rows), region.first_output))
+    embedding = weights.embedding[np.asarray(tokens)].astype(np.int64) << weights.formats.embedding_shift
+    for number, stream in enumerate((embedding, *record.hidden)):
+        rows = with_logits if number == config.layers else every
+        tag = wanted[rows].astype(np.int64) << 15
+        contents[int(routes.residual[number])] = _vectors(int(routes.residual[number]), stream[rows], rows, tag)
+    none = np.zeros(len(with_logits), np.int64)
+    contents[routes.token] = _flits(routes.token, none, none, np.asarray(generated), none), with_logits
+    return contents
+
+
+def _vectors(route: int, values: NDArray[np.integer], rows: NDArray[np.int64], first_tag: NDArray[np.int64]) -> Flits:
+    """Two values a flit of values [rows, elements]; the last of an odd number is flagged."""
+    count, size = values.shape
+    pairs = np.zeros((count, (size + 1) // 2 * 2), np.int64)
+    pairs[:, :size] = values
+    pairs = pairs.reshape(count, -1, 2)
+    flag = np.zeros(pairs.shape[:2], np.int64)
+    flag[:, -1] = size % 2
+    tag = first_tag[:, None] + 2 * np.arange(pairs.shape[1])
+    low, high = pairs[:, :, 0].reshape(-1), pairs[:, :, 1].reshape(-1)
+    return _flits(route, flag.reshape(-1), tag.reshape(-1), low, high), np.repeat(rows, pairs.shape[1])
+
+
+def _spikes(program: Program, record: Record, site: int, rows: NDArray[np.int64]) -> Flits:
+    """Flits of every phase of a site, `events_per_flit` events each and at least one."""
+    each, route = program.spec.events_per_flit, int(program.routes.spike[site])
+    train = record.sites[site].train
+    assert train is not None
+    parts, owners = [], []
+    for row in rows:
+        phases = int(train.phases[row])
+        digits = train.digits[-phases:, row]
+        phase, place = np.nonzero(digits)
+        counts = np.bincount(phase, minlength=phases)
+        flits = np.maximum(-(-counts // each), 1)
+        first = np.cumsum(flits) - flits
+        number = np.arange(len(phase)) - (np.cumsum(counts) - counts)[phase]  # of the event in its phase
+        events = np.zeros((int(flits.sum()), 4), np.int64)
+        events[first[phase] + number // each, number % each] = 0x8000 | (digits[phase, place] < 0) << 14 | place
+        flag, tag = np.zeros(len(events), np.int64), np.full(len(events), int(train.exponent[row]))
+        flag[first + flits - 1] = 1
+        tag[first[-1] :] |= 1 << 5
+        parts.append(_flits(route, flag, tag, events[:, 0] | events[:, 1] << 16, events[:, 2] | events[:, 3] << 16))
+        owners.append(np.full(len(events), row))
+    return np.concatenate(parts), np.concatenate(owners)

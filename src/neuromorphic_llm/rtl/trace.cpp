@@ -1,0 +1,47 @@
+// A VCD waveform of some cycles of a module (docs/reference/rtl.md, Lockstep). The harness calls nmllm_trace_clock before it sets the clock: at level 0
+// the state that a cycle starts with is there, at level 1 its inputs and all that follows from them.
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "Vtop.h"
+#include "verilated_vcd_c.h"
+
+namespace {
+
+constexpr uint64_t kPeriod = 10;  // time units a cycle
+
+thread_local std::string path;
+thread_local std::string scope;
+thread_local int64_t first, last, origin;
+thread_local std::unique_ptr<VerilatedVcdC> file;
+
+}  // namespace
+
+extern "C" {
+
+// Asks for the cycles [from, to) after `zero`, which counts from the module's creation, of a scope and what is in it. An empty path ends a waveform.
+void nmllm_trace(const char* to_path, const char* of_scope, int64_t zero, int64_t from, int64_t to) {
+    if (file) file->close();
+    file.reset();
+    path = to_path;
+    scope = of_scope;
+    origin = zero;
+    first = from;
+    last = to;
+}
+}
+
+void nmllm_trace_clock(Vtop& model, int level) {
+    VerilatedContext& context = *model.contextp();
+    if (context.time() == 0 && level == 0) context.traceEverOn(true);
+    const int64_t cycle = static_cast<int64_t>(context.time()) - origin;
+    if (path.empty() || cycle < first || cycle >= last) return;
+    if (!file) {
+        file = std::make_unique<VerilatedVcdC>();
+        if (!scope.empty()) file->dumpvars(99, scope);  // levels
+        model.trace(file.get(), 99);
+        file->open(path.c_str());
+    }
+    file->dump(static_cast<uint64_t>(cycle) * kPeriod + (level ? kPeriod / 2 : 0));
+}

@@ -1,0 +1,36 @@
+"""The model nano on the chip nano, as the tests of the whole chip run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.convert import convert
+from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.rtl.chip import RtlChip
+from neuromorphic_llm.rtl.expected import Run
+from neuromorphic_llm.simulate.recorded import RecordedRun, record_run
+
+
+@cache
+def program() -> Program:
+    checkpoint = load_checkpoint("nano")
+    network = convert(checkpoint, ConvertConfig(), calibration_windows(checkpoint.tokenizer(), count=2))
+    return compile_network(network.weights, load_spec("nano"), tokenizer_files=checkpoint.tokenizer_files)
+
+
+@cache
+def chip() -> RtlChip:
+    return RtlChip(program())
+
+
+def recorded(prompt: Sequence[int], new: int) -> tuple[RecordedRun, Run]:
+    """A generation by the simulators, and what lockstep takes of it."""
+    run = record_run(program(), prompt, new, ())
+    wanted, ends = run.trace.logits_wanted, run.timing.token_end_cycle
+    return run, Run(program(), run.prompt, run.token_ids, wanted, ends, run.record, run.cache, run.flits)
