@@ -154,6 +154,15 @@ def test_a_difference_between_gates_and_rtl_is_named(tiny: Library) -> None:
         compare("toggle", netlist, x, expected, states)
 
 
+def test_a_register_with_one_value_counts_from_its_loading_on(tiny: Library) -> None:
+    ports = {"clk": {"direction": "input", "bits": [2]}, "y": {"direction": "output", "bits": ["0"]}}
+    netlist = read_netlist({"ports": ports, "cells": {}}, tiny)
+    rows, states = np.zeros((8, 0), np.uint8), np.zeros(0, np.uint64)
+    assert compare("late", netlist, rows, np.array([[1, 1, 1, 1, 0, 0, 0, 0]], np.uint8).T, states) == pytest.approx(2 / 6)
+    with pytest.raises(SimulationError, match="differ in 2 bits, first in cycle 5"):
+        compare("late", netlist, rows, np.array([[1, 1, 1, 1, 0, 1, 1, 0]], np.uint8).T, states)
+
+
 def test_loops_and_unknown_cells_are_refused(tiny: Library) -> None:
     loop = {"ports": {}, "cells": {"a": _cell("INV", A=2, Y=3), "b": _cell("INV", A=3, Y=2)}}
     with pytest.raises(SimulationError, match="2 gates form a combinational loop"):

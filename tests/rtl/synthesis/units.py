@@ -250,6 +250,5 @@ UNITS: list[tuple[Unit, Charge | None]] = [
     (Unit("sequencer", "nmllm_sequencer", stimuli.NANO), None),
     (Unit("injection", "nmllm_injection", stimuli.NANO), None),
     (Unit("residual_buffers", "nmllm_residual_buffers", stimuli.NANO), None),
-    (Unit("host_tile", "nmllm_host_tile", stimuli.NANO), None),
 ]
 """The first ones are run; the last ones, without stimulus, have area and timing only."""

@@ -134,12 +134,16 @@ def observe(stimulus: Stimulus, unit: Unit, netlist: Netlist) -> dict[str, Bits]
 
 def compare(name: str, netlist: Netlist, sources: Bits, expected: Bits, states: NDArray[np.uint64]) -> float:
     """Gates against RTL in every bit of every cycle, but for those that depend on the random first states: the RTL does not define them
-    either. Returns their share. A register that holds only one value after the reset is a constant in gates: nothing is compared before.
+    either. Returns their share. A register that can only be loaded with one value is a constant in gates: it counts from the cycle on in
+    which the RTL has that value, and must have it then.
     """
     found = simulate(netlist, sources, states)
     defined = (found == 0) | (found == ~np.uint64(0))
+    equal = (found & np.uint64(1)) == expected
     defined[:RESET_CYCLES] = False
-    wrong = np.argwhere(defined & ((found & np.uint64(1)) != expected))
+    constant = np.array([net for bits in netlist.sinks.values() for net in bits]) <= 1
+    defined[:, constant] &= np.maximum.accumulate(equal[:, constant], axis=0)
+    wrong = np.argwhere(defined & ~equal)
     if len(wrong):
         cycle, column = wrong[0]
         port, bit = [(port, bit) for port, bits in netlist.sinks.items() for bit in range(len(bits))][column]
