@@ -18,7 +18,7 @@ SHAPES = {
     "long-heads": Shape(64, group=3, slots=1, lanes=16, key_lanes=16, softmax_lanes=8),
     "one-head": Shape(32, group=1, slots=3, lanes=8, key_lanes=8, softmax_lanes=16, latency=22),
     "shared-words": Shape(8, group=4, slots=2, lanes=16, key_lanes=16, softmax_lanes=4, latency=40, kv_bytes=16384),
-    "smaller-than-built": Shape(16, group=2, slots=2, lanes=4, key_lanes=4, softmax_lanes=4, largest_dim=24, largest_group=4),
+    "smaller-than-built": Shape(16, group=2, slots=2, lanes=4, key_lanes=16, softmax_lanes=4, largest_dim=24, largest_group=4),
     "nc1": Shape(64, group=3, slots=1, lanes=32, key_lanes=64, softmax_lanes=32, kv_bytes=262144),
 }
 FAST = [name for name in SHAPES if name != "nc1"]
@@ -144,6 +144,14 @@ def test_every_precision(bits: int) -> None:
     network, queries = realistic(NANO, 60, rng)
     network.code = CodeConfig(query_phases=bits, probability_bits=bits)
     check(bench("nano"), network, [(queries[n], n + 1) for n in (0, 30, 59)], rng)
+
+
+def test_outputs_shift_left_as_far_as_they_go() -> None:
+    """By 24 places and more: from 32 on, all but 0 saturates."""
+    rng = np.random.default_rng(8)
+    for base in range(20, 36, 2):
+        network = random_network(NANO, 20, rng, formats=Formats(qkv=0, attention=30), value_base=np.array([base, base + 1], np.int32))
+        check(bench("nano"), network, random_queries(NANO, 20, [3, 20], rng), rng)
 
 
 def test_a_value_may_come_while_the_first_query_is_coded() -> None:
