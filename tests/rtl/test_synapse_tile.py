@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synapse_script import Region, check, configure, random_region, random_trace
+from synapse_script import COUNTERS, Region, check, configure, random_region, random_trace
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.errors import SimulationError
@@ -106,6 +106,15 @@ def test_gate_saturates_at_both_ends() -> None:
     for gate_fraction, hidden_fraction in ((12, 63), (12, 0), (31, 0), (40, 10)):
         region = random_region(spec, 30, 22, get_code("signed-digit"), GATE, rng, 2)
         compare(bench, replace(region, gate_fraction=gate_fraction, hidden_fraction=hidden_fraction), 3_000, 0.0, 0.3, rng)
+
+
+def test_one_column_and_counters_from_zero() -> None:
+    """A row block of a single column is in use; after a reset nothing was counted."""
+    spec, rng = SPECS["odd"], np.random.default_rng(12)
+    bench = Bench("nmllm_synapse_tile", spec=spec)
+    counters = bench.run({}, cycles=1, outputs=COUNTERS)
+    assert {name: int(values[0]) for name, values in counters.items()} == dict.fromkeys(COUNTERS, 0)
+    compare(bench, random_region(spec, 41, 1, get_code("signed-digit"), VALUES, rng), 3_000, 0.0, 0.3, rng)
 
 
 def test_faults_are_caught() -> None:
