@@ -70,7 +70,8 @@ class Bench:
     """A module in simulation. It starts, and starts again after `reset`, with two cycles of `rst`, other inputs 0.
 
     `spec` is the chip of its package (nano), `parameters` (numbers, or text as SystemVerilog writes it) and `defines` those of the module,
-    `sources` files beside those of rtl/. `observe` binds the observers of rtl/tb to its units, `trace` makes waveforms possible.
+    `sources` files beside those of rtl/. `observe` binds the observers of rtl/tb to its units, `trace` makes waveforms possible. Without
+    `assertions` a large module runs about 1.5 times as fast.
     Raises SimulationError if it cannot be built, and from then on wherever an assertion of the module fails, with its name and cycle.
     """
 
@@ -84,8 +85,9 @@ class Bench:
         seed: int = 1,
         observe: bool = False,
         trace: bool = False,
+        assertions: bool = True,
     ) -> None:
-        library, ports = build(top, spec or load_spec("nano"), parameters or {}, defines, sources, observe, trace)
+        library, ports = build(top, spec or load_spec("nano"), parameters or {}, defines, sources, observe, trace, assertions)
         self.top = top
         self.cycle = 0
         """Cycles since `reset` began."""

@@ -87,8 +87,9 @@ def build(
     extra: Sequence[Path],
     observe: bool = False,
     trace: bool = False,
+    assertions: bool = True,
 ) -> tuple[Path, list[Port]]:
-    """Shared library and ports of a module, built or from the cache; with observers bound to its units, with waveforms.
+    """Shared library and ports of a module, built or from the cache; with observers bound to its units, with waveforms, with assertions.
 
     Raises SimulationError if it cannot be built.
     """
@@ -98,7 +99,7 @@ def build(
     if reason := missing_tools():
         raise SimulationError(reason)
     runtime = _runtime()
-    options += ["--trace-vcd"] if trace else []
+    options += ["--trace-vcd"] * trace + ["--no-assert"] * (not assertions)
     parts = [_HARNESS] + [_OBSERVE] * observe + [_TRACE] * trace
     recipe = [top, texts, options, _VERILATOR_FLAGS, runtime.name, *(part.read_text(encoding="utf-8") for part in parts)]
     folder = _cached(f"{top}-{_digest(recipe)}", lambda target: _build(target, top, texts, options, runtime, parts))

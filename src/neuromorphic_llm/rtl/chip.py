@@ -90,16 +90,20 @@ class Waveform:
 
 
 class RtlChip:
-    """The chip of a program, built (or from the cache) and loaded. Raises SimulationError if it cannot be built."""
+    """The chip of a program, built (or from the cache) and loaded. Raises SimulationError if it cannot be built.
 
-    def __init__(self, program: Program, seed: int = 1, trace: bool = False) -> None:
+    `checked`: with the assertions of the RTL and its observers, which `events` needs; without them it runs faster.
+    """
+
+    def __init__(self, program: Program, seed: int = 1, trace: bool = False, checked: bool = True) -> None:
         self.program = program
+        self._checked = checked
         self._origin = 0
         self._load = load_writes(program)
         depth = 1 << max((dram_words(program) - 1).bit_length(), 1)
         # The seed fills what has no reset.
         parameters = chip_parameters(program) | {"DRAM_WORDS": depth}
-        self._bench = Bench("nmllm_chip_tb", parameters, spec=program.spec, seed=seed, observe=True, trace=trace)
+        self._bench = Bench("nmllm_chip_tb", parameters, spec=program.spec, seed=seed, observe=checked, trace=trace, assertions=checked)
 
     @property
     def cycle(self) -> int:
@@ -137,7 +141,8 @@ class RtlChip:
         self._bench.reset()
         self._write(np.concatenate([self._load, request_writes(prompt, max_new_tokens, ends)]))
         self._origin = self._bench.cycle
-        self._bench.record(watch is not None)
+        if self._checked:
+            self._bench.record(watch is not None)
         if trace is not None:
             self._bench.trace(trace.path, trace.scope, trace.begin, trace.end)
         tokens: list[int] = []
