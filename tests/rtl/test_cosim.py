@@ -275,5 +275,5 @@ def test_a_waveform_shows_the_cycles_asked_for(tmp_path: Path) -> None:
     text = path.read_text()
     times = [int(line[1:]) for line in text.splitlines() if line.startswith("#")]
     assert times[0] == 10 * cycles.start and times[-1] == 10 * (cycles.stop - 1) + 5
-    assert "host" in text and "g_tile[1]" not in text
+    assert " row_token_q " in text and " position_q " not in text  # of the host tile, of vector tiles
     assert [path.name for path in tmp_path.iterdir()] == ["wave.vcd"]
