@@ -52,3 +52,27 @@ def test_every_distance_at_every_precision() -> None:
         for row, m in enumerate(least.tolist()):  # signed_digits aligns the last phases
             padded[: PROBABILITY_TOP - m + 1, row] = expected[len(expected) - (PROBABILITY_TOP - m + 1) :, row]
         assert np.array_equal(coded, padded)
+
+
+def test_keys_beyond_the_context_count_for_nothing() -> None:
+    """Ten keys whose u add up to 2^16 - 6: one more for each of the six lanes that are left would change m."""
+    bench = Bench("nmllm_attention_softmax", {"KEY_LANES": LANES, "SOFTMAX_LANES": LANES, "GROUP": 1, "CONTEXT": 64})
+    distance = np.append(np.arange(9) * 256, 0)
+    nearby = np.arange(2048, 2304)
+    u = softmax_base2(np.stack([np.zeros_like(nearby), -nearby], axis=1))[:, 1]
+    rest = (1 << 16) - 6 - int(softmax_base2(-distance[None, :9]).sum())
+    distance[9] = nearby[np.flatnonzero(u == rest)[0]]
+    u = softmax_base2(-distance[None])
+    assert u.sum() == (1 << 16) - 6
+    keys = np.full(2 * LANES, 2**23 - 1)  # those beyond are larger
+    keys[:10] = 1000 - distance
+    blocks = keys.reshape(2, LANES)[:, ::-1]
+    words = np.zeros((40, 6), np.uint32)
+    words[:2] = pack([(blocks[:, lane] & 0xFFFFFF, 24) for lane in range(LANES)])
+    at = np.arange(40)
+    for bits in range(1, 11):
+        inputs = {"z_valid": at < 2, "z_block": at == 1, "z": words, "start": at == 2, "context_size": 10, "coded_ready": 1}
+        found = bench.run(inputs | {"probability_bits": bits}, cycles=40)
+        (done,) = np.flatnonzero(found["done"])
+        assert found["least"][done] == 15 - bits
+        assert found["sum"][done] == encode_probabilities(u, bits, spiking=True).p.sum()

@@ -95,6 +95,21 @@ def test_kv_write(spec) -> None:
         run(bench, spec.vector_lanes, spec.vector_latency, seed, 50_000)
 
 
+def test_a_reset_leaves_nothing_on_its_way() -> None:
+    bench, script = Bench("nmllm_kv_write_tb", spec=CHIPS[0]), Script(8)
+    script.configure(0, 8)
+    script.configure(1, 2)
+    script.load(0, np.ones((4, 8), np.int64))
+    begin = script.cycle
+    script.drive(start=1, size=32)
+    script.cycle += 16
+    inputs = script.inputs(bench)
+    for cycle in range(begin + 1, script.cycle):
+        bench.reset()
+        found = bench.run(inputs | {"rst": np.arange(script.cycle) == cycle}, outputs=["done", "kv_valid"])
+        assert not any(values[cycle + 1 :].any() for values in found.values())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
 def test_kv_write_long(spec) -> None:

@@ -81,6 +81,22 @@ def test_rope(spec) -> None:
         run(bench, spec.vector_lanes, spec.vector_latency, seed, 50_000)
 
 
+def test_a_reset_leaves_nothing_on_its_way() -> None:
+    bench, script = Bench("nmllm_rope_tb", spec=CHIPS[0]), Script(8)
+    script.configure(0, 8)
+    script.configure(1, 4)
+    script.load(0, np.ones((6, 8), np.int64), 0)
+    script.load(0, np.ones((1, 8), np.int64), 1)
+    begin = script.cycle
+    script.drive(start=1, size=48)
+    script.cycle += 16
+    inputs = script.inputs(bench)
+    for cycle in range(begin + 1, script.cycle):
+        bench.reset()
+        found = bench.run(inputs | {"rst": np.arange(script.cycle) == cycle}, outputs=["done", "write_enable", "maximum_valid"])
+        assert not any(values[cycle + 1 :].any() for values in found.values())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
 def test_rope_long(spec) -> None:
