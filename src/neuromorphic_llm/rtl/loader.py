@@ -226,42 +226,46 @@ def _vector_tile(program: Program, number: int, stage: Stage) -> Writes:
 
 
 def _instructions(program: Program, number: int, stage: Stage, parameters: _Parameters) -> list[int]:
+    """Words of the stage's instruction list, as the compiler wrote it; its gains and stop prices join the parameters in its order.
+
+    SimulationError for a line that is no instruction of a vector tile.
+    """
     weights, config = program.weights, program.weights.config
-    flits = [sum(-(-region.outputs // 2) for region in regions) for regions in stage.regions]
-    hidden, query, key_value = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
+    layer = None if number == config.layers else weights.layers[number]
+    gains = iter([weights.final_gain] if layer is None else [layer.attention_gain, layer.feed_forward_gain])
+    sites = {config.site_name(site).rpartition(".")[2]: site for site in stage.sites}
 
     def word(operation: str, size: int = 0, base: int = 0, route: int = 0, source: int = 0) -> int:
         return source << 51 | route << 35 | base << 19 | size << 4 | OPERATIONS.index(operation)
 
-    def encode(position: int, source: int = 0) -> list[int]:
-        site = stage.sites[position]
-        inputs = config.site_shape(site)[0]
-        base = parameters.add(weights.site(site).stop)
-        return [word("encode", inputs, base, int(program.routes.spike[site]), source), word("receive", flits[position])]
+    def assemble(line: str) -> int:
+        match line.split():
+            case ["receive", "residual", size]:
+                return word("receive-residual", int(size))
+            case ["receive", site, values] if site in sites:
+                return word("receive", -(-int(values) // 2))  # flits; all regions but a site's last have an even number of values
+            case ["norm", size]:
+                return word("norm", int(size), parameters.add(next(gains)))
+            case ["encode", site, size] if site in sites:
+                base, route = parameters.add(weights.site(sites[site]).stop), int(program.routes.spike[sites[site]])
+                return word("encode", int(size), base, route, source=int(site == "output"))
+            case ["kv-write", size]:
+                return word("kv-write", int(size), config.heads * config.head_dim)  # keys follow the queries
+            case [operation, size] if operation in ("rope", "add", "send"):
+                return word(operation, int(size))
+            case [operation] if operation in ("attend", "send-token"):
+                return word(operation)
+        raise ValueError
 
-    def norm(gain: NDArray[np.int32]) -> int:
-        return word("norm", hidden, parameters.add(gain))
-
-    begin = word("receive-residual", hidden)
-    if number == config.layers:
-        encode_head, _ = encode(0)
-        return [begin, norm(weights.final_gain), encode_head, word("receive", len(stage.regions[0])), word("send-token")]
-    layer = weights.layers[number]
-    return [
-        begin,
-        norm(layer.attention_gain),
-        *encode(0),
-        word("rope", query + key_value),
-        word("kv-write", 2 * key_value, query),
-        word("attend"),
-        *encode(1, source=1),
-        word("add", hidden),
-        norm(layer.feed_forward_gain),
-        *encode(2),
-        *encode(3),
-        word("add", hidden),
-        word("send", hidden),
-    ]
+    words = []
+    for line in stage.program:
+        try:
+            words.append(assemble(line))
+        except (ValueError, StopIteration) as error:
+            raise SimulationError(
+                f"stage {number} of the program has the instruction {line!r}, which its tile does not know; compile the network again"
+            ) from error
+    return words
 
 
 def _attention(program: Program, number: int) -> list[tuple[int, int, int]]:
