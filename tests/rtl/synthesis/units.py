@@ -103,15 +103,19 @@ def _tile(
     counted: tuple[str, ...],
     count: Callable[[Signals], dict[str, int]],
     parameters: Mapping[str, int] | None = None,
+    rows: Mapping[str, int] | None = None,
 ) -> Unit:
     """A unit of a synapse tile with one group of macros."""
-    return Unit(name, module, stimuli.GROUP, parameters or {}, Stimulus("nmllm_synapse_tile", instance, drive, counted, count))
+    stimulus = Stimulus("nmllm_synapse_tile", instance, drive, counted, count, rows=rows or {})
+    return Unit(name, module, stimuli.GROUP, parameters or {}, stimulus)
 
 
 def _attention(part: str, counters: tuple[str, ...], parameters: Mapping[str, int]) -> Unit:
     """A part of the attention engine in the test bench of the engine."""
     counted = tuple(f"/count_{counter}" for counter in counters)
-    stimulus = Stimulus("nmllm_attention_tb", f"u_engine.u_{part}", stimuli.attention, counted, _grown(*counted))
+    stimulus = Stimulus(
+        "nmllm_attention_tb", f"u_engine.u_{part}", stimuli.attention, counted, _grown(*counted), None, stimuli.ATTENTION.parameters
+    )
     return Unit(f"attention_{part}", f"nmllm_attention_{part}", stimuli.ATTENTION.spec, parameters, stimulus)
 
 
@@ -142,6 +146,7 @@ UNITS: list[tuple[Unit, Charge | None]] = [
             ("add",),
             _accumulations,
             {"READ_LANES": stimuli.GROUP.argmax_lanes},
+            {"converted": stimuli.GROUP.slices},
         ),
         Charge("accumulations", additions=lambda n: n["accumulations"], register_bits=lambda n: 64 * n["accumulations"]),
     ),

@@ -43,6 +43,7 @@ class Stimulus:
     operations: Callable[[Signals], dict[str, int]]
     working: Callable[[Signals], NDArray[np.bool_]] | None = None
     parameters: Mapping[str, int] = field(default_factory=dict)  # of `top`, where the unit is not `top` itself
+    rows: Mapping[str, int] = field(default_factory=dict)  # ports that are arrays of arrays, with the elements of the outer one
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def observe(stimulus: Stimulus, unit: Unit, netlist: Netlist) -> dict[str, Bits]
     """Ports of the unit and of its black boxes in the RTL simulation of its test."""
     watched = {name: len(bits) for side in (netlist.sources, netlist.sinks) for name, bits in side.items()}
     watched |= {name: COUNTER_BITS for name in stimulus.counted if name.startswith("/")}
-    bench = Observer(stimulus.top, stimulus.path, watched, unit.spec, stimulus.parameters if stimulus.path else unit.parameters)
+    parameters = stimulus.parameters if stimulus.path else unit.parameters
+    bench = Observer(stimulus.top, stimulus.path, watched, unit.spec, parameters, stimulus.rows)
     stimulus.drive(bench)
     return {name: bench.bits(name) for name in watched}
 

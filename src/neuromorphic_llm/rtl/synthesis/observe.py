@@ -23,13 +23,21 @@ class Observer(Bench):
     """`top` as the tests know it, whose `run` also keeps the signals `watched` of the instance `path` within it, since the last reset.
 
     watched: signal -> bits, the signals being ports of the unit ("done"), of instances in it ("u_ram.read_data") or of `top` ("/done").
+    rows: signals that are arrays of arrays -> elements of the outer one.
     """
 
     def __init__(
-        self, top: str, path: str, watched: Mapping[str, int], spec: ChipSpec, parameters: Mapping[str, int] | None = None
+        self,
+        top: str,
+        path: str,
+        watched: Mapping[str, int],
+        spec: ChipSpec,
+        parameters: Mapping[str, int] | None = None,
+        rows: Mapping[str, int] | None = None,
     ) -> None:
         self.watched = dict(watched)
         self._shown = top
+        self._rows = dict(rows or {})
         self._kept: dict[str, list[NDArray[Any]]] = {}
         self._port_of = {signal: f"nmllm_observed_{number}" for number, signal in enumerate(watched)}
         name = f"{top}_observed"
@@ -49,8 +57,16 @@ class Observer(Bench):
         instance = f"dut.{path}." if path else "dut."
         ports = "".join(f",\n  output logic [{bits - 1}:0] {self._port_of[signal]}" for signal, bits in self.watched.items())
         places = {port: f"dut.{signal[1:]}" if signal.startswith("/") else instance + signal for signal, port in self._port_of.items()}
-        values = "".join(f"  assign {port} = {{>>{{{place}}}}};\n" for port, place in places.items())
+        values = "".join(self._assignments(signal, places[port], port) for signal, port in self._port_of.items())
         return f"module {name}{header[1].rstrip()}{ports}\n);\n  {top} #({passed}) dut (.*);\n{values}endmodule\n"
+
+    def _assignments(self, signal: str, place: str, port: str) -> str:
+        """The signal as one vector, element 0 highest as in the netlist. Verilator streams arrays of one dimension only."""
+        rows, bits = self._rows.get(signal), self.watched[signal]
+        if rows is None:
+            return f"  assign {port} = {{>>{{{place}}}}};\n"
+        width = bits // rows
+        return "".join(f"  assign {port}[{bits - 1 - width * row} -: {width}] = {{>>{{{place}[{row}]}}}};\n" for row in range(rows))
 
     def reset(self) -> None:
         """As Bench.reset; what was kept is dropped."""
