@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mutants.__main__ import EQUIVALENTS
-from mutants.find import KINDS, Mutant, find_mutants, off_by_one
+from mutants.find import KINDS, Mutant, find_mutants, instantiated, off_by_one
 from mutants.processes import run_forked
 from mutants.report import Report, load_equivalents
 from mutants.run import Killed
@@ -129,6 +129,11 @@ def test_a_sample_has_all_kinds_and_outlives_changes_elsewhere(rtl: Path) -> Non
     assert [sum(m.kind == kind for m in chosen) for kind in KINDS] == [5, 5, 5, 5]
     without = [m for m in mutants if m not in chosen[:1]]
     assert set(chosen[1:]) < set(sample(without, 20))
+
+
+def test_instances_are_told_from_names_in_comments() -> None:
+    assert instantiated(RTL_FOLDER / "nmllm_norm.sv") == {"nmllm_isqrt", "nmllm_divide"}
+    assert "nmllm_router" in instantiated(RTL_FOLDER / "nmllm_chip.sv")
 
 
 def test_mutants_of_all_modules_have_numbers_of_their_own() -> None:

@@ -92,13 +92,30 @@ def find_mutants(path: Path) -> list[Mutant]:
     return mutants
 
 
+def instantiated(path: Path) -> set[str]:
+    """Names of the modules of which this file makes instances."""
+    _manager, tree = _parse(path)
+    return set(_instances(tree.root))
+
+
+def _instances(node: Any) -> Iterator[str]:
+    if node.kind.name == "HierarchyInstantiation":
+        yield node.type.valueText
+    for child in _nodes(node):
+        yield from _instances(child)
+
+
+def _parse(path: Path) -> tuple[SourceManager, SyntaxTree]:
+    """The tree, and what it was read from, which must live as long."""
+    options = PreprocessorOptions()
+    options.predefines = ["SYNTHESIS"]  # leaves the assertions out
+    manager = SourceManager()
+    return manager, SyntaxTree.fromFile(str(path), manager, Bag([options]))
+
+
 class _Finder:
     def __init__(self, path: Path) -> None:
-        options = PreprocessorOptions()
-        options.predefines = ["SYNTHESIS"]  # leaves the assertions out
-        # The tree lives as long as what it was read from.
-        self.manager = SourceManager()
-        self.tree = SyntaxTree.fromFile(str(path), self.manager, Bag([options]))
+        self.manager, self.tree = _parse(path)
         self.module = path.stem
         self.source = path.read_bytes()
         self.found: list[Mutant] = []

@@ -18,7 +18,7 @@ from unittest.mock import patch
 import pytest
 
 import neuromorphic_llm.rtl.bench as bench_module
-from mutants.find import Mutant
+from mutants.find import Mutant, instantiated
 from mutants.processes import Ended, run_forked
 from mutants.schema import VARIABLE
 from neuromorphic_llm.errors import SimulationError
@@ -79,7 +79,7 @@ class Runner:
             ((_, ended),) = run_forked({item: partial(_first_bench, item)}, 1)
             if isinstance(ended.result, str) and ended.result.startswith("nmllm_"):
                 self.tests.setdefault(ended.result, []).append(item)
-        self.modules = {top: {path.stem for path in source_files(top)} for top in self.tests}
+        self.modules = {top: _modules_in(top) for top in self.tests}
 
     def _take(self, ended: Iterable[tuple[str, Ended]]) -> None:
         for top, end in ended:
@@ -168,6 +168,18 @@ def _first_bench(item: pytest.Item) -> str:
     with patch.object(bench_module, "build", stop):
         _outcome(item, 0)
     return found[0] if found else ""
+
+
+def _modules_in(top: str) -> set[str]:
+    """The module itself and all of which there are instances in it."""
+    paths = {path.stem: path for path in source_files(top)}
+    found: set[str] = set()
+    waiting = {top}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= (instantiated(paths[name]) & set(paths)) - found
+    return found
 
 
 def _recorded(libraries: list[str], *arguments: Any, **options: Any) -> tuple[Path, list[Port]]:
