@@ -132,6 +132,12 @@ def test_injection(spec: ChipSpec) -> None:
     run(spec, 1, 340_000)
 
 
+def test_after_a_reset_in_the_middle_both_credits_are_there_and_nothing_is_granted() -> None:
+    bench, at = Bench("nmllm_injection", {"WORDS": WORDS}, spec=CHIPS[0]), np.arange(10)
+    found = bench.run({"send": np.ones(10, np.int64), "size": np.where(at < 3, 40, 2), "rst": at == 2, "out_ready": 1})
+    assert np.flatnonzero(found["out_valid"][3:]).tolist() == [0, 1]  # a flit each
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
 def test_injection_long(spec: ChipSpec) -> None:
