@@ -74,9 +74,10 @@ def _commands(top: str, files: Sequence[str], parameters: Mapping[str, int], tar
     options += [f"-G {name}={value}" for name, value in sorted(parameters.items())]
     commands = [
         f"read_slang --top {top} --unroll-limit 2000000 --ignore-assertions {' '.join(options)} {' '.join(files)}",
-        f"hierarchy -check -top {top}",
+        # Not `hierarchy`, which synth's step `begin` runs: it fits all memories to the ports of the first one.
+        f"setattr -mod -set top 1 {top}",
         "flatten",
-        f"synth -booth -run begin:fine -top {top}",
+        "synth -booth -run coarse:fine",
         "synth -run fine:check -noabc",
         "opt -full",
         "techmap",  # multiplexers that opt_share made

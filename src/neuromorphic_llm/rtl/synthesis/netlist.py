@@ -120,11 +120,13 @@ def read_netlist(module: dict[str, Any], library: Library) -> Netlist:
 def _box(name: str, entry: dict[str, Any], net: Any, sources: dict[str, list[int]], sinks: dict[str, list[int]]) -> BlackBox:
     if entry["type"].startswith("$") or "port_directions" not in entry:
         raise SimulationError(f"{name} is a {entry['type']}, which the library does not have; take a library with such a cell")
+    parameters = {key: int(value, 2) for key, value in entry.get("parameters", {}).items() if set(value) <= {"0", "1"}}
     for port, bits in entry["connections"].items():
+        if port.endswith("_data") and len(bits) != parameters.get("WIDTH", len(bits)):
+            raise SimulationError(f"{name}.{port} has {len(bits)} bits, its WIDTH is {parameters['WIDTH']}: ports were resized in mapping")
         if port != "clk":
             side = sinks if entry["port_directions"][port] == "input" else sources
             side[f"{name}.{port}"] = [net(bit) for bit in bits]
-    parameters = {key: int(value, 2) for key, value in entry.get("parameters", {}).items() if set(value) <= {"0", "1"}}
     return BlackBox(entry["type"], name, parameters)
 
 
