@@ -4,38 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
 
 import numpy as np
 import pytest
+from nano_chip import chip, program
 
-from neuromorphic_llm.chip.load import load_spec
-from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.chip import RtlChip
 from neuromorphic_llm.simulate.counters import Counters
 from neuromorphic_llm.simulate.run import simulate
 
 
-@cache
-def program() -> Program:
-    checkpoint = load_checkpoint("nano")
-    network = convert(checkpoint, ConvertConfig(), calibration_windows(checkpoint.tokenizer(), count=2))
-    return compile_network(network.weights, load_spec("nano"))
-
-
-@cache
-def chip() -> RtlChip:
-    return RtlChip(program())
-
-
-def check(prompt: Sequence[int], new: int, stop: Sequence[int] = ()) -> tuple[int, ...]:
+def check(rtl: RtlChip, prompt: Sequence[int], new: int, stop: Sequence[int] = ()) -> tuple[int, ...]:
     expected = simulate(program(), prompt, new, stop=stop)
-    result = chip().run(prompt, new, stop)
+    result = rtl.run(prompt, new, stop)
     assert result.token_ids == expected.token_ids
     assert result.token_end_cycle == tuple(expected.timing.token_end_cycle[len(prompt) - 1 :].tolist())
     for ours, theirs in ((result.prefill, expected.prefill), (result.decode, expected.decode)):
@@ -45,8 +27,8 @@ def check(prompt: Sequence[int], new: int, stop: Sequence[int] = ()) -> tuple[in
 
 
 def test_nano_decodes_as_simulated() -> None:
-    tokens = check([5, 17, 3], 3)
-    assert check([5, 17, 3], 3, stop=[tokens[1]]) == tokens[:2]  # from reset again, ended by a token
+    tokens = check(chip(), [5, 17, 3], 3)
+    assert check(chip(), [5, 17, 3], 3, stop=[tokens[1]]) == tokens[:2]  # from reset again, ended by a token
     # The chip is idle now; the host port reads the counters that the simulation sees at once.
     bench = chip()._bench
     counts = bench.run({}, cycles=1, outputs=("counts",))["counts"][0]
@@ -56,6 +38,9 @@ def test_nano_decodes_as_simulated() -> None:
 
 
 @pytest.mark.slow
-def test_nano_writes_32_tokens() -> None:
+@pytest.mark.parametrize("checked", [False, True])
+def test_nano_writes_32_tokens(checked: bool) -> None:
+    """Also without assertions and observers, as `simulate --backend rtl` builds the chip."""
     tokenizer = load_checkpoint("nano").tokenizer()
-    check(tokenizer("Once upon a time", add_special_tokens=False)["input_ids"], 32)
+    rtl = chip() if checked else RtlChip(program(), checked=False)
+    check(rtl, tokenizer("Once upon a time", add_special_tokens=False)["input_ids"], 32)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mutants.__main__ import EQUIVALENTS
 from mutants.find import KINDS, Mutant, find_mutants, instantiated, off_by_one
 from mutants.processes import run_forked
-from mutants.report import Report, load_equivalents
+from mutants.report import EQUIVALENTS, Report, load_equivalents
 from mutants.run import Killed
 from mutants.schema import PACKAGE, VARIABLE, sample, write_schemata
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from cycle_counts import PROTOCOL
 
-from neuromorphic_llm.rtl.build import _cached, _digest, _parse_ports, source_files
+from neuromorphic_llm.rtl.build import _cached, _digest, _parse_ports, _runtime, source_files
 from neuromorphic_llm.rtl.package import package_text
 
 HERE = Path(__file__).parent / "cocotb"
@@ -27,6 +28,7 @@ if importlib.util.find_spec("cocotb_tools") is None:
     pytest.skip("cocotb is not installed; make setup", allow_module_level=True)
 
 sys.path.append(str(HERE))
+from cocotb_tools.config import libs_dir  # noqa: E402
 from cocotb_tools.runner import get_results, get_runner  # noqa: E402
 from protocol_units import UNITS, Unit  # noqa: E402
 
@@ -39,7 +41,9 @@ def built(name: str, size: int) -> Path:
     files = source_files(unit.top, extra)
     texts = {"nmllm_pkg.sv": package_text(unit.spec(unit.sizes[size]))} | {path.name: path.read_text(encoding="utf-8") for path in files}
     parameters = dict(unit.parameters(unit.sizes[size]))
-    recipe = ["cocotb", unit.top, texts, parameters, BUILD_FLAGS]
+    # The program is linked with the libraries of this very installation.
+    tools = [_runtime().name, importlib.metadata.version("cocotb"), str(libs_dir)]
+    recipe = ["cocotb", unit.top, texts, parameters, BUILD_FLAGS, tools]
     return _cached(f"cocotb-{unit.top}-{_digest(recipe)}", lambda folder: build(folder, unit, texts, parameters))
 
 

@@ -111,7 +111,7 @@ class CommandRun:
     def __enter__(self) -> CommandRun:
         if self._json is not None:
             check_writable_file(self._json, "--json")
-            for option in ("output", "picture", "save_calibration"):
+            for option in ("output", "picture", "save_calibration", "trace"):
                 if (other := self._arguments.get(option)) is not None and other.resolve() == self._json.resolve():
                     raise UsageError(f"--json and --{option.replace('_', '-')} are both {other}; choose another file for the result")
         self._started = datetime.now(UTC)

@@ -15,7 +15,7 @@ from neuromorphic_llm.errors import UsageError
 
 if TYPE_CHECKING:
     from neuromorphic_llm.chip.program import Program
-    from neuromorphic_llm.rtl.lockstep import Difference, LockstepResult
+    from neuromorphic_llm.rtl.lockstep import Difference, DifferenceFoundError, LockstepResult
     from neuromorphic_llm.simulate.recorded import RecordedRun
 
 EXAMPLES = """
@@ -52,8 +52,6 @@ def command(
     with CommandRun("cosim", json, seed, debug, arguments) as run:
         text = read_prompt(prompt, prompt_file)
         window = _window(trace, trace_cycles, trace_tile)
-        if trace is not None and json is not None and trace.resolve() == json.resolve():
-            raise UsageError(f"--json and --trace are both {trace}; choose another file for the result")
         from neuromorphic_llm.chip.program_io import load_program
         from neuromorphic_llm.evaluate.summaries import stop_tokens
         from neuromorphic_llm.models.tokenizer import load_tokenizer
@@ -69,10 +67,9 @@ def command(
         total = recorded.timing.cycles_total
         if window is not None and window.start >= total:
             raise UsageError(f"--trace-cycles {trace_cycles}: the run has {total:,} cycles; begin before its end")
+        if window is not None:
+            window = range(window.start, min(window.stop, total))
         result, error = _lockstep(loaded, recorded, stop, seed)
-        if trace is not None:
-            cycles = window or around(total if error is None else error.difference.cycle)
-            _trace(loaded, recorded, stop, trace, cycles, trace_tile, seed)
         figures = {
             "prompt_tokens": len(recorded.prompt),
             "token_ids": list(recorded.token_ids),
@@ -82,18 +79,26 @@ def command(
             "compared": result.compared,
             "cycles_per_s": result.cycles / result.wall_s,
             "difference": None if error is None else asdict(error.difference),
-            "trace": None if trace is None else str(trace),
+            "trace": None,
             "kind": "simulated",
         }
         if error is not None:
             _print_difference(error.difference)
-            if json is not None:
-                run.write(json, figures)
-            raise error
-        console.print(figures["text"], markup=False, highlight=False)
-        console.print("RTL and simulators are equal")
-        console.print(_table(figures))
+        else:
+            console.print(figures["text"], markup=False, highlight=False)
+            console.print("RTL and simulators are equal")
+            console.print(_table(figures))
         run.result(figures)
+        if json is not None:
+            run.write(json, figures)  # now: neither the difference nor a waveform that fails may lose it
+        if trace is not None:
+            cycles = window or around(total if error is None else error.difference.cycle)
+            _trace(loaded, recorded, stop, trace, cycles, trace_tile, seed)
+            run.result(figures | {"trace": str(trace)})
+            if json is not None:
+                run.write(json, figures | {"trace": str(trace)})
+        if error is not None:
+            raise error
 
 
 def _window(trace: Path | None, cycles: str | None, tile: int | None) -> range | None:
@@ -103,6 +108,8 @@ def _window(trace: Path | None, cycles: str | None, tile: int | None) -> range |
             raise UsageError("--trace-cycles and --trace-tile are for --trace FILE")
         return None
     check_writable_file(trace, "--trace")
+    if trace.exists() and not trace.is_file():
+        raise UsageError(f"--trace {trace} is no regular file; give the name of a file")
     if cycles is None:
         return None
     begin, _, end = cycles.partition(":")
@@ -119,8 +126,10 @@ def _simulate(program: Program, prompt_ids: list[int], max_new_tokens: int, stop
         return record_run(program, prompt_ids, max_new_tokens, stop, lambda done: bars.advance(bar, done))
 
 
-def _lockstep(program: Program, recorded: RecordedRun, stop: tuple[int, ...], seed: int) -> tuple[LockstepResult, Any]:
-    """What was compared, and the DifferenceFoundError if there was one."""
+def _lockstep(
+    program: Program, recorded: RecordedRun, stop: tuple[int, ...], seed: int
+) -> tuple[LockstepResult, DifferenceFoundError | None]:
+    """What was compared, and the difference if there was one."""
     from neuromorphic_llm.rtl.chip import RtlChip
     from neuromorphic_llm.rtl.expected import Run
     from neuromorphic_llm.rtl.lockstep import run_lockstep
@@ -135,8 +144,8 @@ def _lockstep(program: Program, recorded: RecordedRun, stop: tuple[int, ...], se
         recorded.cache,
         recorded.flits,
     )
-    console.print("The chip is built with Verilator the first time, which takes some minutes.", style="dim")
-    chip = RtlChip(program, seed + 1)
+    with status("building the chip with Verilator, which takes some minutes the first time"):
+        chip = RtlChip(program, seed + 1)
     with progress() as bars:
         bar = bars.add_task("chip, cycles", total=recorded.timing.cycles_total)
         return run_lockstep(chip, run, stop, lambda done: bars.advance(bar, done))

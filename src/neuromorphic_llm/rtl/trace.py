@@ -32,7 +32,10 @@ def write_waveform(
     tile: int | None,
     seed: int,
 ) -> None:
-    """Run again from reset and write the cycles, of one tile or of the whole chip, as VCD; a run that fails in them is written so far."""
+    """Run again from reset and write the cycles, of one tile or of the whole chip, as VCD; a run that fails in them is written so far.
+
+    Raises SimulationError if the run ends before the first of them.
+    """
     chip = RtlChip(program, seed, trace=True)
 
     def watch(cycle: int) -> None:
@@ -45,6 +48,8 @@ def write_waveform(
         with suppress(_EnoughError, SimulationError):
             chip.run(prompt, max_new_tokens, stop, watch=watch, trace=Waveform(temporary, cycles.start, cycles.stop, scope))
         chip.end_trace()
+        if not temporary.exists():
+            raise SimulationError(f"{path} is not written: the run ended in cycle {chip.cycle:,}, before cycle {cycles.start:,}")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

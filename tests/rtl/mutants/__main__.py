@@ -15,7 +15,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 import neuromorphic_llm.rtl.build as build_module
 from mutants.find import find_mutants
-from mutants.report import LEAST, Report, load_equivalents
+from mutants.report import EQUIVALENTS, LEAST, Report, load_equivalents
 from mutants.run import BrokenTestError, run_mutants
 from mutants.schema import sample, write_schemata
 from neuromorphic_llm.rtl.package import RTL_FOLDER
@@ -24,7 +24,6 @@ A_MODULE = 20
 """Mutants of a module, at most."""
 
 HERE = Path(__file__).parent
-EQUIVALENTS = HERE / "equivalent.yaml"
 RESULT = Path("runs/rtl-mutants.json")
 
 

@@ -15,6 +15,8 @@ from mutants.find import Mutant
 from mutants.run import Killed
 from neuromorphic_llm.cli.result import machine
 
+EQUIVALENTS = Path(__file__).with_name("equivalent.yaml")
+
 LEAST = 0.95
 """Share of the mutants that are not equivalent which the tests must kill."""
 
