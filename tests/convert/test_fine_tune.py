@@ -21,6 +21,8 @@ from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.spikes.registry import get_code
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 RECIPE = FineTuneConfig(spikes=1.0, tokens=8 * 4 * 32, batch=4, window=32, learning_rate=1e-3, warmup=2, save_every=3)
 
@@ -87,7 +89,11 @@ def test_gradients_of_prices_point_to_fewer_spikes_and_less_error() -> None:
 def test_loss_is_the_divergence_with_its_gradients() -> None:
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(6, 5, 8, generator=generator, requires_grad=True)
-    target, head, dense = torch.randn(6, 5, 8, generator=generator), torch.randn(11, 8, generator=generator), torch.randn(11, 8, generator=generator)
+    target, head, dense = (
+        torch.randn(6, 5, 8, generator=generator),
+        torch.randn(11, 8, generator=generator),
+        torch.randn(11, 8, generator=generator),
+    )
     head.requires_grad_(True)
     dense_log, spiking_log = (target @ dense.T).log_softmax(-1), (hidden @ head.T).log_softmax(-1)
     whole = functional.kl_div(spiking_log, dense_log, log_target=True, reduction="sum") / 30

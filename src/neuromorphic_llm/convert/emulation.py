@@ -129,6 +129,8 @@ class Prices:
 class EmulatedLayer(nn.Module):
     """One decoder layer on coded inputs."""
 
+    query_log_price: Tensor
+
     def __init__(self, config: DecoderConfig, tensors: dict[str, Tensor], number: int, prices: Prices, phases: tuple[int, int]) -> None:
         super().__init__()
         self.config, self.phases = config, phases
@@ -154,7 +156,7 @@ class EmulatedLayer(nn.Module):
         query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
         prices = [price + log_scale for price in self.log_prices]
         hidden, qkv_spikes = coded(rms_norm(x, self.attention_gain, config.rms_norm_eps), prices[0], phases)
-        parts = functional.linear(hidden, rounded_rows(self.qkv)).split([query, key, key], -1)
+        parts = functional.linear(hidden, rounded_rows(self.qkv)).split([query, key, key], -1)  # type: ignore[no-untyped-call]
         q, k, v = (part.view(batch, tokens, -1, config.head_dim).transpose(1, 2) for part in parts)
         # The chip's queries carry the scale of the softmax and its base 2.
         factor = _LOG2_E / math.sqrt(config.head_dim)
@@ -174,7 +176,7 @@ class EmulatedLayer(nn.Module):
         """Weights by their Hugging Face names."""
         config = self.config
         query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        q, k, v = self.qkv.split([query, key, key])
+        q, k, v = self.qkv.split([query, key, key])  # type: ignore[no-untyped-call]
         gate, up = self.gate_up.chunk(2)
         named = {
             "input_layernorm": self.attention_gain,
@@ -192,6 +194,9 @@ class EmulatedLayer(nn.Module):
 
 class EmulatedDecoder(nn.Module):
     """A Llama decoder on coded inputs; `log_scale` moves all prices of the sites together."""
+
+    log_scale: Tensor
+    outputs: Tensor
 
     def __init__(self, config: DecoderConfig, tensors: dict[str, Tensor], prices: Prices, phases: int, query_phases: int) -> None:
         super().__init__()
@@ -236,6 +241,7 @@ class EmulatedDecoder(nn.Module):
 
     def prices(self) -> Prices:
         """Prices as they are now."""
-        sites = [price for layer in self.layers for price in layer.log_prices] + [self.head_log_price]  # type: ignore[operator,union-attr]
+        layers = [layer for layer in self.layers if isinstance(layer, EmulatedLayer)]
+        sites = [price for layer in layers for price in layer.log_prices] + [self.head_log_price]
         now = tuple((price.detach() + self.log_scale).exp().cpu() for price in sites)
-        return Prices(now, tuple(layer.query_log_price.detach()[:, 0].exp().cpu() for layer in self.layers))  # type: ignore[operator,union-attr]
+        return Prices(now, tuple(layer.query_log_price.detach()[:, 0].exp().cpu() for layer in layers))

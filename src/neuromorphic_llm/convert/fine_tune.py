@@ -1,4 +1,4 @@
-"""Fine-tuning of a decoder on its own spikes: distillation from the dense model, straight through the code (docs/reference/conversion.md)."""
+"""Fine-tuning of a decoder on its own spikes: distillation from the dense model (docs/reference/conversion.md)."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _SCALE_RATE, _SCALE_LIMIT = 1.0, 0.05
 class FineTuneConfig:
     """Recipe of a fine-tuning; raises ValueError naming the field.
 
-    `spikes` is the mean per activation to hold. The learning rate rises over `warmup` steps and falls to a fiftieth as a half cosine; prices learn at
-    `price_rate`, 0 keeps their ratios. A step takes `batch` sequences of `window` tokens.
+    `spikes` is the mean per activation to hold. The learning rate rises over `warmup` steps and falls to a fiftieth as a half cosine;
+    prices learn at `price_rate`, 0 keeps their ratios. A step takes `batch` sequences of `window` tokens.
     """
 
     spikes: float = 1.0
@@ -100,9 +100,8 @@ _LAYER_NAMES = (
 def _dense_layer(x: Tensor, weights: dict[str, Tensor], config: Any, cos: Tensor, sin: Tensor) -> Tensor:
     batch, tokens, _ = x.shape
     hidden = rms_norm(x, weights["input_layernorm"], config.rms_norm_eps)
-    q, k, v = (
-        functional.linear(hidden, weights[f"self_attn.{part}_proj"]).view(batch, tokens, -1, config.head_dim).transpose(1, 2) for part in "qkv"
-    )
+    parts = (functional.linear(hidden, weights[f"self_attn.{part}_proj"]) for part in "qkv")
+    q, k, v = (part.view(batch, tokens, -1, config.head_dim).transpose(1, 2) for part in parts)
     attended = functional.scaled_dot_product_attention(
         rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True, enable_gqa=config.heads != config.kv_heads
     )
@@ -261,7 +260,7 @@ class FineTuner:
         if not path.is_file():
             return False
         try:
-            with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            with safe_open(path, framework="pt") as file:
                 progress = json.loads(file.metadata()["progress"])
             tensors = load_file(path)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -35,7 +35,7 @@ class DenseWriter:
             self._capture()
 
     def _capture(self) -> None:
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(2):
@@ -64,15 +64,12 @@ class DenseWriter:
         for number in range(config.layers):
             prefix = f"model.layers.{number}."
             hidden = rms_norm(x, weights[prefix + "input_layernorm.weight"], config.rms_norm_eps)
-            q, k, v = (
-                functional.linear(hidden, weights[f"{prefix}self_attn.{part}_proj.weight"]).view(self.batch, 1, -1, config.head_dim).transpose(1, 2)
-                for part in "qkv"
-            )
+            parts = (functional.linear(hidden, weights[f"{prefix}self_attn.{part}_proj.weight"]) for part in "qkv")
+            q, k, v = (part.view(self.batch, 1, -1, config.head_dim).transpose(1, 2) for part in parts)
             self.keys[number].index_copy_(2, self.position, rotate(k, cos, sin))
             self.values[number].index_copy_(2, self.position, v)
-            attended = functional.scaled_dot_product_attention(
-                rotate(q, cos, sin), self.keys[number], self.values[number], attn_mask=self.visible, enable_gqa=config.heads != config.kv_heads
-            )
+            keys, values, shared = self.keys[number], self.values[number], config.heads != config.kv_heads
+            attended = functional.scaled_dot_product_attention(rotate(q, cos, sin), keys, values, attn_mask=self.visible, enable_gqa=shared)
             x = x + functional.linear(attended.transpose(1, 2).reshape(self.batch, 1, -1), weights[prefix + "self_attn.o_proj.weight"])
             hidden = rms_norm(x, weights[prefix + "post_attention_layernorm.weight"], config.rms_norm_eps)
             gate = functional.silu(functional.linear(hidden, weights[prefix + "mlp.gate_proj.weight"]))
