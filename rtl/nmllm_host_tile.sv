@@ -74,7 +74,7 @@ module nmllm_host_tile
 
   state_t state_q;
   logic [31:0] elapsed_q, row_q, tokens_q;
-  logic [31:0] row_token_q;
+  logic [31:0] row_token, decoded_q;  // of the step under way; the latest one that is not of the prompt
   logic have_token_q;
   logic [31:0] token_q;
   logic [3:0] credits_q;
@@ -94,7 +94,8 @@ module nmllm_host_tile
   logic [31:0] fetched;
   assign fetched = elapsed_q - HOST_LATENCY;
   assign dram_enable = !rst && state_q == STEP && elapsed_q >= HOST_LATENCY && fetched < 32'(row_words_q);
-  assign dram_address = row_token_q * 32'(row_words_q) + fetched;
+  assign row_token = row_q < prompt_tokens_q ? prompt_q[PROMPT_BITS'(row_q)] : decoded_q;
+  assign dram_address = row_token * 32'(row_words_q) + fetched;
   logic [VALUES-1:0][15:0] row_words[ROW_WORDS];
   logic [31:0] returned;
   assign returned = fetched - DRAM_LATENCY;
@@ -130,7 +131,6 @@ module nmllm_host_tile
       state_q <= STEP;
       elapsed_q <= '0;
       row_q <= '0;
-      row_token_q <= prompt_q[0];
       tokens_q <= '0;
       have_token_q <= 1'b0;
       credits_q <= 4'd2;
@@ -160,7 +160,7 @@ module nmllm_host_tile
         state_q <= STEP;
         elapsed_q <= '0;
         row_q <= row_q + 32'd1;
-        row_token_q <= more_prompt ? prompt_q[PROMPT_BITS'(row_q+32'd1)] : (have_token_q ? token_q : token);
+        decoded_q <= have_token_q ? token_q : token;
         if (begin_decode) have_token_q <= 1'b0;
       end
     end

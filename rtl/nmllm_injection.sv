@@ -44,12 +44,14 @@ module nmllm_injection
   logic [3:0] credits_q;
   logic credit_valid, send_valid, vector_valid, vector_pushed, granted_q, last;
   logic [14:0] element_q;
+  logic [LANE_BITS-1:0] lane;  // of the pair's first value
   flit_t vector_flit;
 
   assign credit_valid = credits_due_q != '0 || credit_due;
   assign send_valid = send && (granted_q || credits_q != '0);
   assign vector_valid = send_valid || send_token;
   assign last = element_q + 15'd2 >= size;
+  assign lane = LANE_BITS'(element_q);  // elements go two by two
 
   always_comb begin
     vector_flit = '0;
@@ -59,7 +61,7 @@ module nmllm_injection
     end else begin
       vector_flit.flag = last && size[0];
       vector_flit.tag = {wanted, element_q};
-      vector_flit.payload = {read_data[{element_q[LANE_BITS-1:1], 1'b1}], read_data[{element_q[LANE_BITS-1:1], 1'b0}]};
+      vector_flit.payload = {read_data[lane|LANE_BITS'(1)], read_data[lane]};
       if (vector_flit.flag) vector_flit.payload[63:32] = '0;
     end
     out_valid = credit_valid || vector_valid || spike_valid;
@@ -74,7 +76,7 @@ module nmllm_injection
   assign vector_pushed = vector_valid && !credit_valid && out_ready;
   assign send_done = send_valid && vector_pushed && last;
   assign token_done = send_token && vector_pushed;
-  assign read_enable = prefetch || (send && vector_pushed && element_q[LANE_BITS-1:1] == '1);
+  assign read_enable = prefetch || (send && vector_pushed && lane == LANE_BITS'(VECTOR_LANES - 2));
   assign read_address = prefetch ? '0 : ADDRESS_BITS'(element_q >> LANE_BITS) + 1'b1;
 
   always_ff @(posedge clk) begin

@@ -155,7 +155,7 @@ module nmllm_vector_tile
   assign cfg_lanes = {(L / 2){cfg_data}};
   assign cfg_word = cfg_address >> PAIR_BITS;
   always_comb begin
-    for (int lane = 0; lane < int'(L); lane++) cfg_mask[lane] = PAIR_BITS'(lane / 2) == cfg_address[PAIR_BITS-1:0];
+    for (int lane = 0; lane < int'(L); lane++) cfg_mask[lane] = 24'(lane / 2) == (cfg_address & 24'(L / 2 - 1));
   end
   assign parameter_mask = cfg_mask & {L{cfg_valid && cfg_unit == 4'd3}};
   nmllm_lane_ram #(.LANES(L), .DEPTH(PARAMETER_WORDS)) parameters (
@@ -182,7 +182,7 @@ module nmllm_vector_tile
   assign arriving_lanes = {(L / 2){in_flit.payload}};
   always_comb begin
     for (int lane = 0; lane < int'(L); lane++) begin
-      arriving_mask[lane] = PAIR_BITS'(lane / 2) == in_flit.tag[LANE_BITS-1:1] && !(lane % 2 == 1 && in_flit.flag);
+      arriving_mask[lane] = 16'(lane / 2 * 2) == (in_flit.tag & 16'(L - 2)) && !(lane % 2 == 1 && in_flit.flag);
     end
   end
 

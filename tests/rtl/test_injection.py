@@ -11,7 +11,7 @@ from neuromorphic_llm.rtl.bench import Bench, pack
 
 VECTOR_ROUTE, CREDIT_ROUTE, SPIKE_ROUTE = 77, 301, 9
 WORDS = 64
-CHIPS = [chip(8), chip(4), chip(32)]
+CHIPS = [chip(8), chip(2), chip(32)]
 PULSES = ("credit_due", "credit_arrives", "prefetch", "send", "send_token", "wanted", "size", "token", "spike_valid")
 DONES = ("send_done", "token_done", "spike_ready")
 
