@@ -17,17 +17,18 @@ from neuromorphic_llm.chip.routes import LOCAL, routes_of
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.bench import EVENT
-from neuromorphic_llm.rtl.expected import Run, expected_channels
+from neuromorphic_llm.rtl.expected import expected_channels
 from neuromorphic_llm.rtl.lockstep import SIGNALS, Comparison, Difference, DifferenceFoundError, LockstepResult, run_lockstep
 from neuromorphic_llm.rtl.trace import write_waveform
 from neuromorphic_llm.simulate.counters import count
+from neuromorphic_llm.simulate.recorded import RecordedRun
 
 PROMPT = (5, 17, 3)
 
 
 @cache
-def short() -> Run:
-    return recorded(PROMPT, 2)[1]
+def short() -> RecordedRun:
+    return recorded(PROMPT, 2)
 
 
 # ---------------------------------------------------------------- the comparison, fed with what is expected
@@ -140,8 +141,8 @@ def test_of_one_cycle_the_event_furthest_upstream_comes_first() -> None:
 
 
 def test_nano_equals_the_simulators() -> None:
-    run, expected = recorded(PROMPT, 2)
-    result, difference = run_lockstep(chip(), expected, ())
+    run = recorded(PROMPT, 2)
+    result, difference = run_lockstep(chip(), run, ())
     assert difference is None
     counters = count(program(), run.trace, run.timing, slice(0, run.trace.tokens))
     compared = result.compared
@@ -262,8 +263,8 @@ def test_a_failed_assertion_is_reported_with_the_difference_or_alone(monkeypatch
 @pytest.mark.slow
 def test_32_tokens_of_nano_equal_the_simulators() -> None:
     tokenizer = load_checkpoint("nano").tokenizer()
-    run, expected = recorded(tokenizer("Once upon a time", add_special_tokens=False)["input_ids"], 32)
-    result, difference = run_lockstep(chip(), expected, ())
+    run = recorded(tokenizer("Once upon a time", add_special_tokens=False)["input_ids"], 32)
+    result, difference = run_lockstep(chip(), run, ())
     assert difference is None and result.compared["token"] == len(run.token_ids)
 
 
@@ -275,5 +276,5 @@ def test_a_waveform_shows_the_cycles_asked_for(tmp_path: Path) -> None:
     text = path.read_text()
     times = [int(line[1:]) for line in text.splitlines() if line.startswith("#")]
     assert times[0] == 10 * cycles.start and times[-1] == 10 * (cycles.stop - 1) + 5
-    assert " row_token_q " in text and " position_q " not in text  # of the host tile, of vector tiles
+    assert " decoded_q " in text and " position_q " not in text  # of the host tile, of vector tiles
     assert [path.name for path in tmp_path.iterdir()] == ["wave.vcd"]

@@ -103,6 +103,12 @@ class CommandRun:
         """Set the command's own keys of the JSON result (formats.md); written when the context ends without an error."""
         self._payload = payload
 
+    def keep(self, payload: Mapping[str, Any]) -> None:
+        """Set the result and write it at once, for commands that may still fail after it."""
+        self.result(payload)
+        if self._json is not None:
+            self.write(self._json, payload)
+
     def write(self, path: Path, payload: Mapping[str, Any]) -> None:
         """Write the result of these keys now, with the time since the command began."""
         wall_s = time.perf_counter() - self._start_s

@@ -69,7 +69,7 @@ def command(
             raise UsageError(f"--trace-cycles {trace_cycles}: the run has {total:,} cycles; begin before its end")
         if window is not None:
             window = range(window.start, min(window.stop, total))
-        result, error = _lockstep(loaded, recorded, stop, seed)
+        result, error = _lockstep(recorded, stop, seed)
         figures = {
             "prompt_tokens": len(recorded.prompt),
             "token_ids": list(recorded.token_ids),
@@ -88,15 +88,11 @@ def command(
             console.print(figures["text"], markup=False, highlight=False)
             console.print("RTL and simulators are equal")
             console.print(_table(figures))
-        run.result(figures)
-        if json is not None:
-            run.write(json, figures)  # now: neither the difference nor a waveform that fails may lose it
+        run.keep(figures)  # neither the difference nor a waveform that fails may lose it
         if trace is not None:
             cycles = window or around(total if error is None else error.difference.cycle)
-            _trace(loaded, recorded, stop, trace, cycles, trace_tile, seed)
-            run.result(figures | {"trace": str(trace)})
-            if json is not None:
-                run.write(json, figures | {"trace": str(trace)})
+            _trace(recorded, stop, trace, cycles, trace_tile, seed)
+            run.keep(figures | {"trace": str(trace)})
         if error is not None:
             raise error
 
@@ -126,36 +122,23 @@ def _simulate(program: Program, prompt_ids: list[int], max_new_tokens: int, stop
         return record_run(program, prompt_ids, max_new_tokens, stop, lambda done: bars.advance(bar, done))
 
 
-def _lockstep(
-    program: Program, recorded: RecordedRun, stop: tuple[int, ...], seed: int
-) -> tuple[LockstepResult, DifferenceFoundError | None]:
+def _lockstep(recorded: RecordedRun, stop: tuple[int, ...], seed: int) -> tuple[LockstepResult, DifferenceFoundError | None]:
     """What was compared, and the difference if there was one."""
     from neuromorphic_llm.rtl.chip import RtlChip
-    from neuromorphic_llm.rtl.expected import Run
     from neuromorphic_llm.rtl.lockstep import run_lockstep
 
-    run = Run(
-        program,
-        recorded.prompt,
-        recorded.token_ids,
-        recorded.trace.logits_wanted,
-        recorded.timing.token_end_cycle,
-        recorded.record,
-        recorded.cache,
-        recorded.flits,
-    )
     with status("building the chip with Verilator, which takes some minutes the first time"):
-        chip = RtlChip(program, seed + 1)
+        chip = RtlChip(recorded.program, seed + 1)
     with progress() as bars:
         bar = bars.add_task("chip, cycles", total=recorded.timing.cycles_total)
-        return run_lockstep(chip, run, stop, lambda done: bars.advance(bar, done))
+        return run_lockstep(chip, recorded, stop, lambda done: bars.advance(bar, done))
 
 
-def _trace(program: Program, recorded: RecordedRun, stop: tuple[int, ...], path: Path, cycles: range, tile: int | None, seed: int) -> None:
+def _trace(recorded: RecordedRun, stop: tuple[int, ...], path: Path, cycles: range, tile: int | None, seed: int) -> None:
     from neuromorphic_llm.rtl.trace import write_waveform
 
     with status(f"writing {path}, after a build with waveforms the first time"):
-        write_waveform(program, recorded.prompt, len(recorded.token_ids), stop, path, cycles, tile, seed + 1)
+        write_waveform(recorded.program, recorded.prompt, len(recorded.token_ids), stop, path, cycles, tile, seed + 1)
     console.print(f"{path}: cycles {cycles.start:,} to {cycles.stop - 1:,}, ten time units a cycle", highlight=False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress, status
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, error_console, progress, status
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.units import format_si
 
@@ -143,7 +143,7 @@ def _rtl(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens
     from neuromorphic_llm.evaluate.summaries import stop_tokens
 
     stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
-    console.print("The chip is built with Verilator the first time, which takes some minutes.", style="dim")
+    error_console.print("The chip is built with Verilator the first time, which takes some minutes.", style="dim")
     with progress() as bars:
         bar = bars.add_task("tokens", total=max_new_tokens)
         result = rtl_generation(program, prompt_ids, max_new_tokens, stop, lambda done: bars.advance(bar, done))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,23 +27,44 @@ class Channel:
     cycles: NDArray[np.int64] | None = None  # [events]; None: any, in this order
 
 
-@dataclass(frozen=True)
-class Run:
-    """A generation by the simulators. A row is a token that the chip works on, prompt first; the last one generated is not fed back."""
+class Run(Protocol):
+    """What is needed of a generation by the simulators (simulate.recorded): a row is a token that the chip works on, prompt first."""
 
-    program: Program
-    prompt: tuple[int, ...]
-    token_ids: tuple[int, ...]  # generated
-    logits_wanted: NDArray[np.bool_]  # [rows]
-    token_end_cycle: NDArray[np.int64]  # [rows]
-    record: Record  # of the integer reference, in full
-    cache: Cache
-    flits: NDArray[np.int64]  # [flits, 4], in order: cycle, tile, 2 * route + last of a burst, 1 of an arrival
+    @property
+    def program(self) -> Program:
+        """What ran."""
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """Tokens of the prompt."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Tokens generated."""
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """The token of every row."""
-        return (*self.prompt, *self.token_ids[:-1])
+
+    @property
+    def logits_wanted(self) -> NDArray[np.bool_]:
+        """[rows]."""
+
+    @property
+    def token_end_cycle(self) -> NDArray[np.int64]:
+        """[rows]."""
+
+    @property
+    def record(self) -> Record:
+        """Of the integer reference, in full."""
+
+    @property
+    def cache(self) -> Cache:
+        """Keys and values of the integer reference."""
+
+    @property
+    def flits(self) -> NDArray[np.int64]:
+        """[flits, 4], in order: cycle, tile, 2 * route + last of a burst, 1 of an arrival."""
 
 
 Channels = dict[tuple[Unit, str], Channel]

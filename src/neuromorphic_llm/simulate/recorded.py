@@ -12,7 +12,7 @@ from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.decoder import Cache, IntegerDecoder, Record
 from neuromorphic_llm.simulate.events import EventDecoder, TokenRecord
-from neuromorphic_llm.simulate.run import check_request
+from neuromorphic_llm.simulate.run import check_request, generate_greedily
 from neuromorphic_llm.simulate.timing import TimingResult, simulate_timing
 from neuromorphic_llm.simulate.trace import ActivityTrace
 
@@ -21,6 +21,7 @@ from neuromorphic_llm.simulate.trace import ActivityTrace
 class RecordedRun:
     """One generation; the last generated token is not fed back."""
 
+    program: Program
     prompt: tuple[int, ...]
     token_ids: tuple[int, ...]  # generated
     trace: ActivityTrace
@@ -34,6 +35,16 @@ class RecordedRun:
         """The token of every row of the run."""
         return (*self.prompt, *self.token_ids[:-1])
 
+    @property
+    def logits_wanted(self) -> NDArray[np.bool_]:
+        """Of every row."""
+        return self.trace.logits_wanted
+
+    @property
+    def token_end_cycle(self) -> NDArray[np.int64]:
+        """Of every row."""
+        return self.timing.token_end_cycle
+
 
 def record_run(
     program: Program, prompt: Sequence[int], max_new_tokens: int, stop: Sequence[int], progress: Callable[[int], None] | None = None
@@ -44,16 +55,7 @@ def record_run(
     """
     check_request(program, prompt, max_new_tokens)
     decoder = EventDecoder(program, record=True)
-    generated: list[int] = []
-    pending = list(prompt)
-    while len(generated) < max_new_tokens and not (generated and generated[-1] in stop):
-        for index, token in enumerate(pending):
-            logits = decoder.step(token, logits_wanted=index == len(pending) - 1)
-            if progress is not None:
-                progress(1)
-        assert logits is not None  # the last token of `pending` asks for them
-        pending = [int(np.argmax(logits))]
-        generated += pending
+    generated = list(generate_greedily(decoder, prompt, max_new_tokens, stop, progress))
     reference = IntegerDecoder(program.weights)
     cache = reference.new_cache()
     result = reference.step([*prompt, *generated[:-1]], cache, full=True)
@@ -64,7 +66,7 @@ def record_run(
     flits: list[NDArray[np.int64]] = []
     trace = decoder.trace(len(prompt))
     timing = simulate_timing(program, trace, flits)
-    return RecordedRun(tuple(prompt), tuple(generated), trace, timing, result.record, cache, np.concatenate(flits))
+    return RecordedRun(program, tuple(prompt), tuple(generated), trace, timing, result.record, cache, np.concatenate(flits))
 
 
 def _check(program: Program, records: Sequence[TokenRecord], reference: Record) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,31 @@ def check_request(program: Program, prompt_ids: Sequence[int], max_new_tokens: i
         )
 
 
+def generate_greedily(
+    decoder: EventDecoder,
+    prompt_ids: Sequence[int],
+    max_new_tokens: int,
+    ends: Collection[int],
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[int]:
+    """The new tokens, one after another, until `max_new_tokens` or one of `ends`; the last one is not fed back.
+
+    `progress` is called with 1 after every token processed.
+    """
+    pending = list(prompt_ids)
+    for _ in range(max_new_tokens):
+        for index, token in enumerate(pending):
+            logits = decoder.step(token, logits_wanted=index == len(pending) - 1)
+            if progress is not None:
+                progress(1)
+        assert logits is not None  # the last token of `pending` asks for them
+        chosen = int(np.argmax(logits))
+        yield chosen
+        if chosen in ends:
+            return
+        pending = [chosen]
+
+
 def simulate(
     program: Program,
     prompt_ids: Sequence[int],
@@ -99,17 +124,10 @@ def simulate(
     decoder = EventDecoder(program, threads=threads)
     generated: list[int] = []
     begin = prefilled = time.perf_counter()
-    pending = list(prompt_ids)
-    while len(generated) < max_new_tokens and not (generated and generated[-1] in ends):
-        for index, token in enumerate(pending):
-            logits = decoder.step(token, logits_wanted=index == len(pending) - 1)
-            if progress is not None:
-                progress(1)
-        assert logits is not None  # the last token of `pending` asks for them
-        pending = [int(np.argmax(logits))]
+    for token in generate_greedily(decoder, prompt_ids, max_new_tokens, ends, progress):
         if not generated:
             prefilled = time.perf_counter()
-        generated += pending
+        generated.append(token)
     executed = time.perf_counter()
     trace = decoder.trace(len(prompt_ids))
     timing = simulate_timing(program, trace)
