@@ -140,7 +140,7 @@ def test_states_that_do_not_fit_are_refused(nano: Checkpoint, windows: torch.Ten
 
 def test_gradients_that_are_not_finite_end_the_run_without_harm(nano: Checkpoint, windows: torch.Tensor, tmp_path: Path) -> None:
     broken = tuner(nano, tmp_path / "state", replace(RECIPE, tokens=100 * 4 * 32))
-    broken.teacher.tensors["lm_head.weight"] = broken.teacher.head * float("nan")
+    broken.teacher.lm_head.weight.mul_(float("nan"))
     before = broken.decoder.tensors()
     with pytest.raises(ConversionError, match="no finite gradient"):
         list(broken.run(windows))

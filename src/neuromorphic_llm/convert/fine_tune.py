@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from neuromorphic_llm.convert.emulation import EmulatedDecoder, rms_norm, rotary, rotate, rounded_rows
+from neuromorphic_llm.convert.emulation import EmulatedDecoder, rounded_rows
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint
 
@@ -67,50 +67,6 @@ class FineTuneConfig:
         return asdict(self)
 
 
-class Teacher:
-    """The dense model's hidden states, in bfloat16 on a GPU."""
-
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
-        self.config = checkpoint.config
-        kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.tensors = {name: tensor.to(device, kind) for name, tensor in checkpoint.tensors.items()}
-
-    @torch.no_grad()
-    def __call__(self, ids: Tensor) -> Tensor:
-        """ids [batch, tokens] -> input of the head [batch, tokens, hidden]."""
-        config, weights = self.config, self.tensors
-        x = functional.embedding(ids, weights["model.embed_tokens.weight"])
-        cos, sin = (table.to(x.dtype) for table in rotary(config, ids.shape[1], ids.device))
-        for number in range(config.layers):
-            x = _dense_layer(x, {name: weights[f"model.layers.{number}.{name}.weight"] for name in _LAYER_NAMES}, config, cos, sin)
-        return rms_norm(x, weights["model.norm.weight"], config.rms_norm_eps)
-
-    @property
-    def head(self) -> Tensor:
-        """Weights of the head."""
-        return self.tensors["lm_head.weight"]
-
-
-_LAYER_NAMES = (
-    "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "post_attention_layernorm",
-    "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
-)  # fmt: skip
-
-
-def _dense_layer(x: Tensor, weights: dict[str, Tensor], config: Any, cos: Tensor, sin: Tensor) -> Tensor:
-    batch, tokens, _ = x.shape
-    hidden = rms_norm(x, weights["input_layernorm"], config.rms_norm_eps)
-    parts = (functional.linear(hidden, weights[f"self_attn.{part}_proj"]) for part in "qkv")
-    q, k, v = (part.view(batch, tokens, -1, config.head_dim).transpose(1, 2) for part in parts)
-    attended = functional.scaled_dot_product_attention(
-        rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True, enable_gqa=config.heads != config.kv_heads
-    )
-    x = x + functional.linear(attended.transpose(1, 2).reshape(batch, tokens, -1), weights["self_attn.o_proj"])
-    hidden = rms_norm(x, weights["post_attention_layernorm"], config.rms_norm_eps)
-    gate = functional.silu(functional.linear(hidden, weights["mlp.gate_proj"]))
-    return x + functional.linear(gate * functional.linear(hidden, weights["mlp.up_proj"]), weights["mlp.down_proj"])
-
-
 @dataclass(frozen=True)
 class StepFigures:
     """One step of the log."""
@@ -151,7 +107,8 @@ class FineTuner:
     ) -> None:
         self.recipe, self.device, self.folder = recipe, device, folder
         self.decoder = decoder.to(device)
-        self.teacher = Teacher(checkpoint, device)
+        kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.teacher = checkpoint.dense_model(kind, device)
         self.price = price * decoder.weights_total  # nats a token for one spike per activation
         prices = [p for name, p in decoder.named_parameters() if "log_price" in name]
         weights = [p for name, p in decoder.named_parameters() if "log_price" not in name]
@@ -203,11 +160,12 @@ class FineTuner:
         share = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * share
-        target = self.teacher(ids)
+        with torch.no_grad():
+            target = self.teacher.model(input_ids=ids, use_cache=False).last_hidden_state
         hidden, spikes = decoder(ids)
         rounded = rounded_rows(decoder.head)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss, hidden_gradient, head_gradient = distillation_loss(hidden, target, rounded, self.teacher.head)
+            loss, hidden_gradient, head_gradient = distillation_loss(hidden, target, rounded, self.teacher.lm_head.weight)
         torch.autograd.backward([hidden, rounded, spikes], [hidden_gradient, head_gradient, torch.full_like(spikes, self.price)])
         parameters = [p for p in decoder.parameters() if p.grad is not None]
         loss, reached = self._averaged(parameters, loss, float(spikes.detach()))
