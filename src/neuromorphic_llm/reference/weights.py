@@ -18,6 +18,11 @@ _Fields = TypeVar("_Fields")
 LARGEST_SIZE, LARGEST_LAYERS = 1 << 20, 1024
 """Bounds of the sizes of a decoder, positions of its rotary table included: beyond them a configuration is damaged."""
 
+ACTIVATIONS = ("silu", "gelu", "gelu-tanh", "relu")
+
+_FIRST_VARIANT = 13
+"""Fields of DecoderConfig from `activation` on."""
+
 _SIZES = ("vocab_size", "hidden_size", "intermediate_size", "layers", "heads", "kv_heads", "head_dim", "max_positions")
 
 
@@ -31,7 +36,7 @@ def _check_integers(config: Any) -> None:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape of a Llama-type decoder."""
+    """Shape of a canonical decoder (docs/reference/families.md); the defaults are those of Llama."""
 
     vocab_size: int
     hidden_size: int
@@ -46,6 +51,17 @@ class DecoderConfig:
     tie_embeddings: bool = True
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    activation: str = "silu"
+    gated: bool = True
+    parallel_residual: bool = False
+    query_key_norm: bool = False
+    output_norms: bool = False
+    learned_positions: bool = False
+    local_rotary: bool = False  # layers with a window use rotary tables of their own
+    windows: tuple[int, ...] = ()  # per layer, 0: all tokens; empty: no layer has one
+    score_scale: float = 0.0  # of q k; 0: 1 / sqrt(head_dim)
+    attention_softcap: float = 0.0  # 0: none
+    logit_softcap: float = 0.0  # 0: none
 
     def __post_init__(self) -> None:
         _check_integers(self)
@@ -72,6 +88,38 @@ class DecoderConfig:
         if not isinstance(self.eos_token_ids, tuple):
             raise TypeError(f"eos_token_ids must be a tuple of token ids, got {self.eos_token_ids!r}")
         self._check_token_ids()
+        self._check_variants()
+
+    def _check_variants(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        for name in ("gated", "parallel_residual", "query_key_norm", "output_norms", "learned_positions", "local_rotary"):
+            if type(getattr(self, name)) is not bool:
+                raise TypeError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        for name in ("score_scale", "attention_softcap", "logit_softcap"):
+            value = getattr(self, name)
+            if type(value) not in (int, float):
+                raise TypeError(f"{name} must be a number, got {value!r}")
+            if value != 0.0 and not 1e-3 <= value <= 1e3:
+                raise ValueError(f"{name} must be 0 or lie between 0.001 and 1000, got {value}")
+        if not isinstance(self.windows, tuple) or any(type(window) is not int or window < 0 for window in self.windows):
+            raise TypeError(f"windows must be a tuple of sizes, 0 for none, got {self.windows!r}")
+        if self.windows and len(self.windows) != self.layers:
+            raise ValueError(f"windows must have one entry a layer ({self.layers}), got {len(self.windows)}")
+
+    @property
+    def query_scale(self) -> float:
+        """Factor of q k in natural logarithms."""
+        return self.score_scale or self.head_dim**-0.5
+
+    def window(self, layer: int) -> int:
+        """Tokens that a layer attends to, 0 for all."""
+        return self.windows[layer] if self.windows else 0
+
+    @property
+    def feed_forward_columns(self) -> int:
+        """Outputs of the gate_up site."""
+        return 2 * self.intermediate_size if self.gated else self.intermediate_size
 
     def _check_token_ids(self) -> None:
         named = [("eos_token_ids", token) for token in self.eos_token_ids]
@@ -93,20 +141,22 @@ class DecoderConfig:
         return "head" if site == 4 * self.layers else f"layers.{site // 4}.{SITES[site % 4]}"
 
     def site_shape(self, site: int) -> tuple[int, int]:
-        """(inputs, outputs) of a site; gate_up has 2 * intermediate_size outputs."""
+        """(inputs, outputs) of a site; gate_up has 2 * intermediate_size outputs, or intermediate_size without a gate."""
         if site == 4 * self.layers:
             return self.hidden_size, self.vocab_size
         query = self.heads * self.head_dim
         return {
             "qkv": (self.hidden_size, query + 2 * self.kv_heads * self.head_dim),
             "output": (query, self.hidden_size),
-            "gate_up": (self.hidden_size, 2 * self.intermediate_size),
+            "gate_up": (self.hidden_size, self.feed_forward_columns),
             "down": (self.intermediate_size, self.hidden_size),
         }[SITES[site % 4]]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
-        return {**asdict(self), "eos_token_ids": list(self.eos_token_ids)}
+        """JSON object of the fields; what Llama decoders do not have is left out where it is absent."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        absent = {field.name: field.default for field in fields(self)[_FIRST_VARIANT:]}
+        return {name: value for name, value in values.items() if name not in absent or getattr(self, name) != absent[name]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any], source: str = "the artefact") -> DecoderConfig:
