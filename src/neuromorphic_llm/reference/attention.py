@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.reference.fixed_point import EXP2, Integers, bit_length, check_int32, rsh, rsh_saturate_32, saturate
+from neuromorphic_llm.reference.soft_cap import apply_soft_cap, score_cap
 from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, Formats, LayerWeights
 from neuromorphic_llm.spikes.code import Coded
 from neuromorphic_llm.spikes.signed_digit import SignedDigit, signed_digits
@@ -112,24 +113,34 @@ def weighted_values(
 
 
 def attend(
-    q: Integers, cache: LayerCache, position: int, layer: LayerWeights, config: DecoderConfig, formats: Formats, code: CodeConfig
+    q: Integers,
+    cache: LayerCache,
+    position: int,
+    layer: LayerWeights,
+    config: DecoderConfig,
+    formats: Formats,
+    code: CodeConfig,
+    window: int = 0,
 ) -> tuple[Integers, AttentionActivity]:
     """Attention of the tokens q [tokens, heads, head_dim] at `position` on, their keys and values already in the cache.
 
-    Returns the output [tokens, heads, head_dim] and the spikes.
+    With a window each token sees that many tokens at most. Returns the output [tokens, heads, head_dim] and the spikes.
     """
     output = np.zeros_like(q)
     activity = AttentionActivity(*np.zeros((5, len(q), config.heads), np.int32))
     group = config.heads // config.kv_heads
     base, seen = layer.value_base.repeat(group), position + len(q)
     keys, key_exponent = cache.keys[:seen].repeat(group, axis=1), cache.key_exponent[:seen].repeat(group, axis=1)
+    cap = score_cap(config)
     values, value_exponent = cache.values[:seen].repeat(group, axis=1), cache.value_exponent[:seen].repeat(group, axis=1)
     for n in range(len(q)):
         context = position + n + 1
+        visible = slice(max(context - window, 0) if window else 0, context)
         query = encode_query(q[n], layer.query_stop, code, layer.attention_spiking)
-        z = scores(query, keys[:context], key_exponent[:context], formats.qkv)
+        z = scores(query, keys[visible], key_exponent[visible], formats.qkv)
+        z = z if cap is None else apply_soft_cap(z, cap)
         coded = encode_probabilities(softmax_base2(z), code.probability_bits, layer.attention_spiking)
-        output[n] = weighted_values(coded.p, values[:context], value_exponent[:context], base, formats)
+        output[n] = weighted_values(coded.p, values[visible], value_exponent[visible], base, formats)
         activity.query_phases[n] = query.phases
         activity.query_spikes[n] = query.spikes.sum(axis=1)
         activity.key_columns[n, ::group] = (query.spikes > 0).reshape(-1, group, config.head_dim).any(axis=1).sum(axis=1)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.reference.attention import AttentionActivity, LayerCache, attend
 from neuromorphic_llm.reference.fixed_point import Integers, saturate
-from neuromorphic_llm.reference.gate import gated_product
+from neuromorphic_llm.reference.gate import activated, gated_product
 from neuromorphic_llm.reference.linear import accumulate, scale_output
-from neuromorphic_llm.reference.norm import epsilon_term, rms_norm
+from neuromorphic_llm.reference.norm import epsilon_term, head_epsilon_term, rms_norm
 from neuromorphic_llm.reference.rotary import rotate
-from neuromorphic_llm.reference.weights import DecoderWeights
+from neuromorphic_llm.reference.soft_cap import apply_soft_cap, logit_cap
+from neuromorphic_llm.reference.weights import DecoderWeights, LayerWeights
 from neuromorphic_llm.spikes.code import Coded, SpikeTrain
 from neuromorphic_llm.spikes.dense import quantise_dense
 from neuromorphic_llm.spikes.registry import get_code
@@ -58,6 +59,18 @@ class StepResult:
     record: Record
 
 
+@dataclass
+class _Step:
+    """What a step is about, and what it has recorded so far."""
+
+    tokens: int
+    position: int
+    full: bool
+    sites: list[SiteRecord] = field(default_factory=list)
+    attention: list[AttentionActivity] = field(default_factory=list)
+    hidden: list[Integers] = field(default_factory=list)
+
+
 class IntegerDecoder:
     """Runs DecoderWeights in integers, exactly as defined; sequences one at a time, tokens of a step vectorised."""
 
@@ -65,6 +78,7 @@ class IntegerDecoder:
         self.weights = weights
         self.code = get_code(weights.code.name, weights.code.phases)
         self._epsilon = epsilon_term(weights.config, weights.formats)
+        self._head_epsilon = head_epsilon_term(weights.config, weights.formats)
 
     def new_cache(self) -> Cache:
         """An empty key/value cache for one sequence of at most `max_positions` tokens."""
@@ -77,28 +91,24 @@ class IntegerDecoder:
         UsageError for no tokens or one outside the vocabulary, SimulationError if the context is full.
         """
         self._check(tokens, cache)
-        weights, config, formats = self.weights, self.weights.config, self.weights.formats
+        weights, formats = self.weights, self.weights.formats
         rows = slice(cache.length, cache.length + len(tokens))
-        sites: list[SiteRecord] = []
-        attention: list[AttentionActivity] = []
-        hidden: list[Integers] = []
+        step = _Step(len(tokens), cache.length, full)
         r = weights.embedding[np.asarray(tokens)].astype(np.int64) << formats.embedding_shift
-        for layer, layer_cache in zip(weights.layers, cache.layers, strict=True):
-            y = self._linear(len(sites), rms_norm(r, layer.attention_gain, self._epsilon, formats), sites, full)
-            heads = y.reshape(len(tokens), config.heads + 2 * config.kv_heads, config.head_dim)
-            q, k, v = np.split(heads, [config.heads, config.heads + config.kv_heads], axis=1)
-            cos, sin = weights.rope_cos[rows], weights.rope_sin[rows]
-            layer_cache.write(cache.length, rotate(k, cos, sin), v, layer.value_base)
-            o, activity = attend(rotate(q, cos, sin), layer_cache, cache.length, layer, config, formats, weights.code)
-            attention.append(activity)
-            r = saturate(r + self._linear(len(sites), o.reshape(len(tokens), -1), sites, full), 32)
-            y = self._linear(len(sites), rms_norm(r, layer.feed_forward_gain, self._epsilon, formats), sites, full)
-            h = gated_product(y, formats.gate, layer.hidden_fraction)
-            r = saturate(r + self._linear(len(sites), h, sites, full), 32)
-            hidden.append(r)
+        if weights.positions is not None:
+            r = saturate(r + (weights.positions[rows].astype(np.int64) << formats.embedding_shift), 32)
+        for number, layer in enumerate(weights.layers):
+            o = self._attention(number, r, cache.layers[number], step)
+            f = r if weights.config.parallel_residual else saturate(r + o, 32)
+            d = self._feed_forward(layer, f, step)
+            # Parallel: the sum with the attention's output comes first here too.
+            r = saturate(saturate(r + o, 32) + d, 32)
+            step.hidden.append(r)
         wanted = r if all_logits else r[-1:]
-        logits = self._linear(len(sites), rms_norm(wanted, weights.final_gain, self._epsilon, formats), sites, full)
-        record = Record(len(tokens), cache.length, tuple(sites), tuple(attention), tuple(hidden))
+        logits = self._linear(rms_norm(wanted, weights.final_gain, self._epsilon, formats), step)
+        cap = logit_cap(weights.config, formats)
+        logits = logits if cap is None else apply_soft_cap(logits, cap)
+        record = Record(len(tokens), cache.length, tuple(step.sites), tuple(step.attention), tuple(step.hidden))
         cache.length += len(tokens)
         return StepResult(logits.astype(np.int32), record)
 
@@ -117,17 +127,53 @@ class IntegerDecoder:
             chosen += pending
         return chosen
 
-    def _linear(self, index: int, x: Integers, sites: list[SiteRecord], full: bool) -> Integers:
-        """Code x, multiply, scale, and append the site's record."""
+    def _attention(self, number: int, r: Integers, layer_cache: LayerCache, step: _Step) -> Integers:
+        """Output of the attention of layer `number` for the residual stream r, [tokens, hidden]; extends the cache."""
+        weights, config, formats = self.weights, self.weights.config, self.weights.formats
+        layer = weights.layers[number]
+        y = self._linear(rms_norm(r, layer.attention_gain, self._epsilon, formats), step)
+        heads = y.reshape(step.tokens, config.heads + 2 * config.kv_heads, config.head_dim)
+        q, k, v = np.split(heads, [config.heads, config.heads + config.kv_heads], axis=1)
+        q, k = self._head_norm(q, layer.query_gain), self._head_norm(k, layer.key_gain)
+        cos, sin = (table[step.position : step.position + step.tokens] for table in weights.rope(number))
+        layer_cache.write(step.position, rotate(k, cos, sin), v, layer.value_base)
+        q = rotate(q, cos, sin)
+        o, activity = attend(q, layer_cache, step.position, layer, config, formats, weights.code, config.window(number))
+        step.attention.append(activity)
+        return self._output_norm(self._linear(o.reshape(step.tokens, -1), step), layer.attention_output_gain)
+
+    def _feed_forward(self, layer: LayerWeights, r: Integers, step: _Step) -> Integers:
+        """Output of the feed-forward for the residual stream r, [tokens, hidden]."""
+        config, formats = self.weights.config, self.weights.formats
+        y = self._linear(rms_norm(r, layer.feed_forward_gain, self._epsilon, formats), step)
+        activation = gated_product if config.gated else activated
+        h = activation(y, formats.gate, layer.hidden_fraction, config.activation)
+        return self._output_norm(self._linear(h, step), layer.feed_forward_output_gain)
+
+    def _head_norm(self, x: Integers, gain: NDArray[np.int32] | None) -> Integers:
+        """RMSNorm of each head of x [tokens, heads, head_dim], at its own fraction; x itself without a gain."""
+        if gain is None:
+            return x
+        formats = self.weights.formats
+        return rms_norm(x.reshape(-1, x.shape[-1]), gain, self._head_epsilon, formats, formats.qkv).reshape(x.shape)
+
+    def _output_norm(self, x: Integers, gain: NDArray[np.int32] | None) -> Integers:
+        """RMSNorm of what a branch adds to the residual stream, [tokens, hidden], at its own fraction; x itself without a gain."""
+        formats = self.weights.formats
+        return x if gain is None else rms_norm(x, gain, self._epsilon, formats, formats.residual)
+
+    def _linear(self, x: Integers, step: _Step) -> Integers:
+        """Code x, the input of the next site, multiply, scale, and append the site's record."""
+        index = len(step.sites)
         site, name = self.weights.site(index), self.weights.config.site_name(index)
         coded = self.code.quantise(x, site.stop) if site.spiking else quantise_dense(x)
         accumulators = accumulate(coded, site, name)
         y = scale_output(accumulators, coded.exponent, site)
-        if full:
+        if step.full:
             train = self.code.encode(x, site.stop) if site.spiking else None
-            sites.append(SiteRecord(coded, train, accumulators, y))
+            step.sites.append(SiteRecord(coded, train, accumulators, y))
         else:
-            sites.append(SiteRecord(coded))
+            step.sites.append(SiteRecord(coded))
         return y
 
     def _check(self, tokens: Sequence[int], cache: Cache) -> None:

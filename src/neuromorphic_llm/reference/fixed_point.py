@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.spikes.integers import Integers, bit_length, rsh, rsh_saturate_32, saturate
 
-__all__ = ["EXP2", "SIG", "Integers", "bit_length", "check_int32", "exact_product", "isqrt", "rsh", "rsh_saturate_32", "saturate"]
+__all__ = [
+    "EXP2",
+    "SHARES",
+    "SIG",
+    "TANH",
+    "Integers",
+    "bit_length",
+    "check_int32",
+    "exact_product",
+    "isqrt",
+    "rsh",
+    "rsh_saturate_32",
+    "saturate",
+]
 
 EXP2: Integers = np.rint(2.0**15 * np.exp2(-np.arange(256) / 256)).astype(np.int64)
 """EXP2[i] = round(2^15 * 2^(-i/256)), int64 [256]."""
 
 SIG: Integers = np.rint(2.0**15 / (1 + np.exp(-np.arange(257) / 16))).astype(np.int64)
 """SIG[i] = round(2^15 / (1 + exp(-i/16))), int64 [257]."""
+
+TANH: Integers = np.rint(2.0**15 * np.tanh(np.arange(257) / 32)).astype(np.int64)
+"""TANH[i] = round(2^15 tanh(i/32)), int64 [257]."""
+
+_X = np.arange(257) / 16
+SHARES: dict[str, Integers] = {
+    "silu": SIG,
+    "gelu": np.rint(2.0**14 * (1 + np.array([math.erf(x) for x in _X / math.sqrt(2)]))).astype(np.int64),
+    "gelu-tanh": np.rint(2.0**14 * (1 + np.tanh(math.sqrt(2 / math.pi) * (_X + 0.044715 * _X**3)))).astype(np.int64),
+    "relu": np.full(257, 1 << 15, np.int64),
+}
+"""By activation, the share of x = i/16 that passes, at fraction 15, int64 [257] (families.md)."""
 
 
 def isqrt(n: ArrayLike) -> Integers:

@@ -9,17 +9,30 @@ from neuromorphic_llm.reference.fixed_point import Integers, bit_length, isqrt, 
 from neuromorphic_llm.reference.weights import DecoderConfig, Formats
 
 
+def norm_epsilon(epsilon: float, channels: int, fraction: int) -> int:
+    """E = round(eps * N * 2^(2f)) of a norm over `channels` values at `fraction`."""
+    return round(epsilon * channels * 2.0 ** (2 * fraction))
+
+
 def epsilon_term(config: DecoderConfig, formats: Formats) -> int:
-    """E = round(eps * N * 2^(2f)), f the fraction of the residual stream."""
-    return round(config.rms_norm_eps * config.hidden_size * 2.0 ** (2 * formats.residual))
+    """E of the norms of the residual stream."""
+    return norm_epsilon(config.rms_norm_eps, config.hidden_size, formats.residual)
 
 
-def rms_norm(r: Integers, gain: NDArray[np.int32], epsilon: int, formats: Formats) -> Integers:
-    """Normalised and scaled vectors, [tokens, hidden] at fraction `formats.norm`, of the residual stream r [tokens, hidden]."""
+def head_epsilon_term(config: DecoderConfig, formats: Formats) -> int:
+    """E of the norms of queries and keys, one per head."""
+    return norm_epsilon(config.rms_norm_eps, config.head_dim, formats.qkv)
+
+
+def rms_norm(r: Integers, gain: NDArray[np.int32], epsilon: int, formats: Formats, fraction: int | None = None) -> Integers:
+    """Normalised and scaled vectors [vectors, N] of r [vectors, N], at `fraction`: by default `formats.norm`.
+
+    epsilon: E of N channels at the fraction of r.
+    """
     e = np.maximum(bit_length(np.abs(r).max(axis=1)) - 15, 0)[:, None]
     squares = np.square(rsh(r, e)).sum(axis=1, keepdims=True)
     squares = np.maximum(squares + (np.int64(epsilon) >> (2 * e)), 1)
     h = (62 - bit_length(squares)) >> 1
     inverse = (np.int64(1) << 46) // isqrt(squares << (2 * h))
     u = rsh(r * inverse, 22 + e - h)
-    return rsh_saturate_32(u * gain.astype(np.int64), 24 + formats.gain_fraction - formats.norm)
+    return rsh_saturate_32(u * gain.astype(np.int64), 24 + formats.gain_fraction - (formats.norm if fraction is None else fraction))

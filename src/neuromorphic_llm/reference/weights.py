@@ -264,6 +264,10 @@ class LayerWeights:
     hidden_fraction: int
     down: LinearWeights
     attention_spiking: bool = True
+    query_gain: NDArray[np.int32] | None = None  # [head_dim], query_key_norm
+    key_gain: NDArray[np.int32] | None = None  # [head_dim], query_key_norm
+    attention_output_gain: NDArray[np.int32] | None = None  # [hidden], output_norms
+    feed_forward_output_gain: NDArray[np.int32] | None = None  # [hidden], output_norms
 
 
 @dataclass(frozen=True)
@@ -279,6 +283,15 @@ class DecoderWeights:
     head: LinearWeights
     rope_cos: NDArray[np.int16]  # [positions, head_dim / 2]
     rope_sin: NDArray[np.int16]  # [positions, head_dim / 2]
+    positions: NDArray[np.int16] | None = None  # [positions, hidden], learned_positions
+    local_rope_cos: NDArray[np.int16] | None = None  # as rope_cos, of layers with a window, local_rotary
+    local_rope_sin: NDArray[np.int16] | None = None
+
+    def rope(self, layer: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """Cosines and sines of a layer."""
+        if self.config.window(layer) and self.local_rope_cos is not None and self.local_rope_sin is not None:
+            return self.local_rope_cos, self.local_rope_sin
+        return self.rope_cos, self.rope_sin
 
     def site(self, index: int) -> LinearWeights:
         """Weights of crossbar site `index` (see DecoderConfig.site_name)."""
