@@ -15,6 +15,7 @@ import torch
 
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models import llama
+from neuromorphic_llm.models.canonical import CanonicalDecoder, rotary_frequencies
 from neuromorphic_llm.models.fetch import fetch_checkpoint, fetch_from_hub
 from neuromorphic_llm.models.files import RawCheckpoint, is_gguf, read_folder, read_gguf
 from neuromorphic_llm.models.registry import KNOWN_MODELS, did_you_mean, known_names
@@ -54,6 +55,12 @@ class Checkpoint:
             digest.update(name.encode())
             digest.update(self.tokenizer_files[name])
         return digest.hexdigest()
+
+    @cached_property
+    def canonical(self) -> CanonicalDecoder:
+        """The decoder that every family is brought to (docs/reference/families.md)."""
+        rotary = {"rotary.frequencies": rotary_frequencies(self.config), "rotary.scale": torch.tensor(1.0, dtype=torch.float64)}
+        return CanonicalDecoder(self.config, {**self.tensors, **rotary})
 
     @property
     def parameters(self) -> int:

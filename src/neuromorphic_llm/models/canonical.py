@@ -1,0 +1,75 @@
+"""The canonical decoder: what every family is brought to before calibration and conversion (docs/reference/families.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from neuromorphic_llm.reference.weights import DecoderConfig
+
+
+def canonical_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor that a canonical decoder must have, in the order of execution; linear weights are [outputs, inputs]."""
+    hidden, query, key = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
+    if config.learned_positions:
+        shapes["model.embed_positions.weight"] = (config.max_positions, hidden)
+    for layer in range(config.layers):
+        prefix = f"model.layers.{layer}."
+        shapes[prefix + "input_layernorm.weight"] = (hidden,)
+        for name, outputs in (("q", query), ("k", key), ("v", key)):
+            shapes[f"{prefix}self_attn.{name}_proj.weight"] = (outputs, hidden)
+        if config.query_key_norm:
+            shapes |= {prefix + "self_attn.q_norm.weight": (config.head_dim,), prefix + "self_attn.k_norm.weight": (config.head_dim,)}
+        shapes[prefix + "self_attn.o_proj.weight"] = (hidden, query)
+        if config.output_norms:
+            shapes[prefix + "attention_output_norm.weight"] = (hidden,)
+        shapes[prefix + "post_attention_layernorm.weight"] = (hidden,)
+        for name in ("gate", "up") if config.gated else ("gate",):
+            shapes[f"{prefix}mlp.{name}_proj.weight"] = (config.intermediate_size, hidden)
+        shapes[prefix + "mlp.down_proj.weight"] = (hidden, config.intermediate_size)
+        if config.output_norms:
+            shapes[prefix + "feed_forward_output_norm.weight"] = (hidden,)
+    shapes |= {"model.norm.weight": (hidden,), "lm_head.weight": (config.vocab_size, hidden)}
+    shapes["rotary.frequencies"] = (config.head_dim // 2,)
+    if config.local_rotary:
+        shapes["rotary.local_frequencies"] = (config.head_dim // 2,)
+    return shapes
+
+
+@dataclass(frozen=True)
+class CanonicalDecoder:
+    """A decoder of any family in canonical form.
+
+    `tensors` has the names of canonical_shapes, any `..._proj.bias` and `lm_head.bias` [outputs], and `rotary.scale` [] (absent: 1).
+    Weights are float32, `rotary.*` float64. Raises ValueError naming a tensor that is missing, unknown or of another shape.
+    """
+
+    config: DecoderConfig
+    tensors: Mapping[str, torch.Tensor]
+
+    def __post_init__(self) -> None:
+        shapes = canonical_shapes(self.config)
+        optional = {name.removesuffix("weight") + "bias": shape[:1] for name, shape in shapes.items() if _is_linear(name)}
+        optional["rotary.scale"] = ()
+        for name, tensor in self.tensors.items():
+            expected = shapes.get(name, optional.get(name))
+            if expected is None:
+                raise ValueError(f"tensor {name!r} is no part of this canonical decoder")
+            if tuple(tensor.shape) != expected:
+                raise ValueError(f"tensor {name!r} has shape {list(tensor.shape)}, the configuration says {list(expected)}")
+        if missing := [name for name in shapes if name not in self.tensors]:
+            raise ValueError(f"tensor {missing[0]!r} is missing")
+
+
+def _is_linear(name: str) -> bool:
+    return name.endswith("_proj.weight") or name == "lm_head.weight"
+
+
+def rotary_frequencies(config: DecoderConfig) -> torch.Tensor:
+    """Angle per position of every pair (j, j + head_dim / 2) without scaling, float64 [head_dim / 2]."""
+    # In numpy, as reference.rotary: torch's powers may differ in the last bit, and so may a table's entry then.
+    return torch.from_numpy(config.rope_theta ** (-2.0 * np.arange(config.head_dim // 2) / config.head_dim))
