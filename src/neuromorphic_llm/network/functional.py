@@ -132,6 +132,21 @@ class FunctionalDecoder:
         logits = self._head(hidden, kept).view(batch, -1, self.config.vocab_size)
         return (logits, torch.stack(residual).view(-1, batch, n, self.config.hidden_size)) if return_hidden else logits
 
+    @torch.no_grad()
+    def hidden(self, ids: torch.Tensor, cache: KeyValueCache, valid: Sequence[int]) -> torch.Tensor:
+        """Residual stream after the last layer, int32 [batch, n, hidden]; arguments and errors as in forward. `head` makes logits of it."""
+        batch, n = ids.shape
+        return self._hidden(ids, cache, None, valid, _valid_rows(valid, n, self.device), False)[0].view(batch, n, -1)
+
+    @torch.no_grad()
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits int32 [rows, vocab] of rows of `hidden` int32 [rows, hidden]: for callers that want few of a window's logits."""
+        return self._head(hidden.contiguous(), None)
+
+    def compile_windows(self) -> None:
+        """On the GPU compile layers for many tokens at once from the first call on: the caller knows that many will come."""
+        self._eager_rows = COMPILE_AFTER_ROWS
+
     def generate(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, *, progress: Progress | None = None, **options: Any
     ) -> list[list[int]]:
