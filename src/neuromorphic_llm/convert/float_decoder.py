@@ -60,8 +60,11 @@ class FloatDecoder:
 
     def __call__(self, ids: Tensor, observer: Observer = _NOTHING) -> Tensor:
         """Logits [batch, tokens, vocab] of token ids int64 [batch, tokens], from position 0 on."""
-        x = observer.site(self.config.sites - 1, self.hidden(ids, observer))
-        logits = self.linear("lm_head", x)
+        return self.head(self.hidden(ids, observer), observer)
+
+    def head(self, x: Tensor, observer: Observer = _NOTHING) -> Tensor:
+        """Logits [batch, tokens, vocab] of the head's input [batch, tokens, hidden]."""
+        logits = self.linear("lm_head", observer.site(self.config.sites - 1, x))
         observer.value("logit", -1, logits)
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
@@ -76,11 +79,17 @@ class FloatDecoder:
                 raise ValueError(f"{tokens} tokens do not fit the {self.config.max_positions} learned positions")
             x = x + self.weights["model.embed_positions.weight"][:tokens]
         observer.value("residual", -1, x)
-        tables = self._rotary("rotary.frequencies", tokens)
-        local = self._rotary("rotary.local_frequencies", tokens) if self.config.local_rotary else tables
+        tables = {name: self._rotary(name, tokens) for name in {self._frequencies(number) for number in range(self.config.layers)}}
         for number in range(self.config.layers):
-            x = self.layer(number, x, local if self.config.window(number) else tables, observer)
+            x = self.layer(number, x, tables[self._frequencies(number)], observer)
         return self.norm("model.norm", x)
+
+    def tables(self, number: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [tokens, head_dim] of a layer."""
+        return self._rotary(self._frequencies(number), tokens)
+
+    def _frequencies(self, number: int) -> str:
+        return "rotary.local_frequencies" if self.config.local_rotary and self.config.window(number) else "rotary.frequencies"
 
     def layer(self, number: int, x: Tensor, tables: tuple[Tensor, Tensor], observer: Observer) -> Tensor:
         """Residual stream [batch, tokens, hidden] after a layer; tables: cosines and sines [tokens, head_dim]."""
