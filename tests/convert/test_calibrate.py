@@ -3,158 +3,161 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers.models.llama import modeling_llama
 
 from neuromorphic_llm.artefact import METADATA, TENSORS
 from neuromorphic_llm.convert.calibrate import Calibration, calibrate
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
+from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.convert.text import WINDOW_TOKENS, calibration_windows, default_text
 from neuromorphic_llm.errors import ArtefactError, ConversionError
-from neuromorphic_llm.models.checkpoint import Checkpoint, random_checkpoint
+from neuromorphic_llm.models.canonical import CanonicalDecoder, canonical_shapes, rotary_frequencies
+from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 SMALL = DecoderConfig(19, 8, 12, 2, 2, 1, 4, 16, 1e-5, 10000.0)
 WINDOWS = [[3, 1, 4, 1], [5, 9, 2]]
-STEP = 3e-3  # transformers computes norms in float32 whatever the model's type
+STEP = 1e-4
+VARIANTS = DecoderConfig(
+    19, 8, 12, 2, 2, 1, 4, 16, 1e-5, 10000.0, activation="gelu-tanh", query_key_norm=True, output_norms=True, learned_positions=True,
+    local_rotary=True, windows=(0, 2), attention_softcap=5.0, logit_softcap=9.0,
+)  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return random_checkpoint(SMALL, seed=3).dense_model(torch.float64)
+def decoder_of(config: DecoderConfig) -> FloatDecoder:
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    for name, shape in canonical_shapes(config).items():
+        noise = torch.randn(shape, generator=generator)
+        tensors[name] = 1.0 + 0.1 * noise if len(shape) == 1 else noise / np.sqrt(shape[1])
+    tensors["rotary.frequencies"] = rotary_frequencies(config)
+    if config.local_rotary:
+        tensors["rotary.local_frequencies"] = torch.tensor([0.5, 0.0], dtype=torch.float64)
+    return FloatDecoder(CanonicalDecoder(config, tensors), dtype=torch.float64)
 
 
-def score(model: Any, window: list[int], drawn: torch.Tensor) -> float:
-    """Sum of the log probabilities of the drawn tokens, float64."""
-    logits = model(torch.tensor([window]), use_cache=False).logits[0]
-    return float(logits.log_softmax(-1).gather(1, drawn).sum())
+@pytest.fixture(scope="module", params=[SMALL, VARIANTS], ids=["llama", "variants"])
+def decoder(request: pytest.FixtureRequest) -> FloatDecoder:
+    return decoder_of(request.param)
 
 
-def fisher(model: Any, attach: Callable[[torch.Tensor], Any], size: int, seed: int) -> np.ndarray:
-    """Mean square of d log p(drawn) / d x_i by central differences; `attach` adds its argument [tokens, size] to x."""
+class Shift(Observer):
+    """Adds `change` [tokens, size] to the input of one site, or to the queries of the second layer."""
+
+    def __init__(self, change: torch.Tensor, place: int | None) -> None:
+        self.change, self.place = change, place
+
+    def site(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        return x + self.change if index == self.place else x
+
+    def query(self, layer: int, q: torch.Tensor) -> torch.Tensor:
+        return q + self.change.view(q.shape[2], q.shape[1], -1).transpose(0, 1) if self.place is None and layer == 1 else q
+
+
+@torch.no_grad()
+def fisher(decoder: FloatDecoder, place: int | None, size: int, seed: int) -> np.ndarray:
+    """Mean square of d log p(drawn) / d x_i by central differences, x the input of a site or the queries of the second layer."""
     generator, total = torch.Generator().manual_seed(seed), np.zeros(size)
     for window in WINDOWS:
-        # The same draws as in the calibration: one multinomial of the float32 prediction per window.
-        prediction = model(torch.tensor([window]), use_cache=False).logits[0].float()
-        drawn = torch.multinomial(prediction.log_softmax(-1).exp(), 1, generator=generator)
+        ids = torch.tensor([window])
+        # The same draws as in the calibration: one multinomial of the prediction per window.
+        drawn = torch.multinomial(decoder(ids)[0].log_softmax(-1).exp(), 1, generator=generator)
         for token in range(len(window)):
             for i in range(size):
                 ends = []
                 for sign in (1, -1):
                     change = torch.zeros(len(window), size, dtype=torch.float64)
                     change[token, i] = sign * STEP
-                    handle = attach(change)
-                    ends.append(score(model, window, drawn))
-                    handle.remove()
+                    ends.append(float(decoder(ids, Shift(change, place))[0].log_softmax(-1).gather(1, drawn).sum()))
                 total[i] += ((ends[0] - ends[1]) / (2 * STEP)) ** 2
     return total / sum(map(len, WINDOWS))
 
 
-def added_to_output(module: Any) -> Callable[[torch.Tensor], Any]:
-    return lambda change: module.register_forward_hook(lambda _, __, output: output + change)
+def test_sensitivities_are_the_fisher_information(decoder: FloatDecoder) -> None:
+    calibration, config = calibrate(decoder, WINDOWS, seed=5), decoder.config
+    for site in range(4, config.sites):
+        expected = fisher(decoder, site, config.site_shape(site)[0], seed=5)
+        np.testing.assert_allclose(calibration.sensitivity[site], expected, rtol=1e-5, atol=1e-9)
+    assert calibration.tokens == 7 and len(calibration.sensitivity) == config.sites
 
 
-def added_to_input(module: Any) -> Callable[[torch.Tensor], Any]:
-    return lambda change: module.register_forward_pre_hook(lambda _, arguments: (arguments[0] + change,))
+def test_query_sensitivities_are_of_the_scaled_rotated_query(decoder: FloatDecoder) -> None:
+    """Averaged over the two elements of a pair that is rotated; the second pair of the other decoder is not."""
+    calibration, config = calibrate(decoder, WINDOWS, seed=5), decoder.config
+    expected = fisher(decoder, None, config.heads * config.head_dim, seed=5).reshape(config.heads, 2, config.head_dim // 2)
+    turned = slice(None) if config == SMALL else slice(1)
+    expected[:, :, turned] = expected[:, :, turned].mean(1, keepdims=True)
+    np.testing.assert_allclose(calibration.query_sensitivity[1], expected.reshape(config.heads, -1), rtol=1e-5, atol=1e-9)
 
 
-@torch.no_grad()
-def test_sensitivities_are_the_fisher_information(model: Any) -> None:
-    with torch.enable_grad():
-        calibration = calibrate(model, SMALL, WINDOWS, seed=5)
-    layer = model.model.layers[1]
-    places = {
-        4: added_to_output(layer.input_layernorm),
-        5: added_to_input(layer.self_attn.o_proj),
-        6: added_to_output(layer.post_attention_layernorm),
-        7: added_to_input(layer.mlp.down_proj),
-        8: added_to_output(model.model.norm),
-    }
-    for site, attach in places.items():
-        expected = fisher(model, attach, SMALL.site_shape(site)[0], seed=5)
-        np.testing.assert_allclose(calibration.sensitivity[site], expected, rtol=2e-3, atol=1e-7)
-    assert calibration.tokens == 7 and len(calibration.sensitivity) == SMALL.sites
+class Ranges(Observer):
+    """The largest magnitude of everything, by name and layer."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, int], float] = {}
+
+    def site(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        self.value("site", index, x)
+        return x
+
+    def query(self, layer: int, q: torch.Tensor) -> torch.Tensor:
+        self.value("rotated query", layer, q)
+        return q
+
+    def value(self, name: str, layer: int, x: torch.Tensor) -> None:
+        self.seen[name, layer] = max(self.seen.get((name, layer), 0.0), float(x.abs().max()))
+
+    def largest(self, *names: str) -> float:
+        return max(value for (name, _), value in self.seen.items() if name in names)
 
 
-class Patch:
-    """Adds to the rotated, scaled queries of the second layer; scaled as on the chip."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, change: torch.Tensor) -> None:
-        self._context = monkeypatch
-        original, calls = modeling_llama.apply_rotary_pos_emb, [0]
-        scale = np.log2(np.e) / np.sqrt(SMALL.head_dim)
-
-        def changed(q: torch.Tensor, k: torch.Tensor, *arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
-            q, k = original(q, k, *arguments, **options)
-            calls[0] += 1
-            if calls[0] == 2:
-                q = q + change.view(len(change), SMALL.heads, SMALL.head_dim).transpose(0, 1) / scale
-            return q, k
-
-        monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", changed)
-
-    def remove(self) -> None:
-        self._context.undo()
-
-
-@torch.no_grad()
-def test_query_sensitivities_are_of_the_scaled_rotated_query(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with torch.enable_grad():
-        calibration = calibrate(model, SMALL, WINDOWS, seed=5)
-    expected = fisher(model, lambda change: Patch(monkeypatch, change), SMALL.heads * SMALL.head_dim, seed=5)
-    pairs = expected.reshape(SMALL.heads, 2, SMALL.head_dim // 2).mean(1, keepdims=True).repeat(2, 1)
-    np.testing.assert_allclose(calibration.query_sensitivity[1], pairs.reshape(SMALL.heads, -1), rtol=2e-3, atol=1e-7)
-
-
-def test_ranges(model: Any) -> None:
-    calibration = calibrate(model, SMALL, WINDOWS)
-    seen: dict[str, float] = {"hidden": 0.0, "logit": 0.0, "attention": 0.0}
-
-    def note(name: str) -> Any:
-        return lambda _, arguments: seen.update({name: max(seen[name], float(arguments[0].abs().max()))})
-
-    layer = model.model.layers[0]
-    handles = [layer.mlp.down_proj.register_forward_pre_hook(note("hidden"))]
-    handles += [each.self_attn.o_proj.register_forward_pre_hook(note("attention")) for each in model.model.layers]
+def test_ranges(decoder: FloatDecoder) -> None:
+    calibration, ranges = calibrate(decoder, WINDOWS), Ranges()
     for window in WINDOWS:
-        seen["logit"] = max(seen["logit"], float(model(torch.tensor([window])).logits.abs().max()))
-    for handle in handles:
-        handle.remove()
-    assert calibration.hidden_max[0] == pytest.approx(seen["hidden"])
-    assert calibration.attention_max == pytest.approx(seen["attention"])
-    assert calibration.logit_max == pytest.approx(seen["logit"])
-    assert calibration.value_max.shape == (2, 1) and calibration.qkv_max >= calibration.value_max.max() > 0
+        decoder(torch.tensor([window]), ranges)
+    assert calibration.qkv_max == ranges.largest("query", "key", "value", "rotated query")
+    assert calibration.gate_max == ranges.largest("gate") and calibration.logit_max == ranges.largest("logit")
+    assert calibration.attention_max == max(ranges.seen["site", 1], ranges.seen["site", 5])
+    assert calibration.hidden_max.tolist() == [ranges.seen["site", 3], ranges.seen["site", 7]]
+    assert calibration.value_max.tolist() == [[ranges.seen["value", 0]], [ranges.seen["value", 1]]]
+    if decoder.config == SMALL:
+        assert calibration.residual_max == max(ranges.seen["residual", 0], ranges.seen["residual", 1])
+        assert calibration.projection_max == 0.0
+    else:
+        assert calibration.residual_max == ranges.largest("residual")
+        assert calibration.projection_max == ranges.largest("attention_output", "feed_forward_output") > 0
 
 
-def test_the_model_is_left_as_it_was(model: Any) -> None:
-    calibrate(model, SMALL, WINDOWS)
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+def test_weights_get_no_gradients(decoder: FloatDecoder) -> None:
+    decoder.weights["lm_head.weight"].requires_grad_(True)
+    calibrate(decoder, WINDOWS)
+    assert decoder.weights["lm_head.weight"].grad is None
+    decoder.weights["lm_head.weight"].requires_grad_(False)
 
 
-def test_progress_and_seed(model: Any) -> None:
+def test_progress_and_seed(decoder: FloatDecoder) -> None:
     calls: list[tuple[str, int, int]] = []
-    first = calibrate(model, SMALL, WINDOWS, progress=lambda *call: calls.append(call), seed=1)
+    first = calibrate(decoder, WINDOWS, progress=lambda *call: calls.append(call), seed=1)
     assert calls == [("calibrate", 1, 2), ("calibrate", 2, 2)]
-    same, other = calibrate(model, SMALL, WINDOWS, seed=1), calibrate(model, SMALL, WINDOWS, seed=2)
+    same, other = calibrate(decoder, WINDOWS, seed=1), calibrate(decoder, WINDOWS, seed=2)
     assert (first.sensitivity[0] == same.sensitivity[0]).all() and (first.sensitivity[0] != other.sensitivity[0]).any()
 
 
 def test_bad_text_and_damaged_weights() -> None:
-    checkpoint = random_checkpoint(SMALL, seed=3)
+    decoder = decoder_of(VARIANTS)
     with pytest.raises(ConversionError, match="calibration text is too short"):
-        calibrate(checkpoint.dense_model(), SMALL, [[1], []])
-    checkpoint.tensors["model.norm.weight"][0] = float("inf")
+        calibrate(decoder, [[1], []])
+    with pytest.raises(ConversionError, match="window of 17 tokens exceeds the 16 positions that the model knows"):
+        calibrate(decoder, [[1] * 17])
+    decoder.weights["model.norm.weight"][0] = float("nan")
     with pytest.raises(ConversionError, match="non-finite predictions"):
-        calibrate(checkpoint.dense_model(), SMALL, WINDOWS)
+        calibrate(decoder, WINDOWS)
 
 
 def test_windows(tiny: Checkpoint) -> None:

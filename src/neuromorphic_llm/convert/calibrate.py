@@ -1,4 +1,4 @@
-"""Calibration: ranges and sensitivities of a dense model on text, an object of its own that can be saved and loaded.
+"""Calibration: ranges and sensitivities of a canonical decoder on text, an object of its own that can be saved and loaded.
 
 The sensitivity of an input x_i of a crossbar site is the diagonal of the Fisher information,
 
@@ -10,22 +10,24 @@ predictions by F_i e_i^2 / 2 (natural logarithm, second order), so F tells how m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from neuromorphic_llm.artefact import load_artefact, save_artefact
+from neuromorphic_llm.convert.allocation.prices import Allocation, restored, stored
+from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.reference.weights import DecoderConfig
 
 FORMAT = "neuromorphic-llm-calibration"
 VERSION = 1
-_SCALARS = ("checkpoint_hash", "tokens", "residual_max", "qkv_max", "attention_max", "gate_max", "logit_max")
+_SCALARS = ("checkpoint_hash", "tokens", "residual_max", "qkv_max", "attention_max", "gate_max", "logit_max", "projection_max")
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -46,12 +48,17 @@ class Calibration:
     logit_max: float
     hidden_max: NDArray[np.float64]  # [layers]
     value_max: NDArray[np.float64]  # [layers, kv_heads]
+    projection_max: float = 0.0  # of projections in front of output norms; 0: there are none
+    allocations: Mapping[str, Allocation] = field(default_factory=dict)  # by method, found by a search
 
     def save(self, folder: Path | str) -> str:
         """Write the calibration as an artefact folder; returns its content hash."""
         arrays: dict[str, NDArray[Any]] = {f"sensitivity.{index}": array for index, array in enumerate(self.sensitivity)}
         arrays |= {"query_sensitivity": self.query_sensitivity, "hidden_max": self.hidden_max, "value_max": self.value_max}
         scalars = {name: getattr(self, name) for name in _SCALARS}
+        if self.allocations:
+            scalars["allocations"], more = stored(self.allocations)
+            arrays |= more
         return save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=scalars, arrays=arrays)
 
     @classmethod
@@ -60,151 +67,128 @@ class Calibration:
         metadata, arrays = load_artefact(folder, format_name=FORMAT, version=VERSION)
         count = sum(name.startswith("sensitivity.") for name in arrays)
         return cls(
-            **{name: metadata[name] for name in _SCALARS},
+            **{name: metadata[name] for name in _SCALARS if name in metadata},
             sensitivity=tuple(arrays[f"sensitivity.{index}"] for index in range(count)),
             query_sensitivity=arrays["query_sensitivity"],
             hidden_max=arrays["hidden_max"],
             value_max=arrays["value_max"],
+            allocations=restored(metadata.get("allocations", {}), arrays, count),
         )
 
 
-class _Recorder:
-    """Hooks on a Llama model that keep the inputs of its linear layers and the largest values of what the chip will hold."""
+_RANGES = {
+    "residual": "residual_max",
+    "query": "qkv_max",
+    "key": "qkv_max",
+    "value": "qkv_max",
+    "gate": "gate_max",
+    "logit": "logit_max",
+    "attention_output": "projection_max",
+    "feed_forward_output": "projection_max",
+}
+"""What an observer sees -> the field of Calibration that bounds it."""
 
-    def __init__(self, model: torch.nn.Module, config: DecoderConfig) -> None:
-        self.config = config
-        self.inputs: dict[int, torch.Tensor] = {}
-        self.queries: dict[int, torch.Tensor] = {}
-        self.maxima: dict[str, float] = {"residual": 0.0, "qkv": 0.0, "attention": 0.0, "gate": 0.0, "logit": 0.0}
-        self.hidden_max = np.zeros(config.layers)
-        self.value_max = np.zeros((config.layers, config.kv_heads))
-        self._handles: list[Any] = []
-        body: Any = model.model
-        for number, layer in enumerate(body.layers):
-            attention, feed_forward = layer.self_attn, layer.mlp
-            self._keep(attention.q_proj, 4 * number)
-            self._keep(attention.o_proj, 4 * number + 1, "attention")
-            self._keep(feed_forward.gate_proj, 4 * number + 2)
-            self._keep(feed_forward.down_proj, 4 * number + 3, number)
-            self._handles.append(attention.q_proj.register_forward_hook(self._query(number)))
-            self._handles.append(attention.k_proj.register_forward_hook(self._range("qkv")))
-            self._handles.append(attention.v_proj.register_forward_hook(self._value(number)))
-            self._handles.append(feed_forward.gate_proj.register_forward_hook(self._range("gate")))
-            self._handles.append(feed_forward.up_proj.register_forward_hook(self._range("gate")))
-            self._handles.append(layer.register_forward_hook(self._range("residual")))
-        self._keep(model.lm_head, config.sites - 1)  # type: ignore[arg-type]
-        self._handles.append(model.lm_head.register_forward_hook(self._range("logit")))  # type: ignore[union-attr]
 
-    def _keep(self, module: torch.nn.Module, site: int, limit: str | int | None = None) -> None:
-        def hook(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            x = arguments[0]
-            if x.requires_grad:
-                x.retain_grad()
-            self.inputs[site] = x
-            if isinstance(limit, str):
-                self.maxima[limit] = max(self.maxima[limit], float(x.detach().abs().max()))
-            elif limit is not None:
-                self.hidden_max[limit] = max(self.hidden_max[limit], float(x.detach().abs().max()))
+class _Recorder(Observer):
+    """Keeps the inputs of the crossbar sites and the queries of one run, and the largest values of what the chip will hold."""
 
-        self._handles.append(module.register_forward_pre_hook(hook))
+    def __init__(self, decoder: FloatDecoder) -> None:
+        self.config = decoder.config
+        self.inputs: dict[int, Tensor] = {}
+        self.queries: dict[int, Tensor] = {}
+        self.maxima = dict.fromkeys([*_RANGES.values(), "attention_max"], 0.0)
+        self.hidden_max = np.zeros(self.config.layers)
+        self.value_max = np.zeros((self.config.layers, self.config.kv_heads))
 
-    def _range(self, name: str) -> Callable[..., None]:
-        def hook(_: torch.nn.Module, __: Any, output: Any) -> None:
-            tensor = output[0] if isinstance(output, tuple) else output
-            self.maxima[name] = max(self.maxima[name], float(tensor.detach().abs().max()))
+    def site(self, index: int, x: Tensor) -> Tensor:
+        largest = float(x.detach().abs().max())
+        if index % 4 == 1:
+            self.maxima["attention_max"] = max(self.maxima["attention_max"], largest)
+        elif index % 4 == 3:
+            self.hidden_max[index // 4] = max(self.hidden_max[index // 4], largest)
+        self.inputs[index] = x if x.requires_grad else x.requires_grad_(True)
+        return self.inputs[index]
 
-        return hook
+    def query(self, layer: int, q: Tensor) -> Tensor:
+        self.value("query", layer, q)
+        self.queries[layer] = q
+        return q
 
-    def _query(self, number: int) -> Callable[..., None]:
-        def hook(_: torch.nn.Module, __: Any, output: torch.Tensor) -> None:
-            if output.requires_grad:
-                output.retain_grad()
-            self.queries[number] = output
-            self.maxima["qkv"] = max(self.maxima["qkv"], float(output.detach().abs().max()))
-
-        return hook
-
-    def _value(self, number: int) -> Callable[..., None]:
-        def hook(_: torch.nn.Module, __: Any, output: torch.Tensor) -> None:
-            by_head = output.detach().reshape(-1, self.config.kv_heads, self.config.head_dim).abs().amax((0, 2)).double().cpu().numpy()
-            self.value_max[number] = np.maximum(self.value_max[number], by_head)
-            self.maxima["qkv"] = max(self.maxima["qkv"], float(by_head.max()))
-
-        return hook
-
-    def close(self) -> None:
-        for handle in self._handles:
-            handle.remove()
+    def value(self, name: str, layer: int, x: Tensor) -> None:
+        # The embedding bounds the residual stream in front of the first layer, unless positions are added to it.
+        if layer < 0 and name == "residual" and not self.config.learned_positions:
+            return
+        self.maxima[_RANGES[name]] = max(self.maxima[_RANGES[name]], float(x.detach().abs().max()))
+        if name == "value":
+            by_head = x.detach().reshape(-1, self.config.kv_heads, self.config.head_dim).abs().amax((0, 2)).double().cpu().numpy()
+            self.value_max[layer] = np.maximum(self.value_max[layer], by_head)
 
 
 def calibrate(
-    model: torch.nn.Module,
-    config: DecoderConfig,
+    decoder: FloatDecoder,
     windows: Sequence[Sequence[int]],
     *,
     checkpoint_hash: str = "",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Run the dense Llama `model` forward and backward over token windows and collect ranges and sensitivities.
+    """Run a decoder forward and backward over token windows and collect ranges and sensitivities.
 
-    Raises ConversionError if the text is too short or the model gives non-finite predictions.
+    Raises ConversionError if the text is too short, a window does not fit the learned positions, or the predictions are not finite.
     """
     windows = [list(window) for window in windows if len(window) >= 2]
     if not windows:
         raise ConversionError("the calibration text is too short: at least two tokens are needed")
-    device = next(model.parameters()).device
-    generator = torch.Generator(device=device).manual_seed(seed)
-    squares = [torch.zeros(config.site_shape(index)[0], dtype=torch.float64, device=device) for index in range(config.sites)]
-    query = torch.zeros(config.layers, config.heads, config.head_dim, dtype=torch.float64, device=device)
-    recorder = _Recorder(model, config)
-    flags = [parameter.requires_grad for parameter in model.parameters()]
-    try:
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        for done, window in enumerate(windows):
-            _one_window(model, torch.tensor([window], device=device), recorder, generator, squares, query)
-            if progress:
-                progress("calibrate", done + 1, len(windows))
-    finally:
-        recorder.close()
-        for parameter, flag in zip(model.parameters(), flags, strict=True):
-            parameter.requires_grad_(flag)
-    tokens = sum(len(window) for window in windows)
-    scale = float(np.log2(np.e) / np.sqrt(config.head_dim))  # the chip's query is scaled, so its sensitivity is divided twice
-    pairs = query.view(config.layers, config.heads, 2, config.head_dim // 2)
-    rotated = pairs.mean(2, keepdim=True).expand_as(pairs).reshape(query.shape) / (tokens * scale**2)
+    config, longest = decoder.config, max(map(len, windows))
+    if config.learned_positions and longest > config.max_positions:
+        raise ConversionError(f"a calibration window of {longest} tokens exceeds the {config.max_positions} positions that the model knows")
+    generator = torch.Generator(device=decoder.device).manual_seed(seed)
+    squares = [torch.zeros(config.site_shape(site)[0], dtype=torch.float64, device=decoder.device) for site in range(config.sites)]
+    query = torch.zeros(config.layers, config.heads, config.head_dim, dtype=torch.float64, device=decoder.device)
+    recorder = _Recorder(decoder)
+    for done, window in enumerate(windows):
+        _one_window(decoder, torch.tensor([window], device=decoder.device), recorder, generator, squares, query)
+        if progress:
+            progress("calibrate", done + 1, len(windows))
+    tokens = sum(map(len, windows))
     return Calibration(
         checkpoint_hash=checkpoint_hash,
         tokens=tokens,
         sensitivity=tuple((total / tokens).cpu().numpy() for total in squares),
-        query_sensitivity=rotated.cpu().numpy(),
-        residual_max=recorder.maxima["residual"],
-        qkv_max=recorder.maxima["qkv"],
-        attention_max=recorder.maxima["attention"],
-        gate_max=recorder.maxima["gate"],
-        logit_max=recorder.maxima["logit"],
+        query_sensitivity=_over_pairs(decoder, query / tokens).cpu().numpy(),
         hidden_max=recorder.hidden_max,
         value_max=recorder.value_max,
+        **recorder.maxima,
     )
 
 
 def _one_window(
-    model: torch.nn.Module, ids: torch.Tensor, recorder: _Recorder, generator: torch.Generator,
-    squares: list[torch.Tensor], query: torch.Tensor,
-) -> None:  # fmt: skip
-    embedded = model.get_input_embeddings()(ids).detach().requires_grad_(True)  # type: ignore[operator]
-    logits = model(inputs_embeds=embedded, use_cache=False).logits[0].float()
-    if not bool(torch.isfinite(logits).all()):
-        raise ConversionError("the dense model gives non-finite predictions on the calibration text; its weights are damaged")
-    log_probability = logits.log_softmax(-1)
-    drawn = torch.multinomial(log_probability.detach().exp(), 1, generator=generator)
-    log_probability.gather(1, drawn).sum().backward()
-    for site, x in recorder.inputs.items():
-        if x.grad is not None:
-            squares[site] += x.grad.double().square().sum((0, 1))
-    for number, q in recorder.queries.items():
-        if q.grad is not None:
-            query[number] += q.grad.double().square().sum((0, 1)).view(query.shape[1:])
+    decoder: FloatDecoder, ids: Tensor, recorder: _Recorder, generator: torch.Generator, squares: list[Tensor], query: Tensor
+) -> None:
+    """Add the squared gradients of one window, int64 [1, tokens], to `squares` and `query`."""
+    with torch.enable_grad():
+        logits = decoder(ids, recorder)[0].to(torch.promote_types(decoder.dtype, torch.float32))
+        if not bool(torch.isfinite(logits).all()):
+            raise ConversionError("the model gives non-finite predictions on the calibration text; its weights are damaged")
+        log_probability = logits.log_softmax(-1)
+        drawn = torch.multinomial(log_probability.detach().exp(), 1, generator=generator)
+        score = log_probability.gather(1, drawn).sum()
+    seen = [*recorder.inputs.values(), *recorder.queries.values()]
+    gradients = torch.autograd.grad(score, seen)
+    for site, gradient in zip(recorder.inputs, gradients, strict=False):
+        squares[site] += gradient.double().square().sum((0, 1))
+    for layer, gradient in zip(recorder.queries, gradients[len(recorder.inputs) :], strict=True):
+        query[layer] += gradient.double().square().sum((0, 2))
     recorder.inputs.clear()
     recorder.queries.clear()
+
+
+def _over_pairs(decoder: FloatDecoder, query: Tensor) -> Tensor:
+    """Sensitivities [layers, heads, head_dim], those of a rotated pair averaged: rotation moves a value between its two elements."""
+    config, result = decoder.config, query.clone()
+    for layer in range(config.layers):
+        local = config.local_rotary and config.window(layer)
+        turns = decoder.weights["rotary.local_frequencies" if local else "rotary.frequencies"] != 0
+        pairs = query[layer].view(config.heads, 2, -1)
+        result[layer] = torch.where(turns, pairs.mean(1, keepdim=True), pairs).reshape(config.heads, -1)
+    return result

@@ -9,6 +9,7 @@ from neuromorphic_llm import __version__
 from neuromorphic_llm.convert.budget import meet_budget
 from neuromorphic_llm.convert.calibrate import Calibration, Progress, calibrate
 from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.spiking import SpikingNetwork
@@ -24,8 +25,8 @@ def calibrate_checkpoint(
     checkpoint: Checkpoint, windows: Sequence[Sequence[int]], *, device: str = "cpu", seed: int = 0, progress: Progress | None = None
 ) -> Calibration:
     """Calibration of a checkpoint on token windows."""
-    model = checkpoint.dense_model(device=device)
-    return calibrate(model, checkpoint.config, windows, checkpoint_hash=checkpoint.content_hash, seed=seed, progress=progress)
+    decoder = FloatDecoder(checkpoint.canonical, device=device)
+    return calibrate(decoder, windows, checkpoint_hash=checkpoint.content_hash, seed=seed, progress=progress)
 
 
 def convert(
