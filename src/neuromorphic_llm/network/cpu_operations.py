@@ -9,7 +9,9 @@ import torch
 from neuromorphic_llm.network import kernels
 from neuromorphic_llm.network.cache import LayerCache
 from neuromorphic_llm.network.matmul import product
-from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.reference.fixed_point import SHARES
+from neuromorphic_llm.reference.soft_cap import SoftCap
 from neuromorphic_llm.reference.weights import Formats
 
 _PARALLEL_ROWS = 8
@@ -23,6 +25,7 @@ class CpuOperations(Operations):
         super().__init__("cpu")
         self._table = kernels.probability_table()
         self._no_bias = np.zeros(0, np.int32)
+        self._no_cap = np.zeros(0, np.int64)
 
     def prepare(self, rows: int) -> None:
         # Below a few rows waking the other threads costs more than they save.
@@ -54,14 +57,24 @@ class CpuOperations(Operations):
         kernels.add(r.numpy(), y.numpy())
         return r
 
-    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor) -> torch.Tensor:
+    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor, activation: str = "silu") -> torch.Tensor:
         out = torch.empty(y.shape[0], y.shape[1] // 2, dtype=torch.int32)
-        kernels.gate(y.numpy(), fraction, int(hidden_fraction), out.numpy())
+        kernels.gate(y.numpy(), SHARES[activation], fraction, int(hidden_fraction), out.numpy())
         return out
+
+    def activate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor, activation: str) -> torch.Tensor:
+        out = torch.empty_like(y)
+        kernels.activate(y.numpy(), SHARES[activation], fraction, int(hidden_fraction), out.numpy())
+        return out
+
+    def soft_cap(self, x: torch.Tensor, cap: SoftCap) -> torch.Tensor:
+        kernels.soft_cap(x.numpy(), *cap)
+        return x
 
     def attention(
         self, qkv: torch.Tensor, query_stop: torch.Tensor, value_base: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor],
         rows: Rows, cache: LayerCache, formats: Formats, query_phases: int, probability_bits: int,
+        window: torch.Tensor | None = None, cap: SoftCap | None = None,
     ) -> AttentionResult:  # fmt: skip
         heads, dim = query_stop.shape
         kv_heads = value_base.numel()
@@ -79,17 +92,21 @@ class CpuOperations(Operations):
         total, p_spikes, keys = (np.empty((qkv.shape[0], heads), np.int64) for _ in range(3))
         shift = 15 + formats.qkv - formats.attention
         n = rows.per_sequence
+        seen = NO_WINDOW if window is None else int(window)
+        caps = self._no_cap if cap is None else np.array(cap, np.int64)
         # A block of queries meets only the keys up to its last one, which nearly halves the work of a long prompt.
         for first in (sequence + block for sequence in range(0, qkv.shape[0], n) for block in range(0, n, _QUERY_BLOCK)):
             part = slice(first, min(first + _QUERY_BLOCK, first - first % n + n))
             where, context = int(slot[first]), int(position[part.stop - 1]) + 1
+            begin = max(int(position[first]) + 1 - seen, 0)
+            kept = slice(begin, context)
             q = query[part].transpose(0, 1).reshape(kv_heads, -1, dim)
-            scores = (q @ cache.keys[where, :, :context].transpose(1, 2)).view(heads, -1, context)
+            scores = (q @ cache.keys[where, :, kept].transpose(1, 2)).view(heads, -1, context - begin)
             kernels.softmax(
-                scores.numpy(), cache.key_exponent.numpy()[where, :, :context], exponent[part], position[part], 2 * formats.qkv - 8,
-                probability_bits, query_phases > 0, self._table, total[part], p_spikes[part], keys[part],
+                scores.numpy(), cache.key_exponent.numpy()[where, :, kept], exponent[part], position[part] - begin, 2 * formats.qkv - 8,
+                probability_bits, query_phases > 0, self._table, seen, caps, total[part], p_spikes[part], keys[part],
             )  # fmt: skip
-            acc = (scores.view(kv_heads, -1, context) @ cache.values[where, :, :context]).view(heads, -1, dim)
+            acc = (scores.view(kv_heads, -1, context - begin) @ cache.values[where, :, kept]).view(heads, -1, dim)
             kernels.attention_output(acc.numpy(), total[part], base, shift, out[part].numpy())
         return AttentionResult(
             out, qkv.view(qkv.shape[0], -1, dim)[:, :heads], torch.from_numpy(spikes), torch.from_numpy(p_spikes), torch.from_numpy(keys)

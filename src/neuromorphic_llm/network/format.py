@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
 from neuromorphic_llm.errors import ArtefactError, UsageError
-from neuromorphic_llm.reference.norm import epsilon_term
+from neuromorphic_llm.reference.norm import epsilon_term, head_epsilon_term
+from neuromorphic_llm.reference.soft_cap import logit_cap, score_cap
 from neuromorphic_llm.reference.weights import (
     SITES,
     CodeConfig,
@@ -25,8 +26,13 @@ from neuromorphic_llm.reference.weights import (
 from neuromorphic_llm.spikes.registry import get_code
 
 FORMAT = "neuromorphic-llm-network"
-VERSION = 1
+VERSION = 2
+"""1: Llama decoders, which are still written as such; 2: decoders of other families (families.md)."""
 PARTS = ("all", "feed-forward", "attention")
+
+LAYER_VARIANTS = ("query_gain", "key_gain", "attention_output_gain", "feed_forward_output_gain")
+DECODER_VARIANTS = ("positions", "local_rope_cos", "local_rope_sin")
+"""Tensors that only some families have."""
 
 _SHIFT = (-1024, 1024)
 """Range of the shifts of output stages: exponents of float64, which they come from."""
@@ -77,7 +83,13 @@ def weight_arrays(weights: DecoderWeights) -> Arrays:
     for number, layer in enumerate(weights.layers):
         for field in ("attention_gain", "feed_forward_gain", "query_stop", "value_base"):
             arrays[f"layers.{number}.{field}"] = getattr(layer, field)
-    return arrays
+        arrays |= {f"layers.{number}.{field}": getattr(layer, field) for field in LAYER_VARIANTS if getattr(layer, field) is not None}
+    return arrays | {name: getattr(weights, name) for name in DECODER_VARIANTS if getattr(weights, name) is not None}
+
+
+def network_version(weights: DecoderWeights) -> int:
+    """Version that a network is written as: the oldest one that knows all its parts."""
+    return 2 if weights.config.has_variants else 1
 
 
 def scalar_metadata(weights: DecoderWeights, parts: str) -> dict[str, Any]:
@@ -107,7 +119,7 @@ def save_network(
     return save_artefact(
         folder,
         format_name=FORMAT,
-        version=VERSION,
+        version=network_version(weights),
         metadata={**scalar_metadata(weights, parts), "provenance": dict(provenance or {})},
         arrays=weight_arrays(weights),
         extra_files={f"tokenizer/{name}": content for name, content in (tokenizer_files or {}).items()},
@@ -139,6 +151,12 @@ class _Contents:
             raise ArtefactError(f"{self.source}: tensor {name} is {found}, expected {expected}; write the artefact again")
         return array
 
+    def optional(self, name: str, kind: type[Any], shape: tuple[int, ...], present: bool) -> NDArray[Any] | None:
+        """A tensor that this configuration has, or must not have."""
+        if not present and name in self.arrays:
+            raise ArtefactError(f"{self.source}: tensor {name} is no part of this configuration; write the artefact again")
+        return self.tensor(name, kind, shape) if present else None
+
     def bounded(self, name: str, kind: type[Any], shape: tuple[int, ...], least: int, most: int) -> NDArray[Any]:
         """A tensor whose elements lie in least .. most."""
         array = self.tensor(name, kind, shape)
@@ -159,20 +177,27 @@ class _Contents:
         )
 
     def layer(self, number: int, scalars: Mapping[str, Any], flags: Mapping[str, bool]) -> LayerWeights:
-        name, config = f"layers.{number}", self.config
+        name, config, hidden = f"layers.{number}", self.config, (self.config.hidden_size,)
         where = f"{self.source}, layer {number}"
         sites = {
             key: self.site(4 * number + position, _integer(scalars, f"{key}_shift", where, _SHIFT), flags[key])
             for position, key in enumerate(SITES)
         }
         return LayerWeights(
-            attention_gain=self.tensor(f"{name}.attention_gain", np.int32, (config.hidden_size,)),
-            feed_forward_gain=self.tensor(f"{name}.feed_forward_gain", np.int32, (config.hidden_size,)),
+            attention_gain=self.tensor(f"{name}.attention_gain", np.int32, hidden),
+            feed_forward_gain=self.tensor(f"{name}.feed_forward_gain", np.int32, hidden),
             query_stop=self.bounded(f"{name}.query_stop", np.int32, (config.heads, config.head_dim), 0, 2**31 - 1),
             value_base=self.bounded(f"{name}.value_base", np.int32, (config.kv_heads,), 0, 31),
             hidden_fraction=_integer(scalars, "hidden_fraction", where, _FRACTION),
             attention_spiking=flags["attention_products"],
-            **sites,
+            query_gain=self.optional(f"{name}.query_gain", np.int32, (config.head_dim,), config.query_key_norm),
+            key_gain=self.optional(f"{name}.key_gain", np.int32, (config.head_dim,), config.query_key_norm),
+            attention_output_gain=self.optional(f"{name}.attention_output_gain", np.int32, hidden, config.output_norms),
+            feed_forward_output_gain=self.optional(f"{name}.feed_forward_output_gain", np.int32, hidden, config.output_norms),
+            qkv=sites["qkv"],
+            output=sites["output"],
+            gate_up=sites["gate_up"],
+            down=sites["down"],
         )
 
 
@@ -192,10 +217,7 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     formats = Formats.from_json(_field(metadata, "formats", source), source)
     code = CodeConfig.from_json(_field(metadata, "code", source), source)
     get_code(code.name, code.phases)  # refuses what no code knows
-    if epsilon_term(config, formats) >= 1 << 61:
-        raise ArtefactError(
-            f"{source}: rms_norm_eps {config.rms_norm_eps} is too large at fraction {formats.residual}; write the artefact again"
-        )
+    _check_ranges(config, formats, source)
     parts = _field(metadata, "parts", source)
     layers = _field(metadata, "layers", source)
     if parts not in PARTS or len(layers) != config.layers:
@@ -203,6 +225,7 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     flags = spiking_flags(parts)
     contents = _Contents(config, arrays, source)
     positions = max(len(arrays["rope_cos"]), 1) if "rope_cos" in arrays else config.max_positions
+    rope = (positions, config.head_dim // 2)
     return DecoderWeights(
         config=config,
         formats=formats,
@@ -211,9 +234,32 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         layers=tuple(contents.layer(number, scalars, flags) for number, scalars in enumerate(layers)),
         final_gain=contents.tensor("final_gain", np.int32, (config.hidden_size,)),
         head=contents.site(4 * config.layers, _integer(metadata, "head_shift", source, _SHIFT), flags["head"]),
-        rope_cos=contents.tensor("rope_cos", np.int16, (positions, config.head_dim // 2)),
-        rope_sin=contents.tensor("rope_sin", np.int16, (positions, config.head_dim // 2)),
+        rope_cos=contents.tensor("rope_cos", np.int16, rope),
+        rope_sin=contents.tensor("rope_sin", np.int16, rope),
+        positions=contents.optional("positions", np.int16, (positions, config.hidden_size), config.learned_positions),
+        local_rope_cos=contents.optional("local_rope_cos", np.int16, rope, config.local_rotary),
+        local_rope_sin=contents.optional("local_rope_sin", np.int16, rope, config.local_rotary),
     )
+
+
+def _check_ranges(config: DecoderConfig, formats: Formats, source: str) -> None:
+    """ArtefactError if a norm or a soft cap leaves the integers that numerics.md proves it to fit."""
+    epsilons = {formats.residual: epsilon_term(config, formats)}
+    if config.query_key_norm:
+        epsilons[formats.qkv] = head_epsilon_term(config, formats)
+    for fraction, epsilon in epsilons.items():
+        if epsilon >= 1 << 61:
+            raise ArtefactError(
+                f"{source}: rms_norm_eps {config.rms_norm_eps} is too large at fraction {fraction}; write the artefact again"
+            )
+    for name, present in (("residual", config.output_norms), ("qkv", config.query_key_norm)):
+        fraction = getattr(formats, name)
+        if present and 24 + formats.gain_fraction <= fraction:
+            below = f"{name} ({fraction}) must stay below 24 + gain_fraction ({formats.gain_fraction})"
+            raise ArtefactError(f"{source}: {below}; write the artefact again")
+    for name, cap in (("attention_softcap", score_cap(config)), ("logit_softcap", logit_cap(config, formats))):
+        if cap is not None and cap.limit >= 1 << 31:
+            raise ArtefactError(f"{source}: {name} {getattr(config, name)} does not fit 32 bits at its fraction; write the artefact again")
 
 
 def _field(metadata: Mapping[str, Any], name: str, source: str) -> Any:

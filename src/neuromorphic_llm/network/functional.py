@@ -13,9 +13,10 @@ from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.network.cache import KeyValueCache, LayerCache
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.generation import GenerationConfig, Progress, generate
-from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, Coded, Operations, Rows, SiteTensors
 from neuromorphic_llm.network.statistics import SpikeStatistics
-from neuromorphic_llm.reference.norm import epsilon_term
+from neuromorphic_llm.reference.norm import epsilon_term, head_epsilon_term
+from neuromorphic_llm.reference.soft_cap import logit_cap, score_cap
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -35,6 +36,10 @@ class _Layer:
     feed_forward_gain: torch.Tensor
     hidden_fraction: torch.Tensor
     query_phases: int
+    rope: tuple[torch.Tensor, torch.Tensor]
+    window: torch.Tensor | None  # int64 scalar; None if no layer has one
+    head_gains: tuple[torch.Tensor, torch.Tensor] | None  # of queries and keys
+    output_gains: tuple[torch.Tensor, torch.Tensor] | None  # of attention and feed-forward
 
 
 _LayerResult = tuple[torch.Tensor, list[torch.Tensor], AttentionResult]
@@ -54,13 +59,17 @@ class FunctionalDecoder:
         self.observer: Observer | None = None
         self.query_observer: Callable[[int, torch.Tensor], None] | None = None  # (layer, rotated queries [rows, heads, D])
         self._embedding = self._tensor(weights.embedding)
-        self._rope = (self._tensor(weights.rope_cos), self._tensor(weights.rope_sin))
+        self._positions = None if weights.positions is None else self._tensor(weights.positions)
+        ropes = {bool(self.config.window(number)): weights.rope(number) for number in range(self.config.layers)}
+        self._ropes = {windowed: (self._tensor(cos), self._tensor(sin)) for windowed, (cos, sin) in ropes.items()}
         self._layers = [self._layer_tensors(number) for number in range(self.config.layers)]
         self._head_site = self._site(weights.head)
         self._final_gain = self._tensor(weights.final_gain)
         formats = weights.formats
-        self._epsilon = epsilon_term(self.config, formats)
-        self._norm_shift = 24 + formats.gain_fraction - formats.norm
+        self._epsilon, self._head_epsilon = epsilon_term(self.config, formats), head_epsilon_term(self.config, formats)
+        self._gain_shift = 24 + formats.gain_fraction
+        self._norm_shift = self._gain_shift - formats.norm
+        self._score_cap, self._logit_cap = score_cap(self.config), logit_cap(self.config, formats)
         code = weights.code
         self._signed_digit = code.name == "signed-digit"
         self._code = get_code(code.name, code.phases)
@@ -85,7 +94,18 @@ class FunctionalDecoder:
             self._tensor(layer.feed_forward_gain),
             torch.tensor(layer.hidden_fraction, device=self.device),
             self.weights.code.query_phases if layer.attention_spiking else 0,
+            self._ropes[bool(self.config.window(number))],
+            torch.tensor(self.config.window(number) or NO_WINDOW, device=self.device) if any(self.config.windows) else None,
+            self._pair(layer.query_gain, layer.key_gain),
+            self._pair(layer.attention_output_gain, layer.feed_forward_output_gain),
         )
+
+    def site_tensors(self, index: int) -> SiteTensors:
+        """Tensors of crossbar site `index`; who puts others in their place changes this decoder from then on."""
+        return self._head_site if index == self.config.sites - 1 else self._layers[index // 4].sites[index % 4]
+
+    def _pair(self, first: np.ndarray | None, second: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor] | None:
+        return None if first is None or second is None else (self._tensor(first), self._tensor(second))
 
     def new_cache(self, batch: int = 1, length: int = 0) -> KeyValueCache:
         """Empty cache for `batch` sequences, with room for `length` tokens (it grows by itself)."""
@@ -185,7 +205,7 @@ class FunctionalDecoder:
         position = position.clamp(max=context - 1).to(self.device)
         slot = torch.tensor(where).repeat_interleave(n).to(self.device)
         rows = Rows(position, slot, n, where == list(range(cache.slots)))
-        r = self._embedding[ids.reshape(-1).to(self.device)].int() << self.weights.formats.embedding_shift
+        r = self._embedded(ids.reshape(-1).to(self.device), position)
         residual = []
         run = self._layer if self.observer is not None else self._run_layer(batch, n)
         for number, layer in enumerate(self._layers):
@@ -201,6 +221,12 @@ class FunctionalDecoder:
             cache.lengths[index] += new
         self.statistics.tokens += sum(growth)
         return r, residual
+
+    def _embedded(self, ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """Residual stream int32 [rows, hidden] of tokens int64 [rows] at their positions."""
+        shift = self.weights.formats.embedding_shift
+        r = self._embedding[ids].int() << shift
+        return r if self._positions is None else self.operations.add(r, self._positions[position].int() << shift)
 
     def _run_layer(self, batch: int, n: int) -> Callable[..., _LayerResult]:
         """_layer, on the GPU compiled for decoding, whose shapes repeat, and for windows once there have been many."""
@@ -221,18 +247,45 @@ class FunctionalDecoder:
             spikes.append(count)
             return y
 
-        qkv = linear(0, ops.norm(r, layer.attention_gain, self._epsilon, self._norm_shift))
-        attention = ops.attention(qkv, layer.query_stop, layer.value_base, self._rope, rows, cache, formats, layer.query_phases, bits)
-        r = ops.add(r, linear(1, attention.output))
-        gate_up = linear(2, ops.norm(r, layer.feed_forward_gain, self._epsilon, self._norm_shift))
-        r = ops.add(r, linear(3, ops.gate(gate_up, formats.gate, layer.hidden_fraction)))
-        return r, spikes, attention
+        qkv = self._head_norms(layer, linear(0, ops.norm(r, layer.attention_gain, self._epsilon, self._norm_shift)))
+        attention = ops.attention(
+            qkv, layer.query_stop, layer.value_base, layer.rope, rows, cache, formats, layer.query_phases, bits,
+            layer.window, self._score_cap,
+        )  # fmt: skip
+        o = self._output_norm(layer, 0, linear(1, attention.output))
+        # Of a parallel residual the second norm reads what the first did; the sum may be made in its place afterwards.
+        second = ops.norm(r, layer.feed_forward_gain, self._epsilon, self._norm_shift) if self.config.parallel_residual else None
+        r = ops.add(r, o)
+        if second is None:
+            second = ops.norm(r, layer.feed_forward_gain, self._epsilon, self._norm_shift)
+        activation = ops.gate if self.config.gated else ops.activate
+        hidden = activation(linear(2, second), formats.gate, layer.hidden_fraction, self.config.activation)
+        return ops.add(r, self._output_norm(layer, 1, linear(3, hidden))), spikes, attention
+
+    def _head_norms(self, layer: _Layer, qkv: torch.Tensor) -> torch.Tensor:
+        """qkv int32 [rows, (heads + 2 kv_heads) * D] with every head of q and k normalised, where the layer has gains for that."""
+        if layer.head_gains is None:
+            return qkv
+        config, shift = self.config, self._gain_shift - self.weights.formats.qkv
+        heads = qkv.view(qkv.shape[0], -1, config.head_dim)
+        parts = heads[:, : config.heads], heads[:, config.heads : config.heads + config.kv_heads]
+        normalised = [
+            self.operations.norm(part.reshape(-1, config.head_dim), gain, self._head_epsilon, shift).view(part.shape)
+            for part, gain in zip(parts, layer.head_gains, strict=True)
+        ]
+        return torch.cat((*normalised, heads[:, config.heads + config.kv_heads :]), 1).view(qkv.shape)
+
+    def _output_norm(self, layer: _Layer, branch: int, y: torch.Tensor) -> torch.Tensor:
+        """What a branch (0 attention, 1 feed-forward) adds to the residual stream, int32 [rows, hidden]."""
+        if layer.output_gains is None:
+            return y
+        return self.operations.norm(y, layer.output_gains[branch], self._epsilon, self._gain_shift - self.weights.formats.residual)
 
     def _head(self, r: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         index = self.config.sites - 1
         logits, spikes = self._linear(index, self._head_site, self.operations.norm(r, self._final_gain, self._epsilon, self._norm_shift))
         self.statistics.add_site(index, spikes, kept)
-        return logits
+        return logits if self._logit_cap is None else self.operations.soft_cap(logits, self._logit_cap)
 
     def _linear(self, index: int, site: SiteTensors, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Crossbar site `index`: outputs and spikes int64 [rows]."""

@@ -9,14 +9,14 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from neuromorphic_llm.reference.fixed_point import EXP2, SIG
+from neuromorphic_llm.reference.fixed_point import EXP2, TANH
 
 Array = NDArray[Any]
 Integer = Any  # int64 once compiled; Python's and numpy's integers have no common static type
 
 _INT32_MIN, _INT32_MAX = np.int64(-(2**31)), np.int64(2**31 - 1)
 _EXP2 = np.ascontiguousarray(EXP2, dtype=np.int64)
-_SIGMOID = np.ascontiguousarray(SIG, dtype=np.int64)
+_TANH = np.ascontiguousarray(TANH, dtype=np.int64)
 
 
 @njit(cache=True, inline="always")
@@ -192,21 +192,52 @@ def add(r: Array, y: Array) -> None:
             r[row, i] = _saturate(np.int64(r[row, i]) + y[row, i])
 
 
+@njit(cache=True, inline="always")
+def _passing(g: int, fraction: int, table: Array) -> Integer:
+    """g times the share of it that passes, at 15 more fractional bits."""
+    t = min(_rsh(abs(g), fraction - 12), 65535)
+    index, rest = t >> 8, t & 255
+    s = table[index] + (((table[index + 1] - table[index]) * rest + 128) >> 8)
+    if g < 0:
+        s = 32768 - s
+    return g * s
+
+
 @njit(cache=True, parallel=True)
-def gate(y: Array, fraction: int, hidden_fraction: int, out: Array) -> None:
-    """h = silu(g) * u for rows [g | u]."""
+def gate(y: Array, table: Array, fraction: int, hidden_fraction: int, out: Array) -> None:
+    """h = activation(g) * u for rows [g | u]; table int64 [257]: the shares of the activation."""
     size = out.shape[1]
     last = 2 * fraction - hidden_fraction
     for row in prange(y.shape[0]):
         for i in range(size):
-            g, u = np.int64(y[row, i]), np.int64(y[row, size + i])
-            t = min(_rsh(abs(g), fraction - 12), 65535)
-            index, rest = t >> 8, t & 255
-            s = _SIGMOID[index] + (((_SIGMOID[index + 1] - _SIGMOID[index]) * rest + 128) >> 8)
-            if g < 0:
-                s = 32768 - s
-            gs = (g * s + 16384) >> 15
-            out[row, i] = _saturate(_rsh(gs * u, last))
+            gs = (_passing(np.int64(y[row, i]), fraction, table) + 16384) >> 15
+            out[row, i] = _saturate(_rsh(gs * np.int64(y[row, size + i]), last))
+
+
+@njit(cache=True, parallel=True)
+def activate(y: Array, table: Array, fraction: int, hidden_fraction: int, out: Array) -> None:
+    """h = activation(g) for rows g."""
+    for row in prange(y.shape[0]):
+        for i in range(y.shape[1]):
+            out[row, i] = _saturate(_rsh(_passing(np.int64(y[row, i]), fraction, table), 15 + fraction - hidden_fraction))
+
+
+@njit(cache=True, inline="always")
+def _capped(x: int, limit: int, multiplier: int, shift: int) -> Integer:
+    """c tanh(x / c); limit, multiplier and shift of reference.soft_cap.SoftCap."""
+    t = min(_rsh(abs(x) * multiplier, shift), (1 << 23) - 1)
+    index, rest = t >> 15, t & 32767
+    tanh = (_TANH[index] << 15) + (_TANH[index + 1] - _TANH[index]) * rest
+    y = (limit * tanh + (np.int64(1) << 29)) >> 30
+    return -y if x < 0 else y
+
+
+@njit(cache=True, parallel=True)
+def soft_cap(x: Array, limit: int, multiplier: int, shift: int) -> None:
+    """c tanh(x / c), in place."""
+    for row in prange(x.shape[0]):
+        for i in range(x.shape[1]):
+            x[row, i] = _capped(np.int64(x[row, i]), limit, multiplier, shift)
 
 
 @njit(cache=True, parallel=True)
@@ -281,23 +312,24 @@ def probability_table() -> Array:
 @njit(cache=True, parallel=True)
 def softmax(
     scores: Array, key_exponent: Array, query_exponent: Array, position: Array, fraction: int, bits: int, spiking: bool, table: Array,
-    total: Array, spikes: Array, keys: Array,
+    window: int, cap: Array, total: Array, spikes: Array, keys: Array,
 ) -> None:  # fmt: skip
     """Base-2 softmax and probability code, in place on scores, floats [heads, rows, context] of one sequence.
 
-    key_exponent int32 [kv_heads, context], query_exponent int32 [rows, heads], position int64 [rows]; the results total, spikes and keys
-    int64 [rows, heads].
+    key_exponent int32 [kv_heads, context], query_exponent int32 [rows, heads], position int64 [rows] within this context; a row sees
+    `window` keys at most; cap int64 [3], or [0] for none; the results total, spikes and keys int64 [rows, heads].
     """
     heads, rows, context = scores.shape
     group = heads // key_exponent.shape[0]
     for index in prange(heads * rows):
         h, row = index // rows, index % rows
         visible = position[row] + 1
+        first = max(visible - window, 0)
         line, exponents = scores[h, row], key_exponent[h // group]
         base = fraction - query_exponent[row, h]
         z = np.empty(visible, np.int32)
         largest = np.int32(-(2**23))
-        for j in range(visible):
+        for j in range(first, visible):
             n = base - exponents[j]
             s = np.int64(line[j])
             if n > 0:
@@ -307,8 +339,12 @@ def softmax(
             value = np.int32(min(max(shifted, -(2**23)), 2**23 - 1))
             z[j] = value
             largest = max(largest, value)
+        if cap.size > 0:
+            for j in range(first, visible):
+                z[j] = _capped(np.int64(z[j]), cap[0], cap[1], cap[2])
+            largest = np.int32(_capped(np.int64(largest), cap[0], cap[1], cap[2]))
         mass = np.int64(0)
-        for j in range(visible):
+        for j in range(first, visible):
             d = largest - z[j]
             shift = d >> 8
             u = np.int64(0)
@@ -322,17 +358,19 @@ def softmax(
         decoded, count, used = np.int64(0), np.int64(0), np.int64(0)
         if spiking:
             entry = table[lowest]
-            for j in range(visible):
+            for j in range(first, visible):
                 p = entry[z[j], 0]
                 line[j] = p
                 decoded += p
                 count += entry[z[j], 1]
                 used += entry[z[j], 1] > 0
         else:
-            for j in range(visible):
+            for j in range(first, visible):
                 p = _rsh(np.int64(z[j]), lowest)
                 line[j] = p
                 decoded += p
+        for j in range(first):
+            line[j] = 0.0
         for j in range(visible, context):
             line[j] = 0.0
         total[row, h], spikes[row, h], keys[row, h] = decoded, count, used

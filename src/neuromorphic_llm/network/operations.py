@@ -5,17 +5,23 @@ Values are exact integers: int32 at the interfaces, int64 inside. The CPU uses t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.network.cache import LayerCache
 from neuromorphic_llm.network.matmul import int8_products_exact, product
-from neuromorphic_llm.reference.fixed_point import EXP2, SIG
+from neuromorphic_llm.reference.fixed_point import EXP2, SHARES, TANH
+from neuromorphic_llm.reference.soft_cap import SoftCap
 from neuromorphic_llm.reference.weights import Formats
 
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+
+NO_WINDOW = 1 << 30
+"""Window of a layer that attends to all tokens, beside layers that do not: no context is that long."""
 
 
 @dataclass
@@ -97,7 +103,8 @@ class Operations:
         if torch.device(device).type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
             raise SimulationError("TF32 products are not exact; unset torch.backends.cuda.matmul.allow_tf32")
         self._int8_exact = int8_products_exact(torch.device(device).type)
-        self._sigmoid = torch.from_numpy(SIG).to(device)
+        self._shares = {name: torch.from_numpy(table).to(device) for name, table in SHARES.items()}
+        self._tanh = torch.from_numpy(TANH).to(device)
         self._exp2 = torch.from_numpy(EXP2).to(device)
 
     def prepare(self, rows: int) -> None:
@@ -140,21 +147,30 @@ class Operations:
         """Saturating sum; may reuse r."""
         return saturate(r.long() + y)
 
-    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor) -> torch.Tensor:
-        """silu(g) * u of int32 [rows, 2 I] -> [rows, I]."""
-        table = self._sigmoid
+    def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor, activation: str = "silu") -> torch.Tensor:
+        """activation(g) * u of int32 [rows, 2 I] -> [rows, I]."""
         g, u = y.long().chunk(2, -1)
-        t = _shift(g.abs(), fraction - 12).clamp(max=65535)
-        index, rest = t >> 8, t & 255
-        s = table[index] + (((table[index + 1] - table[index]) * rest + 128) >> 8)
-        s = torch.where(g < 0, 32768 - s, s)
-        return saturate(rsh(((g * s + 16384) >> 15) * u, 2 * fraction - hidden_fraction))
+        gs = (_passing(g, fraction, self._shares[activation]) + 16384) >> 15
+        return saturate(rsh(gs * u, 2 * fraction - hidden_fraction))
+
+    def activate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor, activation: str) -> torch.Tensor:
+        """activation(g) of int32 [rows, I], where there is no gate."""
+        passing = _passing(y.long(), fraction, self._shares[activation])
+        return saturate(rsh(passing, 15 + fraction - hidden_fraction))
+
+    def soft_cap(self, x: torch.Tensor, cap: SoftCap) -> torch.Tensor:
+        """c tanh(x / c) of int32 [rows, outputs]; may reuse x."""
+        return _capped(x.long(), cap, self._tanh).int()
 
     def attention(
         self, qkv: torch.Tensor, query_stop: torch.Tensor, value_base: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor],
         rows: Rows, cache: LayerCache, formats: Formats, query_phases: int, probability_bits: int,
+        window: torch.Tensor | None = None, cap: SoftCap | None = None,
     ) -> AttentionResult:  # fmt: skip
-        """Rotate, store keys and values, spike attention. qkv int32 [rows, (heads + 2 kv) * D]; query_phases 0: not spiking."""
+        """Rotate, store keys and values, spike attention. qkv int32 [rows, (heads + 2 kv) * D]; query_phases 0: not spiking.
+
+        window: int64 scalar, tokens that a row sees at most; cap: of the scores.
+        """
         heads, dim = query_stop.shape
         kv_heads = value_base.numel()
         x = qkv.view(-1, heads + 2 * kv_heads, dim)
@@ -170,7 +186,10 @@ class Operations:
             wide = rotated[:, :heads].long()
             exponent = (bit_length(wide.abs().amax(-1), 32) - 10).clamp(min=0)
             q, query_spikes = rsh(wide, exponent.unsqueeze(-1)), torch.zeros_like(exponent)
-        output, p_spikes, keys = _attend(q, exponent, value_base, rows, cache, formats, query_phases > 0, probability_bits, self._exp2)
+        capped = None if cap is None else partial(_capped, cap=cap, table=self._tanh)
+        output, p_spikes, keys = _attend(
+            q, exponent, value_base, rows, cache, formats, query_phases > 0, probability_bits, self._exp2, window, capped
+        )
         return AttentionResult(output, rotated[:, :heads], query_spikes, p_spikes, keys)
 
 
@@ -197,6 +216,22 @@ def _planes(a: torch.Tensor, exponent: torch.Tensor, spikes: torch.Tensor) -> Co
     return Coded(torch.stack((high, a - (high << 7))).to(torch.int8), exponent.int(), spikes)
 
 
+def _passing(g: torch.Tensor, fraction: int, table: torch.Tensor) -> torch.Tensor:
+    """int64 g times the share of it that passes, at 15 more fractional bits; table int64 [257]: the shares of the activation."""
+    t = _shift(g.abs(), fraction - 12).clamp(max=65535)
+    index, rest = t >> 8, t & 255
+    s = table[index] + (((table[index + 1] - table[index]) * rest + 128) >> 8)
+    return g * torch.where(g < 0, 32768 - s, s)
+
+
+def _capped(x: torch.Tensor, cap: SoftCap, table: torch.Tensor) -> torch.Tensor:
+    """c tanh(x / c) of int64; table int64 [257]: TANH."""
+    t = _shift(x.abs() * cap.multiplier, cap.shift).clamp(max=(1 << 23) - 1)
+    index, rest = t >> 15, t & 32767
+    tanh = (table[index] << 15) + (table[index + 1] - table[index]) * rest
+    return torch.sign(x) * ((cap.limit * tanh + (1 << 29)) >> 30)
+
+
 def _shift(x: torch.Tensor, n: int) -> torch.Tensor:
     return (x + (1 << (n - 1))) >> n if n > 0 else x << -n
 
@@ -221,7 +256,7 @@ def _store(k: torch.Tensor, v: torch.Tensor, value_base: torch.Tensor, rows: Row
 
 def _attend(
     q: torch.Tensor, exponent: torch.Tensor, value_base: torch.Tensor, rows: Rows, cache: LayerCache, formats: Formats,
-    spiking: bool, bits: int, table: torch.Tensor,
+    spiking: bool, bits: int, table: torch.Tensor, window: torch.Tensor | None, capped: Callable[[torch.Tensor], torch.Tensor] | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Scores, base-2 softmax, probability code, values; q int64 [rows, heads, D], exponent int64 [rows, heads]."""
     total_rows, heads, dim = q.shape
@@ -234,7 +269,11 @@ def _attend(
     s = (queries.to(keys.dtype) @ keys.transpose(2, 3)).long().view(batch, kv_heads, group, n, context)
     shift = 2 * formats.qkv - 8 - exponent.view(batch, n, kv_heads, group).permute(0, 2, 3, 1).unsqueeze(-1)
     z = rsh(s, shift - key_exponent.long()[:, :, None, None, :]).clamp(-(2**23), 2**23 - 1)
-    visible = torch.arange(context, device=q.device) <= rows.position.view(batch, 1, 1, n, 1)
+    z = z if capped is None else capped(z)
+    position, last = torch.arange(context, device=q.device), rows.position.view(batch, 1, 1, n, 1)
+    visible = position <= last
+    if window is not None:
+        visible = visible & (position > last - window)
     z = torch.where(visible, z, torch.full_like(z, -(2**24)))
     d = z.amax(-1, keepdim=True) - z
     u = rsh(table[d & 255], d >> 8)

@@ -23,7 +23,7 @@ class SpikeStatistics:
         self._site_spikes: list[torch.Tensor | int] = [0] * self._config.sites
         self._site_rows = [0] * self._config.sites
         self._attention: list[torch.Tensor | int] = [0] * self._config.layers
-        self._positions: torch.Tensor | int = 0
+        self._visible: dict[int, torch.Tensor | int] = dict.fromkeys(self._config.windows or (0,), 0)  # keys, by window
 
     def add_site(self, index: int, spikes: torch.Tensor, kept: torch.Tensor | None = None) -> None:
         """Count the spikes int64 [rows] of one crossbar site; of the rows `kept` only, if given."""
@@ -36,7 +36,9 @@ class SpikeStatistics:
         counts = (_rows(count, kept).sum() for count in (result.query_spikes, result.probability_spikes, result.probability_keys))
         self._attention[layer] = self._attention[layer] + torch.stack(list(counts))
         if layer == 0:
-            self._positions = self._positions + (_rows(position, kept) + 1).sum()
+            visible = _rows(position, kept) + 1
+            for window, before in self._visible.items():
+                self._visible[window] = before + (visible.clamp(max=window) if window else visible).sum()
 
     def site_spikes(self) -> list[int]:
         """Spikes per crossbar site."""
@@ -70,7 +72,7 @@ class SpikeStatistics:
         return self._attention_counts()[0] / values if values else 0.0
 
     def _pairs(self) -> int:
-        return int(self._positions) * self._config.layers * self._config.heads
+        return sum(int(self._visible[self._config.window(layer)]) for layer in range(self._config.layers)) * self._config.heads
 
     def probability_spikes_per_pair(self) -> float:
         """Mean spikes per visible query-key pair."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.reference.linear import fold_scale
-from neuromorphic_llm.reference.rotary import rotary_tables
+from neuromorphic_llm.reference.rotary import rotary_frequencies, tables_of
 from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -55,11 +55,11 @@ def _linear(
     )
 
 
-def _gain(rng: np.random.Generator, config: DecoderConfig, formats: Formats) -> NDArray[np.int32]:
-    """RMSNorm gains around 1, a few outlier channels at 6."""
-    gain = rng.uniform(0.5, 1.5, config.hidden_size)
-    gain[rng.choice(config.hidden_size, max(config.hidden_size // 32, 1), replace=False)] *= 6.0
-    return np.rint(gain * math.sqrt(config.hidden_size) * 2.0**formats.gain_fraction).astype(np.int32)
+def _gain(rng: np.random.Generator, channels: int, formats: Formats, size: float = 1.0) -> NDArray[np.int32]:
+    """RMSNorm gains around `size`, a few outlier channels at six times that."""
+    gain = rng.uniform(0.5, 1.5, channels)
+    gain[rng.choice(channels, max(channels // 32, 1), replace=False)] *= 6.0
+    return np.rint(size * gain * math.sqrt(channels) * 2.0**formats.gain_fraction).astype(np.int32)
 
 
 def _layer(rng: np.random.Generator, config: DecoderConfig, formats: Formats, *, bias: bool, parts: str) -> LayerWeights:
@@ -67,24 +67,26 @@ def _layer(rng: np.random.Generator, config: DecoderConfig, formats: Formats, *,
     query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
     attention, feed_forward = parts in ("all", "attention"), parts in ("all", "feed-forward")
     hidden_fraction = 16
+    query_size = 3 * math.log2(math.e) / math.sqrt(config.head_dim)
 
     def matrix(outputs: int, inputs: int, gain: float) -> Floats:
         return rng.normal(0.0, gain / math.sqrt(inputs), (outputs, inputs))
 
     qkv = matrix(query + 2 * key_value, config.hidden_size, 0.8)
-    qkv[:query] *= 3 * math.log2(math.e) / math.sqrt(config.head_dim)
-    query_square = float(np.square(qkv[:query]).mean()) * config.hidden_size
+    if not config.query_key_norm:
+        qkv[:query] *= query_size
+    query_square = query_size**2 if config.query_key_norm else float(np.square(qkv[:query]).mean()) * config.hidden_size
     price = PRICE * query_square * 4.0**formats.qkv * rng.lognormal(0.0, 0.5, (config.heads, config.head_dim))
     return LayerWeights(
-        attention_gain=_gain(rng, config, formats),
+        attention_gain=_gain(rng, config.hidden_size, formats),
         qkv=_linear(rng, qkv, formats.norm, formats.qkv, 1.0, bias=bias, spiking=attention),
         query_stop=np.minimum(price, 2.0**31 - 1).astype(np.int32),
         value_base=rng.integers(formats.qkv - 6, formats.qkv - 4, config.kv_heads).astype(np.int32),
         output=_linear(rng, matrix(config.hidden_size, query, 1.0), formats.attention, formats.residual, 0.3, bias=bias, spiking=attention),
-        feed_forward_gain=_gain(rng, config, formats),
+        feed_forward_gain=_gain(rng, config.hidden_size, formats),
         gate_up=_linear(
             rng,
-            matrix(2 * config.intermediate_size, config.hidden_size, 0.8),
+            matrix(config.feed_forward_columns, config.hidden_size, 0.8),
             formats.norm,
             formats.gate,
             1.0,
@@ -102,7 +104,17 @@ def _layer(rng: np.random.Generator, config: DecoderConfig, formats: Formats, *,
             spiking=feed_forward,
         ),
         attention_spiking=attention,
+        query_gain=_gain(rng, config.head_dim, formats, query_size) if config.query_key_norm else None,
+        key_gain=_gain(rng, config.head_dim, formats) if config.query_key_norm else None,
+        attention_output_gain=_gain(rng, config.hidden_size, formats, 0.5) if config.output_norms else None,
+        feed_forward_output_gain=_gain(rng, config.hidden_size, formats, 0.5) if config.output_norms else None,
     )
+
+
+def _table(rows: Floats, formats: Formats) -> NDArray[np.int16]:
+    """Rows that enter the residual stream, as 16-bit integers."""
+    scaled = np.rint(rows * 2.0 ** (formats.residual - formats.embedding_shift))
+    return np.clip(scaled, -(2**15), 2**15 - 1).astype(np.int16)
 
 
 def random_decoder(
@@ -114,7 +126,7 @@ def random_decoder(
     parts: str = "all",
     bias: bool = False,
 ) -> DecoderWeights:
-    """A random decoder of a shape, code and hybrid (`all`, `feed-forward`, `attention`), with or without biases.
+    """A random decoder of any family's shape, a code and hybrid (`all`, `feed-forward`, `attention`), with or without biases.
 
     The same seed gives the same weights for every code and hybrid. UsageError on an unknown code or part.
     """
@@ -126,17 +138,21 @@ def random_decoder(
     rng = np.random.default_rng(seed)
     embedding = rng.normal(0.0, 1.0, (config.vocab_size, config.hidden_size))
     embedding[:, rng.choice(config.hidden_size, max(config.hidden_size // 32, 1), replace=False)] *= 2.0
-    scaled = np.rint(embedding * 2.0 ** (formats.residual - formats.embedding_shift))
     head = embedding if config.tie_embeddings else rng.normal(0.0, 1.0, embedding.shape)
-    cos, sin = rotary_tables(config.max_positions, config.head_dim, config.rope_theta)
+    frequencies = rotary_frequencies(config.head_dim, config.rope_theta)
+    cos, sin = tables_of(frequencies, config.max_positions)
+    local = tables_of(2.0 * frequencies, config.max_positions) if config.local_rotary else (None, None)
     return DecoderWeights(
         config=config,
         formats=formats,
         code=code_config,
-        embedding=np.clip(scaled, -(2**15), 2**15 - 1).astype(np.int16),
+        embedding=_table(embedding, formats),
         layers=tuple(_layer(rng, config, formats, bias=bias, parts=parts) for _ in range(config.layers)),
-        final_gain=_gain(rng, config, formats),
+        final_gain=_gain(rng, config.hidden_size, formats),
         head=_linear(rng, head / math.sqrt(config.hidden_size), formats.norm, formats.logit, 1.0, bias=False, spiking=parts == "all"),
         rope_cos=cos,
         rope_sin=sin,
+        positions=_table(rng.normal(0.0, 0.5, (config.max_positions, config.hidden_size)), formats) if config.learned_positions else None,
+        local_rope_cos=local[0],
+        local_rope_sin=local[1],
     )

@@ -108,6 +108,11 @@ class DecoderConfig:
             raise ValueError(f"windows must have one entry a layer ({self.layers}), got {len(self.windows)}")
 
     @property
+    def has_variants(self) -> bool:
+        """Whether a Llama decoder could not have this configuration."""
+        return any(getattr(self, field.name) != field.default for field in fields(self)[_FIRST_VARIANT:])
+
+    @property
     def query_scale(self) -> float:
         """Factor of q k in natural logarithms."""
         return self.score_scale or self.head_dim**-0.5
