@@ -1,7 +1,10 @@
 """Properties that hold for every spike code."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,30 +16,7 @@ from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.dense import quantise_dense
 from neuromorphic_llm.spikes.registry import code_class, code_names, get_code
 
-INT32 = 2**31
-
-
-@st.composite
-def codes(draw: st.DrawFn) -> SpikeCode:
-    """Any code with any number of phases."""
-    name = draw(st.sampled_from(code_names()))
-    return get_code(name, draw(st.integers(1, code_class(name).largest_phases)))
-
-
-@st.composite
-def vectors(draw: st.DrawFn) -> np.ndarray:
-    """Vectors of any magnitude, with outliers, extremes and zeros, int32 [tokens, inputs]."""
-    shape = (draw(st.integers(1, 4)), draw(st.integers(1, 6)))
-    bound = draw(st.sampled_from([0, 1, 3, 100, 5000, 2**20, INT32 - 1]))
-    x = draw(hnp.arrays(np.int32, shape, elements=st.integers(-bound, bound)))
-    if draw(st.booleans()):
-        x[0, 0] = draw(st.sampled_from([-INT32, INT32 - 1, 2**15, 3 * 2**10, 0]))
-    return x
-
-
-def prices(inputs: int) -> st.SearchStrategy[np.ndarray]:
-    """Stop tables, int32 [inputs], from nothing to prohibitive."""
-    return hnp.arrays(np.int32, inputs, elements=st.one_of(st.just(0), st.integers(0, 2**31 - 1), st.integers(0, 2**16)))
+from .every_code import codes, prices, vectors
 
 
 @given(codes(), vectors(), st.data())
@@ -54,7 +34,8 @@ def test_quantise_equals_encode(code: SpikeCode, x: np.ndarray, data: st.DataObj
     for phase, digits in enumerate(train.digits):
         value += digits.astype(np.int64) << (train.horner_shift * (len(train.digits) - 1 - phase))
     assert (quantised.a == value).all()
-    assert (quantised.spikes == np.abs(train.digits).sum(axis=0)).all()
+    spikes = train.digits != 0 if code.graded else np.abs(train.digits.astype(int))
+    assert (quantised.spikes == spikes.sum(axis=0)).all()
     assert (quantised.exponent == train.exponent).all()
     assert (quantised.phases == train.phases).all()
     assert (np.abs(quantised.a.astype(np.int64)) <= code.largest_value).all()
@@ -65,7 +46,9 @@ def test_quantise_equals_encode(code: SpikeCode, x: np.ndarray, data: st.DataObj
 def test_trains_are_well_formed(code: SpikeCode, x: np.ndarray, data: st.DataObject) -> None:
     train = code.encode(x, data.draw(prices(x.shape[1])))
     assert train.digits.dtype == np.int8
-    assert set(np.unique(train.digits)) <= {-1, 0, 1}
+    assert code.graded or hasattr(code, "gamma") or set(np.unique(train.digits)) <= {-1, 0, 1}
+    if not getattr(code, "signed", True):
+        assert (train.digits >= 0).all()
     assert len(train.digits) == train.phases.max()
     assert ((train.phases >= 1) & (train.phases <= code.phases) & (train.exponent >= 0)).all()
     for token, used in enumerate(train.phases):
@@ -73,6 +56,26 @@ def test_trains_are_well_formed(code: SpikeCode, x: np.ndarray, data: st.DataObj
     silent = ~x.any(axis=1)
     assert (train.phases[silent] == 1).all()
     assert (train.exponent[silent] == 0).all()
+
+
+@given(codes(), vectors(), st.data())
+def test_torch_gives_the_same_integers(code: SpikeCode, x: np.ndarray, data: st.DataObject) -> None:
+    stop = data.draw(prices(x.shape[1]))
+    expected = code.quantise(x, stop)
+    result = code.quantise_torch(torch.from_numpy(x), torch.from_numpy(stop))
+    for name in ("a", "exponent", "spikes", "phases"):
+        found = getattr(result, name)
+        assert found.dtype == torch.int64
+        assert (found.numpy() == getattr(expected, name)).all(), name
+
+
+@given(codes(), vectors(), st.data())
+def test_unsigned_codes_do_to_positive_inputs_what_signed_ones_do(code: SpikeCode, x: np.ndarray, data: st.DataObject) -> None:
+    if not hasattr(code, "signed") or (code.name == "multi-threshold"):
+        return  # a membrane of multi-threshold neurons may be negative for positive input
+    stop, positive = data.draw(prices(x.shape[1])), np.abs(x.astype(np.int64))
+    both = [replace(code, signed=signed).quantise(positive, stop) for signed in (True, False)]
+    assert (both[0].a == both[1].a).all() and (both[0].spikes == both[1].spikes).all()
 
 
 @given(codes(), vectors(), st.data())

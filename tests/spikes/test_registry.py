@@ -10,7 +10,9 @@ from neuromorphic_llm.spikes.registry import code_names, get_code, register_code
 
 
 def test_all_codes_are_there_with_their_defaults() -> None:
-    assert {name: get_code(name).phases for name in code_names()} == {"signed-digit": 14, "rate": 32, "first-spike": 14, "bit-planes": 8}
+    phases = {"signed-digit": 14, "rate": 32, "first-spike": 14, "bit-planes": 8, "sign-magnitude": 7, "burst": 4, "first-spike-log": 10}
+    phases |= {"multi-threshold": 3, "st-bif": 32, "qcfs": 16}
+    assert {name: get_code(name).phases for name in code_names()} == phases
     assert all(get_code(name).name == name for name in code_names())
 
 

@@ -8,6 +8,9 @@ from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Node, ValueType
 
+CHIP_CODES = ("signed-digit", "rate", "first-spike", "bit-planes")
+"""Codes that the chip's encoders have."""
+
 
 @dataclass(frozen=True)
 class Legalise:
@@ -16,8 +19,13 @@ class Legalise:
     name: str = "legalise"
 
     def apply(self, module: Module) -> Module:
-        """CompileError for hybrids and for spike trains with more phases than the chip's counters hold."""
+        """CompileError for codes that the chip lacks, hybrids, and spike trains with more phases than the chip's counters hold."""
         code, spec = module.weights.code, module.spec
+        if code.name not in CHIP_CODES:
+            raise CompileError(
+                f"the network's spike code is {code.name}, and the chip's encoders have {', '.join(CHIP_CODES[:-1])} and {CHIP_CODES[-1]}; "
+                "convert with one of these, or run this network on the functional backend"
+            )
         _refuse_hybrids(module)
         if code.phases > spec.max_phases:
             raise CompileError(

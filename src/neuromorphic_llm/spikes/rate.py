@@ -8,36 +8,38 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from neuromorphic_llm.spikes.code import Coded, SpikeCode, SpikeTrain, as_vectors, used_phases
-from neuromorphic_llm.spikes.integers import Integers, bit_length, rsh
+from neuromorphic_llm.spikes.arrays import Array, Library, Quantised, exponent_for, rounded, used_phases
+from neuromorphic_llm.spikes.code import ArrayCode, SpikeTrain, as_vectors
+from neuromorphic_llm.spikes.integers import Integers
 
 
 @dataclass(frozen=True)
-class Rate(SpikeCode):
+class Rate(ArrayCode):
     """What a soft-reset integrate-and-fire neuron emits for constant input; every spike weighs 2^k."""
 
     name: ClassVar[str] = "rate"
+    summary: ClassVar[str] = "soft-reset integrate-and-fire: as many spikes as the value, evenly spread"
+    source: ClassVar[str] = "Rueckauer et al., Frontiers in Neuroscience 11, 2017; half-threshold start: Bu et al., AAAI 2022"
     default_phases: ClassVar[int] = 32
     largest_phases: ClassVar[int] = 256
-    horner_shift: ClassVar[int] = 0
+
+    @property
+    def horner_shift(self) -> int:
+        """0: every spike weighs the same."""
+        return 0
 
     @property
     def largest_value(self) -> int:
         """Bound of |a|: T."""
         return self.phases
 
-    def _exponent(self, largest: Integers) -> Integers:
-        """Smallest k >= 0 with T * 2^k >= m, [tokens]."""
-        return bit_length(np.maximum(-(-largest // self.phases) - 1, 0))
-
-    def quantise(self, x: ArrayLike, stop: ArrayLike) -> Coded:
+    def integers(self, x: Array, stop: Array, xp: Library) -> Quantised:
         """a = clip(rsh(x, k), -T, T), zero where x^2 <= stop; |a| spikes each."""
-        vectors = as_vectors(x)
-        largest = np.abs(vectors).max(axis=1)
-        k = self._exponent(largest)
-        a = np.clip(rsh(vectors, k[:, None]), -self.phases, self.phases)
-        a = np.where(vectors * vectors <= np.asarray(stop, np.int64), 0, a)
-        return Coded(a.astype(np.int32), k.astype(np.int32), np.abs(a).astype(np.int32), used_phases(largest, self.phases))
+        largest = xp.amax(xp.abs(x), axis=1)
+        k = exponent_for(largest, self.phases, xp)
+        a = xp.clip(rounded(x, k[:, None], xp), -self.phases, self.phases)
+        a = xp.where(x * x <= stop, 0, a)
+        return Quantised(a, k, xp.abs(a), used_phases(largest, self.phases, xp))
 
     def encode(self, x: ArrayLike, stop: ArrayLike) -> SpikeTrain:
         """Phase t fires when the running share t * |a| / T passes the next integer."""
@@ -51,5 +53,6 @@ class Rate(SpikeCode):
     def worst_case_error(self, x: ArrayLike, stop: ArrayLike) -> Integers:
         """Half a step, or all of x inside the dead zone."""
         vectors = as_vectors(x)
-        half = (np.int64(1) << self._exponent(np.abs(vectors).max(axis=1)))[:, None] >> 1
+        exponent = exponent_for(np.abs(vectors).max(axis=1), self.phases, np)
+        half = (np.int64(1) << exponent)[:, None] >> 1
         return np.where(vectors * vectors <= np.asarray(stop, np.int64), np.abs(vectors), half)

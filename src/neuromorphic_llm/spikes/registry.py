@@ -1,12 +1,18 @@
-"""Spike codes by name, imported when first asked for."""
+"""Spike codes by name, imported when first asked for; other distributions add theirs by entry points (docs/reference/codes.md)."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.code import SpikeCode
+from neuromorphic_llm.spikes.parameters import ParameterValue, check_parameters
+
+ENTRY_POINTS = "neuromorphic_llm.codes"
+"""Group of entry points: the name is the code's, the value `module:class`."""
 
 _CODES: dict[str, str] = {}
 
@@ -18,29 +24,79 @@ def register_code(name: str, location: str) -> None:
     _CODES[name] = location
 
 
-def code_names() -> tuple[str, ...]:
-    """Names of all codes, the project's own first."""
-    return tuple(_CODES)
-
-
-def code_class(name: str) -> type[SpikeCode]:
-    """The class of a code; UsageError with the nearest name if there is none."""
-    if name not in _CODES:
-        near = difflib.get_close_matches(name, _CODES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(_CODES)}"
-        raise UsageError(f"unknown spike code {name!r}; {hint}")
-    module, _, attribute = _CODES[name].partition(":")
-    found: type[SpikeCode] = getattr(importlib.import_module(module), attribute)
+@cache
+def installed_codes() -> dict[str, EntryPoint]:
+    """Codes of other distributions by name. UsageError naming the distributions if two have the same name."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name in found and (point.value, _owner(point)) != (found[point.name].value, _owner(found[point.name])):
+            raise UsageError(
+                f"spike code {point.name!r} comes with both {_owner(found[point.name])} and {_owner(point)}; uninstall one of them"
+            )
+        found[point.name] = point
     return found
 
 
-def get_code(name: str, phases: int | None = None) -> SpikeCode:
-    """A code with `phases` phases (its default if None). UsageError on a wrong name or number."""
+def _owner(point: EntryPoint) -> str:
+    """The distribution of an entry point, for messages."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown distribution"
+
+
+def code_names() -> tuple[str, ...]:
+    """Names of all codes: the project's own first. UsageError if another distribution's code has the name of a registered one."""
+    for name, point in installed_codes().items():
+        if name in _CODES:
+            raise UsageError(
+                f"spike code {name!r} of {_owner(point)} has the name of {_CODES[name]}; uninstall that distribution or rename its code"
+            )
+    return (*_CODES, *installed_codes())
+
+
+def code_class(name: str) -> type[SpikeCode]:
+    """The class of a code; UsageError with the nearest name if there is none, or naming the distribution whose code is broken."""
+    names = code_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
+        raise UsageError(f"unknown spike code {name!r}; {hint}")
+    if name in _CODES:
+        module, _, attribute = _CODES[name].partition(":")
+        return _checked(name, getattr(importlib.import_module(module), attribute), _CODES[name])
+    point = installed_codes()[name]
+    where = f"{point.value} of {_owner(point)}"
+    try:
+        found = point.load()
+    except Exception as error:  # whatever the other distribution's import raises
+        raise UsageError(
+            f"spike code {name!r}: {where} cannot be loaded ({type(error).__name__}: {error}); repair or uninstall it"
+        ) from error
+    return _checked(name, found, where)
+
+
+def _checked(name: str, found: object, where: str) -> type[SpikeCode]:
+    if not (isinstance(found, type) and issubclass(found, SpikeCode)):
+        raise UsageError(
+            f"spike code {name!r}: {where} is not a subclass of SpikeCode; derive it from neuromorphic_llm.spikes.code.SpikeCode"
+        )
+    if getattr(found, "name", None) != name:
+        raise UsageError(f"spike code {name!r}: {where} calls itself {getattr(found, 'name', None)!r}; give both the same name")
+    return found
+
+
+def get_code(name: str, phases: int | None = None, **parameters: ParameterValue) -> SpikeCode:
+    """A code with `phases` phases (its default if None) and its parameters. UsageError on a wrong name, number or value."""
     code = code_class(name)
-    return code(code.default_phases if phases is None else phases)
+    check_parameters(code, parameters)
+    return code(code.default_phases if phases is None else phases, **parameters)
 
 
 register_code("signed-digit", "neuromorphic_llm.spikes.signed_digit:SignedDigit")
 register_code("rate", "neuromorphic_llm.spikes.rate:Rate")
 register_code("first-spike", "neuromorphic_llm.spikes.first_spike:FirstSpike")
 register_code("bit-planes", "neuromorphic_llm.spikes.bit_planes:BitPlanes")
+register_code("sign-magnitude", "neuromorphic_llm.spikes.burst:SignMagnitude")
+register_code("burst", "neuromorphic_llm.spikes.burst:Burst")
+register_code("first-spike-log", "neuromorphic_llm.spikes.first_spike_log:FirstSpikeLog")
+register_code("multi-threshold", "neuromorphic_llm.spikes.multi_threshold:MultiThreshold")
+register_code("st-bif", "neuromorphic_llm.spikes.st_bif:SignedTernary")
+register_code("qcfs", "neuromorphic_llm.spikes.qcfs:QuantisationClipFloorShift")

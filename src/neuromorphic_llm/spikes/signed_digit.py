@@ -8,7 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuromorphic_llm.spikes.code import SpikeCode, SpikeTrain, as_vectors
+from neuromorphic_llm.spikes.arrays import Array, Library, Quantised, power
+from neuromorphic_llm.spikes.arrays import bit_length as bit_length_of
+from neuromorphic_llm.spikes.code import ArrayCode, SpikeTrain, as_vectors
 from neuromorphic_llm.spikes.integers import Integers, bit_length
 
 
@@ -31,10 +33,12 @@ def signed_digits(x: Integers, stop: Integers, k_top: Integers, k_min: Integers)
 
 
 @dataclass(frozen=True)
-class SignedDigit(SpikeCode):
+class SignedDigit(ArrayCode):
     """x ~ sum of digits in {-1, 0, 1} times 2^k, k = k_top .. k_min."""
 
     name: ClassVar[str] = "signed-digit"
+    summary: ClassVar[str] = "signed powers of two, most significant first, each fired only if it pays its price"
+    source: ClassVar[str] = "this project (numerics.md); digits as in Reitwiesner, Advances in Computers 1, 1960"
     default_phases: ClassVar[int] = 14
     largest_phases: ClassVar[int] = 14  # a then splits into two signed bytes
 
@@ -49,6 +53,22 @@ class SignedDigit(SpikeCode):
         # 3 * 2^k >= 2 m has its smallest solution k >= 0 at bitlen(ceil(2 m / 3) - 1).
         k_top = bit_length(np.maximum(-(-2 * largest // 3) - 1, 0))
         return k_top, np.maximum(k_top - self.phases + 1, 0)
+
+    def integers(self, x: Array, stop: Array, xp: Library) -> Quantised:
+        """The digits' sum, phase by phase."""
+        largest = xp.amax(xp.abs(x), axis=1)
+        k_top = bit_length_of(xp.clip(-(-2 * largest // 3) - 1, 0, None), xp)
+        k_min = xp.clip(k_top - self.phases + 1, 0, None)
+        v, spikes = x, xp.zeros_like(x)
+        for phase in range(self.phases):
+            # Phases below k_min, of vectors that need fewer, fire for no one.
+            k = xp.clip(k_top - phase, 0, None)[:, None]
+            weight, magnitude = power(k, xp), xp.abs(v)
+            pays = (4 * magnitude >= 3 * weight) & (2 * magnitude > weight + (stop >> k)) & (k_top - phase >= 0)[:, None]
+            fired = xp.where(pays, 1, 0)
+            v = v - fired * xp.sign(v) * weight
+            spikes = spikes + fired
+        return Quantised((x - v) >> k_min[:, None], k_min, spikes, k_top - k_min + 1)
 
     def encode(self, x: ArrayLike, stop: ArrayLike) -> SpikeTrain:
         """Spikes of x int32 [tokens, inputs] with stop table int32 [inputs] or [tokens, inputs]."""

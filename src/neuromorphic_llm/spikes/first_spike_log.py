@@ -1,0 +1,79 @@
+"""Time to first spike with a base of choice: several times an octave, or several octaves a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.spikes.arrays import Array, Library
+from neuromorphic_llm.spikes.integers import Integers
+from neuromorphic_llm.spikes.parameters import parameter
+from neuromorphic_llm.spikes.scaled import ScaledCode
+
+WEIGHTS = {1: (1,), 2: (5, 7), 3: (4, 5, 6), 4: (16, 19, 23, 27), 8: (32, 35, 38, 41, 45, 49, 54, 59)}
+"""Steps per octave -> integer weights of the times within a phase, latest first, in the ratio of powers of 2^(1/steps)."""
+
+
+@dataclass(frozen=True)
+class FirstSpikeLog(ScaledCode):
+    """One spike, whose time says the nearest of the values WEIGHTS[steps] * 2^(octaves * t)."""
+
+    steps: int = parameter(2, f"values an octave: {', '.join(map(str, WEIGHTS))}", least=1, most=8)
+    octaves: int = parameter(1, "octaves from phase to phase; more than one with steps 1 only", least=1, most=6)
+
+    name: ClassVar[str] = "first-spike-log"
+    summary: ClassVar[str] = "time to first spike with base 2^octaves or 2^(1/steps), in integer weights"
+    source: ClassVar[str] = "Miyashita et al., arXiv 1603.01025, 2016; time to first spike: Rueckauer and Liu, ISCAS 2018"
+    default_phases: ClassVar[int] = 10
+    largest_phases: ClassVar[int] = 12
+    graded: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Steps that have integer weights, and one kind of base."""
+        if self.steps not in WEIGHTS:
+            raise UsageError(f"code 'first-spike-log': steps must be one of {', '.join(map(str, WEIGHTS))}, not {self.steps}")
+        if self.steps > 1 and self.octaves > 1:
+            raise UsageError("code 'first-spike-log': several steps an octave leave no gap of octaves; use steps=1 or octaves=1")
+
+    @property
+    def horner_shift(self) -> int:
+        """Octaves a phase."""
+        return self.octaves
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Values of a, ascending."""
+        return tuple(weight << (self.octaves * t) for t in range(self.phases) for weight in WEIGHTS[self.steps])
+
+    @property
+    def largest_value(self) -> int:
+        """Bound of |a|: the earliest time."""
+        return WEIGHTS[self.steps][-1] << (self.octaves * (self.phases - 1))
+
+    def digits(self, x: Array, k: Array, _: Array, xp: Library, /) -> Iterator[Array]:
+        """The weight of the nearest level in its phase (the larger of two equally near ones), silence in the others."""
+        doubled, a, below = 2 * xp.abs(x), xp.zeros_like(x), 0
+        for level in self.levels:
+            a = xp.where(doubled >= (below + level) << k, level, a)
+            below = level
+        sign = xp.sign(x)
+        for to_come in range(self.phases - 1, -1, -1):
+            digit = xp.zeros_like(x)
+            for weight in WEIGHTS[self.steps]:
+                digit = xp.where(a == weight << (self.octaves * to_come), weight, digit)
+            yield sign * digit
+
+    def _error(self, magnitude: Integers, k: Integers, price: Integers) -> Integers:
+        """Half the gap between two levels, as a share of the value between them; |x| or half of the least level below that."""
+        del price
+        levels = self.levels
+        below, above = max(pairwise(levels), key=lambda pair: pair[1] / pair[0], default=(levels[0], levels[0]))
+        between = magnitude * (above - below) // (above + below)
+        lowest = np.minimum(magnitude, np.int64(levels[0]) << k >> 1)
+        between = np.where(magnitude < np.int64(levels[0]) << k, np.maximum(lowest, (np.int64(levels[0]) << k) - magnitude), between)
+        return np.maximum(between, magnitude - (np.int64(self.largest_value) << k))
