@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +13,22 @@ from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.matmul import product
 from neuromorphic_llm.network.operations import AttentionResult, Coded
 from neuromorphic_llm.reference.decoder import IntegerDecoder
-from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG
+from neuromorphic_llm.reference.weights import ACTIVATIONS, DecoderConfig, DecoderWeights
+
+_PLAIN = replace(SMALL_CONFIG, gated=False)
+_NORMED = replace(SMALL_CONFIG, output_norms=True, activation="gelu-tanh", score_scale=0.25)
+
+FAMILIES = {
+    "mistral": replace(SMALL_CONFIG, windows=(4, 4)),
+    "qwen3": replace(SMALL_CONFIG, query_key_norm=True),
+    "gemma2": replace(_NORMED, windows=(3, 0), attention_softcap=2.0, logit_softcap=5.0),
+    "gemma3": replace(_NORMED, windows=(5, 0), query_key_norm=True, local_rotary=True),
+    "gpt2": replace(_PLAIN, learned_positions=True, activation="gelu-tanh"),
+    "opt": replace(_PLAIN, learned_positions=True, activation="relu"),
+    "gptneox": replace(_PLAIN, parallel_residual=True, activation="gelu"),
+}
+"""What each family has that Llama has not, in small."""
 
 
 def logits(decoder: FunctionalDecoder, ids: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
@@ -62,15 +78,32 @@ def check_against_reference(decoder: FunctionalDecoder, tokens: Sequence[int]) -
         assert equal(layer.probability_keys, activity.probability_keys)
 
 
+def variants(layers: int) -> st.SearchStrategy[dict[str, object]]:
+    """Fields of a configuration that Llama has not, in any combination."""
+    caps = st.sampled_from([0.0, 0.001, 0.7, 30.0, 1000.0])
+    return st.fixed_dictionaries(
+        {
+            "activation": st.sampled_from(ACTIVATIONS),
+            **dict.fromkeys(
+                ("gated", "parallel_residual", "query_key_norm", "output_norms", "learned_positions", "local_rotary"), st.booleans()
+            ),
+            "windows": st.one_of(st.just(()), st.tuples(*[st.integers(0, 6)] * layers)),
+            "attention_softcap": caps,
+            "logit_softcap": caps,
+        }
+    )
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> DecoderConfig:
-    """Small shapes; most are no multiples of 8, so that products take the way round the int8 kernel."""
-    kv_heads = draw(st.integers(1, 3))
+    """Small shapes of any family; most are no multiples of 8, so that products take the way round the int8 kernel."""
+    kv_heads, layers = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    llama = draw(st.booleans())
     return DecoderConfig(
         vocab_size=draw(st.sampled_from([5, 24, 61])),
         hidden_size=draw(st.sampled_from([8, 20, 32])),
         intermediate_size=draw(st.sampled_from([7, 24, 40])),
-        layers=draw(st.integers(1, 2)),
+        layers=layers,
         heads=kv_heads * draw(st.integers(1, 3)),
         kv_heads=kv_heads,
         head_dim=draw(st.sampled_from([2, 6, 8, 16])),
@@ -78,6 +111,7 @@ def configs(draw: st.DrawFn) -> DecoderConfig:
         rms_norm_eps=draw(st.sampled_from([1e-6, 1e-5, 1e-2])),
         rope_theta=10000.0,
         tie_embeddings=draw(st.booleans()),
+        **({} if llama else draw(variants(layers))),
     )
 
 

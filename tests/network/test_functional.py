@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity import check_against_reference, configs, equal, logits, tokens_of, with_large_prices
+from parity import FAMILIES, check_against_reference, configs, equal, logits, tokens_of, with_large_prices
 
 from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.network import cpu_operations
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Operations
@@ -37,6 +38,33 @@ def threads() -> Iterator[None]:
 @pytest.mark.parametrize("code", code_names())
 def test_equals_the_reference(code: str, parts: str, backend: Callable[[], Operations]) -> None:
     check_against_reference(FunctionalDecoder(random_decoder(3, code=code, parts=parts, bias=True), operations=backend()), TOKENS)
+
+
+@BACKENDS
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_equals_the_reference(family: str, backend: Callable[[], Operations]) -> None:
+    weights = random_decoder(3, config=FAMILIES[family], bias=True)
+    check_against_reference(FunctionalDecoder(weights, operations=backend()), TOKENS)
+
+
+@BACKENDS
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "gpt2"])
+def test_families_in_steps(family: str, backend: Callable[[], Operations], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_operations, "_QUERY_BLOCK", 3)  # blocks that begin within and beyond a window
+    weights = random_decoder(4, config=FAMILIES[family])
+    decoder, expected = FunctionalDecoder(weights, operations=backend()), IntegerDecoder(weights).forward(TOKENS)
+    cache = decoder.new_cache()
+    steps = [logits(decoder, torch.tensor([TOKENS[first:last]]), cache) for first, last in ((0, 2), (2, 3), (3, 13), (13, 20))]
+    assert equal(torch.cat(steps, 1)[0], expected)
+
+
+def test_pairs_within_windows() -> None:
+    weights = random_decoder(10, config=FAMILIES["gemma2"])
+    decoder, reference = FunctionalDecoder(weights), IntegerDecoder(weights)
+    logits(decoder, torch.tensor([TOKENS[:7]]))
+    record = reference.step(TOKENS[:7], reference.new_cache()).record
+    pairs = 4 * (1 + 2 + 5 * 3 + 7 * 8 // 2)  # a window of 3, and none
+    assert decoder.statistics.value_rows_read() == pytest.approx(sum(a.probability_keys.sum() for a in record.attention) / pairs)
 
 
 @settings(max_examples=25)

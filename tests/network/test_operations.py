@@ -16,12 +16,13 @@ from neuromorphic_llm.network.kernels import probability_table
 from neuromorphic_llm.network.matmul import product
 from neuromorphic_llm.network.operations import Coded, Operations, Rows, SiteTensors
 from neuromorphic_llm.reference.attention import LayerCache, attend, encode_probabilities
-from neuromorphic_llm.reference.gate import gated_product
+from neuromorphic_llm.reference.gate import activated, gated_product
 from neuromorphic_llm.reference.linear import scale_output
 from neuromorphic_llm.reference.norm import rms_norm
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.rotary import rotary_tables, rotate
-from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, Formats, LinearWeights
+from neuromorphic_llm.reference.soft_cap import apply_soft_cap, soft_cap
+from neuromorphic_llm.reference.weights import ACTIVATIONS, CodeConfig, DecoderConfig, Formats, LinearWeights
 from neuromorphic_llm.spikes.dense import quantise_dense
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -71,10 +72,21 @@ def test_norm(operations: Operations, r: np.ndarray, gain: np.ndarray, epsilon: 
 
 @BACKENDS
 @settings(max_examples=40)
-@given(y=rows(8), fraction=st.integers(12, 16), hidden=st.integers(8, 16))
-def test_gate(operations: Operations, y: np.ndarray, fraction: int, hidden: int) -> None:
-    result = operations.gate(torch.from_numpy(y), fraction, torch.tensor(hidden))
-    assert equal(result, gated_product(y.astype(np.int64), fraction, hidden))
+@given(y=rows(8), fraction=st.integers(12, 16), hidden=st.integers(8, 16), activation=st.sampled_from(ACTIVATIONS))
+def test_gate(operations: Operations, y: np.ndarray, fraction: int, hidden: int, activation: str) -> None:
+    result = operations.gate(torch.from_numpy(y), fraction, torch.tensor(hidden), activation)
+    assert equal(result, gated_product(y.astype(np.int64), fraction, hidden, activation))
+    plain = operations.activate(torch.from_numpy(y), fraction, torch.tensor(hidden), activation)
+    assert equal(plain, activated(y.astype(np.int64), fraction, hidden, activation))
+
+
+@BACKENDS
+@settings(max_examples=40)
+@given(x=rows(6), fraction=st.integers(4, 20), cap=st.one_of(st.floats(1e-3, 1e3), st.sampled_from([1e-3, 1.0, 50.0, 1e3])))
+def test_soft_cap(operations: Operations, x: np.ndarray, fraction: int, cap: float) -> None:
+    integers = soft_cap(cap, fraction)
+    assert integers is not None
+    assert equal(operations.soft_cap(torch.from_numpy(x.copy()), integers), apply_soft_cap(x.astype(np.int64), integers))
 
 
 @BACKENDS
