@@ -8,7 +8,6 @@ import numpy as np
 
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.errors import CompileError
-from neuromorphic_llm.spikes.registry import get_code
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class ChooseSlices:
         spec, config = module.spec, module.weights.config
         largest_cell = min((1 << spec.cell_bits * spec.slices) - 1, 127)
         largest_sum = (1 << (spec.accumulator_bits - 1)) - 1
-        amplitude = get_code(module.weights.code.name, module.weights.code.phases).largest_value
+        amplitude = module.weights.code.spike_code().largest_value
         nodes = []
         for node in module.graph.nodes:
             if node.operation == "linear":

@@ -27,6 +27,7 @@ class ConvertConfig:
     query_phases: int = 10
     tolerance: float = 0.01
     seed: int = 0
+    code_parameters: tuple[tuple[str, int | bool | str], ...] = ()  # names and values (codes.md)
 
     def __post_init__(self) -> None:
         if self.parts not in PARTS:
@@ -43,5 +44,6 @@ class ConvertConfig:
             raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
 
     def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
-        return asdict(self)
+        """JSON object of the fields, without the code's parameters if there are none."""
+        values = asdict(self)
+        return values if self.code_parameters else {name: value for name, value in values.items() if name != "code_parameters"}

@@ -43,7 +43,7 @@ def convert(
     windows: token windows of the calibration text, for ranges, sensitivities (unless `calibration` is given) and the spike budget.
     Raises ConversionError if the calibration is of another checkpoint, the spike target cannot be met, or an accumulator could overflow.
     """
-    code = get_code(options.code, options.phases)
+    code = get_code(options.code, options.phases, **dict(options.code_parameters))
     if calibration is None:
         calibration = calibrate_checkpoint(checkpoint, windows, device=device, seed=options.seed, progress=progress)
     elif calibration.checkpoint_hash != checkpoint.content_hash:

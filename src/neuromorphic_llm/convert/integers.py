@@ -140,7 +140,7 @@ def integer_decoder(
     return DecoderWeights(
         config=config,
         formats=formats,
-        code=CodeConfig(options.code, code.phases, options.query_phases, options.probability_bits),
+        code=CodeConfig(options.code, code.phases, options.query_phases, options.probability_bits, code.parameters),
         embedding=np.clip(table, -(2**15), 2**15 - 1).astype(np.int16),
         layers=tuple(layers),
         final_gain=_gain(tensors, "model.norm.weight", formats),

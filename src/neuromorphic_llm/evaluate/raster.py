@@ -6,13 +6,12 @@ import torch
 
 from neuromorphic_llm.evaluate.scored_model import SpikingModel
 from neuromorphic_llm.network.operations import Coded
-from neuromorphic_llm.spikes.registry import get_code
 
 
 def spike_raster(model: SpikingModel, ids: torch.Tensor, layer: int) -> dict[str, list[list[int]]]:
-    """Digits in {-1, 0, 1}, [phases][inputs] by site name, of the last token of ids int64 [1, n] in one layer."""
+    """Digits, [phases][inputs] by site name, of the last token of ids int64 [1, n] in one layer."""
     decoder = model.decoder
-    code = get_code(decoder.weights.code.name, decoder.weights.code.phases)
+    code = decoder.weights.code.spike_code()
     raster: dict[str, list[list[int]]] = {}
 
     def observe(index: int, x: torch.Tensor, _coded: Coded) -> None:

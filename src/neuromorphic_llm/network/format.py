@@ -23,7 +23,6 @@ from neuromorphic_llm.reference.weights import (
     LayerWeights,
     LinearWeights,
 )
-from neuromorphic_llm.spikes.registry import get_code
 
 FORMAT = "neuromorphic-llm-network"
 VERSION = 2
@@ -216,7 +215,7 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     config = DecoderConfig.from_json(_field(metadata, "config", source), source)
     formats = Formats.from_json(_field(metadata, "formats", source), source)
     code = CodeConfig.from_json(_field(metadata, "code", source), source)
-    get_code(code.name, code.phases)  # refuses what no code knows
+    code.spike_code()  # refuses what no code knows
     _check_ranges(config, formats, source)
     parts = _field(metadata, "parts", source)
     layers = _field(metadata, "layers", source)

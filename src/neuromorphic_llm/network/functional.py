@@ -18,7 +18,6 @@ from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.norm import epsilon_term, head_epsilon_term
 from neuromorphic_llm.reference.soft_cap import logit_cap, score_cap
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
-from neuromorphic_llm.spikes.registry import get_code
 
 COMPILE_AFTER_ROWS = 1 << 17
 """Rows that a GPU takes uncompiled before it compiles layers for many tokens at once too: that costs about as much time as these rows."""
@@ -72,7 +71,7 @@ class FunctionalDecoder:
         self._score_cap, self._logit_cap = score_cap(self.config), logit_cap(self.config, formats)
         code = weights.code
         self._signed_digit = code.name == "signed-digit"
-        self._code = get_code(code.name, code.phases)
+        self._code = code.spike_code()
         self._eager_rows = 0
         self._compiled_layer = torch.compile(self._layer) if self.device.type == "cuda" and self._signed_digit else None
 
@@ -298,14 +297,11 @@ class FunctionalDecoder:
         """Code int32 [rows, inputs] with the network's code and a stop table int32 [inputs]."""
         if self._signed_digit:
             return self.operations.encode(x, stop, self.weights.code.phases)
-        # Codes without a kernel of their own run through their definition in numpy.
-        coded = self._code.quantise(x.cpu().numpy(), stop.cpu().numpy())
-        a = torch.from_numpy(coded.a.astype(np.int32))
-        high = (a + 64) >> 7
-        planes = torch.stack((high, a - (high << 7))).to(torch.int8)
-        spikes = torch.from_numpy(coded.spikes.sum(axis=-1).astype(np.int64))
-        exponent = torch.from_numpy(coded.exponent.astype(np.int32))
-        return Coded(planes.to(self.device), exponent.to(self.device), spikes.to(self.device))
+        # Codes without a kernel of their own run elementwise, by their definition.
+        coded = self._code.quantise_torch(x, stop)
+        high = (coded.a + 64) >> 7
+        planes = torch.stack((high, coded.a - (high << 7))).to(torch.int8)
+        return Coded(planes, coded.exponent.int(), coded.spikes.sum(-1))
 
 
 def _valid_rows(valid: Sequence[int] | None, n: int, device: torch.device) -> torch.Tensor | None:

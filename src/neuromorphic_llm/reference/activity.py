@@ -18,7 +18,7 @@ def events(train: SpikeTrain, rows: int) -> NDArray[np.int32]:
     phases, tokens, inputs = train.digits.shape
     blocks = -(-inputs // rows)
     fired = np.zeros((phases, tokens, blocks * rows), np.int32)
-    fired[:, :, :inputs] = train.digits != 0
+    fired[:, :, :inputs] = train.spike_counts()
     counts = fired.reshape(phases, tokens, blocks, rows).sum(axis=3, dtype=np.int32)
     result = np.zeros((tokens, phases, blocks), np.int32)
     for token, used in enumerate(train.phases):

@@ -19,7 +19,6 @@ from neuromorphic_llm.reference.soft_cap import apply_soft_cap, logit_cap
 from neuromorphic_llm.reference.weights import DecoderWeights, LayerWeights
 from neuromorphic_llm.spikes.code import Coded, SpikeTrain
 from neuromorphic_llm.spikes.dense import quantise_dense
-from neuromorphic_llm.spikes.registry import get_code
 
 
 @dataclass
@@ -76,7 +75,7 @@ class IntegerDecoder:
 
     def __init__(self, weights: DecoderWeights) -> None:
         self.weights = weights
-        self.code = get_code(weights.code.name, weights.code.phases)
+        self.code = weights.code.spike_code()
         self._epsilon = epsilon_term(weights.config, weights.formats)
         self._head_epsilon = head_epsilon_term(weights.config, weights.formats)
 

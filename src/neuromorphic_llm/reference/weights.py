@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import ArtefactError
+from neuromorphic_llm.spikes.code import SpikeCode
+from neuromorphic_llm.spikes.registry import get_code
 
 SITES = ("qkv", "output", "gate_up", "down")
 """Crossbar sites of one decoder layer, in the order of execution; site index 4 * layer + position, the head is last."""
@@ -211,19 +214,27 @@ class CodeConfig:
     phases: int = 14
     query_phases: int = 10
     probability_bits: int = 10
+    parameters: Mapping[str, int | bool | str] = field(default_factory=dict, hash=False)  # of the code (codes.md)
 
     def __post_init__(self) -> None:
         _check_integers(self)
         if type(self.name) is not str:
             raise TypeError(f"name must be text, got {self.name!r}")
+        if not isinstance(self.parameters, Mapping) or not all(type(value) in (int, bool, str) for value in self.parameters.values()):
+            raise TypeError(f"parameters must be an object of numbers, truth values and texts, got {self.parameters!r}")
         if not 1 <= self.query_phases <= 10:
             raise ValueError(f"query_phases must lie in 1..10, got {self.query_phases}")
         if not 1 <= self.probability_bits <= 10:
             raise ValueError(f"probability_bits must lie in 1..10, got {self.probability_bits}")
 
+    def spike_code(self) -> SpikeCode:
+        """The code itself; UsageError if there is none of that name, or not with these phases and parameters."""
+        return get_code(self.name, self.phases, **self.parameters)
+
     def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
-        return asdict(self)
+        """JSON object of the fields, without parameters if there are none."""
+        values = asdict(self)
+        return values if self.parameters else {name: value for name, value in values.items() if name != "parameters"}
 
     @classmethod
     def from_json(cls, data: dict[str, Any], source: str = "the artefact") -> CodeConfig:
