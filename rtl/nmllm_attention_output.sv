@@ -57,13 +57,17 @@ module nmllm_attention_output #(
   assign shift = 9'(places) + 9'(signed'({1'b0, length}));
   assign done = write_enable && last_q;
 
+  // The multipliers stand still while the sums are being formed.
+  logic [LANES-1:0][SUM_BITS-1:0] factor;
+  assign factor = active_q ? read_sums : '0;
+
   always_ff @(posedge clk) begin
     if (start) active_q <= 1'b1;
     else if (last) active_q <= 1'b0;
     if (active_q) begin
       word_q <= last ? '0 : word_q + DIM_BITS'(1);
       for (int unsigned i = 0; i < LANES; ++i) begin
-        product_q[i] <= PRODUCT_BITS'(signed'(read_sums[i])) * PRODUCT_BITS'(signed'({1'b0, inverse}));
+        product_q[i] <= PRODUCT_BITS'(signed'(factor[i])) * PRODUCT_BITS'(signed'({1'b0, inverse}));
         write_mask[i] <= 32'(first[LANE_BITS-1:0]) <= i && i < 32'(first[LANE_BITS-1:0]) + 32'(head_dim);
       end
       write_word <= (first >> LANE_BITS) + 15'(word_q);

@@ -211,9 +211,10 @@ module nmllm_attention_scores #(
     if (rst) {z_valid, z_final_q} <= '0;
   end
 
+  // The shifters stand still while scores are being formed.
   always_comb begin
     for (int unsigned a = 0; a < KEY_LANES; ++a)
-      z[a] = z_valid ? scaled(score_q[z_head][a], head_places_q - 9'(signed'({1'b0, key_exponents[a]}))) : '0;
+      z[a] = scaled(z_valid ? score_q[z_head][a] : '0, head_places_q - 9'(signed'({1'b0, key_exponents[a]})));
   end
 
   assign done = z_final_q || (start && occupied_q == '0);

@@ -30,14 +30,10 @@ module nmllm_chip
     output logic                             token_valid,
     output logic [         31:0]             token,
     output logic                             done,
-    output logic [    TILES-1:0]             row_done,
     input  logic [TILE_BITS-1:0]             counter_tile,
     input  logic [          5:0]             counter_index,
     output logic [         63:0]             counter_value,
-    output logic [         63:0]             counts         [TILES][41],  // all of them, for the simulator
-    // what moves between tiles and routers in this cycle, for comparison with the simulator
-    output logic [    TILES-1:0]             injected,
-    output logic [    TILES-1:0]             arrived
+    output logic [         63:0]             counts         [TILES][41]  // all of them, for the simulator
 );
   function automatic bit is_vector(input int tile);
     automatic int y = tile / int'(MESH_WIDTH);
@@ -102,8 +98,6 @@ module nmllm_chip
     assign in_valid[4] = tile_valid;
     assign in_flit[4] = tile_flit;
     assign tile_ready = input_ready[t][4];
-    assign injected[t] = tile_valid && tile_ready;
-    assign arrived[t] = local_valid;
 
     nmllm_router router (
         .clk, .rst, .in_valid, .in_ready(input_ready[t]), .in_flit, .out_valid(link_valid[t]), .out_ready(link_ready[t]),
@@ -120,24 +114,24 @@ module nmllm_chip
           .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(local_valid), .in_flit(local_flit),
           .out_valid(tile_valid), .out_ready(tile_ready), .out_flit(tile_flit), .dram_enable, .dram_address, .dram_data, .token_valid, .token,
           .done, .dram_bits_read(counts[t][0]));
-      assign row_done[t] = 1'b0;
       for (genvar i = 1; i < 32; i++) begin : g_none
         assign counts[t][i] = '0;
       end
     end else if (!USED[t]) begin : g_unused
       assign tile_valid = 1'b0;
       assign tile_flit = '0;
-      assign row_done[t] = 1'b0;
       for (genvar i = 0; i < 32; i++) begin : g_none
         assign counts[t][i] = '0;
       end
     end else if (is_vector(t)) begin : g_vector
-      logic [63:0] tile_counts[28];
+      logic [63:0] tile_counts[24];
+      // verilator lint_off PINCONNECTEMPTY
       nmllm_vector_tile #(.HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS)) tile (
           .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(local_valid), .in_flit(local_flit),
-          .out_valid(tile_valid), .out_ready(tile_ready), .out_flit(tile_flit), .counters(tile_counts), .row_done(row_done[t]));
+          .out_valid(tile_valid), .out_ready(tile_ready), .out_flit(tile_flit), .counters(tile_counts), .row_done());
+      // verilator lint_on PINCONNECTEMPTY
       for (genvar i = 0; i < 32; i++) begin : g_counts
-        if (i < 28) begin : g_count
+        if (i < 24) begin : g_count
           assign counts[t][i] = tile_counts[i];
         end else begin : g_none
           assign counts[t][i] = '0;
@@ -152,7 +146,6 @@ module nmllm_chip
           .gate_operations(counts[t][6]), .maximum_elements(counts[t][7]), .axon_bits_read(counts[t][8]),
           .output_parameter_bits_read(counts[t][9]), .read_cycles(counts[t][10]), .accumulator_valid(), .accumulator_values());
       // verilator lint_on PINCONNECTEMPTY
-      assign row_done[t] = 1'b0;
       for (genvar i = 11; i < 32; i++) begin : g_none
         assign counts[t][i] = '0;
       end

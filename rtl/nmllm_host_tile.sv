@@ -165,6 +165,11 @@ module nmllm_host_tile
       end
     end
   end
+
+`ifndef SYNTHESIS
+  stable_output : assert property (@(posedge clk) disable iff (rst) out_valid && !out_ready |=> out_valid && $stable(out_flit))
+  else $error("stable_output: a flit was withdrawn or changed before it was accepted");
+`endif
 endmodule
 
 `default_nettype wire

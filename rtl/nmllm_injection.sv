@@ -2,7 +2,8 @@
 //
 // `send` is high while the instruction of that name is under way: it waits for a credit of the receiver, then pushes the residual, two values a flit;
 // the first flit may leave in the cycle of the credit's arrival plus one. The first word of the residual is read while the addition before it ends
-// (`prefetch`), the next one with the last pair of a word; the memory keeps it until then. `send_token` pushes the head's choice.
+// (`prefetch`), the next one with the last pair of a word; the memory keeps it until then. `send_token` pushes the head's choice. A credit falls
+// due while nothing else waits, so it overtakes no flit that was offered.
 `default_nettype none
 
 module nmllm_injection
@@ -96,6 +97,8 @@ module nmllm_injection
 `ifndef SYNTHESIS
   credits_bounded : assert property (@(posedge clk) disable iff (rst) credits_q <= 4'd2)
   else $error("credits_bounded: more credits than slots");
+  stable_output : assert property (@(posedge clk) disable iff (rst) out_valid && !out_ready |=> out_valid && $stable(out_flit))
+  else $error("stable_output: a flit was withdrawn or changed before it was accepted");
 `endif
 endmodule
 

@@ -198,8 +198,10 @@ module nmllm_output_stage
       if (valid_1) begin
         // verilator unroll_disable
         for (int i = 0; i < READ_LANES; i++) begin
-          product[i] <= 48'(accumulators[i]) * signed'({32'd0, parameters[LANE_BITS'(int'(offset)+i)][15:0]});
-          bias_2[i]  <= has_bias ? parameters[LANE_BITS'(int'(offset)+i)][47:16] : '0;
+          // Lanes without a column stand still: a step of values uses two of them.
+          automatic logic used = i < int'(count_1);
+          product[i] <= 48'(signed'(used ? accumulators[i] : '0)) * signed'({32'd0, parameters[LANE_BITS'(int'(offset)+i)][15:0]});
+          bias_2[i]  <= used && has_bias ? parameters[LANE_BITS'(int'(offset)+i)][47:16] : '0;
         end
       end
       if (valid_2) begin

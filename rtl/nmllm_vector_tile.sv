@@ -20,7 +20,7 @@ module nmllm_vector_tile
     parameter int unsigned HEAD_DIM = 16,
     parameter int unsigned GROUP = 4,
     parameter int unsigned SLOTS = 4,
-    localparam int unsigned COUNTERS = 28
+    localparam int unsigned COUNTERS = 24
 ) (
     input  logic                      clk,
     input  logic                      rst,
@@ -34,7 +34,7 @@ module nmllm_vector_tile
     input  logic                      out_ready,
     output flit_t                     out_flit,
     output logic  [63:0]              counters   [COUNTERS],
-    output logic                      row_done    // the instructions of one token end with this cycle
+    output logic                      row_done    // the instructions of one token end with this cycle, for verification
 );
   /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned L = VECTOR_LANES;
@@ -150,6 +150,8 @@ module nmllm_vector_tile
   // Addresses are wider than the memories: a vector does not fill them, which the assertions of the memories check.
   // verilator lint_off UNUSEDSIGNAL
   logic [23:0] cfg_word;
+  logic [ADDRESS_BITS-1:0] norm_residual_address, norm_gain_address, norm_write_address, rope_read_address, rope_write_address, kv_read_address;
+  logic [ADDRESS_BITS-1:0] encode_read_address, stop_address, encode_write_address, add_residual_address, add_operand_address, add_write_address;
   // verilator lint_on UNUSEDSIGNAL
   logic [L-1:0] cfg_mask;
   assign cfg_lanes = {(L / 2){cfg_data}};
@@ -172,9 +174,6 @@ module nmllm_vector_tile
   logic residual_read, add_write;
   logic [RESIDUAL_BITS-1:0] residual_address;
   logic [L-1:0][31:0] residual_data, add_write_data;
-  // verilator lint_off UNUSEDSIGNAL
-  logic [ADDRESS_BITS-1:0] add_write_address;
-  // verilator lint_on UNUSEDSIGNAL
 
   // Lanes of an arriving pair of values.
   logic [L-1:0] arriving_mask;
@@ -194,9 +193,6 @@ module nmllm_vector_tile
 
   // ---------------------------------------------------------------- units
   logic norm_residual_read, norm_gain_read, norm_write;
-  // verilator lint_off UNUSEDSIGNAL
-  logic [ADDRESS_BITS-1:0] norm_residual_address, norm_gain_address, norm_write_address;
-  // verilator lint_on UNUSEDSIGNAL
   logic [L-1:0][31:0] norm_write_data;
   logic [47:0] norm_elements, square_roots, norm_divisions, norm_words_read, norm_words_written;
   nmllm_norm #(.ADDRESS_BITS(ADDRESS_BITS)) norm (
@@ -208,9 +204,6 @@ module nmllm_vector_tile
       .count_divisions(norm_divisions), .count_words_read(norm_words_read), .count_words_written(norm_words_written));
 
   logic rope_read, rope_write;
-  // verilator lint_off UNUSEDSIGNAL
-  logic [ADDRESS_BITS-1:0] rope_read_address, rope_write_address;
-  // verilator lint_on UNUSEDSIGNAL
   logic [L-1:0][31:0] rope_write_data;
   logic [GROUPS-1:0] maximum_valid;
   logic [9:0] maximum_head;
@@ -226,9 +219,6 @@ module nmllm_vector_tile
 
   localparam int unsigned KV_WORD_BITS = $clog2(HEAD_DIM / L > 1 ? HEAD_DIM / L : 2);
   logic kv_read;
-  // verilator lint_off UNUSEDSIGNAL
-  logic [ADDRESS_BITS-1:0] kv_read_address;
-  // verilator lint_on UNUSEDSIGNAL
   logic [GROUPS-1:0] kv_valid;
   logic [GROUPS-1:0][5:0] kv_vector;
   logic [KV_WORD_BITS-1:0] kv_word;
@@ -242,9 +232,6 @@ module nmllm_vector_tile
       .kv_valid, .kv_vector, .kv_word, .kv_data, .kv_exponent, .count_elements(kv_elements), .count_vectors(kv_vectors));
 
   logic encode_read, stop_read, encode_write, spike_valid, spike_ready, encode_attention_q, encode_attention;
-  // verilator lint_off UNUSEDSIGNAL
-  logic [ADDRESS_BITS-1:0] encode_read_address, stop_address, encode_write_address;
-  // verilator lint_on UNUSEDSIGNAL
   logic [L-1:0][31:0] encode_read_data, encode_write_data, attention_data;
   flit_t spike_flit;
   logic [47:0] encode_maximum_elements, encode_elements, encode_words_read, encode_words_written, bank_bits, spikes, spike_flits;
@@ -261,9 +248,6 @@ module nmllm_vector_tile
   assign encode_read_data = encode_attention_q ? attention_data : work_data;
 
   logic add_read;
-  // verilator lint_off UNUSEDSIGNAL
-  logic [ADDRESS_BITS-1:0] add_residual_address, add_operand_address;
-  // verilator lint_on UNUSEDSIGNAL
   logic [47:0] add_elements, add_words_read, add_words_written;
   nmllm_add #(.ADDRESS_BITS(ADDRESS_BITS)) add (
       .clk, .rst, .start(start && current.operation == ADD), .size(current.size), .residual_base('0), .operand_base('0), .done(add_done),
@@ -397,7 +381,6 @@ module nmllm_vector_tile
     counters[21] = 64'(spikes);
     counters[22] = 64'(spike_flits);
     counters[23] = 64'(kv_vectors);
-    for (int i = 24; i < int'(COUNTERS); i++) counters[i] = '0;
   end
 
 `ifndef SYNTHESIS

@@ -23,13 +23,10 @@ module nmllm_chip_tb
     output logic                 token_valid,
     output logic [         31:0] token,
     output logic                 done,
-    output logic [    TILES-1:0] row_done,
     input  logic [TILE_BITS-1:0] counter_tile,
     input  logic [          5:0] counter_index,
     output logic [         63:0] counter_value,
-    output logic [         63:0] counts         [TILES][41],
-    output logic [    TILES-1:0] injected,
-    output logic [    TILES-1:0] arrived
+    output logic [         63:0] counts         [TILES][41]
 );
   localparam int unsigned WORD_BITS = $clog2(DRAM_WORDS);
   logic dram_enable;
@@ -48,7 +45,7 @@ module nmllm_chip_tb
 
   nmllm_chip #(.USED(USED), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS)) chip (
       .clk, .rst, .cfg_valid(cfg_valid && !cfg_dram), .cfg_tile, .cfg_unit, .cfg_address, .cfg_data, .dram_enable, .dram_address, .dram_data,
-      .token_valid, .token, .done, .row_done, .counter_tile, .counter_index, .counter_value, .counts, .injected, .arrived);
+      .token_valid, .token, .done, .counter_tile, .counter_index, .counter_value, .counts);
 endmodule
 
 `default_nettype wire

@@ -10,7 +10,7 @@ import pytest
 from nano_chip import chip, program
 
 from neuromorphic_llm.models.checkpoint import load_checkpoint
-from neuromorphic_llm.rtl.chip import RtlChip
+from neuromorphic_llm.rtl.chip import SYNAPSE_COUNTERS, VECTOR_COUNTERS, RtlChip
 from neuromorphic_llm.simulate.counters import Counters
 from neuromorphic_llm.simulate.run import simulate
 
@@ -29,12 +29,32 @@ def check(rtl: RtlChip, prompt: Sequence[int], new: int, stop: Sequence[int] = (
 def test_nano_decodes_as_simulated() -> None:
     tokens = check(chip(), [5, 17, 3], 3)
     assert check(chip(), [5, 17, 3], 3, stop=[tokens[1]]) == tokens[:2]  # from reset again, ended by a token
+    check_single_counters(rows=4, wanted=2)
     # The chip is idle now; the host port reads the counters that the simulation sees at once.
     bench = chip()._bench
     counts = bench.run({}, cycles=1, outputs=("counts",))["counts"][0]
     tile, index = np.indices(counts.shape).reshape(2, -1)
     read = bench.run({"counter_tile": tile, "counter_index": index}, outputs=("counter_value",))["counter_value"]
     assert counts.any() and np.array_equal(read, counts.ravel())
+
+
+def check_single_counters(rows: int, wanted: int) -> None:
+    """Counters of single tiles that no sum above uses: spikes, their flits and key/value vectors of a vector tile; those unused are 0."""
+    counts = chip()._bench.run({}, cycles=1, outputs=("counts",))["counts"][0]
+    stages, config = program().stages, program().weights.config
+    used = {stage.vector_tile: len(VECTOR_COUNTERS) + 3 for stage in stages}
+    used |= {region.tile: len(SYNAPSE_COUNTERS) + 1 for stage in stages for regions in stage.regions for region in regions} | {0: 1}
+    for tile, values in enumerate(counts):
+        assert not values[used.get(tile, 0) : 32].any()
+    for number, stage in enumerate(stages):
+        values = counts[stage.vector_tile].astype(int)
+        spikes, flits, vectors = values[len(VECTOR_COUNTERS) : len(VECTOR_COUNTERS) + 3]
+        assert spikes == sum(counts[regions[0].tile, 0] for regions in stage.regions)
+        sent = [rows, wanted, wanted][max(number - config.layers + 2, 0)]  # residuals; only those wanted leave the last layer
+        size = 1 if number == config.layers else -(-config.hidden_size // 2)
+        credits_sent = wanted if number == config.layers else rows
+        assert values[32] == flits + sent * size + credits_sent
+        assert vectors == (0 if number == config.layers else 2 * config.kv_heads * rows)
 
 
 @pytest.mark.slow
