@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -54,6 +55,13 @@ class KeyValueCache:
             new.values[:, :, : self.capacity] = old.values
             self.layers[index] = new
         self.capacity = capacity
+
+    def copies(self, order: list[int]) -> KeyValueCache:
+        """A cache of its own whose sequence i is a copy of this one's sequence order[i]."""
+        other = copy(self)
+        other.layers = [replace(layer) for layer in self.layers]
+        other.reorder(order)
+        return other
 
     def reorder(self, order: list[int]) -> None:
         """Sequence i becomes a copy of the former sequence order[i] (beam search)."""
