@@ -81,7 +81,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     lines = [
         ["fetch", "--list"],
         ["fetch", "smollm2-135m"],
+        ["codes"],
+        ["codes", "burst", "--code-option", "gamma=7"],
         ["convert", "random-tiny", "-o", "network", "--calibration", "text.txt"],
+        ["convert", "random-tiny", "-o", "burst", "--calibration", "text.txt", "--code", "burst", "--code-option", "gamma=7"],
         ["compile", "network", "-o", "program", "--chip", "nano"],
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "3"],
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "1"],

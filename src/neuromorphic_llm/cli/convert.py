@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 nmllm convert smollm2-135m -o networks/smollm2-135m
 nmllm convert smollm2-135m -o networks/small --spikes 1.25 --calibration wikitext2
+nmllm convert nano -o networks/burst --code burst --code-option gamma=7 --code-option shift=3
 nmllm convert model.gguf -o networks/hybrid --parts feed-forward --calibration text.txt
 """
 
@@ -26,7 +28,8 @@ nmllm convert model.gguf -o networks/hybrid --parts feed-forward --calibration t
 def command(
     model: Annotated[str, typer.Argument(help="Known name, Hugging Face folder or id, or GGUF file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Network folder to write.")],
-    code: Annotated[str, typer.Option(help="Spike code: signed-digit, rate, first-spike or bit-planes.")] = "signed-digit",
+    code: Annotated[str, typer.Option(help="Spike code; nmllm codes lists them.")] = "signed-digit",
+    code_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the code, repeatable.")] = None,
     phases: Annotated[int | None, typer.Option(help="Phases of the code (default: the code's own).")] = None,
     spikes: Annotated[float | None, typer.Option(help="Mean spikes per activation to meet (default 1.5).")] = None,
     price: Annotated[float | None, typer.Option("--lambda", help="Price of a spike instead of a target; 0 keeps all spikes.")] = None,
@@ -41,7 +44,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Convert a pretrained model into a spiking network, without training."""
-    arguments = {"model": model, "output": output, "code": code, "phases": phases, "spikes": spikes, "lambda": price,
+    arguments = {"model": model, "output": output, "code": code, "code_option": code_option, "phases": phases, "spikes": spikes, "lambda": price,
                  "calibration": calibration, "save_calibration": save_calibration, "parts": parts, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
@@ -51,16 +54,18 @@ def command(
         from neuromorphic_llm.evaluate.open_model import checked_device
         from neuromorphic_llm.models.checkpoint import load_checkpoint
         from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
-        from neuromorphic_llm.spikes.registry import get_code
+        from neuromorphic_llm.spikes.parameters import parse_options
+        from neuromorphic_llm.spikes.registry import code_class, get_code
 
-        get_code(code, phases)
+        parameters = parse_options(code_class(code), code_option or [])
+        get_code(code, phases, **parameters)
         checked_device(device)
         check_artefact_place(output, NETWORK_FORMAT)
         if save_calibration is not None:
             if save_calibration.resolve() == output.resolve():
                 raise UsageError(f"--save-calibration and --output are both {output}; choose another folder for one of them")
             check_artefact_place(save_calibration, CALIBRATION_FORMAT)
-        options = _options(code, phases, spikes, price, parts, seed)
+        options = _options(code, phases, parameters, spikes, price, parts, seed)
         stored, text = _calibration(calibration)
         with status(f"loading {model}"):
             checkpoint = load_checkpoint(model)
@@ -82,7 +87,15 @@ def command(
         run.result(_result(output, network, content_hash))
 
 
-def _options(code: str, phases: int | None, spikes: float | None, price: float | None, parts: str, seed: int) -> ConvertConfig:
+def _options(
+    code: str,
+    phases: int | None,
+    parameters: Mapping[str, int | bool | str],
+    spikes: float | None,
+    price: float | None,
+    parts: str,
+    seed: int,
+) -> ConvertConfig:
     """What was asked for; without target and price the signed-digit code meets 1.5 spikes and the others keep all of theirs."""
     from neuromorphic_llm.convert.config import ConvertConfig
 
@@ -91,7 +104,9 @@ def _options(code: str, phases: int | None, spikes: float | None, price: float |
     if spikes is None and price is None:
         spikes, price = (1.5, None) if code == "signed-digit" else (None, 0.0)
     try:
-        return ConvertConfig(code=code, phases=phases, spikes=spikes, price=price, parts=parts, seed=seed)
+        return ConvertConfig(
+            code=code, phases=phases, spikes=spikes, price=price, parts=parts, seed=seed, code_parameters=tuple(parameters.items())
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
 

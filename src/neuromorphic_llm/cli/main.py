@@ -19,6 +19,7 @@ from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
 
 COMMANDS = {
     "fetch": "Bring a pretrained checkpoint into the cache.",
+    "codes": "List the spike codes, or show one of them.",
     "convert": "Turn a checkpoint into a spiking network.",
     "compile": "Compile a spiking network for a chip.",
     "simulate": "Simulate a compiled program on the chip.",

@@ -32,7 +32,7 @@ class Burst(ScaledCode):
     summary: ClassVar[str] = "up to gamma spikes a phase, phases weighted by powers of 2^shift"
     source: ClassVar[str] = "Park et al., DAC 2019; shift 0: Li and Zeng, IJCAI 2022"
     default_phases: ClassVar[int] = 4
-    largest_phases: ClassVar[int] = 6
+    largest_phases: ClassVar[int] = 128
 
     def check(self) -> None:
         """Every integer has a representation only if a phase can hold what the next higher one is worth, less one."""

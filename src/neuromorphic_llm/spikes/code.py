@@ -70,11 +70,11 @@ class SpikeCode(ABC):
     phases: int
 
     name: ClassVar[str]
-    summary: ClassVar[str]
-    source: ClassVar[str]
+    summary: ClassVar[str] = ""
+    source: ClassVar[str] = ""
     default_phases: ClassVar[int]
     largest_phases: ClassVar[int]
-    """Most phases with the default parameters."""
+    """Most phases with any parameters; `largest_value` may allow fewer."""
     graded: ClassVar[bool] = False
     """A digit is one spike that carries its magnitude, instead of so many spikes."""
 

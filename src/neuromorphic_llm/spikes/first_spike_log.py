@@ -30,7 +30,7 @@ class FirstSpikeLog(ScaledCode):
     summary: ClassVar[str] = "time to first spike with base 2^octaves or 2^(1/steps), in integer weights"
     source: ClassVar[str] = "Miyashita et al., arXiv 1603.01025, 2016; time to first spike: Rueckauer and Liu, ISCAS 2018"
     default_phases: ClassVar[int] = 10
-    largest_phases: ClassVar[int] = 12
+    largest_phases: ClassVar[int] = 14
     graded: ClassVar[bool] = True
 
     def check(self) -> None:

@@ -1,0 +1,132 @@
+"""`nmllm codes`: the spike codes, their parameters, and what they cost on normally distributed inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
+from neuromorphic_llm.errors import UsageError
+
+if TYPE_CHECKING:
+    from neuromorphic_llm.spikes.code import SpikeCode
+
+EXAMPLES = """
+nmllm codes
+nmllm codes --phases 4
+nmllm codes burst --code-option gamma=7 --code-option shift=3
+"""
+
+_EXAMPLE = (4096, -3000, 700, 90, 0)
+"""Inputs whose spike trains are shown for one code."""
+
+
+def command(
+    name: Annotated[str | None, typer.Argument(help="One code, shown in detail with its parameters and example spike trains.")] = None,
+    phases: Annotated[int | None, typer.Option(help="Phases of every code (default 6; of one code: its own).", min=1)] = None,
+    code_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the code NAME, repeatable.")] = None,
+    json: JsonFile = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """List the spike codes with their spikes and errors at equal phases, or show one of them."""
+    arguments = {"name": name, "phases": phases, "code_option": code_option}
+    with CommandRun("codes", json, seed, debug, arguments) as run:
+        from neuromorphic_llm.spikes.compare import at_most
+        from neuromorphic_llm.spikes.parameters import parse_options
+        from neuromorphic_llm.spikes.registry import code_class, code_names, get_code
+
+        if name is None:
+            if code_option:
+                raise UsageError("--code-option belongs to one code; name it, as in nmllm codes burst --code-option gamma=7")
+            codes = [at_most(each, phases or 6, {}) for each in code_names()]
+            described = [_described(code, seed) for code in codes]
+            console.print(_list(described), width=max(console.width, 120))
+            run.result({"codes": described, "kind": "simulated"})
+        else:
+            code = get_code(name, phases, **parse_options(code_class(name), code_option or []))
+            detail = _described(code, seed) | {"examples": _examples(code)}
+            console.print(_detail(detail), width=max(console.width, 120))
+            console.print(_trains(detail), width=max(console.width, 120))
+            run.result({"codes": [detail], "kind": "simulated"})
+
+
+def _described(code: SpikeCode, seed: int) -> dict[str, Any]:
+    """A code as one entry of the JSON result."""
+    from dataclasses import asdict
+
+    from neuromorphic_llm.compiler.legalise import CHIP_CODES
+    from neuromorphic_llm.spikes.compare import figures, gaussian
+    from neuromorphic_llm.spikes.parameters import parameters_of
+
+    parameters = [
+        {"name": each.name, "value": getattr(code, each.name), "default": each.default, "allowed": each.allowed, "help": each.help}
+        for each in parameters_of(code)
+    ]
+    return {
+        "name": code.name,
+        "summary": code.summary,
+        "source": code.source,
+        "phases": code.phases,
+        "default_phases": code.default_phases,
+        "horner_shift": code.horner_shift,
+        "graded": code.graded,
+        "largest_value": code.largest_value,
+        "on_chip": code.name in CHIP_CODES,
+        "parameters": parameters,
+        "gaussian": asdict(figures(code, gaussian(seed))),
+    }
+
+
+def _examples(code: SpikeCode) -> list[dict[str, Any]]:
+    """Spike trains of a few inputs of one vector."""
+    train = code.encode([_EXAMPLE], [0] * len(_EXAMPLE))
+    values = code.decode(train)[0]
+    return [
+        {"x": x, "digits": train.digits[:, 0, i].tolist(), "value": int(values[i])} for i, x in enumerate(_EXAMPLE)
+    ]  # fmt: skip
+
+
+def _list(described: list[dict[str, Any]]) -> Table:
+    table = Table("code", "phases", "spikes", "RMS error", "worst case", "on chip", "parameters", "what it is")
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    for code in described:
+        found = code["gaussian"]
+        names = ", ".join(f"{each['name']}={_text(each['default'])}" for each in code["parameters"]) or "-"
+        cells = (f"{found['spikes']:.2f}", f"{found['rms_error']:.4f}", f"{found['worst_case_error']:.3f}")
+        table.add_row(code["name"], str(code["phases"]), *cells, "yes" if code["on_chip"] else "no", names, code["summary"])
+    table.caption = "Normally distributed inputs, no stop rule; spikes per input, errors in standard deviations."
+    return table
+
+
+def _detail(code: dict[str, Any]) -> Table:
+    table = Table(title=f"{code['name']}: {code['summary']}", show_header=False)
+    found = code["gaussian"]
+    table.add_row("source", code["source"])
+    table.add_row(
+        "phases", f"{code['phases']} (default {code['default_phases']}), accumulators shift by {code['horner_shift']} before each"
+    )
+    table.add_row("a digit of magnitude 2 is", "one spike of weight 2" if code["graded"] else "two spikes")
+    table.add_row("|a| at most", str(code["largest_value"]))
+    table.add_row("on the chip", "yes" if code["on_chip"] else "no: functional simulation only")
+    for each in code["parameters"]:
+        table.add_row(f"{each['name']}={_text(each['value'])}", f"{each['help']} ({each['allowed']}; default {_text(each['default'])})")
+    fires = 100 * found["inputs_that_fire"]
+    table.add_row("normally distributed inputs", f"{found['spikes']:.3f} spikes per input, {fires:.0f} % fire")
+    table.add_row("errors, in standard deviations", f"RMS {found['rms_error']:.5f}, worst case {found['worst_case_error']:.4f}")
+    return table
+
+
+def _trains(code: dict[str, Any]) -> Table:
+    table = Table("x", "digits, first phase first", "stands for", title="Spike trains of one vector")
+    for example in code["examples"]:
+        table.add_row(str(example["x"]), " ".join(f"{digit:d}" for digit in example["digits"]), str(example["value"]))
+    return table
+
+
+def _text(value: object) -> str:
+    """A parameter's value as it is written on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
