@@ -43,13 +43,14 @@ def command(
                 raise UsageError("--code-option belongs to one code; name it, as in nmllm codes burst --code-option gamma=7")
             codes = [at_most(each, phases or 6, {}) for each in code_names()]
             described = [_described(code, seed) for code in codes]
-            console.print(_list(described), width=max(console.width, 120))
+            console.print(_list(described))
+            console.print(_meanings(described))
             run.result({"codes": described, "kind": "simulated"})
         else:
             code = get_code(name, phases, **parse_options(code_class(name), code_option or []))
             detail = _described(code, seed) | {"examples": _examples(code)}
-            console.print(_detail(detail), width=max(console.width, 120))
-            console.print(_trains(detail), width=max(console.width, 120))
+            console.print(_detail(detail))
+            console.print(_trains(detail))
             run.result({"codes": [detail], "kind": "simulated"})
 
 
@@ -90,15 +91,23 @@ def _examples(code: SpikeCode) -> list[dict[str, Any]]:
 
 
 def _list(described: list[dict[str, Any]]) -> Table:
-    table = Table("code", "phases", "spikes", "RMS error", "worst case", "on chip", "parameters", "what it is")
+    table = Table("code", "phases", "spikes", "RMS error", "worst case", "on chip")
     for column in table.columns[1:5]:
         column.justify = "right"
     for code in described:
         found = code["gaussian"]
-        names = ", ".join(f"{each['name']}={_text(each['default'])}" for each in code["parameters"]) or "-"
         cells = (f"{found['spikes']:.2f}", f"{found['rms_error']:.4f}", f"{found['worst_case_error']:.3f}")
-        table.add_row(code["name"], str(code["phases"]), *cells, "yes" if code["on_chip"] else "no", names, code["summary"])
-    table.caption = "Normally distributed inputs, no stop rule; spikes per input, errors in standard deviations."
+        table.add_row(code["name"], str(code["phases"]), *cells, "yes" if code["on_chip"] else "no")
+    table.caption = "Normally distributed inputs, no stop rule. Spikes per input; errors in standard deviations."
+    return table
+
+
+def _meanings(described: list[dict[str, Any]]) -> Table:
+    table = Table("code", "what it is", "parameters", show_lines=False)
+    table.columns[0].no_wrap = True
+    for code in described:
+        names = ", ".join(f"{each['name']}={_text(each['default'])}" for each in code["parameters"]) or "-"
+        table.add_row(code["name"], code["summary"], names)
     return table
 
 
