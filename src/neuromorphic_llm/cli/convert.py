@@ -45,7 +45,8 @@ def command(
 ) -> None:
     """Convert a pretrained model into a spiking network, without training."""
     arguments = {"model": model, "output": output, "code": code, "code_option": code_option, "phases": phases,
-                 "spikes": spikes, "lambda": price, "calibration": calibration, "save_calibration": save_calibration, "parts": parts, "device": device}  # fmt: skip
+                 "spikes": spikes, "lambda": price, "calibration": calibration,
+                 "save_calibration": save_calibration, "parts": parts, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
