@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from neuromorphic_llm.convert import budget
-from neuromorphic_llm.convert.budget import price_for_spikes, stop_table, with_price
+from neuromorphic_llm.convert.allocation.fisher import fisher
+from neuromorphic_llm.convert.allocation.prices import stop_table
+from neuromorphic_llm.convert.budget import price_for_spikes, with_price
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
@@ -150,7 +152,7 @@ def test_stop_table() -> None:
 
 
 def test_prices_are_operations_over_sensitivity(tiny: Checkpoint, make: Make, calibration: Calibration) -> None:
-    weights = with_price(make(price=0.0).weights, calibration, 1e-8, 0.0)
+    weights = with_price(make(price=0.0).weights, calibration, fisher(tiny.config, calibration), 1e-8, 0.0)
     for index, fraction in ((0, weights.formats.norm), (1, weights.formats.attention), (3, weights.layers[0].hidden_fraction)):
         _, outputs = tiny.config.site_shape(index)
         expected = np.round(1e-8 * outputs / calibration.sensitivity[index] * 4.0**fraction)
@@ -177,8 +179,8 @@ def test_price_search() -> None:
     ("options", "message"),
     [
         ({"parts": "some"}, "parts must be one of"),
-        ({"spikes": 1.5, "price": 0.1}, "exactly one of spikes and price"),
-        ({"spikes": None}, "exactly one of spikes and price"),
+        ({"spikes": 1.5, "price": 0.1}, "exactly one of spikes, energy_j and price"),
+        ({"spikes": None}, "exactly one of spikes, energy_j and price"),
         ({"spikes": 0.0}, "spikes must be positive"),
         ({"spikes": float("nan")}, "spikes must be positive"),
         ({"spikes": None, "price": -1.0}, r"price \(lambda\) must not be negative"),

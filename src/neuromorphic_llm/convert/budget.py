@@ -1,12 +1,7 @@
-"""Spike budget: stop tables from sensitivities and one price, and the price that meets an asked number of spikes.
+"""Spike budget: the price at which an allocation's stop tables meet an asked number of spikes, or of joules.
 
-A spike at a site with n outputs costs n synaptic operations; an error e_i costs F_i e_i^2 / 2 (calibrate.py). Minimising loss plus
-lambda times synaptic operations makes the stop table of numerics.md
-
-    R_i = lambda * n / F_i        (in units of x squared)
-
-one number for the whole network. Query spikes have a price and a budget of their own: attention sinks make the model break, rather than
-degrade, when queries lose too many of them, which the second-order sensitivity cannot see.
+One number for the whole network moves all prices of the sites together. Query spikes have a price and a budget of their own: attention
+sinks make the model break, rather than degrade, when queries lose too many of them, which a second-order sensitivity cannot see.
 """
 
 from __future__ import annotations
@@ -15,133 +10,127 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from neuromorphic_llm.convert.allocation.prices import Allocation, SpikeCosts, operation_costs, site_stop, stop_table
+from neuromorphic_llm.convert.allocation.recorded import RecordedInputs
 from neuromorphic_llm.convert.calibrate import Calibration, Progress
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.reference.weights import SITES, DecoderWeights
+from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
 
-_START_PRICE, _START_QUERY_PRICE = 1e-9, 1e-7
+START_PRICE = 1e-9
+_START_QUERY_PRICE = 1e-7
 _QUERY_TOLERANCE = 0.03
 _ATTEMPTS = 5
-_STRIDE = 4
 
-SITE_SPIKES, QUERY_SPIKES = "spikes per activation", "query spikes per value"
-"""What the two budgets count, for messages."""
-
-
-def stop_table(cost: float, sensitivity: NDArray[np.float64], fraction: int) -> NDArray[np.int32]:
-    """R = cost / sensitivity at the given fraction, as integers in 0 .. 2^31 - 1."""
-    floor = max(float(sensitivity.max()) * 1e-9, 1e-30)
-    table = cost / np.maximum(sensitivity, floor) * 4.0**fraction
-    return np.minimum(np.round(table), 2**31 - 1).astype(np.int32)
+SITE_SPIKES, SITE_ENERGY, QUERY_SPIKES = "spikes per activation", "joules a token", "query spikes per value"
+"""What the budgets count, for messages."""
 
 
-def with_price(weights: DecoderWeights, calibration: Calibration, price: float, query_price: float) -> DecoderWeights:
+def query_stops(weights: DecoderWeights, calibration: Calibration, query_price: float) -> list[NDArray[np.int32]]:
+    """Query stop tables [heads, head_dim] of every layer at one price of a query spike."""
+    return [stop_table(query_price, sensitivity, weights.formats.qkv) for sensitivity in calibration.query_sensitivity]
+
+
+def with_price(
+    weights: DecoderWeights, calibration: Calibration, allocation: Allocation, price: float, query_price: float
+) -> DecoderWeights:
     """The same decoder with the stop tables of one price per synaptic operation and one per query spike."""
-    config, formats = weights.config, weights.formats
+
+    def table(site: int) -> NDArray[np.int32]:
+        return site_stop(weights, allocation, site, price)
+
     layers = []
-    for number, layer in enumerate(weights.layers):
-        fractions = {"qkv": formats.norm, "output": formats.attention, "gate_up": formats.norm, "down": layer.hidden_fraction}
-        sites = {}
-        for position, key in enumerate(SITES):
-            site = getattr(layer, key)
-            cost = price * site.weight.shape[0]
-            sites[key] = replace(site, stop=stop_table(cost, calibration.sensitivity[4 * number + position], fractions[key]))
-        query_stop = stop_table(query_price, calibration.query_sensitivity[number], formats.qkv)
+    for number, (layer, query_stop) in enumerate(zip(weights.layers, query_stops(weights, calibration, query_price), strict=True)):
+        sites = {key: replace(getattr(layer, key), stop=table(4 * number + position)) for position, key in enumerate(SITES)}
         layers.append(replace(layer, query_stop=query_stop, **sites))
-    head_cost = price * config.vocab_size
-    head = replace(weights.head, stop=stop_table(head_cost, calibration.sensitivity[-1], formats.norm))
+    head = replace(weights.head, stop=table(weights.config.sites - 1))
     return replace(weights, layers=tuple(layers), head=head)
 
 
-class RecordedInputs:
-    """Inputs of all crossbar sites and all queries of one run over token windows, every fourth token.
+@dataclass(frozen=True)
+class Target:
+    """What is asked of the sites: `asked` spikes per activation, or joules a token by `costs`; None: the given price, whatever it gives."""
 
-    They hardly depend on the prices, so counting their spikes at another price needs the encoder only, not the network.
-    """
+    asked: float | None
+    costs: SpikeCosts | None = None
 
-    def __init__(self, weights: DecoderWeights, windows: Sequence[Sequence[int]], device: str) -> None:
-        self._config = weights.config
-        self._decoder = FunctionalDecoder(weights, device)
-        inputs: list[list[torch.Tensor]] = [[] for _ in range(weights.config.sites)]
-        queries: list[list[torch.Tensor]] = [[] for _ in range(weights.config.layers)]
-        self._decoder.observer = lambda index, x, _: inputs[index].append(x[::_STRIDE].clone())
-        self._decoder.query_observer = lambda layer, q: queries[layer].append(q[::_STRIDE].clone())
-        for window in windows:
-            self._decoder.forward(torch.tensor([list(window)]))
-        self._inputs = [torch.cat(chunks) for chunks in inputs]
-        self._queries = [torch.cat(chunks) for chunks in queries]
-        self.spikes = self._decoder.statistics.spikes_per_activation()
-        self.query_spikes = self._decoder.statistics.query_spikes_per_value()
+    @property
+    def unit(self) -> str:
+        """What is counted, for messages."""
+        return SITE_SPIKES if self.costs is None else SITE_ENERGY
 
-    def spikes_with(self, weights: DecoderWeights) -> float:
-        """Mean spikes per activation of the recorded inputs with the stop tables of `weights`."""
-        operations, parameters = 0.0, 0
-        for index, x in enumerate(self._inputs):
-            inputs, outputs = self._config.site_shape(index)
-            if weights.site(index).spiking:
-                stop = torch.from_numpy(weights.site(index).stop).to(x.device)
-                operations += float(self._decoder.encode(x, stop).spikes.sum()) / len(x) * outputs
-            parameters += inputs * outputs
-        return operations / parameters
+    def amount(self, config: DecoderConfig, site_spikes: NDArray[np.float64]) -> float:
+        """The counted amount of mean spikes a token and site [sites]."""
+        if self.costs is not None:
+            return float(site_spikes @ self.costs.spike_j) + self.costs.fixed_j
+        shapes = [config.site_shape(site) for site in range(config.sites)]
+        return float(site_spikes @ operation_costs(config)) / sum(inputs * outputs for inputs, outputs in shapes)
 
-    def query_spikes_with(self, weights: DecoderWeights) -> float:
-        """Mean spikes per value of the recorded queries with the query stop tables of `weights`."""
-        total = 0.0
-        for layer, q in zip(weights.layers, self._queries, strict=True):
-            for head in range(self._config.heads):
-                stop = torch.from_numpy(layer.query_stop[head]).to(q.device)
-                coded = self._decoder.operations.encode(q[:, head].contiguous(), stop, weights.code.query_phases)
-                total += float(coded.spikes.sum()) / len(q)
-        return total / (self._config.layers * self._config.heads * self._config.head_dim)
+    @classmethod
+    def of(cls, options: ConvertConfig, costs: SpikeCosts | None) -> Target:
+        """The target of a conversion; ConversionError for joules without the costs of a spike."""
+        if options.energy_j is None:
+            return cls(options.spikes)
+        if costs is None:
+            raise ConversionError("a budget in joules needs the costs of a spike; name the chip that they are of")
+        return cls(options.energy_j, costs)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Outcome of meet_budget: weights with their stop tables, the prices, and the spikes measured with them."""
+    """Outcome of meet_budget: weights with their stop tables, the prices, and the spikes per activation measured with them.
+
+    `energy_j` is measured where the target is in joules.
+    """
 
     weights: DecoderWeights
     price: float
     query_price: float
     spikes: float
+    energy_j: float | None
 
 
 def meet_budget(
     integers: DecoderWeights,
     calibration: Calibration,
+    allocation: Allocation,
     options: ConvertConfig,
     windows: Sequence[Sequence[int]],
     device: str,
+    *,
+    target: Target | None = None,
+    start: Budget | None = None,
     progress: Progress | None = None,
 ) -> Budget:
-    """Stop tables that meet the asked spikes (or have the asked price) and the query budget.
+    """Stop tables that meet the asked amount (or have the asked price) and the query budget.
 
-    Raises ConversionError if the target cannot be met.
+    start: an outcome for a network much like this one, whose prices are tried first. Raises ConversionError if the target cannot be met.
     """
-    price = _START_PRICE if options.price is None else options.price
-    query_price = _START_QUERY_PRICE
-    aim = options.spikes
+    target = target or Target.of(options, None)
+    first_price, query_price = (START_PRICE, _START_QUERY_PRICE) if start is None else (start.price, start.query_price)
+    price = first_price if options.price is None else options.price
+    aim = asked = target.asked
     for attempt in range(_ATTEMPTS):
-        weights = with_price(integers, calibration, price, query_price)
+        weights = with_price(integers, calibration, allocation, price, query_price)
         run = RecordedInputs(weights, windows, device)
+        reached = target.amount(weights.config, run.site_spikes)
         if progress:
             progress("meet the spike budget", attempt + 1, _ATTEMPTS)
         queries_met = options.parts == "feed-forward" or _near(run.query_spikes, options.query_spikes, _QUERY_TOLERANCE)
         queries_met = queries_met or (query_price == 0.0 and run.query_spikes <= options.query_spikes)
-        sites_met = options.spikes is None or _near(run.spikes, options.spikes, options.tolerance)
+        sites_met = asked is None or _near(reached, asked, options.tolerance)
         if queries_met and sites_met:
-            return Budget(weights, price, query_price, run.spikes)
+            spikes = run.decoder.statistics.spikes_per_activation()
+            return Budget(weights, price, query_price, spikes, None if target.costs is None else reached)
         if not queries_met:
             query_price = _query_price(run, integers, calibration, options.query_spikes)
-        if options.spikes is not None and aim is not None:
+        if asked is not None and aim is not None:
             if attempt:
-                aim *= options.spikes / run.spikes
-            price = _site_price(run, integers, calibration, aim, options.tolerance / 4)
-    missed = [] if sites_met else [f"{options.spikes:g} {SITE_SPIKES} (reached {run.spikes:.3f})"]
+                aim *= asked / reached
+            price = site_price(run, integers, allocation, replace(target, asked=aim), options.tolerance / 4)
+    missed = [] if sites_met else [f"{asked:g} {target.unit} (reached {reached:.3g})"]
     missed += [] if queries_met else [f"{options.query_spikes:g} {QUERY_SPIKES} (reached {run.query_spikes:.3f})"]
     raise ConversionError(
         f"{' and '.join(missed)} cannot be met in {_ATTEMPTS} attempts; ask for what was reached, or calibrate on more text"
@@ -152,24 +141,25 @@ def _near(reached: float, asked: float, tolerance: float) -> bool:
     return abs(reached - asked) <= tolerance * asked
 
 
-def _site_price(run: RecordedInputs, integers: DecoderWeights, calibration: Calibration, asked: float, tolerance: float) -> float:
-    """Price of a synaptic operation that meets `asked` on the recorded inputs."""
+def site_price(run: RecordedInputs, integers: DecoderWeights, allocation: Allocation, target: Target, tolerance: float) -> float:
+    """Price at which the recorded inputs meet the target, within `tolerance` of it."""
+    assert target.asked is not None
 
     def measure(price: float) -> float:
-        return run.spikes_with(with_price(integers, calibration, price, 0.0))
+        return target.amount(integers.config, run.spikes_with(integers, allocation, price))
 
-    return price_for_spikes(measure, asked, tolerance, _START_PRICE)[0]
+    return price_for_spikes(measure, target.asked, tolerance, START_PRICE, what=target.unit)[0]
 
 
 def _query_price(run: RecordedInputs, integers: DecoderWeights, calibration: Calibration, asked: float) -> float:
     """Price of a query spike that meets `asked` on the recorded queries; 0 where they do not spike that often at all."""
 
     def measure(price: float) -> float:
-        return run.query_spikes_with(with_price(integers, calibration, 0.0, price))
+        return run.query_spikes_with(query_stops(integers, calibration, price))
 
-    return (
-        0.0 if measure(0.0) <= asked else price_for_spikes(measure, asked, _QUERY_TOLERANCE / 4, _START_QUERY_PRICE, what=QUERY_SPIKES)[0]
-    )
+    if measure(0.0) <= asked:
+        return 0.0
+    return price_for_spikes(measure, asked, _QUERY_TOLERANCE / 4, _START_QUERY_PRICE, what=QUERY_SPIKES)[0]
 
 
 def price_for_spikes(
@@ -183,7 +173,7 @@ def price_for_spikes(
     if most == 0.0:
         raise ConversionError("the network emits no spikes even without a stop rule; its weights are zero or far too small")
     if asked > most * (1 + tolerance):
-        raise ConversionError(f"{asked:g} {what} cannot be met: this code emits {most:.3f} with no stop rule; ask for less")
+        raise ConversionError(f"{asked:g} {what} cannot be met: this code emits {most:.4g} with no stop rule; ask for less")
     if abs(asked - most) <= tolerance * asked:
         return 0.0, most
     low, high = -np.inf, np.inf  # log prices known to give too many / too few spikes
@@ -203,4 +193,4 @@ def price_for_spikes(
         if np.isfinite(low) and np.isfinite(high) and not low < guess < high:
             guess = (low + high) / 2
         log_price = float(np.clip(guess, log_price - 6.0, log_price + 6.0))
-    raise ConversionError(f"{asked:g} {what} cannot be met: the search ended at {reached:.3f}; ask for that many or more")
+    raise ConversionError(f"{asked:g} {what} cannot be met: the search ended at {reached:.4g}; ask for that many or more")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from neuromorphic_llm.network.format import PARTS
+
+_LATER = ("energy_j", "allocation", "compensation", "code_parameters")
 
 
 @dataclass(frozen=True)
 class ConvertConfig:
     """Options of convert(); raises ValueError naming the field.
 
-    Exactly one of `spikes` (asked mean spikes per activation, met within `tolerance`) and `price` (the Lagrange multiplier lambda of
-    numerics.md; larger means fewer spikes) is set. The stop table can only lower the spikes of a code, so a target above what the
-    code emits without it cannot be met. `query_spikes` is the mean per query value; a model whose queries spike less keeps all of them.
+    Exactly one of `spikes` (asked mean spikes per activation, met within `tolerance`), `energy_j` (asked joules a token of the crossbar
+    sites, by the cost of a spike given to convert()) and `price` (the Lagrange multiplier lambda of numerics.md; larger means fewer
+    spikes) is set. The stop table can only lower the spikes of a code, so a target above what the code emits without it cannot be met.
+    `query_spikes` is the mean per query value; a model whose queries spike less keeps all of them.
+    `allocation` and `compensation` are names of docs/reference/conversion.md.
     """
 
     code: str = "signed-digit"
@@ -27,13 +31,18 @@ class ConvertConfig:
     query_phases: int = 10
     tolerance: float = 0.01
     seed: int = 0
+    energy_j: float | None = None
+    allocation: str = "fisher"
+    compensation: tuple[str, ...] = ()
     code_parameters: tuple[tuple[str, int | bool | str], ...] = ()  # names and values (codes.md)
 
     def __post_init__(self) -> None:
         if self.parts not in PARTS:
             raise ValueError(f"parts must be one of {', '.join(PARTS)}, got {self.parts!r}")
-        if (self.spikes is None) == (self.price is None):
-            raise ValueError("exactly one of spikes and price must be given")
+        if sum(target is not None for target in (self.spikes, self.price, self.energy_j)) != 1:
+            raise ValueError("exactly one of spikes, energy_j and price must be given")
+        if self.energy_j is not None and not 0.0 < self.energy_j < 1e3:
+            raise ValueError(f"energy_j must be positive and below 1000 joules a token, got {self.energy_j}")
         if self.spikes is not None and not 0.0 < self.spikes < 1000.0:
             raise ValueError(f"spikes must be positive and below 1000, got {self.spikes}")
         if self.price is not None and not 0.0 <= self.price < 1e30:
@@ -42,8 +51,13 @@ class ConvertConfig:
             raise ValueError(f"query_spikes must be positive, got {self.query_spikes}")
         if not 0.0 < self.tolerance < 1.0:
             raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
+        if not isinstance(self.compensation, tuple):
+            raise TypeError(f"compensation must be a tuple of names, got {self.compensation!r}")
+        if len(set(self.compensation)) != len(self.compensation):
+            raise ValueError(f"compensation names one method twice: {', '.join(self.compensation)}")
 
     def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields, without the code's parameters if there are none."""
-        values = asdict(self)
-        return values if self.code_parameters else {name: value for name, value in values.items() if name != "code_parameters"}
+        """JSON object of the fields; options that conversion did not always have are left out at their defaults."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        later = {field.name: field.default for field in fields(self) if field.name in _LATER}
+        return {name: value for name, value in values.items() if name not in later or getattr(self, name) != later[name]}

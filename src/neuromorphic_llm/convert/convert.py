@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from neuromorphic_llm import __version__
-from neuromorphic_llm.convert.budget import meet_budget
+from neuromorphic_llm.convert.allocation.methods import DEFAULT, allocate, check_allocation
+from neuromorphic_llm.convert.allocation.prices import SpikeCosts
+from neuromorphic_llm.convert.budget import Target, meet_budget
 from neuromorphic_llm.convert.calibrate import Calibration, Progress, calibrate
+from neuromorphic_llm.convert.compensation.methods import changed_decoder, corrected_weights, split_names
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
@@ -29,27 +33,64 @@ def calibrate_checkpoint(
     return calibrate(decoder, windows, checkpoint_hash=checkpoint.content_hash, seed=seed, progress=progress)
 
 
+def search_allocation(
+    checkpoint: Checkpoint,
+    options: ConvertConfig,
+    windows: Sequence[Sequence[int]],
+    calibration: Calibration,
+    *,
+    costs: SpikeCosts | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Calibration:
+    """The calibration with the allocation that `options` asks for, searched unless it is there, to be kept for later conversions.
+
+    Raises as convert().
+    """
+    if options.allocation == DEFAULT:
+        return calibration
+    canonical = checkpoint.canonical
+    code = get_code(options.code, options.phases, **dict(options.code_parameters))
+    integers = integer_decoder(canonical.config, canonical.tensors, calibration, options, code)
+    found = allocate(canonical, integers, calibration, options, windows, device, costs, progress)
+    return replace(calibration, allocations={**calibration.allocations, found.method: found})
+
+
 def convert(
     checkpoint: Checkpoint,
     options: ConvertConfig,
     windows: Sequence[Sequence[int]],
     *,
     calibration: Calibration | None = None,
+    costs: SpikeCosts | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> SpikingNetwork:
     """Convert a checkpoint into a new spiking network.
 
-    windows: token windows of the calibration text, for ranges, sensitivities (unless `calibration` is given) and the spike budget.
-    Raises ConversionError if the calibration is of another checkpoint, the spike target cannot be met, or an accumulator could overflow.
+    windows: token windows of the calibration text, for ranges, sensitivities (unless `calibration` is given), searches and the budget.
+    costs: what a spike costs, for a budget in joules. A compensation that changes the decoder itself calibrates that decoder anew.
+    Raises ConversionError if the calibration is of another checkpoint, the target cannot be met, or an accumulator could overflow.
     """
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
-    if calibration is None:
-        calibration = calibrate_checkpoint(checkpoint, windows, device=device, seed=options.seed, progress=progress)
-    elif calibration.checkpoint_hash != checkpoint.content_hash:
+    check_allocation(options.allocation)
+    changes, corrections = split_names(options.compensation)
+    canonical = checkpoint.canonical
+    if calibration is not None and calibration.checkpoint_hash != checkpoint.content_hash:
         raise ConversionError("the calibration was made for another checkpoint; calibrate this one")
-    integers = integer_decoder(checkpoint.config, checkpoint.tensors, calibration, options, code)
-    budget = meet_budget(integers, calibration, options, list(windows)[:_BUDGET_WINDOWS], device, progress)
+    if changes:
+        canonical = changed_decoder(canonical, changes, windows, device, options.seed)
+    if calibration is None or changes:
+        decoder = FloatDecoder(canonical, device=device)
+        calibration = calibrate(decoder, windows, checkpoint_hash=checkpoint.content_hash, seed=options.seed, progress=progress)
+    integers = integer_decoder(canonical.config, canonical.tensors, calibration, options, code)
+    target = Target.of(options, costs)
+    allocation = allocate(canonical, integers, calibration, options, windows, device, costs, progress)
+    short = list(windows)[:_BUDGET_WINDOWS]
+    budget = meet_budget(integers, calibration, allocation, options, short, device, target=target, progress=progress)
+    if corrections:
+        corrected = corrected_weights(canonical, budget.weights, corrections, windows, device, progress)
+        budget = meet_budget(corrected, calibration, allocation, options, short, device, target=target, start=budget, progress=progress)
     provenance = {
         "model": checkpoint.name,
         "checkpoint_hash": checkpoint.content_hash,
@@ -60,4 +101,8 @@ def convert(
         "spikes_per_activation": budget.spikes,
         "package_version": __version__,
     }
+    if allocation.method != DEFAULT:
+        provenance["allocation_costs"] = allocation.costs.tolist()
+    if budget.energy_j is not None:
+        provenance["energy_j"] = budget.energy_j
     return SpikingNetwork(budget.weights, parts=options.parts, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)

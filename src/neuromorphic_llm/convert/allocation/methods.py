@@ -1,0 +1,70 @@
+"""Methods of allocation by name, and the search that a conversion asks for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from neuromorphic_llm.convert.allocation.fisher import fisher
+from neuromorphic_llm.convert.allocation.prices import Allocation, SpikeCosts
+from neuromorphic_llm.convert.allocation.search import SearchInput
+from neuromorphic_llm.convert.budget import Target
+from neuromorphic_llm.convert.calibrate import Calibration, Progress
+from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.reference.weights import DecoderWeights
+
+_PACKAGE = "neuromorphic_llm.convert.allocation"
+_SEARCHES = {name: f"{_PACKAGE}.{name}:{name}" for name in ("greedy", "teal", "knunyants")}
+_ASKED = ("spikes", "energy_j", "price", "code", "phases", "code_parameters", "parts")
+"""Options that an allocation is searched for."""
+
+DEFAULT = "fisher"
+
+
+def allocation_names() -> tuple[str, ...]:
+    """Names of all methods, the default first."""
+    return (DEFAULT, *_SEARCHES)
+
+
+def check_allocation(name: str) -> None:
+    """UsageError with the nearest name if there is no such method."""
+    if name not in allocation_names():
+        near = difflib.get_close_matches(name, allocation_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(allocation_names())}"
+        raise UsageError(f"unknown allocation {name!r}; {hint}")
+
+
+def allocate(
+    canonical: CanonicalDecoder,
+    integers: DecoderWeights,
+    calibration: Calibration,
+    options: ConvertConfig,
+    windows: Sequence[Sequence[int]],
+    device: str,
+    costs: SpikeCosts | None = None,
+    progress: Progress | None = None,
+) -> Allocation:
+    """The allocation that `options` asks for: one kept in the calibration if it was searched for the same, or a new search.
+
+    costs: what a spike costs where the budget is in joules. Raises UsageError for an unknown method.
+    """
+    check_allocation(options.allocation)
+    target = Target.of(options, costs)
+    base = fisher(integers.config, calibration, target.costs)
+    if options.allocation == DEFAULT:
+        return base
+    # As JSON gives it back.
+    asked: dict[str, Any] = json.loads(json.dumps({name: getattr(options, name) for name in _ASKED}))
+    kept = calibration.allocations.get(options.allocation)
+    if kept is not None and dict(kept.asked) == asked:
+        return kept
+    module, _, attribute = _SEARCHES[options.allocation].partition(":")
+    method: Callable[[SearchInput], Allocation] = getattr(importlib.import_module(module), attribute)
+    found = method(SearchInput(canonical, integers, calibration, base, options, target, windows, device, progress))
+    return replace(found, asked=asked)

@@ -1,0 +1,1 @@
+"""Compensation of errors without training (docs/reference/conversion.md): changes of the decoder, corrections of its integers."""

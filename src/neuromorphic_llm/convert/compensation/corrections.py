@@ -1,0 +1,165 @@
+"""Corrections of integer weights against the coded inputs, site by site in one pass through the network.
+
+The network runs all windows at once; at every site, when its coded inputs are there and all sites before it are corrected already, its
+weights and bias are corrected, and the run goes on with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuromorphic_llm.convert.calibrate import Progress
+from neuromorphic_llm.convert.compensation.gptq import rounded_against
+from neuromorphic_llm.convert.compensation.sites import site_weight
+from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.network.functional import FunctionalDecoder
+from neuromorphic_llm.network.operations import Coded
+from neuromorphic_llm.reference.weights import SITES, DecoderWeights, LinearWeights
+
+_HEAD_ROWS = 512
+_BIAS_LIMIT = 2**30
+"""A bias beyond a quarter of the range would leave the output no room."""
+
+
+@dataclass(frozen=True)
+class SiteInputs:
+    """What a correction may look at. Inputs are integers of the site's input fraction.
+
+    `ideal_mean` [inputs] is the mean input of the network without a stop rule.
+    """
+
+    weight: Tensor  # float64 [outputs, inputs], of the decoder
+    coded: Tensor  # float32 [rows, inputs], what the site gets
+    ideal_mean: Tensor  # float64
+
+
+class Correction(Protocol):
+    """New weights or bias of a site."""
+
+    def __call__(self, site: LinearWeights, inputs: SiteInputs) -> LinearWeights:
+        """The corrected site."""
+        ...
+
+
+def gptq(site: LinearWeights, inputs: SiteInputs) -> LinearWeights:
+    """Weights rounded so that the error of one column is taken up by those after it (compensation/gptq.py)."""
+    scale = inputs.weight.abs().amax(1, keepdim=True) / 127
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    coded = inputs.coded.double()
+    rounded = rounded_against(inputs.weight / scale, coded.T @ coded)
+    return replace(site, weight=rounded.to(torch.int8).cpu().numpy())
+
+
+def bias(site: LinearWeights, inputs: SiteInputs) -> LinearWeights:
+    """Bias raised by the mean error of the output, against the float weights on the inputs of the network without a stop rule.
+
+    Row j of the integer weights stands for M[j] 2^-S W[j]; the float weights are brought to that scale.
+    """
+    scale = inputs.weight.abs().amax(1) / 127
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    exact = (inputs.weight @ inputs.ideal_mean) / scale
+    got = torch.from_numpy(site.weight).to(exact).matmul(inputs.coded.double().mean(0))
+    factor = torch.from_numpy(site.multiplier.astype(np.float64)).to(exact) * 2.0**-site.shift
+    change = ((exact - got) * factor).round().cpu().numpy()
+    total = change + (0 if site.bias is None else site.bias)
+    if np.abs(total).max() >= _BIAS_LIMIT:
+        raise ConversionError(f"bias correction: a bias of {np.abs(total).max():.3g} does not fit; leave the correction out")
+    return replace(site, bias=total.astype(np.int32))
+
+
+CORRECTIONS: dict[str, Correction] = {"gptq": gptq, "bias": bias}
+"""In the order in which they are applied at a site."""
+
+
+class _Pass:
+    """One run of the network over windows, and what becomes of its sites."""
+
+    def __init__(self, canonical: CanonicalDecoder, weights: DecoderWeights, corrections: Sequence[Correction], device: str) -> None:
+        self.canonical, self.weights, self.corrections = canonical, weights, corrections
+        self.decoder = FunctionalDecoder(weights, device)
+        self.corrected: dict[int, LinearWeights] = {}
+
+    def site(self, index: int, coded: Tensor, ideal_mean: Tensor) -> LinearWeights:
+        """The corrected site for its coded inputs [rows, inputs]."""
+        weight = site_weight(self.canonical, index).to(coded.device)
+        site, inputs = self.weights.site(index), SiteInputs(weight, coded, ideal_mean)
+        for correction in self.corrections:
+            site = correction(site, inputs)
+        self.corrected[index] = site
+        return site
+
+    def run(self, ids: Tensor, means: Sequence[Tensor], progress: Progress | None) -> None:
+        """Correct all sites that spike, the head last: it gets rows in parts, because its outputs are many."""
+        head = self.weights.config.sites - 1
+        parts: list[Tensor] = []
+
+        def at_site(index: int, _: Tensor, coded: Coded) -> None:
+            if self.weights.site(index).spiking:
+                values = coded.integers().float() * torch.exp2(coded.exponent.float())[:, None]
+                if index == head:
+                    parts.append(values)
+                    return
+                site, tensors = self.site(index, values, means[index]), self.decoder.site_tensors(index)
+                tensors.weight = torch.from_numpy(site.weight).to(self.decoder.device)
+                tensors.bias = None if site.bias is None else torch.from_numpy(site.bias).to(self.decoder.device)
+            if progress:
+                progress("correct the sites", index + 1, head + 1)
+
+        self.decoder.observer = at_site
+        _run(self.decoder, ids)
+        if parts:
+            self.site(head, torch.cat(parts), means[head])
+        if progress:
+            progress("correct the sites", head + 1, head + 1)
+
+
+def _run(decoder: FunctionalDecoder, ids: Tensor) -> None:
+    """All windows at once, the head a few rows at a time."""
+    hidden = decoder.hidden(ids, decoder.new_cache(*ids.shape), [ids.shape[1]] * len(ids)).flatten(0, 1)
+    for first in range(0, len(hidden), _HEAD_ROWS):
+        decoder.head(hidden[first : first + _HEAD_ROWS])
+
+
+def _ideal_means(weights: DecoderWeights, ids: Tensor, device: str) -> list[Tensor]:
+    """Mean input float64 [inputs] of every site, as integers of the network without a stop rule at its sites."""
+    decoder = FunctionalDecoder(weights, device)
+    sums = [torch.zeros((), dtype=torch.float64, device=device) for _ in range(weights.config.sites)]
+    for site in range(weights.config.sites):
+        decoder.site_tensors(site).stop = torch.zeros_like(decoder.site_tensors(site).stop)
+
+    def at_site(index: int, x: Tensor, _: Coded) -> None:
+        sums[index] = sums[index] + x.double().sum(0)
+
+    decoder.observer = at_site
+    _run(decoder, ids)
+    return [total / ids.numel() for total in sums]
+
+
+def correct(
+    canonical: CanonicalDecoder,
+    weights: DecoderWeights,
+    corrections: Sequence[Correction],
+    windows: Sequence[Sequence[int]],
+    device: str,
+    progress: Progress | None = None,
+) -> DecoderWeights:
+    """The decoder with corrected sites. Windows of the first one's length are used.
+
+    Raises ConversionError if a corrected site leaves its integers.
+    """
+    ids = torch.tensor([list(window) for window in windows if len(window) == len(windows[0])])
+    steps = _Pass(canonical, weights, corrections, device)
+    steps.run(ids, _ideal_means(weights, ids, device), progress)
+    corrected = steps.corrected
+    layers = tuple(
+        replace(layer, **{key: corrected.get(4 * number + position, getattr(layer, key)) for position, key in enumerate(SITES)})
+        for number, layer in enumerate(weights.layers)
+    )
+    return replace(weights, layers=layers, head=corrected.get(weights.config.sites - 1, weights.head))
