@@ -12,7 +12,8 @@ import torch
 
 from neuromorphic_llm.models.checkpoint import Checkpoint, random_checkpoint
 from neuromorphic_llm.models.files import RawCheckpoint, write_folder
-from neuromorphic_llm.models.llama import from_gguf_name, hugging_face_config
+from neuromorphic_llm.models.llama import hugging_face_config
+from neuromorphic_llm.models.llama_gguf import from_gguf_name
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 SMALL = DecoderConfig(

@@ -14,14 +14,13 @@ from safetensors.torch import save_file
 
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
-from neuromorphic_llm.models.llama import tensor_shapes
 from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 
 def same(left: Checkpoint, right: Checkpoint) -> bool:
-    equal = all(torch.equal(left.tensors[name], right.tensors[name]) for name in tensor_shapes(left.config))
+    equal = set(left.tensors) == set(right.tensors) and all(torch.equal(left.tensors[name], right.tensors[name]) for name in left.tensors)
     return equal and left.config == right.config and left.tokenizer_files == right.tokenizer_files
 
 
@@ -134,12 +133,19 @@ def test_damaged_tokenizer(write: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "architecture GPT2LMHeadModel is not supported; supported: LlamaForCausalLM"),
+        ({"architectures": ["BloomForCausalLM"]}, "architecture BloomForCausalLM is not supported; supported: LlamaForCausalLM, Mistral"),
         ({"architectures": None, "model_type": "bloom"}, "architecture of model type 'bloom' is not supported"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, "rope scaling 'llama3' is not supported"),
-        ({"rope_parameters": {"type": "yarn"}}, "rope scaling 'yarn' is not supported"),
-        ({"hidden_act": "gelu"}, "activation 'gelu' is not supported"),
-        ({"sliding_window": 8}, "a sliding window is not supported"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "the configuration lacks 'low_freq_factor'"),
+        ({"rope_parameters": {"type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic' is not supported"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "rope scaling 'longrope' is not supported"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "factor must lie between 1 and 1e6, got 0.5"),
+        ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor must be a number, got '2'"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0, "beta_fast": 0.5}}, "beta_slow must be positive and below beta_fast"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0, "attention_factor": 3.0}}, "scale must lie between 0.01 and 2"),
+        ({"rope_scaling": {"type": 3}}, "type must be text, got 3"),
+        ({"rope_parameters": {"rope_type": "default", "mrope_section": [1]}}, "entry 'mrope_section' of rope scaling 'default' is not"),
+        ({"hidden_act": "quick_gelu"}, "activation 'quick_gelu' is not supported"),
+        ({"sliding_window": 8}, r"a sliding window \(sliding_window\) is not supported"),
         ({"bos_token_id": [1]}, "configuration is not valid"),
         ({"bos_token_id": 260}, "bos_token_id: token 260 is outside the vocabulary of 260"),
         ({"eos_token_id": -1}, "eos_token_ids: token -1 is outside the vocabulary"),
@@ -167,14 +173,17 @@ def test_damaged_tokenizer(write: Callable[..., Path]) -> None:
         ({"num_key_value_heads": 3}, "heads .4. must be a multiple of kv_heads .3."),
         ({"head_dim": True}, "head_dim must be a positive integer, got True"),
         ({"max_position_embeddings": 10**9}, "max_positions must be at most"),
-        ({"attention_bias": True}, "biases in the attention"),
-        ({"mlp_bias": True}, "biases in the feed-forward"),
+        ({"attention_bias": True}, r"tensor 'model\.layers\.0\.self_attn\.q_proj\.bias' is missing"),
+        ({"mlp_bias": True}, r"tensor 'model\.layers\.0\.mlp\.gate_proj\.bias' is missing"),
+        ({"mlp_bias": "no"}, "mlp_bias must be true or false, got 'no'"),
         ({"partial_rotary_factor": 0.5}, "partial rotary"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial rotary"),
+        ({"head_dim": 10**12}, "head_dim must be at most"),
         ({"quantization_config": {"bits": 4}}, "quantised weights"),
         ({"num_attention_heads": 3}, "configuration is not valid"),
         ({"vocab_size": "many"}, "configuration is not valid"),
         ({"num_hidden_layers": 3}, r"tensor 'model\.layers\.2\.input_layernorm\.weight' is missing"),
-        ({"num_hidden_layers": 1}, r"tensor 'model\.layers\.1\..*' is no part of a plain Llama decoder"),
+        ({"num_hidden_layers": 1}, r"tensor 'model\.layers\.1\..*' is no part of the LlamaForCausalLM that"),
         ({"intermediate_size": 100}, r"has shape \[96, 64\], its configuration says \[100, 64\]"),
     ],
 )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,38 +15,55 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neuromorphic_llm.errors import CheckpointError
-from neuromorphic_llm.models import llama
 from neuromorphic_llm.models.canonical import CanonicalDecoder, rotary_frequencies
+from neuromorphic_llm.models.dense import build_dense_model
+from neuromorphic_llm.models.entries import Entries
+from neuromorphic_llm.models.families import FAMILIES
+from neuromorphic_llm.models.family import Family
 from neuromorphic_llm.models.fetch import fetch_checkpoint, fetch_from_hub
 from neuromorphic_llm.models.files import RawCheckpoint, is_gguf, read_folder, read_gguf
+from neuromorphic_llm.models.llama import ARCHITECTURE
+from neuromorphic_llm.models.llama import hugging_face_config as llama_settings
 from neuromorphic_llm.models.registry import KNOWN_MODELS, did_you_mean, known_names
 from neuromorphic_llm.models.tokenizer import BYTE_TOKENS, byte_tokenizer_files, load_tokenizer
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from transformers import PreTrainedModel
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# Buffers that old checkpoints store although they follow from the configuration.
-_IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A decoder with float32 weights.
 
-    `tensors` has the Hugging Face Llama names, linear weights [outputs, inputs]; `lm_head.weight` is there even when tied.
+    `config` is that of the canonical decoder, `tensors` has the family's Hugging Face names; `lm_head.weight` is there even when tied.
     """
 
     name: str
     config: DecoderConfig
     tensors: dict[str, torch.Tensor]
     tokenizer_files: dict[str, bytes]
+    settings: Mapping[str, Any] | None = None  # Hugging Face configuration; None: a plain Llama decoder, which `config` describes
+
+    @property
+    def hugging_face_config(self) -> Mapping[str, Any]:
+        """The family's own configuration."""
+        return llama_settings(self.config) if self.settings is None else self.settings
+
+    @property
+    def family(self) -> Family:
+        """The family that the checkpoint belongs to."""
+        return FAMILIES[self.hugging_face_config["architectures"][0]]
 
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 over the configuration, the tensors and the tokenizer: the same for a GGUF file and its copy as a folder."""
         digest = hashlib.sha256(json.dumps(self.config.to_json(), sort_keys=True).encode())
+        if self.settings is not None and not self._is_plain_llama():
+            entries = self.family.read(self.hugging_face_config, self.name)[2]
+            digest.update(json.dumps([self.family.architecture, entries.read], sort_keys=True).encode())
         for name in sorted(self.tensors):
             if name == "lm_head.weight" and self.config.tie_embeddings:
                 continue
@@ -59,8 +77,15 @@ class Checkpoint:
     @cached_property
     def canonical(self) -> CanonicalDecoder:
         """The decoder that every family is brought to (docs/reference/families.md)."""
-        rotary = {"rotary.frequencies": rotary_frequencies(self.config), "rotary.scale": torch.tensor(1.0, dtype=torch.float64)}
-        return CanonicalDecoder(self.config, {**self.tensors, **rotary})
+        entries = Entries(self.hugging_face_config, self.name)
+        return CanonicalDecoder(self.config, self.family.canonical(entries, self.config, self.tensors))
+
+    def _is_plain_llama(self) -> bool:
+        """Configuration and tensors say everything."""
+        if self.family.architecture != ARCHITECTURE:
+            return False
+        tensors = self.canonical.tensors
+        return torch.equal(tensors["rotary.frequencies"], rotary_frequencies(self.config)) and float(tensors["rotary.scale"]) == 1.0
 
     @property
     def parameters(self) -> int:
@@ -72,31 +97,9 @@ class Checkpoint:
         """The transformers tokenizer; CheckpointError if the checkpoint has none."""
         return load_tokenizer(self.tokenizer_files)
 
-    def dense_model(self, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> LlamaForCausalLM:
-        """The model in transformers, in eval mode, with its own copy of the weights."""
-        from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-        from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
-
-        settings = llama.hugging_face_config(self.config)
-        config = LlamaConfig(**settings)
-        # Built without memory, so that 13B parameters are not first filled with random numbers.
-        with torch.device("meta"):
-            model = LlamaForCausalLM(config)
-        names = [name for name in self.tensors if name != "lm_head.weight" or not self.config.tie_embeddings]
-        state = {name: self.tensors[name].to(device=device, dtype=dtype, copy=True) for name in names}
-        if self.config.tie_embeddings:
-            state["lm_head.weight"] = state["model.embed_tokens.weight"]
-        model.load_state_dict(state, strict=True, assign=True)
-        model.tie_weights()
-        # Its frequencies are no part of the weights and were left without memory.
-        model.model.rotary_emb = LlamaRotaryEmbedding(config).to(device)
-        eos = list(self.config.eos_token_ids) or None
-        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-            bos_token_id=self.config.bos_token_id, eos_token_id=eos, pad_token_id=eos[0] if eos else None
-        )
-        model.requires_grad_(False)
-        model.eval()  # type: ignore[no-untyped-call]
-        return model
+    def dense_model(self, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> PreTrainedModel:
+        """The family's own model in transformers, in eval mode, with its own copy of the weights."""
+        return build_dense_model(self.family, self.hugging_face_config, self.config, self.tensors, dtype, device)
 
 
 def load_checkpoint(argument: str | Path) -> Checkpoint:
@@ -126,11 +129,11 @@ def load_checkpoint(argument: str | Path) -> Checkpoint:
 
 def _checked(name: str, raw: RawCheckpoint, where: str) -> Checkpoint:
     """The checkpoint if every tensor is there, has its shape and is finite."""
-    config = llama.decoder_config(raw.config, where)
-    shapes = llama.tensor_shapes(config)
-    tensors = dict(raw.tensors)
-    if config.tie_embeddings and "model.embed_tokens.weight" in tensors:
-        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    family = FAMILIES[raw.config["architectures"][0]]
+    config, shapes, _ = family.read(raw.config, where)
+    tensors = {family.tensor_name(stored, shapes): tensor for stored, tensor in raw.tensors.items() if not family.ignored.fullmatch(stored)}
+    if config.tie_embeddings and family.embedding in tensors:
+        tensors[family.head] = tensors[family.embedding]
     for tensor, shape in shapes.items():
         if tensor not in tensors:
             raise CheckpointError(f"{where}: tensor {tensor!r} is missing; the checkpoint is incomplete, fetch it again")
@@ -141,9 +144,10 @@ def _checked(name: str, raw: RawCheckpoint, where: str) -> Checkpoint:
         if not torch.isfinite(tensors[tensor].sum()):
             raise CheckpointError(f"{where}: tensor {tensor!r} holds NaN or infinite weights; the checkpoint is damaged")
     for tensor in tensors:
-        if tensor not in shapes and not _IGNORED.fullmatch(tensor):
-            raise CheckpointError(f"{where}: tensor {tensor!r} is no part of a plain Llama decoder; choose a checkpoint without it")
-    return Checkpoint(name, config, {tensor: tensors[tensor] for tensor in shapes}, raw.tokenizer_files)
+        if tensor not in shapes:
+            what = f"is no part of the {family.architecture} that its configuration describes"
+            raise CheckpointError(f"{where}: tensor {tensor!r} {what}; choose a checkpoint without it")
+    return Checkpoint(name, config, {tensor: tensors[tensor] for tensor in shapes}, raw.tokenizer_files, raw.config)
 
 
 def random_checkpoint(config: DecoderConfig, seed: int) -> Checkpoint:
@@ -153,7 +157,7 @@ def random_checkpoint(config: DecoderConfig, seed: int) -> Checkpoint:
     """
     generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, torch.Tensor] = {}
-    for name, shape in llama.tensor_shapes(config).items():
+    for name, shape in FAMILIES[ARCHITECTURE].read(llama_settings(config), "random checkpoint")[1].items():
         if name == "lm_head.weight" and config.tie_embeddings:
             tensors[name] = tensors["model.embed_tokens.weight"]
             continue

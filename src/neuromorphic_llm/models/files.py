@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from neuromorphic_llm.errors import CheckpointError
-from neuromorphic_llm.models import llama
-from neuromorphic_llm.models.tokenizer import gguf_tokenizer_files, read_tokenizer_files
+from neuromorphic_llm.models import llama_gguf
+from neuromorphic_llm.models.families import FAMILIES, supported
+from neuromorphic_llm.models.llama import ARCHITECTURE
+from neuromorphic_llm.models.tokenizer import gguf_tokenizer_files, read_tokenizer_files, with_class
 
-SUPPORTED_ARCHITECTURES = (llama.ARCHITECTURE,)
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 GGUF_MAGIC = b"GGUF"
@@ -25,12 +26,12 @@ class RawCheckpoint:
     """A checkpoint as its files say, not yet checked against its configuration."""
 
     config: dict[str, Any]  # Hugging Face configuration
-    tensors: dict[str, torch.Tensor]  # float32, Hugging Face names
+    tensors: dict[str, torch.Tensor]  # float32, the family's Hugging Face names
     tokenizer_files: dict[str, bytes]
 
 
 def _unsupported(where: Path, found: str) -> CheckpointError:
-    return CheckpointError(f"{where}: architecture {found} is not supported; supported: {', '.join(SUPPORTED_ARCHITECTURES)}")
+    return CheckpointError(f"{where}: architecture {found} is not supported; supported: {supported()}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -50,9 +51,9 @@ def read_folder(folder: Path) -> RawCheckpoint:
     config = _read_json(folder / "config.json")
     architectures = config.get("architectures") or [f"of model type {config.get('model_type')!r}"]
     if not isinstance(architectures, list) or not isinstance(architectures[0], str):
-        expected = f'a list of names such as ["{llama.ARCHITECTURE}"]'
+        expected = f'a list of names such as ["{ARCHITECTURE}"]'
         raise CheckpointError(f"{folder}: architectures must be {expected}, got {architectures!r}; correct its config.json")
-    if architectures[0] not in SUPPORTED_ARCHITECTURES:
+    if architectures[0] not in FAMILIES:
         raise _unsupported(folder, architectures[0])
     generation = folder / "generation_config.json"
     if generation.is_file() and (eos := _read_json(generation).get("eos_token_id")) is not None:
@@ -61,7 +62,10 @@ def read_folder(folder: Path) -> RawCheckpoint:
     tensors: dict[str, torch.Tensor] = {}
     for path in _weight_files(folder):
         tensors |= _read_safetensors(path)
-    return RawCheckpoint(config, tensors, read_tokenizer_files(folder))
+    tokenizer = read_tokenizer_files(folder)
+    if architectures[0] != ARCHITECTURE:  # what a tokenizer without a class is taken for anyway
+        tokenizer = with_class(tokenizer, FAMILIES[architectures[0]].tokenizer_class)
+    return RawCheckpoint(config, tensors, tokenizer)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -114,14 +118,14 @@ def read_gguf(path: Path) -> RawCheckpoint:
         reader = gguf.GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.ggml.token")}
         architecture = fields.get("general.architecture")
-        if architecture != llama.GGUF_ARCHITECTURE:
+        if architecture != llama_gguf.GGUF_ARCHITECTURE:
             raise _unsupported(path, f"{architecture!r} (GGUF)")
-        config = llama.config_from_gguf(fields, str(path))
+        config = llama_gguf.config_from_gguf(fields, str(path))
         tensors = {}
         for tensor in reader.tensors:
-            name = llama.from_gguf_name(tensor.name)
+            name = llama_gguf.from_gguf_name(tensor.name)
             weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-            weight = llama.from_gguf_rows(name, weight, config["num_attention_heads"], config["num_key_value_heads"])
+            weight = llama_gguf.from_gguf_rows(name, weight, config["num_attention_heads"], config["num_key_value_heads"])
             # The reader maps the file: copy, so that the tensors outlive it.
             tensors[name] = torch.from_numpy(weight.astype("float32", order="C", copy=True))
     except CheckpointError:

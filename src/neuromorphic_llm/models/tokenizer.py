@@ -31,6 +31,19 @@ def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
 
 
+def with_class(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
+    """The same files, with `name` as the tokenizer's class if they name none: without its model, a tokenizer could not be told apart."""
+    if not files:
+        return {}
+    try:
+        settings = json.loads(files.get("tokenizer_config.json", b"{}"))
+    except ValueError:
+        return dict(files)  # load_tokenizer says what is wrong with them
+    if not isinstance(settings, dict) or settings.get("tokenizer_class"):
+        return dict(files)
+    return {**files, "tokenizer_config.json": json.dumps({**settings, "tokenizer_class": name}, indent=1).encode()}
+
+
 def load_tokenizer(files: Mapping[str, bytes]) -> Any:
     """The transformers tokenizer of these files; CheckpointError if there are none or they are damaged."""
     if not files:
