@@ -319,17 +319,19 @@ def softmax(
     key_exponent int32 [kv_heads, context], query_exponent int32 [rows, heads], position int64 [rows] within this context; a row sees
     `window` keys at most; cap int64 [3], or [0] for none; the results total, spikes and keys int64 [rows, heads].
     """
-    heads, rows, context = scores.shape
+    heads, rows, _ = scores.shape
     group = heads // key_exponent.shape[0]
     for index in prange(heads * rows):
         h, row = index // rows, index % rows
-        visible = position[row] + 1
-        first = max(visible - window, 0)
-        line, exponents = scores[h, row], key_exponent[h // group]
+        end = position[row] + 1
+        first = max(end - window, 0)
+        # Views from 0 on: loops with another start would not be vectorised.
+        line, exponents = scores[h, row, first:end], key_exponent[h // group, first:end]
+        visible = end - first
         base = fraction - query_exponent[row, h]
         z = np.empty(visible, np.int32)
         largest = np.int32(-(2**23))
-        for j in range(first, visible):
+        for j in range(visible):
             n = base - exponents[j]
             s = np.int64(line[j])
             if n > 0:
@@ -340,11 +342,11 @@ def softmax(
             z[j] = value
             largest = max(largest, value)
         if cap.size > 0:
-            for j in range(first, visible):
+            for j in range(visible):
                 z[j] = _capped(np.int64(z[j]), cap[0], cap[1], cap[2])
             largest = np.int32(_capped(np.int64(largest), cap[0], cap[1], cap[2]))
         mass = np.int64(0)
-        for j in range(first, visible):
+        for j in range(visible):
             d = largest - z[j]
             shift = d >> 8
             u = np.int64(0)
@@ -358,21 +360,19 @@ def softmax(
         decoded, count, used = np.int64(0), np.int64(0), np.int64(0)
         if spiking:
             entry = table[lowest]
-            for j in range(first, visible):
+            for j in range(visible):
                 p = entry[z[j], 0]
                 line[j] = p
                 decoded += p
                 count += entry[z[j], 1]
                 used += entry[z[j], 1] > 0
         else:
-            for j in range(first, visible):
+            for j in range(visible):
                 p = _rsh(np.int64(z[j]), lowest)
                 line[j] = p
                 decoded += p
-        for j in range(first):
-            line[j] = 0.0
-        for j in range(visible, context):
-            line[j] = 0.0
+        scores[h, row, :first] = 0.0
+        scores[h, row, end:] = 0.0
         total[row, h], spikes[row, h], keys[row, h] = decoded, count, used
 
 
