@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.reference.linear import accumulate, linear_events
 from neuromorphic_llm.reference.weights import LinearWeights
-from neuromorphic_llm.spikes.code import SpikeCode
+from neuromorphic_llm.spikes.code import LARGEST_VALUE, SpikeCode
+from neuromorphic_llm.spikes.compare import at_most
 from neuromorphic_llm.spikes.dense import quantise_dense
 from neuromorphic_llm.spikes.registry import code_class, code_names, get_code
 
@@ -130,7 +131,11 @@ def test_wrong_numbers_of_phases_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", code_names())
 def test_values_split_into_two_signed_bytes(name: str) -> None:
-    assert get_code(name, code_class(name).largest_phases).largest_value <= 127 * 128 + 63
+    most = at_most(name, code_class(name).largest_phases, {})
+    assert most.largest_value <= LARGEST_VALUE == 127 * 128 + 63
+    if most.phases < code_class(name).largest_phases:
+        with pytest.raises(UsageError, match="use fewer phases"):
+            get_code(name, most.phases + 1)
 
 
 def test_vectors_of_another_rank_are_refused() -> None:

@@ -103,7 +103,8 @@ def _list(described: list[dict[str, Any]]) -> Table:
 
 
 def _meanings(described: list[dict[str, Any]]) -> Table:
-    table = Table("code", "what it is", "parameters", show_lines=False)
+    table = Table("code", "what it is", "parameters")
+    table.columns[1].overflow = "fold"
     table.columns[0].no_wrap = True
     for code in described:
         names = ", ".join(f"{each['name']}={_text(each['default'])}" for each in code["parameters"]) or "-"

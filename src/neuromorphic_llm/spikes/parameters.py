@@ -53,7 +53,7 @@ def parameter(default: Any, text: str, *, least: int | None = None, most: int | 
 def parameters_of(code: Any) -> tuple[Parameter, ...]:
     """Parameters of a code or of its class, in the order of its fields."""
     return tuple(
-        Parameter(name=each.name, type=str(each.type), **each.metadata["parameter"])
+        Parameter(name=each.name, type=getattr(each.type, "__name__", str(each.type)), **each.metadata["parameter"])
         for each in fields(code)
         if "parameter" in each.metadata
     )

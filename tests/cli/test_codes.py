@@ -1,0 +1,98 @@
+"""`nmllm codes`, and codes with parameters on the way from convert to compile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuromorphic_llm.cli.main import run_command_line
+from neuromorphic_llm.compiler.legalise import CHIP_CODES
+from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.rtl import loader
+from neuromorphic_llm.simulate.encoder_kernels import CODES
+from neuromorphic_llm.spikes.registry import code_names
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def result(*arguments: str) -> dict[str, Any]:
+    assert run_command_line([*arguments, "--json", "result.json"]) == 0
+    content: dict[str, Any] = json.loads(Path("result.json").read_text())
+    return content
+
+
+def test_all_codes_are_listed_at_equal_phases(capsys: pytest.CaptureFixture[str]) -> None:
+    codes = result("codes", "--phases", "5")["codes"]
+    assert [code["name"] for code in codes] == list(code_names())
+    assert {code["phases"] for code in codes} == {5}
+    for code in codes:
+        assert code["gaussian"]["spikes"] > 0 and 0 < code["gaussian"]["rms_error"] <= code["gaussian"]["worst_case_error"]
+        assert code["on_chip"] == (code["name"] in CHIP_CODES)
+    assert "multi-threshold" in capsys.readouterr().out
+
+
+def test_the_figures_follow_the_seed() -> None:
+    spikes = [result("codes", "rate", "--seed", seed)["codes"][0]["gaussian"]["spikes"] for seed in ("1", "1", "2")]
+    assert spikes[0] == spikes[1] != spikes[2]
+
+
+def test_more_phases_than_a_code_takes_are_its_most() -> None:
+    phases = {code["name"]: code["phases"] for code in result("codes", "--phases", "14")["codes"]}
+    assert (phases["signed-digit"], phases["sign-magnitude"], phases["burst"], phases["rate"]) == (14, 13, 6, 14)
+
+
+def test_one_code_is_shown_with_its_trains() -> None:
+    (code,) = result("codes", "burst", "--code-option", "gamma=7", "--code-option", "shift=3")["codes"]
+    assert [each["value"] for each in code["parameters"]] == [True, 0, 7, 3]
+    for example in code["examples"]:
+        total = 0
+        for digit in example["digits"]:
+            total = (total << code["horner_shift"]) + digit
+        assert abs(total - example["x"]) <= 1 and example["value"] == total
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["codes", "bursts"], "did you mean 'burst'"),
+        (["codes", "--code-option", "gamma=7"], "name it"),
+        (["codes", "burst", "--code-option", "gama=7"], "did you mean 'gamma'"),
+        (["codes", "burst", "--phases", "9"], "use fewer phases"),
+        (["convert", "random-tiny", "-o", "n", "--code", "burst", "--code-option", "gama=7"], "did you mean 'gamma'"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_parameters_go_from_convert_into_the_network_and_the_chip_refuses_them(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.txt").write_text("A river runs to the sea. " * 12)
+    line = ["convert", "random-tiny", "-o", "network", "--calibration", "text.txt", "--code", "multi-threshold", "--phases", "2"]
+    content = result(*line, "--code-option", "thresholds=5")
+    assert content["code"] == {
+        "name": "multi-threshold", "phases": 2, "query_phases": 10, "probability_bits": 10, "parameters": {"thresholds": 5},
+    }  # fmt: skip
+    network = SpikingNetwork.load("network")
+    assert network.weights.code.spike_code().largest_value == 32
+    assert network.provenance["options"]["code_parameters"] == [["thresholds", 5]]
+    assert run_command_line(["compile", "network", "-o", "program", "--chip", "nano"]) == 1
+    assert "the chip's encoders have signed-digit, rate, first-spike and bit-planes" in capsys.readouterr().err
+
+
+def test_a_code_without_parameters_is_stored_as_before() -> None:
+    Path("text.txt").write_text("A river runs to the sea. " * 12)
+    content = result("convert", "random-tiny", "-o", "network", "--calibration", "text.txt", "--code", "burst")
+    assert "parameters" not in content["code"]
+    assert "code_parameters" not in SpikingNetwork.load("network").provenance["options"]
+
+
+def test_the_chip_has_the_codes_of_its_simulators() -> None:
+    assert set(CHIP_CODES) == set(CODES) == set(loader.CODES)
