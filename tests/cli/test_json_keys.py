@@ -77,6 +77,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     folder = tmp_path_factory.mktemp("keys")
     (folder / "text.txt").write_text("The council of Halden Bay voted to replace all the lamps of the town. " * 8)
     (folder / "documents.jsonl").write_text('{"id": "a", "article": "A river runs to the sea.", "highlights": "A river."}\n')
+    for name in ("hellaswag", "piqa", "arc_easy"):
+        (folder / "multiple_choice").mkdir(exist_ok=True)
+        questions = [{"query": "A river runs to the", "choices": ["sea.", "lamp."], "gold": gold} for gold in (0, 1)]
+        (folder / "multiple_choice" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    (folder / "lambada").mkdir()
+    (folder / "lambada" / "lambada_test.jsonl").write_text('{"text": "A river runs to the sea"}\n' * 2)
     small = ["--window", "32", "--limit-tokens", "64"]
     lines = [
         ["fetch", "--list"],
@@ -97,12 +103,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         ["eval", "random-tiny", *small],
         ["eval", "network", "--task", "cnn_dailymail", "--data", "documents.jsonl", "--max-new-tokens", "2"],
         ["eval", "network", "--task", "cnn_dailymail", "--data", "documents.jsonl", "--max-new-tokens", "2", "--against", "random-tiny"],
+        ["ssa", "random-tiny", "--tokens", "64", "--window", "32", "--layer-steps", "1", "--steps", "1", "--feed-forward-steps", "8"],
+        ["eval", "network", "--task", "zero-shot", "--limit-documents", "2", "--against", "random-tiny"],
         ["run", "random-tiny", "--article", "text.txt", "--chip", "nano", "--max-new-tokens", "4", "-o", "out"],
         ["report", "out"],
     ]
     found: dict[str, list[dict[str, Any]]] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("NMLLM_DATA", str(folder))
         patch.setattr("neuromorphic_llm.models.fetch.fetch_checkpoint", lambda *_, **__: folder)
         for name, value in (("EVALUATED_TOKENS", 128), ("CURVE_TOKENS", 64), ("WINDOW", 64)):
             patch.setattr(pipeline, name, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +13,14 @@ from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, conso
 
 if TYPE_CHECKING:
     from neuromorphic_llm.evaluate.open_model import OpenedModel
+    from neuromorphic_llm.evaluate.tasks import Task
 
 EXAMPLES = """
 nmllm eval smollm2-135m --limit-tokens 2048
 nmllm eval NETWORK --task wikitext2 --limit-tokens 65536 --against smollm2-135m
 nmllm eval NETWORK --task cnn_dailymail --limit-documents 50 --against smollm2-135m --device cuda --batch 50
+nmllm eval NETWORK --task hellaswag --limit-documents 500 --against smollm2-135m
+nmllm eval NETWORK --task zero-shot --against smollm2-135m --device cuda
 """
 
 LONGEST_SUMMARY = 128
@@ -28,22 +31,32 @@ def command(
     model: Annotated[
         str, typer.Argument(help="Network folder, or a model: known name, folder, GGUF file or hub id.", metavar="MODEL|NETWORK")
     ],
-    task: Annotated[str, typer.Option(help="default (text of our own), wikitext2, wikitext103 or cnn_dailymail.")] = "default",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="default (text of our own), wikitext2, wikitext103, cnn_dailymail, hellaswag, piqa, arc_easy, arc_challenge, lambada, "
+            "or zero-shot (hellaswag, piqa, arc_easy and lambada)."
+        ),
+    ] = "default",
     data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
     limit_tokens: Annotated[int | None, typer.Option(help="Evaluate the first N tokens only.", min=2, metavar="N")] = None,
     window: Annotated[
         int | None, typer.Option(help="Tokens per window, each predicted on its own (default 1024, less if the model holds less).", min=2)
     ] = None,
-    limit_documents: Annotated[int | None, typer.Option(help="Summarise the first N documents only.", min=1, metavar="N")] = None,
+    limit_documents: Annotated[
+        int | None, typer.Option(help="Take the first N documents or questions of each task only.", min=1, metavar="N")
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest summary, in tokens (default 128).", min=1)] = None,
-    against: Annotated[str | None, typer.Option(help="Model to compare with: KL and top-1 agreement, or ROUGE.", metavar="MODEL")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Model to compare with: KL and top-1 agreement, ROUGE, or accuracies.", metavar="MODEL")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    batch: Annotated[int, typer.Option(help="Windows or documents at a time.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(help="Windows or documents at a time; questions are batched by themselves.", min=1)] = 1,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
-    """Evaluate a model or a spiking network: perplexity on a text, or ROUGE of summaries."""
+    """Evaluate a model or a spiking network: perplexity on a text, ROUGE of summaries, or accuracy on zero-shot tasks."""
     arguments = {
         "model": model,
         "task": task,
@@ -57,32 +70,55 @@ def command(
         "batch": batch,
     }
     with CommandRun("eval", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.errors import UsageError
         from neuromorphic_llm.evaluate.open_model import checked_device, open_model
         from neuromorphic_llm.evaluate.tasks import get_task
 
         chosen = get_task(task)
-        if chosen.kind == "summaries" and limit_tokens is not None:
-            raise UsageError("--limit-tokens is for text tasks; use --limit-documents for summaries")
-        if chosen.kind == "summaries" and window is not None:
-            raise UsageError("--window is for text tasks; a document is read whole")
-        if chosen.kind == "language-model" and limit_documents is not None:
-            raise UsageError("--limit-documents is for summary tasks; use --limit-tokens for a text")
-        if chosen.kind == "language-model" and max_new_tokens is not None:
-            raise UsageError("--max-new-tokens is for summary tasks; a text is read, not written")
+        _check_options(chosen.kind, arguments)
         where = checked_device(device)
         opener = lambda: open_model(model, where)  # noqa: E731
         other = None if against is None else lambda: open_model(against, where)
         if chosen.kind == "summaries":
             opened, payload = _summaries(opener, other, task, data, limit_documents, max_new_tokens or LONGEST_SUMMARY, batch)
+        elif chosen.kind == "zero-shot":
+            opened, payload = _zero_shot(opener, other, chosen, data, limit_documents)
         else:
             opened, payload = _text(opener, other, task, data, limit_tokens, window, batch)
         payload |= {"task": task, "model_hash": opened.content_hash, "kind": "measured"} | spike_figures(opened)
+        if "tasks" in payload:
+            print_tasks(payload)
         print_figures(opened.name, payload)
         run.result(payload)
 
 
 Open = Callable[[], "OpenedModel"]
+
+
+_SUMMARIES_ONLY, _TEXT_ONLY = "is for summary tasks", "is for text tasks"
+_REFUSED = {
+    "language-model": {
+        "limit_documents": f"{_SUMMARIES_ONLY} and questions; use --limit-tokens for a text",
+        "max_new_tokens": f"{_SUMMARIES_ONLY}; a text is read, not written",
+    },
+    "summaries": {
+        "limit_tokens": f"{_TEXT_ONLY}; use --limit-documents for summaries",
+        "window": f"{_TEXT_ONLY}; a document is read whole",
+    },
+    "zero-shot": {
+        "limit_tokens": f"{_TEXT_ONLY}; use --limit-documents for questions",
+        "window": f"{_TEXT_ONLY}; a question is read whole",
+        "max_new_tokens": f"{_SUMMARIES_ONLY}; the choices of a question are read, not written",
+    },
+}
+"""Kind of task -> options that it has no use for, and why."""
+
+
+def _check_options(kind: str, arguments: Mapping[str, Any]) -> None:
+    from neuromorphic_llm.errors import UsageError
+
+    for name, reason in _REFUSED[kind].items():
+        if arguments[name] is not None:
+            raise UsageError(f"--{name.replace('_', '-')} {reason}")
 
 
 def _text(
@@ -135,6 +171,41 @@ def _summaries(
     return opened, payload
 
 
+def _zero_shot(opener: Open, against: Open | None, task: Task, data: Path | None, limit: int | None) -> tuple[OpenedModel, dict[str, Any]]:
+    from neuromorphic_llm.evaluate.zero_shot import (
+        average,
+        average_difference,
+        check_harness,
+        differences,
+        evaluate_zero_shot,
+        figures_json,
+        load_task_questions,
+    )
+
+    check_harness()
+    questions = load_task_questions(task, data, limit)
+    opened = opener()
+    models = [opened] if against is None else [opened, against()]
+    with progress() as bars:
+        count = sum(len(question.choices) for each in questions.values() for question in each)
+        bar = bars.add_task("choices", total=count * len(models))
+        results = [evaluate_zero_shot(each, questions, lambda done: bars.advance(bar, done)) for each in models]
+    parts = []
+    for result in results:
+        part: dict[str, Any] = {"tasks": {name: each.to_json() for name, each in result.items()}}
+        parts.append(part | ({"average": figures_json(average(result))} if len(result) > 1 else {}))
+    payload = parts[0]
+    if against is not None:
+        payload["reference"] = parts[1]
+        for name, each in results[0].items():
+            payload["tasks"][name]["difference"] = {key: asdict(pair) for key, pair in differences(each, results[1][name]).items()}
+        if len(questions) > 1:
+            payload["average"]["difference"] = {
+                key: {"difference": mean.value, "standard_error": mean.standard_error} for key, mean in average_difference(*results).items()
+            }
+    return opened, payload
+
+
 def spike_figures(opened: OpenedModel) -> dict[str, Any]:
     """Spike statistics of what was evaluated; null with the reason for a dense model."""
     from neuromorphic_llm.evaluate.scored_model import SpikingModel
@@ -182,4 +253,34 @@ def print_figures(name: str, payload: dict[str, Any]) -> None:
             relative, error = difference["relative"], difference["relative_standard_error"]
             text = "the reference's is 0" if relative is None else f"{relative:+.1%} ± {'unknown' if error is None else f'{error:.1%}'}"
             table.add_row("  difference, relative, with its standard error", text)
+    if table.row_count:
+        console.print(table)
+
+
+def print_tasks(payload: Mapping[str, Any]) -> None:
+    """Accuracies of zero-shot tasks with their standard errors, beside the reference's and the paired differences, in percent."""
+    from rich.table import Table
+
+    reference = payload.get("reference", {})
+    table = Table(title="Zero-shot accuracy, %", caption="acc_norm: log-likelihoods over the choices' lengths in characters")
+    table.add_column("task")
+    table.add_column("documents", justify="right")
+    table.add_column("measure")
+    for column in ("accuracy", "reference", "difference")[: 3 if reference else 1]:
+        table.add_column(column, justify="right")
+    rows = [(name, f"{part['documents']:,}", part, reference.get("tasks", {}).get(name)) for name, part in payload["tasks"].items()]
+    if "average" in payload:
+        rows.append(("average", "", payload["average"], reference.get("average")))
+    for name, documents, part, other in rows:
+        for measure in ("acc", "acc_norm"):
+            if measure in part:
+                cells = [_percent(each[measure], each[f"{measure}_standard_error"]) for each in (part, other) if each is not None]
+                if other is not None:
+                    pair = part["difference"][measure]
+                    cells.append(_percent(pair["difference"], pair["standard_error"], "+"))
+                table.add_row(name, documents, measure, *cells)
     console.print(table)
+
+
+def _percent(value: float, error: float | None, sign: str = "") -> str:
+    return f"{100 * value:{sign}.2f} ± {'unknown' if error is None else f'{100 * error:.2f}'}"

@@ -1,4 +1,4 @@
-"""One face for the dense model and the spiking network: logits and greedy generation."""
+"""One face for the dense model and the spiking network: logits, log-likelihoods of continuations and greedy generation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import torch
 
+from neuromorphic_llm.evaluate.likelihood import Continued, Progress, Score, batches, padded, scores
+from neuromorphic_llm.evaluate.spiking_likelihood import spiking_scores
 from neuromorphic_llm.network.functional import FunctionalDecoder
 
 
@@ -24,6 +26,10 @@ class ScoredModel(Protocol):
     @property
     def scale(self) -> float:
         """Real value of one unit of the logits."""
+        ...
+
+    def score(self, items: Sequence[Continued], progress: Progress | None = None) -> list[list[Score]]:
+        """Scores of the continuations of each context; a context and a continuation without its last token fit the model."""
         ...
 
     def generate(
@@ -57,6 +63,10 @@ class SpikingModel:
         """Integer logits int32 [batch, n, vocab] of ids int64 [batch, n]."""
         return self.decoder.forward(ids)
 
+    def score(self, items: Sequence[Continued], progress: Progress | None = None) -> list[list[Score]]:
+        """Scores of the continuations of each context (spiking_likelihood.py)."""
+        return spiking_scores(self.decoder, items, self.scale, progress)
+
     def generate(
         self, prompts: Sequence[list[int]], max_new_tokens: int, stop: Sequence[int], on_token: Callable[[], None] | None = None
     ) -> list[list[int]]:
@@ -68,6 +78,10 @@ class SpikingModel:
 
         outputs = self.decoder.generate(prompts, max_new_tokens, eos_token_ids=tuple(stop), progress=progress)
         return [chop(tokens, stop) for tokens in outputs]
+
+
+_MOST_TOKENS = {"cpu": 256, "cuda": 16384}
+"""Padded tokens that the dense model takes at once for scores, by kind of device."""
 
 
 class DenseModel:
@@ -86,6 +100,35 @@ class DenseModel:
         """Logits [batch, n, vocab] of ids int64 [batch, n] in the model's own type."""
         logits: torch.Tensor = self.model(input_ids=ids.to(self.device), use_cache=False).logits
         return logits
+
+    def score(self, items: Sequence[Continued], progress: Progress | None = None) -> list[list[Score]]:
+        """Scores of the continuations of each context, every one run with its context, in batches of similar lengths."""
+        results: dict[int, list[Score]] = {}
+        for group in batches(items, _MOST_TOKENS[self.device.type]):
+            batch = [items[index] for index in group]
+            flat = iter(self._batch_scores(batch))
+            results.update({index: [next(flat) for _ in item.continuations] for index, item in zip(group, batch, strict=True)})
+            if progress:
+                progress(sum(len(item.continuations) for item in batch))
+        return [results[index] for index in range(len(items))]
+
+    @torch.no_grad()
+    def _batch_scores(self, batch: Sequence[Continued]) -> list[Score]:
+        """Scores in the order of items and continuations; logits of the positions after the shortest context only."""
+        sequences = [(item.context, continuation) for item in batch for continuation in item.continuations]
+        width, first = max(item.tokens for item in batch), min(len(item.context) for item in batch) - 1
+        # A position sees none after it, so that padding on the right needs no mask.
+        ids = padded([[*context, *continuation[:-1]] for context, continuation in sequences], width).to(self.device)
+        kept = torch.arange(first, width, device=self.device)
+        logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
+
+        def logits_of(places: list[tuple[int, int]]) -> torch.Tensor:
+            rows = [(number, len(sequences[number][0]) - 1 - first + token) for number, token in places]
+            number, position = torch.tensor(rows).to(self.device).unbind(1)
+            chosen: torch.Tensor = logits[number, position]
+            return chosen
+
+        return scores([continuation for _, continuation in sequences], logits_of, self.scale, self.device)
 
     @torch.no_grad()
     def generate(

@@ -44,7 +44,7 @@ class SummariesResult:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean over documents of (evaluated - reference) of one ROUGE measure, its standard error, and both over the reference's mean.
+    """Mean over documents of (evaluated - reference) of one measure, its standard error, and both over the reference's mean.
 
     A single document has no standard error, and nothing is relative to a mean of 0: None.
     """
@@ -55,19 +55,23 @@ class PairedDifference:
     relative_standard_error: float | None
 
 
+def paired_difference(evaluated: Sequence[float], reference: Sequence[float]) -> PairedDifference:
+    """Difference of one measure, document by document."""
+    each = [ours - theirs for ours, theirs in zip(evaluated, reference, strict=True)]
+    error = stdev(each) / sqrt(len(each)) if len(each) > 1 else None
+    scale = fmean(reference)
+    relative, relative_error = (None if value is None or not scale else value / scale for value in (fmean(each), error))
+    return PairedDifference(fmean(each), error, relative, relative_error)
+
+
 def paired_differences(evaluated: SummariesResult, reference: SummariesResult) -> dict[str, PairedDifference]:
     """Differences of the ROUGE measures, document by document. Raises ValueError if the documents are not the same."""
     if [document.id for document in evaluated.documents] != [document.id for document in reference.documents]:
         raise ValueError("the two results are of different documents")
-    differences = {}
-    for name in ROUGE:
-        pairs = zip(evaluated.documents, reference.documents, strict=True)
-        each = [getattr(ours, name) - getattr(theirs, name) for ours, theirs in pairs]
-        error = stdev(each) / sqrt(len(each)) if len(each) > 1 else None
-        scale = getattr(reference, name)
-        relative, relative_error = (None if value is None or not scale else value / scale for value in (fmean(each), error))
-        differences[name] = PairedDifference(fmean(each), error, relative, relative_error)
-    return differences
+    return {
+        name: paired_difference(*([getattr(document, name) for document in result.documents] for result in (evaluated, reference)))
+        for name in ROUGE
+    }
 
 
 def _render(tokenizer: Any, article: str) -> list[int]:

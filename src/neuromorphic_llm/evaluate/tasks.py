@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -25,13 +25,26 @@ class Document:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A context and its possible continuations, of which number `gold` is right."""
+
+    context: str
+    choices: tuple[str, ...]
+    gold: int
+
+
+@dataclass(frozen=True)
 class Task:
-    """A data set and what is done with it; `file` is relative to a data folder, `hub` is (data set, configuration, split)."""
+    """A data set and what is done with it; `file` is relative to a data folder, `hub` is (data set, configuration, split).
+
+    `members`: names of the tasks that this one stands for.
+    """
 
     name: str
-    kind: Literal["language-model", "summaries"]
+    kind: Literal["language-model", "summaries", "zero-shot"]
     file: str | None = None
     hub: tuple[str, str, str] | None = None
+    members: tuple[str, ...] = ()
 
 
 TASKS = {
@@ -41,6 +54,12 @@ TASKS = {
         Task("wikitext2", "language-model", "wikitext-2/wiki.test.raw", ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")),
         Task("wikitext103", "language-model", "wikitext-103/wiki.test.tokens", ("Salesforce/wikitext", "wikitext-103-v1", "test")),
         Task("cnn_dailymail", "summaries", "cnn_dailymail/test_first500.jsonl", ("abisee/cnn_dailymail", "3.0.0", "test")),
+        Task("hellaswag", "zero-shot", "multiple_choice/hellaswag.jsonl"),
+        Task("piqa", "zero-shot", "multiple_choice/piqa.jsonl"),
+        Task("arc_easy", "zero-shot", "multiple_choice/arc_easy.jsonl"),
+        Task("arc_challenge", "zero-shot", "multiple_choice/arc_challenge.jsonl"),
+        Task("lambada", "zero-shot", "lambada/lambada_test.jsonl"),
+        Task("zero-shot", "zero-shot", members=("hellaswag", "piqa", "arc_easy", "lambada")),
     )
 }
 
@@ -82,19 +101,67 @@ def load_documents(task: Task, data: Path | None = None, limit: int | None = Non
         rows = _hub(task)
         count = len(rows) if limit is None else min(limit, len(rows))
         return [_document(rows[index], f"{task.name} row {index}") for index in range(count)]
-    documents: list[Document] = []
+    documents = [_document(row, where) for where, row in _rows(path, limit)]
+    if not documents:
+        raise DataError(f"{path} holds no documents; expected lines of JSON with id, article and highlights")
+    return documents
+
+
+def load_questions(task: Task, data: Path | None = None, limit: int | None = None) -> list[Question]:
+    """The first `limit` questions of a zero-shot task that has data of its own.
+
+    A line is one JSON object: {query, choices, gold}, or {text} for LAMBADA, whose last word is the only choice.
+    Contexts are lm-eval-harness's: questions that begin with "Question:" end with "Answer:".
+    Raises DataError naming file, line and field, or what was looked for.
+    """
+    if task.kind != "zero-shot" or task.members:
+        raise UsageError(f"task {task.name!r} has no questions of its own; use one of {_names('zero-shot')}")
+    path = _find(task, data)
+    if path is None:
+        raise DataError(f"no data for task {task.name!r}: looked for {_looked(task)}; {_ADVICE}")
+    build = _last_word if task.name == "lambada" else _question
+    questions = [build(row, where) for where, row in _rows(path, limit)]
+    if not questions:
+        raise DataError(f"{path} holds no questions; expected lines of JSON, one object each")
+    return questions
+
+
+def _rows(path: Path, limit: int | None) -> Iterator[tuple[str, Any]]:
+    """(place for messages, JSON value) of the first `limit` lines that are not empty."""
+    found = 0
     for number, line in enumerate(_read(path).splitlines(), start=1):
-        if limit is not None and len(documents) == limit:
-            break
+        if found == limit:
+            return
         if line.strip():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(f"{path}, line {number}: not JSON ({error.msg}); one object a line is expected") from error
-            documents.append(_document(row, f"{path}, line {number}"))
-    if not documents:
-        raise DataError(f"{path} holds no documents; expected lines of JSON with id, article and highlights")
-    return documents
+            found += 1
+            yield f"{path}, line {number}", row
+
+
+def _question(row: Any, where: str) -> Question:
+    fields = "query (text), choices (two texts or more) and gold (index of the right one)"
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: not a JSON object; expected {fields}")
+    query, choices, gold = row.get("query"), row.get("choices"), row.get("gold")
+    if not isinstance(query, str) or not query.strip():
+        raise DataError(f"{where}: field 'query' is missing or empty; expected {fields}")
+    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(choice, str) and choice for choice in choices):
+        raise DataError(f"{where}: field 'choices' is no list of texts; expected {fields}")
+    if not isinstance(gold, int) or not 0 <= gold < len(choices):
+        raise DataError(f"{where}: field 'gold' is no index of a choice; expected {fields}")
+    context = f"{query.rstrip()}\nAnswer:" if query.startswith("Question:") else query
+    return Question(context, tuple(choices), gold)
+
+
+def _last_word(row: Any, where: str) -> Question:
+    text = row.get("text") if isinstance(row, dict) else None
+    context, _, word = text.rpartition(" ") if isinstance(text, str) else ("", "", "")
+    if not context.strip() or not word:
+        raise DataError(f"{where}: field 'text' is missing or has fewer than two words; expected an object with a text")
+    return Question(context, (word,), 0)
 
 
 def _names(kind: str) -> str:
@@ -134,17 +201,23 @@ def _find(task: Task, data: Path | None) -> Path | None:
     return next((path for path in _candidates(task) if path.is_file()), None)
 
 
+_ADVICE = "give the file with --data FILE or set NMLLM_DATA to the folder that holds it"
+
+
+def _looked(task: Task) -> str:
+    return ", ".join(str(path) for path in _candidates(task))
+
+
 def _hub(task: Task) -> Any:
     """Rows of the task's hub data set; DataError that lists what was tried if that is not possible."""
-    looked = ", ".join(str(path) for path in _candidates(task))
-    advice = "give the file with --data FILE or set NMLLM_DATA to the folder that holds it"
+    looked = _looked(task)
     if importlib.util.find_spec("datasets") is None or task.hub is None:
-        raise DataError(f"no data for task {task.name!r}: looked for {looked}; the package 'datasets' is not installed; {advice}")
+        raise DataError(f"no data for task {task.name!r}: looked for {looked}; the package 'datasets' is not installed; {_ADVICE}")
     load_dataset: Callable[..., Any] = importlib.import_module("datasets").load_dataset
     name, configuration, split = task.hub
     try:
         return load_dataset(name, configuration, split=split)
     except Exception as error:  # whatever a hub client raises when it cannot reach its hub
         raise DataError(
-            f"no data for task {task.name!r}: looked for {looked} and hub data set {name} ({type(error).__name__}); {advice}"
+            f"no data for task {task.name!r}: looked for {looked} and hub data set {name} ({type(error).__name__}); {_ADVICE}"
         ) from error
