@@ -29,6 +29,7 @@ ALLOWED = {
     "energy": {"chip", "simulate", "reference"},
     "evaluate": {"network", "rtl", "simulate", "energy", "models", "chip", "reference", "spikes"},
     "pipeline": {"evaluate", "energy", "simulate", "compiler", "chip", "convert", "network", "models"},
+    "ssa": {"evaluate", "energy", "simulate", "chip", "convert", "network", "models", "reference", "spikes"},
     "report": {"compiler"},
 }
 """Package -> packages it may import, besides itself and, for all but those of BASE, BASE. cli may import all."""

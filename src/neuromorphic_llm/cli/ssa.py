@@ -1,0 +1,165 @@
+"""`nmllm ssa`: spiking self-attention after NeurTransformer beside this project's attention."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress, status
+from neuromorphic_llm.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from neuromorphic_llm.ssa.attention import SsaConfig
+    from neuromorphic_llm.ssa.compare import Comparison, DenseSource, Row
+    from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig
+
+EXAMPLES = """
+nmllm ssa nano --tokens 1024 --layer-steps 20 --steps 20
+nmllm ssa smollm2-135m --task wikitext2 --tokens 65536 --text c4.txt --feed-forward-steps 32 --device cuda --json ssa.json
+nmllm ssa GPT2_FOLDER --time-steps 8 --score-spikes --folder runs/ssa
+"""
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Known name, folder (Llama or GPT-2 decoder), GGUF file or hub id.")],
+    time_steps: Annotated[int, typer.Option(help="Steps T of the spike trains.")] = 4,
+    leak: Annotated[float, typer.Option(help="Share of the membrane that is left after a step.")] = 1.0,
+    reset: Annotated[str, typer.Option(help="soft or hard.")] = "soft",
+    surrogate: Annotated[str, typer.Option(help="Gradient of a spike: sigmoid, atan or fast-sigmoid.")] = "atan",
+    score_spikes: Annotated[bool, typer.Option("--score-spikes", help="Scores pass a spiking neuron before they meet the values.")] = False,
+    feed_forward_steps: Annotated[
+        int | None, typer.Option(help="Convert the feed-forward block too, rate coded over this many steps.", min=1)
+    ] = None,
+    layer_steps: Annotated[int, typer.Option(help="Fine-tuning steps layer by layer.", min=0)] = 100,
+    steps: Annotated[int, typer.Option(help="Fine-tuning steps end to end.", min=0)] = 100,
+    train_batch: Annotated[int, typer.Option(help="Windows a fine-tuning step.", min=1)] = 4,
+    text: Annotated[Path | None, typer.Option(help="Text for fine-tuning and calibration (default: text that comes with Python).")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Keeps the fine-tuning, which goes on from there.")] = None,
+    spikes: Annotated[float, typer.Option(help="Spikes per activation of our rows.")] = 1.5,
+    query_spikes: Annotated[float, typer.Option(help="Spikes per query value of our rows.")] = 1.2,
+    task: Annotated[str, typer.Option(help="Text of the table: default, wikitext2 or wikitext103.")] = "default",
+    data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens of the table's text.", min=2)] = 2048,
+    window: Annotated[int, typer.Option(help="Tokens per window, in the table and in fine-tuning.", min=2)] = 256,
+    batch: Annotated[int, typer.Option(help="Windows of the table at a time.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json: JsonFile = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Replace attention by spiking self-attention, fine-tune it, and compare it with the dense model and with ours."""
+    arguments = {name: value for name, value in locals().items() if name not in ("json", "seed", "debug")}
+    with CommandRun("ssa", json, seed, debug, arguments) as run:
+        from neuromorphic_llm.convert.config import ConvertConfig
+        from neuromorphic_llm.convert.text import calibration_windows, default_text
+        from neuromorphic_llm.evaluate.language_model import encode_text
+        from neuromorphic_llm.evaluate.open_model import checked_device
+        from neuromorphic_llm.evaluate.tasks import get_task, load_text
+        from neuromorphic_llm.ssa.attention import SsaConfig
+        from neuromorphic_llm.ssa.compare import Comparison, open_dense
+        from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig
+        from neuromorphic_llm.ssa.neuron import NeuronConfig
+
+        where, content = checked_device(device), load_text(get_task(task), data)
+        try:
+            config = SsaConfig(time_steps, score_spikes, NeuronConfig(leak=leak, reset=reset, surrogate=surrogate))
+            recipe = SsaTuneConfig(layer_steps=layer_steps, steps=steps, batch=train_batch, seed=seed)
+            ConvertConfig(spikes=spikes, query_spikes=query_spikes)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        training = default_text() if text is None else _read(text)
+        with status(f"loading {model}"):
+            source = open_dense(model, where)
+        comparison = Comparison(source, encode_text(source.tokenizer, content, tokens), window, batch)
+        rows = _ssa_rows(comparison, config, recipe, training, feed_forward_steps, folder)
+        own = []
+        if source.no_network is None:
+            with status("converting"):
+                own = comparison.network_rows(spikes, query_spikes, calibration_windows(source.tokenizer, training), seed)
+        rows += own
+        console.print(table_of(source.name, rows))
+        run.result(result_of(source, config, recipe, rows, own))
+
+
+def result_of(source: DenseSource, config: SsaConfig, recipe: SsaTuneConfig, rows: list[Row], own: list[Row]) -> dict[str, Any]:
+    """The command's own keys of the JSON result; rows begin with the dense one and include `own`."""
+    return {
+        "model": source.name,
+        "ssa": config.to_json(),
+        "recipe": recipe.to_json(),
+        "rows": [row.to_json(rows[0]) for row in rows],
+        "own_rows": [row.name for row in own] or None,
+        **({} if own else {"own_rows_reason": source.no_network}),
+        "kind": "measured",
+        "energy_kind": "estimated",
+    }
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--text {path} cannot be read ({error}); give a UTF-8 text file") from error
+
+
+def _ssa_rows(
+    comparison: Comparison, config: SsaConfig, recipe: SsaTuneConfig, training: str, feed_forward_steps: int | None, folder: Path | None
+) -> list[Row]:
+    """The dense row and those of spiking self-attention."""
+    from neuromorphic_llm.ssa.fine_tune import SsaTuner, training_windows
+    from neuromorphic_llm.ssa.replace import replaced
+
+    source = comparison.source
+    windows = training_windows(source.tokenizer, training, comparison.window)
+    student = replaced(source.model, config, windows.tolist(), feed_forward_steps)
+    tuner = SsaTuner(source.model, student, recipe, folder)
+    with progress() as bars:
+        bar = bars.add_task("table", total=2)
+        rows = [comparison.dense_row()]
+        bars.advance(bar)
+        rows.append(comparison.ssa_row("ssa-replaced", student))
+        bars.advance(bar)
+        tuner.load()
+        bar = bars.add_task("fine-tuning", total=recipe.total, completed=tuner.step)
+        for figures in tuner.run(windows):
+            bars.update(bar, advance=1, description=f"fine-tuning, {figures.stage}, loss {figures.loss:.3f}")
+    rows.append(comparison.ssa_row("ssa", student))
+    if feed_forward_steps:
+        rows.append(comparison.ssa_row("ssa+ffn", student, feed_forward=True))
+    return rows
+
+
+def table_of(name: str, rows: list[Row]) -> Table:
+    """The rows as a table."""
+    from rich.table import Table
+
+    caption = "energy, block: of QK and PV, with projections, against dense by NeurTransformer's accounting; chip: nJ a token on nc1"
+    table = Table(title=f"{name}: attention, dense and spiking", caption=f"{caption}; q, v, p: spikes (ssa.md)")
+    table.add_column("row", no_wrap=True)
+    for column in ("ppl", "change", "token", "cosine", "energy", "block", "chip", "q", "v, p"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        content = row.to_json(rows[0])
+        table.add_row(
+            row.name.replace("attention", "att."),
+            f"{content['perplexity']:.4g}",
+            f"{content['perplexity_change']:+.1%}",
+            f"{content['token_accuracy']:.0%}",
+            f"{content['cosine_loss']:.1%}",
+            f"{-content['products_energy_reduction']:.1%}",
+            f"{-content['block_energy_reduction']:.0%}",
+            f"{row.chip_energy_j['nominal'] * 1e9:.4g}",
+            *_spikes(content["spikes"] or {}),
+        )
+    return table
+
+
+def _spikes(figures: dict[str, Any]) -> tuple[str, str]:
+    """The two rates that decide the products' energy, of queries and of values or probabilities."""
+    names = (("query_spikes_per_value", "query"), ("probability_spikes_per_pair", "value"))
+    found = [next((f"{figures[name]:.2f}" for name in pair if name in figures), "-") for pair in names]
+    return found[0], found[1]

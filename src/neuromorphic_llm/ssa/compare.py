@@ -1,0 +1,195 @@
+"""The rows of the comparison: dense attention, spiking self-attention and this project's, on one text (docs/reference/ssa.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
+from neuromorphic_llm.errors import CheckpointError
+from neuromorphic_llm.evaluate.language_model import EncodedText, windows
+from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
+from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
+from neuromorphic_llm.models.files import read_folder
+from neuromorphic_llm.models.tokenizer import load_tokenizer
+from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.ssa.attention import SsaCounts
+from neuromorphic_llm.ssa.energy import (
+    AttentionActivity,
+    AttentionStatistics,
+    chip_energy_j_per_token,
+    dense_activity,
+    spike_rates,
+    ssa_activity,
+)
+from neuromorphic_llm.ssa.metrics import HiddenStates, Quality, model_states, network_states, quality
+from neuromorphic_llm.ssa.replace import Places, decoder_shape
+
+CHIP = "nc1"
+"""Chip whose constants and memories price attention."""
+
+
+@dataclass(frozen=True)
+class DenseSource:
+    """A dense decoder of transformers with its tokenizer; `checkpoint` is None for a family that has no integer network."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    checkpoint: Checkpoint | None
+    no_network: str | None  # why there is none
+
+
+def open_dense(argument: str, device: torch.device) -> DenseSource:
+    """Open what load_checkpoint takes, or a folder of a GPT-2 decoder. CheckpointError if it is neither."""
+    folder = Path(argument).expanduser()
+    if not _is_gpt2(folder):
+        checkpoint = load_checkpoint(argument)
+        return DenseSource(checkpoint.name, checkpoint.dense_model(device=device), checkpoint.tokenizer(), checkpoint, None)
+    from transformers import GPT2LMHeadModel
+
+    raw = read_folder(folder)
+    try:
+        model = GPT2LMHeadModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder} is no GPT-2 decoder that transformers can read ({error}); fetch it again") from error
+    model = model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
+    tokenizer = load_tokenizer(raw.tokenizer_files)
+    try:
+        return DenseSource(folder.resolve().name, model, tokenizer, load_checkpoint(folder), None)
+    except CheckpointError as error:
+        return DenseSource(folder.resolve().name, model, tokenizer, None, str(error))
+
+
+def _is_gpt2(folder: Path) -> bool:
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("model_type") == "gpt2"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table; what a row has no value for is None."""
+
+    name: str
+    quality: Quality
+    activity: AttentionActivity
+    chip_energy_j: dict[str, float]  # per token: low, nominal, high
+    spike_rates: dict[str, float] | None = None
+    query_spikes_per_value: float | None = None
+    probability_spikes_per_pair: float | None = None
+    feed_forward_spikes_per_value: float | None = None
+
+    def to_json(self, dense: Row) -> dict[str, Any]:
+        """JSON object: quality, spikes and energies, with the changes against the row of the dense model."""
+        own, tokens = self.activity, self.activity.tokens
+        reason = {} if self.spike_rates or self.query_spikes_per_value else {"spikes_reason": "a dense model has no spikes"}
+        spikes: dict[str, Any] | None = {
+            key: value
+            for key, value in {
+                **(self.spike_rates or {}),
+                "query_spikes_per_value": self.query_spikes_per_value,
+                "probability_spikes_per_pair": self.probability_spikes_per_pair,
+                "feed_forward_spikes_per_value": self.feed_forward_spikes_per_value,
+            }.items()
+            if value is not None
+        } or None
+        return {
+            "name": self.name,
+            **self.quality.to_json(),
+            "perplexity_change": self.quality.perplexity / dense.quality.perplexity - 1,
+            "spikes": spikes,
+            **reason,
+            "multiply_accumulates_per_token": (own.products + own.projections).multiply_accumulates / tokens,
+            "accumulates_per_token": (own.products + own.projections).accumulates / tokens,
+            "products_energy_j_per_token": own.products.energy_j / tokens,
+            "products_energy_reduction": own.reduction(dense.activity),
+            "block_energy_j_per_token": (own.products + own.projections).energy_j / tokens,
+            "block_energy_reduction": own.reduction(dense.activity, block=True),
+            "chip_energy_j_per_token": self.chip_energy_j,
+        }
+
+
+class Comparison:
+    """Makes rows on one text against one dense model."""
+
+    def __init__(self, source: DenseSource, text: EncodedText, window: int, batch: int = 1) -> None:
+        self.source, self.text, self.window, self.batch = source, text, window, batch
+        self.shape, self.spec = decoder_shape(source.model), load_spec(CHIP)
+        self.device = next(source.model.parameters()).device
+
+    def dense_row(self) -> Row:
+        """The dense model itself."""
+        own = self._quality(DenseModel(self.source.model), model_states(self.source.model))
+        activity = dense_activity(self.shape, [len(part) for part in windows(self.text.ids, self.window)])
+        return self._row("dense", own, activity)
+
+    def ssa_row(self, name: str, student: Any, *, feed_forward: bool = False) -> Row:
+        """A model whose attention spikes; with `feed_forward` its rate-coded feed-forward layers are on."""
+        places = Places(student)
+        modules, linears = places.spiking(), places.rate_coded()
+        for linear in linears:
+            linear.enabled = feed_forward
+
+        def count() -> None:
+            for module in modules:
+                module.counts = SsaCounts()
+            for linear in linears:
+                linear.counting, linear.spikes, linear.values = True, 0, 0
+
+        own = self._quality(DenseModel(student), model_states(student), count)
+        activity, rates = ssa_activity(self.shape, modules), spike_rates(modules)
+        for module in modules:
+            module.counts = None
+        values = sum(linear.values for linear in linears)
+        spikes = sum(float(linear.spikes) for linear in linears) / values if values else None
+        for linear in linears:
+            linear.enabled, linear.counting = True, False
+        return self._row(name, own, activity, spike_rates=rates, feed_forward_spikes_per_value=spikes)
+
+    def network_rows(self, spikes: float, query_spikes: float, calibration_text: Sequence[Sequence[int]], seed: int = 0) -> list[Row]:
+        """This project's integer networks of the same checkpoint: attention spiking only, and everything, at one price of a spike.
+
+        The price is the one at which everything has `spikes` per activation. Raises CheckpointError if the family has no integer network,
+        ConversionError as convert().
+        """
+        checkpoint = self.source.checkpoint
+        if checkpoint is None:
+            raise CheckpointError(f"no integer network of {self.source.name}: {self.source.no_network}")
+        calibration = calibrate_checkpoint(checkpoint, calibration_text, device=self.device.type, seed=seed)
+
+        def network(options: ConvertConfig) -> SpikingNetwork:
+            return convert(checkpoint, options, calibration_text, calibration=calibration, device=self.device.type)
+
+        whole = network(ConvertConfig(spikes=spikes, query_spikes=query_spikes, seed=seed))
+        price = float(whole.provenance["price"])
+        attention = network(ConvertConfig(spikes=None, price=price, query_spikes=query_spikes, parts="attention", seed=seed))
+        return [self._network_row("ours-attention", attention), self._network_row("ours", whole)]
+
+    def _network_row(self, name: str, network: SpikingNetwork) -> Row:
+        decoder = network.functional(self.device.type)
+        decoder.statistics = statistics = AttentionStatistics(decoder.config)
+        own = self._quality(SpikingModel(decoder), network_states(decoder, self.source.model), statistics.reset)
+        return self._row(
+            name,
+            own,
+            statistics.activity(decoder.config),
+            query_spikes_per_value=statistics.query_spikes_per_value(),
+            probability_spikes_per_pair=statistics.probability_spikes_per_pair(),
+        )
+
+    def _quality(self, model: ScoredModel, states: HiddenStates, on_text: Callable[[], None] = lambda: None) -> Quality:
+        return quality(model, states, self.source.model, self.text, self.window, self.batch, on_text)
+
+    def _row(self, name: str, own: Quality, activity: AttentionActivity, **figures: Any) -> Row:
+        energy = chip_energy_j_per_token(activity, self.shape, self.spec)
+        return Row(name, own, activity, energy.to_json(), **figures)
