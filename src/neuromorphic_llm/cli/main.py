@@ -25,6 +25,7 @@ COMMANDS = {
     "simulate": "Simulate a compiled program on the chip.",
     "cosim": "Compare the chip's SystemVerilog with the simulators, cycle by cycle.",
     "eval": "Evaluate a model or a spiking network.",
+    "ssa": "Compare spiking self-attention with this project's attention.",
     "run": "Everything at once: convert, compile, simulate, compare, report.",
     "report": "Write the page of an earlier run again.",
 }
