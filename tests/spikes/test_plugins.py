@@ -107,9 +107,9 @@ def test_a_name_of_two_distributions_is_a_collision(install: Install) -> None:
     ("source", "points", "message"),
     [
         (
-            "raise RuntimeError('no licence')",
+            "raise RuntimeError('no key')",
             "coarse = broken_code:Coarse",
-            "cannot be loaded .RuntimeError: no licence.; repair or uninstall",
+            "cannot be loaded .RuntimeError: no key.; repair or uninstall",
         ),
         ("", "coarse = broken_code:Coarse", "cannot be loaded .AttributeError"),
         ("Coarse = int", "coarse = broken_code:Coarse", "is not a subclass of SpikeCode"),

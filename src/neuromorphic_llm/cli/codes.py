@@ -84,10 +84,10 @@ def _described(code: SpikeCode, seed: int) -> dict[str, Any]:
 def _examples(code: SpikeCode) -> list[dict[str, Any]]:
     """Spike trains of a few inputs of one vector."""
     train = code.encode([_EXAMPLE], [0] * len(_EXAMPLE))
-    values = code.decode(train)[0]
+    digits, values, exponent = train.digits[:, 0].T.tolist(), code.decode(train)[0].tolist(), int(train.exponent[0])
     return [
-        {"x": x, "digits": train.digits[:, 0, i].tolist(), "value": int(values[i])} for i, x in enumerate(_EXAMPLE)
-    ]  # fmt: skip
+        {"x": x, "digits": digit, "exponent": exponent, "value": value} for x, digit, value in zip(_EXAMPLE, digits, values, strict=True)
+    ]
 
 
 def _list(described: list[dict[str, Any]]) -> Table:
