@@ -90,7 +90,7 @@ def test_outliers_lower_their_fraction_and_are_refused_in_the_end(name: str) -> 
 
 
 def decoder(checkpoint: Checkpoint, calibration: Calibration) -> Any:
-    return integer_decoder(checkpoint.config, checkpoint.tensors, calibration, ConvertConfig(), get_code("signed-digit"))
+    return integer_decoder(checkpoint.config, checkpoint.canonical.tensors, calibration, ConvertConfig(), get_code("signed-digit"))
 
 
 def test_outliers_of_the_hidden_vector(tiny: Checkpoint, calibration: Calibration) -> None:

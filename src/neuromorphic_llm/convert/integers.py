@@ -1,9 +1,9 @@
-"""Checkpoint to integers: 8-bit weights, multipliers, gains, tables and fractions (docs/reference/numerics.md)."""
+"""Canonical decoder to integers: 8-bit weights, multipliers, gains, tables and fractions (numerics.md, families.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.format import spiking_flags
 from neuromorphic_llm.reference.linear import fold_scale
-from neuromorphic_llm.reference.rotary import rotary_tables
-from neuromorphic_llm.reference.weights import SITES, CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
+from neuromorphic_llm.reference.rotary import Table, tables_of
+from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
 from neuromorphic_llm.spikes.code import SpikeCode
 
 LOG2_E = 1.4426950408889634
@@ -28,13 +28,14 @@ def fraction_for(largest: float, preferred: int) -> int:
 
 
 def formats_for(calibration: Calibration, embedding_max: float) -> Formats:
-    """Fractions that keep every calibrated range a factor of four from saturation.
+    """Fractions that keep every calibrated range a factor of four from saturation; `embedding_max` bounds embedding and positions.
 
     Raises ConversionError naming the activations that leave too few fractional bits.
     """
     default = Formats()
     ranges = {
-        "residual": (max(calibration.residual_max, embedding_max), default.residual, 4),
+        # Projections in front of output norms have the fraction of the residual stream, too.
+        "residual": (max(calibration.residual_max, calibration.projection_max, embedding_max), default.residual, 4),
         "qkv": (calibration.qkv_max, default.qkv, 4),
         "attention": (calibration.attention_max, default.attention, 4),
         "gate": (calibration.gate_max, default.gate, 12),
@@ -60,11 +61,19 @@ def quantise_rows(weight: torch.Tensor) -> tuple[NDArray[np.int8], NDArray[np.fl
 
 
 def linear_weights(
-    weight: torch.Tensor, row_scale: float | NDArray[np.float64], f_in: int, f_out: int, *, largest: int, name: str, spiking: bool
+    weight: torch.Tensor,
+    row_scale: float | NDArray[np.float64],
+    f_in: int,
+    f_out: int,
+    *,
+    largest: int,
+    name: str,
+    spiking: bool,
+    bias: torch.Tensor | None = None,
 ) -> LinearWeights:
-    """One crossbar site from float weights [outputs, inputs]; `row_scale` multiplies the outputs, `largest` bounds |a|.
+    """One crossbar site from float weights [outputs, inputs] and bias [outputs]; `row_scale` multiplies the outputs, `largest` bounds |a|.
 
-    Raises ConversionError if an accumulator could exceed 32 bits.
+    Raises ConversionError if an accumulator or a bias could exceed 32 bits.
     """
     integers, scale = quantise_rows(weight)
     multiplier, shift = fold_scale(scale * row_scale, f_in, f_out)
@@ -72,79 +81,125 @@ def linear_weights(
     if bound >= 2**31:
         raise ConversionError(f"{name}: an accumulator could reach {bound:.3g}, beyond 32 bits; use fewer phases")
     stop = np.zeros(integers.shape[1], np.int32)
-    return LinearWeights(integers, multiplier, shift, stop, None, spiking)
+    added = None
+    if bias is not None:
+        scaled = bias.double().numpy() * row_scale
+        added = _int32(scaled * 2.0**f_out, f"{name}: a bias of {np.abs(scaled).max():.3g}")
+    return LinearWeights(integers, multiplier, shift, stop, added, spiking)
 
 
-def _gain(tensors: Mapping[str, torch.Tensor], name: str, formats: Formats) -> NDArray[np.int32]:
-    """Integer gains of an RMSNorm; ConversionError beyond 32 bits."""
-    gain: NDArray[np.float64] = tensors[name].double().numpy()
-    scaled: NDArray[np.float64] = np.round(gain * np.sqrt(len(gain)) * 2.0**formats.gain_fraction)
-    if np.abs(scaled).max() >= 2**31:
-        raise ConversionError(f"{name}: a gain of {np.abs(gain).max():.3g} does not fit 32 bits; use a model without such outliers")
-    return scaled.astype(np.int32)
+def _int32(scaled: NDArray[np.float64], what: str) -> NDArray[np.int32]:
+    """Rounded to integers; ConversionError naming `what` beyond 32 bits."""
+    if np.abs(scaled).max() >= 2**31 - 0.5:
+        raise ConversionError(f"{what} does not fit 32 bits; use a model without such outliers")
+    return np.round(scaled).astype(np.int32)
 
 
-def _layer(
-    number: int,
-    config: DecoderConfig,
-    tensors: Mapping[str, torch.Tensor],
-    calibration: Calibration,
-    formats: Formats,
-    flags: Mapping[str, bool],
-    largest: int,
-) -> LayerWeights:
-    """Integer weights of one layer; `largest` bounds the coded inputs."""
-    prefix = f"model.layers.{number}"
-    query_rows = config.heads * config.head_dim
-    qkv_scale = np.ones(config.site_shape(0)[1])
-    qkv_scale[:query_rows] = LOG2_E / np.sqrt(config.head_dim)
-    attention = [tensors[f"{prefix}.self_attn.{part}_proj.weight"] for part in "qkv"]
-    feed_forward = [tensors[f"{prefix}.mlp.{part}_proj.weight"] for part in ("gate", "up")]
-    hidden = fraction_for(float(calibration.hidden_max[number]), 16)
-    if hidden < 4:
-        limit = calibration.hidden_max[number]
-        raise ConversionError(f"layers.{number}: inputs of the down projection of up to {limit:.3g} leave too few fractional bits")
-    plan: dict[str, tuple[torch.Tensor, Any, int, int]] = {
-        "qkv": (torch.cat(attention), qkv_scale, formats.norm, formats.qkv),
-        "output": (tensors[f"{prefix}.self_attn.o_proj.weight"], 1.0, formats.attention, formats.residual),
-        "gate_up": (torch.cat(feed_forward), 1.0, formats.norm, formats.gate),
-        "down": (tensors[f"{prefix}.mlp.down_proj.weight"], 1.0, hidden, formats.residual),
-    }
-    sites = {key: linear_weights(*plan[key], largest=largest, name=f"layers.{number}.{key}", spiking=flags[key]) for key in SITES}
-    value_bits = np.ceil(np.log2(np.maximum(calibration.value_max[number], 1e-9) * 2.0**formats.qkv)).astype(int)
-    return LayerWeights(
-        attention_gain=_gain(tensors, f"{prefix}.input_layernorm.weight", formats),
-        query_stop=np.zeros((config.heads, config.head_dim), np.int32),
-        value_base=np.maximum(value_bits - 9, 0).astype(np.int32),
-        feed_forward_gain=_gain(tensors, f"{prefix}.post_attention_layernorm.weight", formats),
-        hidden_fraction=hidden,
-        attention_spiking=flags["attention_products"],
-        **sites,
-    )
+def _table(rows: torch.Tensor, formats: Formats) -> NDArray[np.int16]:
+    """Rows that enter the residual stream, in 16 bits."""
+    scaled = np.round(rows.double().numpy() * 2.0 ** (formats.residual - formats.embedding_shift))
+    return np.clip(scaled, -(2**15), 2**15 - 1).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class _Converter:
+    """What the integers of every layer are made from; `largest` bounds the coded inputs."""
+
+    config: DecoderConfig
+    tensors: Mapping[str, torch.Tensor]
+    calibration: Calibration
+    formats: Formats
+    flags: Mapping[str, bool]
+    largest: int
+
+    def gain(self, name: str, factor: float = 1.0) -> NDArray[np.int32]:
+        """Integer gains of an RMSNorm, times `factor`."""
+        gain: NDArray[np.float64] = self.tensors[name].double().numpy() * factor
+        scaled: NDArray[np.float64] = gain * np.sqrt(len(gain)) * 2.0**self.formats.gain_fraction
+        return _int32(scaled, f"{name}: a gain of {np.abs(gain).max():.3g}")
+
+    def site(
+        self, key: str, layer: str, projections: Sequence[str], scale: float | NDArray[np.float64], f_in: int, f_out: int
+    ) -> LinearWeights:
+        """A crossbar site that stacks projections, with a bias if one of them has one."""
+        names = [f"{layer}{projection}" for projection in projections]
+        weights = [self.tensors[f"{name}.weight"] for name in names]
+        bias = None
+        if any(f"{name}.bias" in self.tensors for name in names):
+            none = [weight.new_zeros(len(weight)) for weight in weights]
+            bias = torch.cat([self.tensors.get(f"{name}.bias", zeros) for name, zeros in zip(names, none, strict=True)])
+        flag = self.flags[key.rpartition(".")[2]]
+        return linear_weights(torch.cat(weights), scale, f_in, f_out, largest=self.largest, name=key, spiking=flag, bias=bias)
+
+    def hidden_fraction(self, number: int) -> int:
+        """Fraction of the inputs of a layer's down projection."""
+        limit = float(self.calibration.hidden_max[number])
+        hidden = fraction_for(limit, 16)
+        if hidden < 4:
+            raise ConversionError(f"layers.{number}: inputs of the down projection of up to {limit:.3g} leave too few fractional bits")
+        return hidden
+
+    def layer(self, number: int) -> LayerWeights:
+        """Integer weights of one layer, stop tables zero."""
+        config, formats, hidden = self.config, self.formats, self.hidden_fraction(number)
+        key, prefix = f"layers.{number}", f"model.layers.{number}."
+        query_scale = LOG2_E * config.query_scale
+        qkv_scale = np.ones(config.site_shape(0)[1])
+        if not config.query_key_norm:  # which has it in its gain
+            qkv_scale[: config.heads * config.head_dim] = query_scale
+        attention, feed_forward = [f"self_attn.{part}_proj" for part in "qkv"], ["mlp.gate_proj", "mlp.up_proj"][: 1 + config.gated]
+        value_bits = np.ceil(np.log2(np.maximum(self.calibration.value_max[number], 1e-9) * 2.0**formats.qkv)).astype(int)
+        normed, outputs = config.query_key_norm, config.output_norms
+        return LayerWeights(
+            attention_gain=self.gain(f"{prefix}input_layernorm.weight"),
+            qkv=self.site(f"{key}.qkv", prefix, attention, qkv_scale, formats.norm, formats.qkv),
+            query_stop=np.zeros((config.heads, config.head_dim), np.int32),
+            value_base=np.maximum(value_bits - 9, 0).astype(np.int32),
+            output=self.site(f"{key}.output", prefix, ["self_attn.o_proj"], 1.0, formats.attention, formats.residual),
+            feed_forward_gain=self.gain(f"{prefix}post_attention_layernorm.weight"),
+            gate_up=self.site(f"{key}.gate_up", prefix, feed_forward, 1.0, formats.norm, formats.gate),
+            hidden_fraction=hidden,
+            down=self.site(f"{key}.down", prefix, ["mlp.down_proj"], 1.0, hidden, formats.residual),
+            attention_spiking=self.flags["attention_products"],
+            query_gain=self.gain(f"{prefix}self_attn.q_norm.weight", query_scale) if normed else None,
+            key_gain=self.gain(f"{prefix}self_attn.k_norm.weight") if normed else None,
+            attention_output_gain=self.gain(f"{prefix}attention_output_norm.weight") if outputs else None,
+            feed_forward_output_gain=self.gain(f"{prefix}feed_forward_output_norm.weight") if outputs else None,
+        )
+
+    def rope(self, name: str) -> tuple[Table, Table]:
+        """Rotary tables of the frequencies `name`."""
+        scale = float(self.tensors["rotary.scale"]) if "rotary.scale" in self.tensors else 1.0
+        try:
+            return tables_of(self.tensors[name].double().numpy(), self.config.max_positions, scale)
+        except ValueError as error:
+            raise ConversionError(f"{error}; use a model with another rotary scaling") from error
 
 
 def integer_decoder(
     config: DecoderConfig, tensors: Mapping[str, torch.Tensor], calibration: Calibration, options: ConvertConfig, code: SpikeCode
 ) -> DecoderWeights:
-    """Integer weights of a Llama checkpoint (Hugging Face tensor names), stop tables zero.
+    """Integer weights of a canonical decoder's tensors (models.canonical), stop tables zero.
 
     Raises ConversionError naming what does not fit its integers.
     """
-    embedding = tensors["model.embed_tokens.weight"].double().numpy()
-    formats = formats_for(calibration, float(np.abs(embedding).max()))
-    flags, largest = spiking_flags(options.parts), code.largest_value
-    layers = [_layer(number, config, tensors, calibration, formats, flags, largest) for number in range(config.layers)]
-    head = tensors["lm_head.weight"], 1.0, formats.norm, formats.logit
-    cos, sin = rotary_tables(config.max_positions, config.head_dim, config.rope_theta)
-    table = np.round(embedding * 2.0 ** (formats.residual - formats.embedding_shift))
+    embedding, positions = tensors["model.embed_tokens.weight"], tensors.get("model.embed_positions.weight")
+    largest_row = max(float(table.abs().max()) for table in (embedding, positions) if table is not None)
+    formats = formats_for(calibration, largest_row)
+    converter = _Converter(config, tensors, calibration, formats, spiking_flags(options.parts), code.largest_value)
+    cos, sin = converter.rope("rotary.frequencies")
+    local = converter.rope("rotary.local_frequencies") if config.local_rotary else (None, None)
     return DecoderWeights(
         config=config,
         formats=formats,
         code=CodeConfig(options.code, code.phases, options.query_phases, options.probability_bits, code.parameters),
-        embedding=np.clip(table, -(2**15), 2**15 - 1).astype(np.int16),
-        layers=tuple(layers),
-        final_gain=_gain(tensors, "model.norm.weight", formats),
-        head=linear_weights(*head, largest=largest, name="head", spiking=flags["head"]),
+        embedding=_table(embedding, formats),
+        layers=tuple(converter.layer(number) for number in range(config.layers)),
+        final_gain=converter.gain("model.norm.weight"),
+        head=converter.site("head", "", ["lm_head"], 1.0, formats.norm, formats.logit),
         rope_cos=cos,
         rope_sin=sin,
+        positions=None if positions is None else _table(positions, formats),
+        local_rope_cos=local[0],
+        local_rope_sin=local[1],
     )
