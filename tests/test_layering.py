@@ -28,7 +28,7 @@ ALLOWED = {
     "simulate": {"chip", "spikes", "reference"},
     "energy": {"chip", "simulate", "reference"},
     "evaluate": {"network", "rtl", "simulate", "energy", "models", "chip", "reference", "spikes"},
-    "pipeline": {"evaluate", "energy", "simulate", "compiler", "chip", "convert", "network", "models"},
+    "pipeline": {"evaluate", "energy", "simulate", "compiler", "chip", "convert", "network", "models", "reference"},
     "ssa": {"evaluate", "energy", "simulate", "chip", "convert", "network", "models", "reference", "spikes"},
     "report": {"compiler"},
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +12,18 @@ from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, conso
 from neuromorphic_llm.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
+    from neuromorphic_llm.chip.spec import ChipSpec
     from neuromorphic_llm.convert.calibrate import Calibration
     from neuromorphic_llm.convert.config import ConvertConfig
+    from neuromorphic_llm.models.checkpoint import Checkpoint
     from neuromorphic_llm.network.spiking import SpikingNetwork
 
 EXAMPLES = """
 nmllm convert smollm2-135m -o networks/smollm2-135m
 nmllm convert smollm2-135m -o networks/small --spikes 1.25 --calibration wikitext2
 nmllm convert nano -o networks/burst --code burst --code-option gamma=7 --code-option shift=3
+nmllm convert smollm2-135m -o networks/greedy --spikes 1.0 --allocation greedy --compensate gptq --compensate bias
+nmllm convert nano -o networks/cheap --energy 2e-7 --chip nano
 nmllm convert model.gguf -o networks/hybrid --parts feed-forward --calibration text.txt
 """
 
@@ -33,6 +36,13 @@ def command(
     phases: Annotated[int | None, typer.Option(help="Phases of the code (default: the code's own).")] = None,
     spikes: Annotated[float | None, typer.Option(help="Mean spikes per activation to meet (default 1.5).")] = None,
     price: Annotated[float | None, typer.Option("--lambda", help="Price of a spike instead of a target; 0 keeps all spikes.")] = None,
+    energy: Annotated[float | None, typer.Option(metavar="JOULES", help="Joules a token to meet on --chip instead of spikes.")] = None,
+    chip: Annotated[str, typer.Option(help="Chip whose account gives the joules of a spike, for --energy.")] = "nc1",
+    allocation: Annotated[str, typer.Option(help="Spikes among sites: fisher, greedy, teal or knunyants.")] = "fisher",
+    compensate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="gptq, bias, means, rotation-hadamard or rotation-pca, repeatable."),
+    ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="Text file, task name or calibration folder (default: text that comes with Python).")
     ] = None,
@@ -45,12 +55,13 @@ def command(
 ) -> None:
     """Convert a pretrained model into a spiking network, without training."""
     arguments = {"model": model, "output": output, "code": code, "code_option": code_option, "phases": phases,
-                 "spikes": spikes, "lambda": price, "calibration": calibration,
+                 "spikes": spikes, "lambda": price, "energy": energy, "chip": chip, "allocation": allocation,
+                 "compensate": compensate, "calibration": calibration,
                  "save_calibration": save_calibration, "parts": parts, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
+        from neuromorphic_llm.chip.load import load_spec
         from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
-        from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
         from neuromorphic_llm.convert.text import calibration_windows
         from neuromorphic_llm.evaluate.open_model import checked_device
         from neuromorphic_llm.models.checkpoint import load_checkpoint
@@ -66,21 +77,16 @@ def command(
             if save_calibration.resolve() == output.resolve():
                 raise UsageError(f"--save-calibration and --output are both {output}; choose another folder for one of them")
             check_artefact_place(save_calibration, CALIBRATION_FORMAT)
-        options = _options(code, phases, parameters, spikes, price, parts, seed)
+        options = _options(
+            _target(code, spikes, price, energy), code=code, phases=phases, code_parameters=tuple(parameters.items()), parts=parts,
+            seed=seed, allocation=allocation, compensation=tuple(compensate or ()),
+        )  # fmt: skip
+        spec = None if energy is None else load_spec(chip)
         stored, text = _calibration(calibration)
         with status(f"loading {model}"):
             checkpoint = load_checkpoint(model)
             windows = calibration_windows(checkpoint.tokenizer(), text)
-        with progress() as bars:
-            tasks: dict[str, Any] = {}
-
-            def advance(what: str, done: int, total: int) -> None:
-                tasks.setdefault(what, bars.add_task(what, total=total) if what not in tasks else tasks[what])
-                bars.update(tasks[what], completed=done)
-
-            if stored is None:
-                stored = calibrate_checkpoint(checkpoint, windows, device=device, seed=seed, progress=advance)
-            network = convert(checkpoint, options, windows, calibration=stored, device=device, progress=advance)
+        network, stored = _convert(checkpoint, options, windows, stored, spec, device, search=save_calibration is not None)
         if save_calibration is not None:
             stored.save(save_calibration)
         content_hash = network.save(output)
@@ -88,28 +94,64 @@ def command(
         run.result(_result(output, network, content_hash))
 
 
-def _options(
-    code: str,
-    phases: int | None,
-    parameters: Mapping[str, int | bool | str],
-    spikes: float | None,
-    price: float | None,
-    parts: str,
-    seed: int,
-) -> ConvertConfig:
-    """What was asked for; without target and price the signed-digit code meets 1.5 spikes and the others keep all of theirs."""
+def _convert(
+    checkpoint: Checkpoint,
+    options: ConvertConfig,
+    windows: list[list[int]],
+    calibration: Calibration | None,
+    spec: ChipSpec | None,
+    device: str,
+    *,
+    search: bool,
+) -> tuple[SpikingNetwork, Calibration]:
+    """The network, and the calibration; with `search` that has the allocation in it. `spec` is the chip of a budget in joules."""
+    from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert, search_allocation
+
+    with progress() as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        if calibration is None:
+            calibration = calibrate_checkpoint(checkpoint, windows, device=device, seed=options.seed, progress=advance)
+        costs = None
+        if spec is not None:
+            from neuromorphic_llm.pipeline.spike_costs import costs_of_checkpoint
+
+            costs = costs_of_checkpoint(checkpoint, options, windows, calibration, spec, device, advance)
+        if search:
+            calibration = search_allocation(checkpoint, options, windows, calibration, costs=costs, device=device, progress=advance)
+        network = convert(checkpoint, options, windows, calibration=calibration, costs=costs, device=device, progress=advance)
+    return network, calibration
+
+
+def _target(code: str, spikes: float | None, price: float | None, energy: float | None) -> dict[str, Any]:
+    """What is to be met; without any the signed-digit code meets 1.5 spikes and the others keep all of theirs."""
+    given = {"--spikes": spikes, "--lambda": price, "--energy": energy}
+    asked = [option for option, value in given.items() if value is not None]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} are both given; a target finds its own price, leave one out")
+    if not asked:
+        spikes, price = (1.5, None) if code == "signed-digit" else (None, 0.0)
+    return {"spikes": spikes, "price": price, "energy_j": energy}
+
+
+def _options(target: dict[str, Any], **options: Any) -> ConvertConfig:
+    """What was asked for; UsageError for a wrong value or name."""
+    from neuromorphic_llm.convert.allocation.methods import check_allocation
+    from neuromorphic_llm.convert.compensation.methods import split_names
     from neuromorphic_llm.convert.config import ConvertConfig
 
-    if spikes is not None and price is not None:
-        raise UsageError("--spikes and --lambda are both given; a target finds its own price, leave one out")
-    if spikes is None and price is None:
-        spikes, price = (1.5, None) if code == "signed-digit" else (None, 0.0)
     try:
-        return ConvertConfig(
-            code=code, phases=phases, spikes=spikes, price=price, parts=parts, seed=seed, code_parameters=tuple(parameters.items())
-        )
+        config = ConvertConfig(**target, **options)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    check_allocation(config.allocation)
+    split_names(config.compensation)
+    return config
 
 
 def _result(output: Path, network: SpikingNetwork, content_hash: str) -> dict[str, Any]:
@@ -120,6 +162,9 @@ def _result(output: Path, network: SpikingNetwork, content_hash: str) -> dict[st
         "parameters": network.weights.parameters,
         "spikes_per_activation": network.provenance["spikes_per_activation"],
         "price": network.provenance["price"],
+        "allocation": network.provenance["options"].get("allocation", "fisher"),
+        "compensation": network.provenance["options"].get("compensation", []),
+        "energy_j_per_token": network.provenance.get("energy_j"),
         "calibration_tokens": network.provenance["calibration_tokens"],
         "parts": network.parts,
         "code": network.weights.code.to_json(),
@@ -153,5 +198,7 @@ def _table(output: Path, provenance: dict[str, Any], parameters: int) -> Table:
     table.add_row("weights", f"{parameters:,}")
     table.add_row("spikes per activation, on the calibration text", f"{provenance['spikes_per_activation']:.3f}")
     table.add_row("price of a spike", f"{provenance['price']:.3g}")
+    if "energy_j" in provenance:
+        table.add_row("energy of a token on the chip (estimated)", f"{provenance['energy_j'] * 1e6:.3g} µJ")
     table.add_row("calibration tokens", f"{provenance['calibration_tokens']:,}")
     return table
