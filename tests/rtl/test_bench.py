@@ -9,7 +9,7 @@ import pytest
 
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl import build
-from neuromorphic_llm.rtl.bench import Bench, pack, signed, unpack
+from neuromorphic_llm.rtl.bench import Bench, _verilator_seed, pack, signed, unpack
 
 SKID = """
 module skid (
@@ -105,6 +105,55 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         Bench("nmllm_ram")
     monkeypatch.setattr(build.importlib.util, "find_spec", lambda _: None)
     assert "pip install" in str(build.missing_tools())
+
+
+def test_a_compiler_may_have_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "g++ -DUNUSED=1")
+    assert build._compiler() == ["g++", "-DUNUSED=1"]
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    assert "no-such-compiler is not on the PATH" in str(build.missing_tools())
+    monkeypatch.setenv("CXX", 'g++ "')
+    with pytest.raises(SimulationError, match="CXX is no command"):
+        build.missing_tools()
+
+
+def test_a_cache_that_is_no_folder_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NMLLM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(SimulationError, match=r"file/rtl cannot be made .*NMLLM_CACHE"):
+        build._cached("any", lambda _: None)
+
+
+def test_what_killed_builds_left_is_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NMLLM_CACHE", str(tmp_path))
+    for name in ("mine.abc/made", "mine-too.abc"):
+        (tmp_path / "rtl" / name).mkdir(parents=True)
+    with pytest.raises(ZeroDivisionError):
+        build._cached("mine", lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
+    assert [path.name for path in (tmp_path / "rtl").iterdir()] == ["mine-too.abc"]
+
+
+def test_names_in_comments_are_no_sources() -> None:
+    assert build._code("a // nmllm_ram\n/* nmllm_add\n */ b") == "a \n b"
+    assert [path.stem for path in build.source_files("nmllm_isqrt")] == ["nmllm_isqrt"]
+
+
+def test_every_seed_is_one_of_verilators(skid: Bench) -> None:
+    """0 would be a seed of its own choice."""
+    seeds = [1, 2**31 - 2, 2**31 - 1, 2**31, 2**63 - 1]
+    assert [_verilator_seed(seed) for seed in seeds] == [1, 2**31 - 2, 2**31 - 1, 1, 1]
+
+
+def test_a_waveform_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    bench = Bench("nmllm_ram", {"DEPTH": 24}, trace=True)
+    bench.trace(tmp_path / "good.vcd", "", 0, 5)
+    bench.run({}, cycles=10)
+    bench.end_trace()
+    assert "$enddefinitions" in (tmp_path / "good.vcd").read_text()
+    bench.trace(Path("/dev/full"), "", 0, 5)
+    bench.run({}, cycles=10)
+    with pytest.raises(SimulationError, match="could not be written"):
+        bench.end_trace()
 
 
 def test_the_library_comes_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:

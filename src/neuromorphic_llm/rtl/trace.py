@@ -34,7 +34,7 @@ def write_waveform(
 ) -> None:
     """Run again from reset and write the cycles, of one tile or of the whole chip, as VCD; a run that fails in them is written so far.
 
-    Raises SimulationError if the run ends before the first of them.
+    Raises SimulationError if the run ends before the first of them, or the file cannot be written.
     """
     chip = RtlChip(program, seed, trace=True)
 
@@ -45,7 +45,7 @@ def write_waveform(
     scope = "" if tile is None else f"TOP.nmllm_chip_tb.chip.g_tile[{tile}]"
     temporary = path.with_name(f"{path.name}.part")
     try:
-        with suppress(_EnoughError, SimulationError):
+        with suppress(_EnoughError, SimulationError):  # a failed write shows in end_trace
             chip.run(prompt, max_new_tokens, stop, watch=watch, trace=Waveform(temporary, cycles.start, cycles.stop, scope))
         chip.end_trace()
         if not temporary.exists():
