@@ -62,7 +62,7 @@ def interleaved(weight: torch.Tensor, heads: int) -> torch.Tensor:
 
 @pytest.fixture
 def gguf_file(tmp_path: Path, small: Checkpoint) -> Callable[..., Path]:
-    """Writes the small checkpoint as a float32 GGUF file, with changed metadata: `gguf_file(architecture="qwen2")`."""
+    """Writes the small checkpoint as a float32 GGUF file, with changed metadata: `gguf_file(architecture="bloom")`."""
 
     def write_gguf(architecture: str = "llama", scaling: bool = False) -> Path:
         path = tmp_path / "small.gguf"

@@ -254,8 +254,8 @@ def test_truncated_gguf(gguf_file: Callable[..., Path], keep: int) -> None:
 
 
 def test_refused_gguf(gguf_file: Callable[..., Path]) -> None:
-    with pytest.raises(CheckpointError, match=r"architecture 'qwen2' \(GGUF\) is not supported; supported: LlamaForCausalLM"):
-        load_checkpoint(gguf_file(architecture="qwen2"))
+    with pytest.raises(CheckpointError, match=r"architecture 'bloom' \(GGUF\) is not supported; supported: LlamaForCausalLM"):
+        load_checkpoint(gguf_file(architecture="bloom"))
 
 
 def test_refused_gguf_scaling(gguf_file: Callable[..., Path]) -> None:

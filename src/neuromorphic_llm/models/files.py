@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from neuromorphic_llm.errors import CheckpointError
-from neuromorphic_llm.models import llama_gguf
 from neuromorphic_llm.models.families import FAMILIES, supported
+from neuromorphic_llm.models.gguf_families import SPELLINGS, read_family
 from neuromorphic_llm.models.llama import ARCHITECTURE
+from neuromorphic_llm.models.llama_gguf import GGUF_ARCHITECTURE, read_llama
 from neuromorphic_llm.models.tokenizer import gguf_tokenizer_files, read_tokenizer_files, with_class
 
 WEIGHTS = "model.safetensors"
@@ -118,24 +119,17 @@ def read_gguf(path: Path) -> RawCheckpoint:
         reader = gguf.GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.ggml.token")}
         architecture = fields.get("general.architecture")
-        if architecture != llama_gguf.GGUF_ARCHITECTURE:
+        if architecture != GGUF_ARCHITECTURE and architecture not in SPELLINGS:
             raise _unsupported(path, f"{architecture!r} (GGUF)")
-        config = llama_gguf.config_from_gguf(fields, str(path))
-        tensors = {}
-        for tensor in reader.tensors:
-            name = llama_gguf.from_gguf_name(tensor.name)
-            weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-            weight = llama_gguf.from_gguf_rows(name, weight, config["num_attention_heads"], config["num_key_value_heads"])
-            # The reader maps the file: copy, so that the tensors outlive it.
-            tensors[name] = torch.from_numpy(weight.astype("float32", order="C", copy=True))
+        stored = {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
+        read = read_llama if architecture == GGUF_ARCHITECTURE else read_family
+        config, weights = read(fields, stored, str(path))
+        # The reader maps the file: copy, so that the tensors outlive it.
+        tensors = {name: torch.from_numpy(weight.astype("float32", order="C", copy=True)) for name, weight in weights.items()}
     except CheckpointError:
         raise
     except (OSError, ValueError, IndexError, KeyError, NotImplementedError, UnicodeDecodeError, OverflowError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({type(error).__name__}: {error}); fetch the file again") from error
-    if "model.embed_tokens.weight" not in tensors:
-        raise CheckpointError(f"{path} holds no tensor 'token_embd.weight'; fetch the file again")
-    config["vocab_size"] = int(tensors["model.embed_tokens.weight"].shape[0])
-    config["tie_word_embeddings"] = "lm_head.weight" not in tensors
     splitting = str(fields.get("tokenizer.ggml.pre", ""))
     tokenizer = gguf_tokenizer_files(path, splitting) if "tokenizer.ggml.model" in fields else {}
     return RawCheckpoint(config, tensors, tokenizer)

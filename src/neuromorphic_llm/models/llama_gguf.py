@@ -37,17 +37,33 @@ def from_gguf_name(name: str) -> str:
     return name
 
 
+def read_llama(
+    fields: Mapping[str, Any], stored: Mapping[str, NDArray[np.float32]], where: str
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
+    """Hugging Face configuration and tensors of a GGUF file's metadata and dequantised tensors, both by their GGUF names."""
+    config = config_from_gguf(fields, where)
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    named = {from_gguf_name(name): weight for name, weight in stored.items()}
+    if "model.embed_tokens.weight" not in named:
+        raise CheckpointError(f"{where} holds no tensor 'token_embd.weight'; fetch the file again")
+    config["vocab_size"] = int(named["model.embed_tokens.weight"].shape[0])
+    config["tie_word_embeddings"] = "lm_head.weight" not in named
+    for entry, projection in (("attention_bias", "self_attn.q_proj"), ("mlp_bias", "mlp.gate_proj")):
+        if f"model.layers.0.{projection}.bias" in named:
+            config[entry] = True
+    return config, {name: from_gguf_rows(name, weight, heads, kv_heads) for name, weight in named.items()}
+
+
 def from_gguf_rows(name: str, weight: NDArray[np.float32], heads: int, kv_heads: int) -> NDArray[np.float32]:
     """Undo GGUF's row order of the query and key projections.
 
     GGUF interleaves the two halves of a head for its rotary embedding (row 2 j + s holds half s, index j); Hugging Face keeps the
     halves apart, as docs/reference/numerics.md does.
     """
-    if not name.endswith(("q_proj.weight", "k_proj.weight")):
+    if ".q_proj." not in name and ".k_proj." not in name:
         return weight
-    count = heads if name.endswith("q_proj.weight") else kv_heads
-    rows, inputs = weight.shape
-    return weight.reshape(count, rows // count // 2, 2, inputs).swapaxes(1, 2).reshape(rows, inputs)
+    count = heads if ".q_proj." in name else kv_heads
+    return weight.reshape(count, len(weight) // count // 2, 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
 def config_from_gguf(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
