@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants.command import main
 from mutants.find import KINDS, Mutant, find_mutants, instantiated, off_by_one
 from mutants.processes import run_forked
-from mutants.report import EQUIVALENTS, Report, load_equivalents
+from mutants.report import EQUIVALENTS, Report, load_equivalents, read_results
 from mutants.run import Killed
 from mutants.schema import PACKAGE, VARIABLE, sample, write_schemata
 
+from neuromorphic_llm.errors import DataError
 from neuromorphic_llm.rtl.bench import Bench
 from neuromorphic_llm.rtl.package import RTL_FOLDER
 
@@ -164,6 +166,44 @@ def test_the_table_counts_every_mutant_once() -> None:
     assert report.table()[4:7] == ["| a | 4 | 1 | 0 | 1 | 1 | 1 |", "| b | 1 | 0 | 1 | 0 | 0 | 0 |", "| all | 5 | 1 | 1 | 1 | 1 | 1 |"]
     assert report.share == 0.75
     assert report.survivors == [mutants[3]]
+
+
+def test_calls_together_know_what_each_found(tmp_path: Path) -> None:
+    mutants = [Mutant("nmllm_a", "operator", n, n + 1, "-", n, "a + b", "a - b", n) for n in range(4)]
+    numbers = [m.number for m in mutants]
+    Report(mutants, {numbers[0]: Killed("test", "t")}, {numbers[3]: "same"}, 2.0, set(numbers[1:3])).write(tmp_path / "a.json")
+    Report(mutants[1:], {numbers[1]: Killed("hang", "u")}, {}, 3.0).write(tmp_path / "b.json")
+    found = read_results([tmp_path / "a.json", tmp_path / "b.json"], numbers)
+    assert found.killed == {numbers[0]: Killed("test", "t"), numbers[1]: Killed("hang", "u")}
+    assert (found.survived, found.minutes) == ({numbers[2], numbers[3]}, 5.0)
+    with pytest.raises(DataError, match="before the modules changed"):
+        read_results([tmp_path / "a.json"], numbers[:2])
+    (tmp_path / "c.json").write_text("[]")
+    with pytest.raises(DataError, match="is no result of rtl-mutants"):
+        read_results([tmp_path / "c.json"], numbers)
+
+
+def test_unfinished_mutants_are_no_survivors() -> None:
+    mutants = [Mutant("nmllm_a", "operator", n, n + 1, "-", n, "a + b", "a - b", n) for n in range(3)]
+    report = Report(mutants, {mutants[0].number: Killed("test", "t")}, {}, 1.0, {mutants[1].number})
+    assert report.share == 0.5 and report.survivors == [mutants[2]]
+    assert report.table()[-1] == "1 mutants are not finished, of a."
+
+
+def test_what_is_not_done_in_time_has_no_result() -> None:
+    calls = {"soon": lambda: 1, "late": lambda: time.sleep(60)}
+    assert [key for key, _ in run_forked(calls, 2, until=time.monotonic() + 2)] == ["soon"]
+
+
+@pytest.mark.parametrize("arguments", [["nosuch"], ["--minutes", "0"], ["--resume", "a", "--merge", "b"]])
+def test_wrong_arguments_are_usage_errors(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+
+def test_a_file_that_is_no_result_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--merge", str(tmp_path / "missing.json")]) == 2
+    assert "missing.json is no result of rtl-mutants" in capsys.readouterr().err
 
 
 def test_the_equivalent_mutants_exist() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +28,10 @@ MAKEFLAGS = "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_STD=-std=gnu++20 CFG_CXXFL
 
 if importlib.util.find_spec("cocotb_tools") is None:
     pytest.skip("cocotb is not installed; make setup", allow_module_level=True)
+if importlib.util.find_spec("find_libpython") is None or importlib.import_module("find_libpython").find_libpython() is None:
+    pytest.skip("cocotb needs Python as a shared library (libpython); use a Python built with it", allow_module_level=True)
+if shutil.which("make") is None:
+    pytest.skip("cocotb builds need make; install it", allow_module_level=True)
 
 sys.path.append(str(HERE))
 from cocotb_tools.config import libs_dir  # noqa: E402

@@ -64,33 +64,14 @@ def command(
             raise UsageError(f"--trace-tile {trace_tile}: the tiles of {loaded.spec.name} are 0 to {loaded.spec.tiles - 1}")
         stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
         recorded = _simulate(loaded, encode_prompt(tokenizer, text, chat), max_new_tokens, stop)
-        total = recorded.timing.cycles_total
-        if window is not None and window.start >= total:
-            raise UsageError(f"--trace-cycles {trace_cycles}: the run has {total:,} cycles; begin before its end")
-        if window is not None:
-            window = range(window.start, min(window.stop, total))
+        window = _within(window, recorded.timing.cycles_total)
         result, error = _lockstep(recorded, stop, seed)
-        figures = {
-            "prompt_tokens": len(recorded.prompt),
-            "token_ids": list(recorded.token_ids),
-            "text": tokenizer.decode([token for token in recorded.token_ids if token not in stop], skip_special_tokens=True).strip(),
-            "chip": loaded.spec.name,
-            "cycles_total": total,
-            "compared": result.compared,
-            "cycles_per_s": result.cycles / result.wall_s,
-            "difference": None if error is None else asdict(error.difference),
-            "trace": None,
-            "kind": "simulated",
-        }
-        if error is not None:
-            _print_difference(error.difference)
-        else:
-            console.print(figures["text"], markup=False, highlight=False)
-            console.print("RTL and simulators are equal")
-            console.print(_table(figures))
+        figures = _figures(recorded, result, error)
+        figures["text"] = tokenizer.decode([t for t in recorded.token_ids if t not in stop], skip_special_tokens=True).strip()
+        _show(figures, error)
         run.keep(figures)  # neither the difference nor a waveform that fails may lose it
         if trace is not None:
-            cycles = window or around(total if error is None else error.difference.cycle)
+            cycles = window or around(recorded.timing.cycles_total if error is None else error.difference.cycle)
             _trace(recorded, stop, trace, cycles, trace_tile, seed)
             run.keep(figures | {"trace": str(trace)})
         if error is not None:
@@ -112,6 +93,29 @@ def _window(trace: Path | None, cycles: str | None, tile: int | None) -> range |
     if not (begin.isdecimal() and end.isdecimal() and int(begin) < int(end)):
         raise UsageError(f"--trace-cycles {cycles}: give two cycles, the smaller first, such as 1000:1500")
     return range(int(begin), int(end))
+
+
+def _within(window: range | None, total: int) -> range | None:
+    """The cycles asked for that the run has; UsageError if there are none."""
+    if window is None:
+        return None
+    if window.start >= total:
+        raise UsageError(f"--trace-cycles {window.start}:{window.stop}: the run has {total:,} cycles; begin before its end")
+    return range(window.start, min(window.stop, total))
+
+
+def _figures(recorded: RecordedRun, result: LockstepResult, error: DifferenceFoundError | None) -> dict[str, Any]:
+    return {
+        "prompt_tokens": len(recorded.prompt),
+        "token_ids": list(recorded.token_ids),
+        "chip": recorded.program.spec.name,
+        "cycles_total": recorded.timing.cycles_total,
+        "compared": result.compared,
+        "cycles_per_s": result.cycles / result.wall_s,
+        "difference": None if error is None else asdict(error.difference),
+        "trace": None,
+        "kind": "simulated",
+    }
 
 
 def _simulate(program: Program, prompt_ids: list[int], max_new_tokens: int, stop: tuple[int, ...]) -> RecordedRun:
@@ -140,6 +144,15 @@ def _trace(recorded: RecordedRun, stop: tuple[int, ...], path: Path, cycles: ran
     with status(f"writing {path}, after a build with waveforms the first time"):
         write_waveform(recorded.program, recorded.prompt, len(recorded.token_ids), stop, path, cycles, tile, seed + 1)
     console.print(f"{path}: cycles {cycles.start:,} to {cycles.stop - 1:,}, ten time units a cycle", highlight=False)
+
+
+def _show(figures: dict[str, Any], error: DifferenceFoundError | None) -> None:
+    if error is not None:
+        _print_difference(error.difference)
+        return
+    console.print(figures["text"], markup=False, highlight=False)
+    console.print("RTL and simulators are equal")
+    console.print(_table(figures))
 
 
 def _print_difference(difference: Difference) -> None:

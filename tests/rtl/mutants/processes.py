@@ -9,6 +9,7 @@ import resource
 import select
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,15 +37,18 @@ class _Running:
     data: bytes = b""
 
 
-def run_forked(calls: Mapping[Key, Callable[[], Any]], workers: int, limit: float | None = None) -> Iterator[tuple[Key, Ended]]:
+def run_forked(
+    calls: Mapping[Key, Callable[[], Any]], workers: int, limit: float | None = None, until: float = math.inf
+) -> Iterator[tuple[Key, Ended]]:
     """Call everything, each in a process of its own, so many at a time, and give the results (JSON values) in the order in which they end.
 
-    After `limit` seconds of processor time, which other load does not change, a call has hung.
+    After `limit` seconds of processor time, which other load does not change, a call has hung. What has not ended when time.monotonic()
+    reaches `until` is ended without a result.
     """
     waiting = list(calls.items())
     running: dict[Key, _Running] = {}
     try:
-        while waiting or running:
+        while (waiting or running) and time.monotonic() < until:
             while waiting and len(running) < workers:
                 key, call = waiting.pop(0)
                 running[key] = _fork(call, limit)
@@ -56,7 +60,10 @@ def run_forked(calls: Mapping[Key, Callable[[], Any]], workers: int, limit: floa
 
 def _fork(call: Callable[[], Any], limit: float | None) -> _Running:
     read, write = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of threads, which numpy's libraries may have; the child holds none of their locks and starts none.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)  # a group of its own
         os.close(read)

@@ -6,6 +6,7 @@ its module, and if it survives those of the other ones, the smaller ones first.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from unittest.mock import patch
 import pytest
 
 import neuromorphic_llm.rtl.bench as bench_module
+import neuromorphic_llm.rtl.build as build_module
 from mutants.find import Mutant, instantiated
 from mutants.processes import Ended, run_forked
 from mutants.schema import VARIABLE
@@ -27,6 +29,12 @@ from neuromorphic_llm.rtl.build import Port, build, source_files
 _PATIENCE = 3.0
 _TIMES = 2
 """A test hangs after so many seconds of processor time and so many times what it takes without a mutant."""
+
+_OTHERS = ("test_mutants.py", "test_package.py", "test_protocol.py", "test_synth.py")
+"""Tests that run no bench of their own: of tools, or on builds of other tools."""
+
+_GRACE = 5.0
+"""Seconds that the benches have to hand over what they know when the time is over; builds are given up."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +50,35 @@ class BrokenTestError(Exception):
 
 
 class Runner:
-    """A pytest plugin that runs every mutant instead of the collected tests; `killed` is the result, by number."""
+    """A pytest plugin that runs every mutant instead of the collected tests.
 
-    def __init__(self, mutants: Sequence[Mutant], workers: int, report: Callable[[str], None]) -> None:
+    The results, by number: `killed`, and `survived`, those that met all tests there are for them. `complete` if there are no others.
+    """
+
+    def __init__(self, mutants: Sequence[Mutant], workers: int, minutes: float | None = None) -> None:
         self.mutants = mutants
         self.workers = workers
-        self.report = report
+        self.until = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self.report: Callable[[str], None] = print
+        self.keep: Callable[[], None] = lambda: None
         self.killed: dict[int, Killed] = {}
+        self.met: dict[str, set[int]] = {}  # bench -> mutants that met all of its tests
         self.libraries: set[str] = set()
         self.tests: dict[str, list[pytest.Item]] = {}
         self.modules: dict[str, set[str]] = {}
+
+    @property
+    def survived(self) -> set[int]:
+        left = (m for m in self.mutants if m.number not in self.killed)
+        return {m.number for m in left if self.modules and all(m.number in self.met.get(top, ()) for top in self._holding(m.module))}
+
+    @property
+    def complete(self) -> bool:
+        return len(self.killed) + len(self.survived) == len(self.mutants)
+
+    def _holding(self, module: str) -> list[str]:
+        """Benches with the module."""
+        return [top for top, modules in self.modules.items() if module in modules]
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self._sort(session.items)
@@ -60,14 +87,17 @@ class Runner:
         # The largest build takes long: it is made beside everything else, and its mutants run when all processors are free.
         largest = self._by_size()[-1]
         jobs = {largest: partial(self._prepare, largest)} if first[largest] else {}
-        jobs |= {top: partial(self._bench, top, own, 1) for top, own in first.items() if own and top != largest}
-        self._take(run_forked(jobs, self.workers))
+        together = sum(len(own) for top, own in first.items() if top != largest)
+        for top, own in first.items():
+            if own and top != largest:
+                jobs[top] = partial(self._bench, top, own, max(1, self.workers * len(own) // together))
+        self._take(run_forked(jobs, self.workers, until=self.until + _GRACE))
         for top in self._by_size():
             rest = [m for m in self.mutants if m.module in self.modules[top] and m.number not in self.killed]
             if top != largest:
                 rest = [m for m in rest if m not in first[top]]
             if rest:
-                self._take(run_forked({top: partial(self._bench, top, rest, self.workers)}, 1))
+                self._take(run_forked({top: partial(self._bench, top, rest, self.workers)}, 1, until=self.until + _GRACE))
         return True
 
     def _by_size(self) -> list[str]:
@@ -75,10 +105,11 @@ class Runner:
 
     def _sort(self, items: Sequence[pytest.Item]) -> None:
         """Find out which bench every test builds."""
+        tops = {item: ended.result for item, ended in run_forked({item: partial(_first_bench, item) for item in items}, self.workers)}
+        modules = {path.stem for path in build_module.RTL_FOLDER.rglob("nmllm_*.sv")}
         for item in items:
-            ((_, ended),) = run_forked({item: partial(_first_bench, item)}, 1)
-            if isinstance(ended.result, str) and ended.result.startswith("nmllm_"):
-                self.tests.setdefault(ended.result, []).append(item)
+            if tops[item] in modules:
+                self.tests.setdefault(tops[item], []).append(item)
         self.modules = {top: _modules_in(top) for top in self.tests}
 
     def _take(self, ended: Iterable[tuple[str, Ended]]) -> None:
@@ -87,22 +118,25 @@ class Runner:
                 raise BrokenTestError(f"{top}: {end.result['broken'] if end.result else 'ended without a result'}")
             self.killed |= {int(number): Killed(*how) for number, how in end.result["killed"].items()}
             self.libraries |= set(end.result["libraries"])
+            self.met.setdefault(top, set()).update(end.result["met"])
+            self.keep()
 
     def _prepare(self, top: str) -> dict[str, Any]:
         """The build of a bench's first test."""
         libraries: list[str] = []
         with patch.object(bench_module, "build", partial(_recorded, libraries)):
             _outcome(self.tests[top][0], 0)
-        return {"killed": {}, "libraries": libraries}
+        return {"killed": {}, "met": [], "libraries": libraries}
 
     def _bench(self, top: str, mutants: Sequence[Mutant], workers: int) -> dict[str, Any]:
         """Tests of one bench against these mutants."""
         killed: dict[int, tuple[str, str]] = {}
         libraries: list[str] = []
+        began, finished = time.monotonic(), True
         with patch.object(bench_module, "build", partial(_recorded, libraries)):
             for item in self.tests[top]:
                 alive = [m.number for m in mutants if m.number not in killed]
-                if not alive:
+                if not alive or not (finished := finished and time.monotonic() < self.until):
                     break
                 started = time.monotonic()
                 if failure := _outcome(item, 0):  # here, so that what the tests keep is made once
@@ -110,26 +144,33 @@ class Runner:
                 built = time.monotonic() - started
                 ((_, plain),) = run_forked({0: partial(_outcome, item, 0)}, 1)
                 calls = {number: partial(_outcome, item, number) for number in alive}
-                for number, ended in run_forked(calls, workers, _PATIENCE + _TIMES * plain.seconds):
+                for number, ended in run_forked(calls, workers, _PATIENCE + _TIMES * plain.seconds, self.until):
+                    del calls[number]
                     if ended.result is None or ended.result:
                         killed[number] = (ended.result or "hang", item.nodeid)
+                finished = not calls
                 took = time.monotonic() - started
                 now = sum(number in killed for number in alive)
                 self.report(f"{item.nodeid}: {len(alive)} mutants, {now} killed; {built:.0f} s for the first run, {took:.0f} s in all")
-        left = ", ".join(f"{m.module}:{m.line}" for m in mutants if m.number not in killed)
-        self.report(f"{top}: {len(killed)} of {len(mutants)} mutants killed{left and '; left: '}{left}")
-        return {"killed": killed, "libraries": libraries}
+        left = [m for m in mutants if m.number not in killed]
+        names = ", ".join(f"{m.module}:{m.line}" for m in left)
+        state = "" if finished else ", stopped before the end"
+        took = time.monotonic() - began
+        self.report(f"{top}: {len(killed)} of {len(mutants)} mutants killed in {took:.0f} s{state}{names and '; left: '}{names}")
+        return {"killed": killed, "met": [m.number for m in left] if finished else [], "libraries": libraries}
 
 
-def run_mutants(folder: Path, mutants: Sequence[Mutant], workers: int, report: Callable[[str], None]) -> Runner:
-    """Runs all fast tests in the folder; raises BrokenTestError if they fail without a mutant."""
-    runner = Runner(mutants, workers, report)
+def run_mutants(folder: Path, runner: Runner, report: Callable[[str], None], keep: Callable[[], None]) -> None:
+    """Runs all fast tests in the folder, until the runner's time is over or the process is interrupted; `keep` is called after every bench.
+
+    Raises BrokenTestError if they fail without a mutant.
+    """
+    runner.report, runner.keep = report, keep
     # Nothing is printed by pytest, so its options for that are left out.
     arguments = ["-m", "not slow", "-p", "no:cacheprovider", "-p", "no:terminal", "-o", "addopts=", "--import-mode=importlib", str(folder)]
-    code = pytest.main(arguments, plugins=[runner])
-    if code != pytest.ExitCode.OK:
+    code = pytest.main([*arguments, *(f"--ignore={folder / name}" for name in _OTHERS)], plugins=[runner])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.INTERRUPTED):
         raise BrokenTestError(f"pytest ended with {code!r}")
-    return runner
 
 
 class _Failures:

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from neuromorphic_llm.errors import NeuromorphicLLMError
+from neuromorphic_llm.cli.common import check_writable_file
+from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
 from neuromorphic_llm.rtl.synthesis.mapping import map_module, missing_yosys
 from neuromorphic_llm.rtl.synthesis.measure import Measurement, Unit, measure
 from neuromorphic_llm.rtl.synthesis.netlist import generic_size
@@ -26,6 +27,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON, after every unit")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown, after every unit")
     arguments = parser.parse_args()
+    try:
+        for option, path in (("--json", arguments.json), ("--markdown", arguments.markdown)):
+            if path is not None:
+                check_writable_file(path, option)  # before the work
+    except UsageError as error:
+        parser.error(str(error))
     if unknown := sorted(set(arguments.units) - set(names)):
         parser.error(f"unknown unit {unknown[0]!r}; the units are {', '.join(names)}")
     if reason := missing_yosys():

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from neuromorphic_llm.rtl.synthesis.measure import Measurement
+from neuromorphic_llm.text_file import write_text
 from synthesis.compare import ACCOUNT_NM, Comparison, capacitance_factor, stillmaker_factor
 from synthesis.libraries import GT2N, IHP
 
@@ -66,7 +67,7 @@ class Report:
         for title, headings, rows in self.tables():
             lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
             parts.append(f"### {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
-        path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        write_text(path, "\n\n".join(parts) + "\n")
 
     def write_json(self, path: Path) -> None:
         """Everything in SI units but areas, um^2."""
@@ -76,7 +77,7 @@ class Report:
             "comparisons": [asdict(c) | {"verdict": c.verdict} for c in self.comparisons],
             "failures": self.failures,
         }
-        path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(data, indent=1) + "\n")
 
     def _size(self, m: Measurement) -> list[str]:
         bits = sum(m.memories.values())
