@@ -2,6 +2,9 @@
 
     python benchmarks/ablation_table.py smollm2-135m --task wikitext2 --limit-tokens 65536 --spikes 1.0 --device cuda --json ablation.json
 
+Budgets are met on the calibration text, so spikes differ a little on another text; to compare at equal spikes all prices of a row are
+multiplied by one number until the first 8,192 tokens of the text itself take the asked spikes.
+
 One calibration serves all rows; the seconds of a row are those of its own search, changes, corrections and budget. With --json every row is
 written as soon as it is there, and a run that was cut goes on with those that are missing; --rows chooses some.
 """
@@ -10,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -29,10 +34,16 @@ from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.errors import NeuromorphicLLMError
 from neuromorphic_llm.evaluate.language_model import LanguageModelResult, encode_text, evaluate_text
 from neuromorphic_llm.evaluate.open_model import checked_device
+from neuromorphic_llm.evaluate.quality import with_scaled_price
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
+from neuromorphic_llm.network.functional import FunctionalDecoder
+from neuromorphic_llm.reference.weights import DecoderWeights
 
+_MATCH_TOKENS, _MATCH_STEPS, _MATCH_TOLERANCE = 8192, 5, 0.003
+_USUAL_SLOPE = -0.2
+"""d log spikes / d log price, for the first step."""
 _COMBINED = (("gptq", "bias"), ("means", "bias"))
 Variant = tuple[str, tuple[str, ...]]
 
@@ -72,6 +83,25 @@ class Ablation:
         batch = 8 if self.device.type == "cuda" else 1
         return evaluate_text(model, self.text, window=self.arguments.window, batch=batch, against=against)
 
+    def matched(self, weights: DecoderWeights) -> DecoderWeights:
+        """The network with its prices scaled until the first tokens of the text take the asked spikes, within 0.3 %."""
+        asked, factor, previous = self.arguments.spikes, 1.0, None
+        for _ in range(_MATCH_STEPS):
+            scaled = with_scaled_price(weights, factor)
+            decoder = FunctionalDecoder(scaled, self.device)
+            ids = torch.tensor(self.text.ids[:_MATCH_TOKENS])
+            for first in range(0, len(ids), self.arguments.window):
+                window = ids[None, first : first + self.arguments.window]
+                decoder.hidden(window, decoder.new_cache(), [window.shape[1]])
+            reached = decoder.statistics.spikes_per_activation()
+            if abs(reached - asked) <= _MATCH_TOLERANCE * asked:
+                return scaled
+            point = math.log(factor), math.log(reached)
+            slope = _USUAL_SLOPE if previous is None else (point[1] - previous[1]) / (point[0] - previous[0])
+            previous = point
+            factor = math.exp(point[0] + (math.log(asked) - point[1]) / min(slope, _USUAL_SLOPE / 10))
+        return scaled
+
     def row(self, name: str, variant: Variant, calibration: Calibration) -> dict[str, Any]:
         """Convert and evaluate one variant; one that cannot be made says why."""
         allocation, compensation = variant
@@ -82,7 +112,7 @@ class Ablation:
         except NeuromorphicLLMError as error:
             return {"name": name, "reason": str(error)}
         seconds = time.perf_counter() - begin
-        model = SpikingModel(network.functional(self.arguments.device))
+        model = SpikingModel(FunctionalDecoder(self.matched(network.weights), self.device))
         result = self.evaluate(model, self.dense)
         return {
             "name": name,

@@ -23,7 +23,7 @@ nmllm convert smollm2-135m -o networks/smollm2-135m
 nmllm convert smollm2-135m -o networks/small --spikes 1.25 --calibration wikitext2
 nmllm convert nano -o networks/burst --code burst --code-option gamma=7 --code-option shift=3
 nmllm convert smollm2-135m -o networks/greedy --spikes 1.0 --allocation greedy --compensate gptq --compensate bias
-nmllm convert nano -o networks/cheap --energy 2e-7 --chip nano
+nmllm convert nano -o networks/cheap --energy 1.2e-6 --chip nano
 nmllm convert model.gguf -o networks/hybrid --parts feed-forward --calibration text.txt
 """
 

@@ -19,10 +19,9 @@ from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
 
-START_PRICE = 1e-9
 _START_QUERY_PRICE = 1e-7
 _QUERY_TOLERANCE = 0.03
-_ATTEMPTS = 5
+_ATTEMPTS = 8
 
 SITE_SPIKES, SITE_ENERGY, QUERY_SPIKES = "spikes per activation", "joules a token", "query spikes per value"
 """What the budgets count, for messages."""
@@ -70,11 +69,15 @@ class Target:
 
     @classmethod
     def of(cls, options: ConvertConfig, costs: SpikeCosts | None) -> Target:
-        """The target of a conversion; ConversionError for joules without the costs of a spike."""
+        """The target of a conversion; ConversionError for joules without the costs of a spike, or for too few of them."""
         if options.energy_j is None:
             return cls(options.spikes)
         if costs is None:
             raise ConversionError("a budget in joules needs the costs of a spike; name the chip that they are of")
+        if options.energy_j <= costs.fixed_j:
+            raise ConversionError(
+                f"{options.energy_j:g} joules a token cannot be met: without any spike a token costs {costs.fixed_j:.3g}; ask for more"
+            )
         return cls(options.energy_j, costs)
 
 
@@ -109,7 +112,7 @@ def meet_budget(
     start: an outcome for a network much like this one, whose prices are tried first. Raises ConversionError if the target cannot be met.
     """
     target = target or Target.of(options, None)
-    first_price, query_price = (START_PRICE, _START_QUERY_PRICE) if start is None else (start.price, start.query_price)
+    first_price, query_price = (allocation.start_price, _START_QUERY_PRICE) if start is None else (start.price, start.query_price)
     price = first_price if options.price is None else options.price
     aim = asked = target.asked
     for attempt in range(_ATTEMPTS):
@@ -148,7 +151,7 @@ def site_price(run: RecordedInputs, integers: DecoderWeights, allocation: Alloca
     def measure(price: float) -> float:
         return target.amount(integers.config, run.spikes_with(integers, allocation, price))
 
-    return price_for_spikes(measure, target.asked, tolerance, START_PRICE, what=target.unit)[0]
+    return price_for_spikes(measure, target.asked, tolerance, allocation.start_price, what=target.unit)[0]
 
 
 def _query_price(run: RecordedInputs, integers: DecoderWeights, calibration: Calibration, asked: float) -> float:

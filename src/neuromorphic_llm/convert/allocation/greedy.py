@@ -42,7 +42,7 @@ def greedy(given: SearchInput) -> Allocation:
     history: list[dict[str, Any]] = [
         {"site": site, "factor": float(factors[site]), "divergence": float(divergence[site, steps[site]])} for site in range(len(steps))
     ]
-    return replace(given.base, method="greedy", costs=given.base.costs * factors, history=tuple(history))
+    return replace(given.base, method="greedy", costs=given.base.costs * factors, history=tuple(history), start_price=max(price, 1e-12))
 
 
 def _divergences(given: SearchInput, run: RecordedInputs, price: float) -> NDArray[np.float64]:

@@ -31,13 +31,17 @@ class SpikeCosts:
 
 @dataclass(frozen=True)
 class Allocation:
-    """Relative prices of one method; `history` has a JSON object for every decision of its search, `asked` the options that it was for."""
+    """Relative prices of one method; `history` has a JSON object for every decision of its search, `asked` the options that it was for.
+
+    `start_price` is about the price that meets them.
+    """
 
     method: str
     costs: NDArray[np.float64]  # [sites]
     sensitivity: tuple[NDArray[np.float64], ...]  # per site [inputs]
     history: tuple[dict[str, Any], ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
+    start_price: float = 1e-9
 
 
 def operation_costs(config: DecoderConfig) -> NDArray[np.float64]:
@@ -70,7 +74,11 @@ def stored(allocations: Mapping[str, Allocation]) -> tuple[dict[str, Any], dict[
     """(JSON objects by method, arrays by tensor name) that keep allocations in an artefact."""
     described, arrays = {}, dict[str, NDArray[Any]]()
     for name, allocation in allocations.items():
-        described[name] = {"asked": dict(allocation.asked), "history": list(allocation.history)}
+        described[name] = {
+            "asked": dict(allocation.asked),
+            "history": list(allocation.history),
+            "start_price": allocation.start_price,
+        }
         arrays[f"allocation.{name}.costs"] = allocation.costs
         arrays |= {f"allocation.{name}.sensitivity.{site}": array for site, array in enumerate(allocation.sensitivity)}
     return described, arrays
@@ -83,10 +91,10 @@ def restored(described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], s
         try:
             costs = arrays[f"allocation.{name}.costs"]
             sensitivity = tuple(arrays[f"allocation.{name}.sensitivity.{site}"] for site in range(sites))
-            found[name] = Allocation(name, costs, sensitivity, tuple(data["history"]), data["asked"])
+            found[name] = Allocation(name, costs, sensitivity, tuple(data["history"]), data["asked"], float(data["start_price"]))
         except (KeyError, TypeError) as error:
             raise ArtefactError(f"the allocation {name!r} of the calibration lacks {error}; search it again") from error
-        if costs.shape != (sites,) or not (np.isfinite(costs).all() and (costs > 0).all()):
+        if costs.shape != (sites,) or not (np.isfinite(costs).all() and (costs > 0).all() and found[name].start_price > 0):
             raise ArtefactError(
                 f"the allocation {name!r} of the calibration has costs that are not positive for {sites} sites; search it again"
             )

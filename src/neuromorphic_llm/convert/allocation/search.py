@@ -161,4 +161,4 @@ def magnitude(x: Tensor, share: float) -> float:
 def dead_zones(base: Allocation, thresholds: Sequence[float], method: str, history: list[dict[str, Any]]) -> Allocation:
     """Stop tables R = threshold^2, the same for all inputs of a site: no input up to the threshold fires at price 1."""
     even = tuple(np.ones_like(sensitivity) for sensitivity in base.sensitivity)
-    return Allocation(method, np.square(np.asarray(thresholds, np.float64)), even, tuple(history))
+    return Allocation(method, np.square(np.asarray(thresholds, np.float64)), even, tuple(history), start_price=1.0)
