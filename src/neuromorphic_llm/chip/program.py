@@ -21,11 +21,31 @@ def kv_bytes_per_token(config: DecoderConfig) -> int:
     return 2 * config.head_dim + 1
 
 
+def missing_units(config: DecoderConfig) -> list[str]:
+    """What the chip would need a unit for that it has not (families.md)."""
+    parts = {
+        f"the activation {config.activation}": config.activation != "silu",
+        "a feed-forward without a gate": not config.gated,
+        "norms of queries and keys": config.query_key_norm,
+        "norms after attention and feed-forward": config.output_norms,
+        "soft caps of scores": config.attention_softcap != 0.0,
+        "soft caps of logits": config.logit_softcap != 0.0,
+        "learned positions": config.learned_positions,
+        "a parallel residual stream": config.parallel_residual,
+        "rotary tables of their own for layers with a window": config.local_rotary,
+    }
+    return [what for what, present in parts.items() if present]
+
+
 def longest_context(spec: ChipSpec, config: DecoderConfig, positions: int) -> int:
-    """Tokens that a program with rotary tables of `positions` can hold on this chip (compiler.md); 0 if not a single one."""
+    """Tokens that a program with rotary tables of `positions` can hold on this chip (compiler.md); 0 if not a single one.
+
+    The chip attends to all tokens, so a context ends where the shortest window would begin to matter.
+    """
     heads_per_engine = -(-config.kv_heads // spec.attention_engines)
     stored = spec.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config))
-    return min(stored, config.max_positions, positions, LARGEST_CONTEXT)
+    windows = [window for window in config.windows if window]
+    return min(stored, config.max_positions, positions, LARGEST_CONTEXT, *windows)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
-from neuromorphic_llm.chip.program import Program, Region, Stage, longest_context, route_ranges
+from neuromorphic_llm.chip.program import Program, Region, Stage, longest_context, missing_units, route_ranges
 from neuromorphic_llm.chip.routes import route_mask, routes_of
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import ArtefactError, CompileError
@@ -65,6 +65,8 @@ def load_program(folder: Path | str) -> Program:
     network |= {f"{config.site_name(index)}.weight": weight_t.T for index, weight_t in enumerate(weights_t)}
     files = {name.removeprefix("tokenizer/"): content for name, content in read_files(folder, metadata).items()}
     weights = decoder_weights(metadata, network, source=source)
+    if missing := missing_units(config):
+        raise ArtefactError(f"{source}: chip {spec.name} has no unit for {' and '.join(missing)}; compile another network")
     if weights.code.phases > spec.max_phases:
         raise ArtefactError(f"{source}: a code of {weights.code.phases} phases, chip {spec.name} takes {spec.max_phases}; compile again")
     _check_stages(stages, spec, config, source)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from neuromorphic_llm.chip.program import missing_units
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Node, ValueType
+from neuromorphic_llm.reference.weights import DecoderConfig
 
 CHIP_CODES = ("signed-digit", "rate", "first-spike", "bit-planes")
 """Codes that the chip's encoders have."""
@@ -19,8 +21,9 @@ class Legalise:
     name: str = "legalise"
 
     def apply(self, module: Module) -> Module:
-        """CompileError for codes that the chip lacks, hybrids, and spike trains with more phases than the chip's counters hold."""
+        """CompileError for parts and codes that the chip lacks, hybrids, and more phases than the chip's counters hold."""
         code, spec = module.weights.code, module.spec
+        refuse_missing_units(module.weights.config)
         if code.name not in CHIP_CODES:
             raise CompileError(
                 f"the network's spike code is {code.name}, and the chip's encoders have {', '.join(CHIP_CODES[:-1])} and {CHIP_CODES[-1]}; "
@@ -50,6 +53,15 @@ class Legalise:
             nodes.append(node)
             types[node.name] = node.type
         return replace(module, graph=module.graph.with_nodes(nodes))
+
+
+def refuse_missing_units(config: DecoderConfig) -> None:
+    """CompileError naming what the chip has no unit for; the graph has no operation for it either."""
+    if missing := missing_units(config):
+        raise CompileError(
+            f"the chip has no unit for {' and '.join(missing)}; run this network in the functional simulation (nmllm eval, "
+            "SpikingNetwork.functional), or convert a model of the Llama, Mistral or Qwen2 family"
+        )
 
 
 def _refuse_hybrids(module: Module) -> None:

@@ -11,7 +11,7 @@ from neuromorphic_llm.compiler.allocate import Allocate
 from neuromorphic_llm.compiler.choose_slices import ChooseSlices
 from neuromorphic_llm.compiler.fold import Fold
 from neuromorphic_llm.compiler.generate import generate_program
-from neuromorphic_llm.compiler.legalise import Legalise
+from neuromorphic_llm.compiler.legalise import Legalise, refuse_missing_units
 from neuromorphic_llm.compiler.module import CompilerPass, Module
 from neuromorphic_llm.compiler.partition import Partition
 from neuromorphic_llm.compiler.place import Place
@@ -60,6 +60,7 @@ def compile_network(
 ) -> Program:
     """Compile a network for a chip. Hash and tokenizer default to those of a StoredNetwork. CompileError if it does not fit."""
     stored = network if isinstance(network, StoredNetwork) else StoredNetwork(network, {}, {})
+    refuse_missing_units(stored.weights.config)  # before the graph, which could not show it
     start_s = time.perf_counter()
     module = Module(build_graph(stored.weights), stored.weights, spec)
     if observer is not None:

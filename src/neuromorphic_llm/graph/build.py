@@ -65,7 +65,10 @@ class _Builder:
 
 
 def build_graph(weights: DecoderWeights) -> Graph:
-    """Graph of one token's way from its id to the next token's id; stage l is layer l, the last stage the head."""
+    """Graph of one token's way from its id to the next token's id; stage l is layer l, the last stage the head.
+
+    Only of decoders that the chip has units for (chip.program.missing_units).
+    """
     config, formats = weights.config, weights.formats
     builder = _Builder(weights)
     token = builder.add("token", "token", fraction=0, size=1)
