@@ -25,8 +25,9 @@ from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.evaluate.language_model import encode_text
 from neuromorphic_llm.evaluate.open_model import checked_device
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.ssa.attention import SsaConfig
-from neuromorphic_llm.ssa.compare import Comparison, Row, open_dense
+from neuromorphic_llm.ssa.compare import Comparison, Row
 from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig, SsaTuner, training_windows
 from neuromorphic_llm.ssa.neuron import RESETS, SURROGATES, NeuronConfig
 from neuromorphic_llm.ssa.replace import replaced
@@ -86,11 +87,11 @@ def timed_recipe(dense: Any, student: Any, windows: torch.Tensor, recipe: SsaTun
 
 def ssa_rows(arguments: argparse.Namespace, comparison: Comparison, training: str) -> tuple[list[Row], SsaConfig, SsaTuneConfig]:
     """Rows of spiking self-attention, and how they were made."""
-    source = comparison.source
+    dense, tokenizer = comparison.dense, comparison.checkpoint.tokenizer()
     neuron = NeuronConfig(leak=arguments.leak, reset=arguments.reset, surrogate=arguments.surrogate, slope=arguments.slope)
     config = SsaConfig(arguments.time_steps, arguments.score_spikes, neuron)
-    windows = training_windows(source.tokenizer, training, arguments.train_window)
-    student = replaced(source.model, config, windows.tolist(), arguments.feed_forward_steps)
+    windows = training_windows(tokenizer, training, arguments.train_window)
+    student = replaced(dense, comparison.shape, config, windows.tolist(), arguments.feed_forward_steps)
     rows = [comparison.ssa_row("ssa-replaced", student)]
     print(f"ssa-replaced: perplexity {rows[-1].quality.perplexity:.4g}", flush=True)
     recipe = SsaTuneConfig(
@@ -101,10 +102,10 @@ def ssa_rows(arguments: argparse.Namespace, comparison: Comparison, training: st
     )
     # TF32 for training only: the integer network refuses it.
     torch.backends.cuda.matmul.allow_tf32 = True
-    recipe = timed_recipe(source.model, student, windows, recipe, arguments.seconds)
+    recipe = timed_recipe(dense, student, windows, recipe, arguments.seconds)
     print(f"fine-tuning: {recipe.layer_steps} + {recipe.steps} steps of {recipe.batch} x {windows.shape[1]} tokens", flush=True)
     every = max(recipe.total // 20, 1)
-    for figures in SsaTuner(source.model, student, recipe).run(windows):
+    for figures in SsaTuner(dense, student, recipe).run(windows):
         if figures.step % every == 0:
             print(f"  step {figures.step}, {figures.stage}: loss {figures.loss:.4f}", flush=True)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -120,25 +121,23 @@ def main() -> None:
     started, start_s = datetime.now(UTC), time.perf_counter()
     device = checked_device(arguments.device)
     training = read_text(arguments.text)
-    source = open_dense(arguments.model, device)
-    text = encode_text(source.tokenizer, load_text(get_task(arguments.task), arguments.data), arguments.tokens)
-    comparison = Comparison(source, text, arguments.window, arguments.batch)
+    checkpoint = load_checkpoint(arguments.model)
+    tokenizer = checkpoint.tokenizer()
+    text = encode_text(tokenizer, load_text(get_task(arguments.task), arguments.data), arguments.tokens)
+    comparison = Comparison(checkpoint, text, arguments.window, arguments.batch, device)
     rows = [comparison.dense_row()]
     config, recipe = SsaConfig(arguments.time_steps, arguments.score_spikes), SsaTuneConfig(layer_steps=0, steps=0)
     if not arguments.own_only:
         found, config, recipe = ssa_rows(arguments, comparison, training)
         rows += found
-        Console(width=120).print(table_of(source.name, rows))
-    own: list[Row] = []
-    if source.no_network is None:
-        windows = calibration_windows(source.tokenizer, training)
-        for query_spikes in arguments.query_spikes:
-            own += comparison.network_rows(arguments.spikes, query_spikes, windows, arguments.seed)
-    rows += own
-    Console(width=120).print(table_of(source.name, rows))
+        Console(width=120).print(table_of(checkpoint.name, rows))
+    windows = calibration_windows(tokenizer, training)
+    for query_spikes in arguments.query_spikes:
+        rows += comparison.network_rows(arguments.spikes, query_spikes, windows, arguments.seed)
+    Console(width=120).print(table_of(checkpoint.name, rows))
     if arguments.json:
         given = {name: value for name, value in vars(arguments).items() if name not in ("json", "seed")}
-        payload = result_of(source, config, recipe, rows, own)
+        payload = result_of(checkpoint.name, config, recipe, rows)
         write_result(arguments.json, "ssa_table", given, arguments.seed, payload, started, time.perf_counter() - start_s)
 
 

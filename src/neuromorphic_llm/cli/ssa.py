@@ -12,9 +12,10 @@ from neuromorphic_llm.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from torch import Tensor
 
     from neuromorphic_llm.ssa.attention import SsaConfig
-    from neuromorphic_llm.ssa.compare import Comparison, DenseSource, Row
+    from neuromorphic_llm.ssa.compare import Comparison, Row
     from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig
 
 EXAMPLES = """
@@ -59,9 +60,10 @@ def command(
         from neuromorphic_llm.evaluate.language_model import encode_text
         from neuromorphic_llm.evaluate.open_model import checked_device
         from neuromorphic_llm.evaluate.tasks import get_task, load_text
+        from neuromorphic_llm.models.checkpoint import load_checkpoint
         from neuromorphic_llm.ssa.attention import SsaConfig
-        from neuromorphic_llm.ssa.compare import Comparison, open_dense
-        from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig
+        from neuromorphic_llm.ssa.compare import Comparison
+        from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig, training_windows
         from neuromorphic_llm.ssa.neuron import NeuronConfig
 
         where, content = checked_device(device), load_text(get_task(task), data)
@@ -73,27 +75,23 @@ def command(
             raise UsageError(str(error)) from error
         training = default_text() if text is None else _read(text)
         with status(f"loading {model}"):
-            source = open_dense(model, where)
-        comparison = Comparison(source, encode_text(source.tokenizer, content, tokens), window, batch)
-        rows = _ssa_rows(comparison, config, recipe, training, feed_forward_steps, folder)
-        own = []
-        if source.no_network is None:
-            with status("converting"):
-                own = comparison.network_rows(spikes, query_spikes, calibration_windows(source.tokenizer, training), seed)
-        rows += own
-        console.print(table_of(source.name, rows))
-        run.result(result_of(source, config, recipe, rows, own))
+            checkpoint = load_checkpoint(model)
+            tokenizer = checkpoint.tokenizer()
+            comparison = Comparison(checkpoint, encode_text(tokenizer, content, tokens), window, batch, where)
+        rows = _ssa_rows(comparison, config, recipe, training_windows(tokenizer, training, window), feed_forward_steps, folder)
+        with status("converting"):
+            rows += comparison.network_rows(spikes, query_spikes, calibration_windows(tokenizer, training), seed)
+        console.print(table_of(checkpoint.name, rows))
+        run.result(result_of(checkpoint.name, config, recipe, rows))
 
 
-def result_of(source: DenseSource, config: SsaConfig, recipe: SsaTuneConfig, rows: list[Row], own: list[Row]) -> dict[str, Any]:
-    """The command's own keys of the JSON result; rows begin with the dense one and include `own`."""
+def result_of(name: str, config: SsaConfig, recipe: SsaTuneConfig, rows: list[Row]) -> dict[str, Any]:
+    """The command's own keys of the JSON result; rows begin with the dense one."""
     return {
-        "model": source.name,
+        "model": name,
         "ssa": config.to_json(),
         "recipe": recipe.to_json(),
         "rows": [row.to_json(rows[0]) for row in rows],
-        "own_rows": [row.name for row in own] or None,
-        **({} if own else {"own_rows_reason": source.no_network}),
         "kind": "measured",
         "energy_kind": "estimated",
     }
@@ -107,16 +105,14 @@ def _read(path: Path) -> str:
 
 
 def _ssa_rows(
-    comparison: Comparison, config: SsaConfig, recipe: SsaTuneConfig, training: str, feed_forward_steps: int | None, folder: Path | None
+    comparison: Comparison, config: SsaConfig, recipe: SsaTuneConfig, windows: Tensor, feed_forward_steps: int | None, folder: Path | None
 ) -> list[Row]:
     """The dense row and those of spiking self-attention."""
-    from neuromorphic_llm.ssa.fine_tune import SsaTuner, training_windows
+    from neuromorphic_llm.ssa.fine_tune import SsaTuner
     from neuromorphic_llm.ssa.replace import replaced
 
-    source = comparison.source
-    windows = training_windows(source.tokenizer, training, comparison.window)
-    student = replaced(source.model, config, windows.tolist(), feed_forward_steps)
-    tuner = SsaTuner(source.model, student, recipe, folder)
+    student = replaced(comparison.dense, comparison.shape, config, windows.tolist(), feed_forward_steps)
+    tuner = SsaTuner(comparison.dense, student, recipe, folder)
     with progress() as bars:
         bar = bars.add_task("table", total=2)
         rows = [comparison.dense_row()]

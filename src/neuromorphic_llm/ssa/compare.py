@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,12 +11,9 @@ import torch
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.evaluate.language_model import EncodedText, windows
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
-from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
-from neuromorphic_llm.models.files import read_folder
-from neuromorphic_llm.models.tokenizer import load_tokenizer
+from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.ssa.attention import SsaCounts
 from neuromorphic_llm.ssa.energy import (
@@ -30,50 +25,10 @@ from neuromorphic_llm.ssa.energy import (
     ssa_activity,
 )
 from neuromorphic_llm.ssa.metrics import HiddenStates, Quality, model_states, network_states, quality
-from neuromorphic_llm.ssa.replace import Places, decoder_shape
+from neuromorphic_llm.ssa.replace import Places
 
 CHIP = "nc1"
 """Chip whose constants and memories price attention."""
-
-
-@dataclass(frozen=True)
-class DenseSource:
-    """A dense decoder of transformers with its tokenizer; `checkpoint` is None for a family that has no integer network."""
-
-    name: str
-    model: Any
-    tokenizer: Any
-    checkpoint: Checkpoint | None
-    no_network: str | None  # why there is none
-
-
-def open_dense(argument: str, device: torch.device) -> DenseSource:
-    """Open what load_checkpoint takes, or a folder of a GPT-2 decoder. CheckpointError if it is neither."""
-    folder = Path(argument).expanduser()
-    if not _is_gpt2(folder):
-        checkpoint = load_checkpoint(argument)
-        return DenseSource(checkpoint.name, checkpoint.dense_model(device=device), checkpoint.tokenizer(), checkpoint, None)
-    from transformers import GPT2LMHeadModel
-
-    raw = read_folder(folder)
-    try:
-        model = GPT2LMHeadModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder} is no GPT-2 decoder that transformers can read ({error}); fetch it again") from error
-    model = model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
-    tokenizer = load_tokenizer(raw.tokenizer_files)
-    try:
-        return DenseSource(folder.resolve().name, model, tokenizer, load_checkpoint(folder), None)
-    except CheckpointError as error:
-        return DenseSource(folder.resolve().name, model, tokenizer, None, str(error))
-
-
-def _is_gpt2(folder: Path) -> bool:
-    try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("model_type") == "gpt2"
 
 
 @dataclass(frozen=True)
@@ -122,14 +77,15 @@ class Row:
 class Comparison:
     """Makes rows on one text against one dense model."""
 
-    def __init__(self, source: DenseSource, text: EncodedText, window: int, batch: int = 1) -> None:
-        self.source, self.text, self.window, self.batch = source, text, window, batch
-        self.shape, self.spec = decoder_shape(source.model), load_spec(CHIP)
-        self.device = next(source.model.parameters()).device
+    def __init__(self, checkpoint: Checkpoint, text: EncodedText, window: int, batch: int = 1, device: torch.device | str = "cpu") -> None:
+        self.checkpoint, self.text, self.window, self.batch = checkpoint, text, window, batch
+        self.device = torch.device(device)
+        self.dense: Any = checkpoint.dense_model(device=device)
+        self.shape, self.spec = checkpoint.config, load_spec(CHIP)
 
     def dense_row(self) -> Row:
         """The dense model itself."""
-        own = self._quality(DenseModel(self.source.model), model_states(self.source.model))
+        own = self._quality(DenseModel(self.dense), model_states(self.dense))
         activity = dense_activity(self.shape, [len(part) for part in windows(self.text.ids, self.window)])
         return self._row("dense", own, activity)
 
@@ -159,12 +115,9 @@ class Comparison:
     def network_rows(self, spikes: float, query_spikes: float, calibration_text: Sequence[Sequence[int]], seed: int = 0) -> list[Row]:
         """This project's integer networks of the same checkpoint: attention spiking only, and everything, at one price of a spike.
 
-        The price is the one at which everything has `spikes` per activation. Raises CheckpointError if the family has no integer network,
-        ConversionError as convert().
+        The price is the one at which everything has `spikes` per activation. Raises ConversionError as convert().
         """
-        checkpoint = self.source.checkpoint
-        if checkpoint is None:
-            raise CheckpointError(f"no integer network of {self.source.name}: {self.source.no_network}")
+        checkpoint = self.checkpoint
         calibration = calibrate_checkpoint(checkpoint, calibration_text, device=self.device.type, seed=seed)
 
         def network(options: ConvertConfig) -> SpikingNetwork:
@@ -178,7 +131,7 @@ class Comparison:
     def _network_row(self, name: str, network: SpikingNetwork) -> Row:
         decoder = network.functional(self.device.type)
         decoder.statistics = statistics = AttentionStatistics(decoder.config)
-        own = self._quality(SpikingModel(decoder), network_states(decoder, self.source.model), statistics.reset)
+        own = self._quality(SpikingModel(decoder), network_states(decoder, self.dense), statistics.reset)
         return self._row(
             name,
             own,
@@ -188,7 +141,7 @@ class Comparison:
         )
 
     def _quality(self, model: ScoredModel, states: HiddenStates, on_text: Callable[[], None] = lambda: None) -> Quality:
-        return quality(model, states, self.source.model, self.text, self.window, self.batch, on_text)
+        return quality(model, states, self.dense, self.text, self.window, self.batch, on_text)
 
     def _row(self, name: str, own: Quality, activity: AttentionActivity, **figures: Any) -> Row:
         energy = chip_energy_j_per_token(activity, self.shape, self.spec)

@@ -90,24 +90,6 @@ class Places:
                 handle.remove()
 
 
-def decoder_shape(model: Any) -> DecoderConfig:
-    """Shape of a transformers decoder; norms and positions as Llama's, which nothing here asks for."""
-    config = model.config
-    heads, hidden = int(config.num_attention_heads), int(config.hidden_size)
-    return DecoderConfig(
-        vocab_size=int(config.vocab_size),
-        hidden_size=hidden,
-        intermediate_size=int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * hidden),
-        layers=int(config.num_hidden_layers),
-        heads=heads,
-        kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
-        head_dim=int(getattr(config, "head_dim", None) or hidden // heads),
-        max_positions=int(config.max_position_embeddings),
-        rms_norm_eps=1e-5,
-        rope_theta=10000.0,
-    )
-
-
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A linear layer with copies of weight [outputs, inputs] and bias."""
     outputs, inputs = weight.shape
@@ -129,15 +111,18 @@ def _projections(attention: Any, fused: bool) -> dict[str, nn.Linear]:
 
 
 @torch.no_grad()
-def replaced(model: Any, config: SsaConfig, windows: Sequence[Sequence[int]], feed_forward_steps: int | None = None) -> Any:
+def replaced(
+    model: Any, shape: DecoderConfig, config: SsaConfig, windows: Sequence[Sequence[int]], feed_forward_steps: int | None = None
+) -> Any:
     """A copy of a dense decoder with spiking self-attention, calibrated on the first windows of token ids [windows][tokens].
 
+    shape: the checkpoint's configuration.
     With `feed_forward_steps` the inputs of its feed-forward layers are rate coded too. Only the spiking attention has gradients.
     Raises ConversionError for a decoder of another kind or without calibration text.
     """
     if not windows:
         raise ConversionError("no calibration windows; give a longer text")
-    shape, device = decoder_shape(model), next(model.parameters()).device
+    device = next(model.parameters()).device
     student = copy.deepcopy(model).float().eval().requires_grad_(False)
     dense, places = Places(model), Places(student)
     length = min(map(len, windows[:_CALIBRATION_WINDOWS]))
