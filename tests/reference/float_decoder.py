@@ -1,11 +1,12 @@
-"""A Llama-type decoder in float64, from the real values that the integer weights stand for."""
+"""A decoder of any family in float64, from the real values that the integer weights stand for."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
+from neuromorphic_llm.reference.weights import DecoderWeights, LayerWeights, LinearWeights
 
 Floats = NDArray[np.float64]
 
@@ -19,39 +20,79 @@ def linear(x: Floats, site: LinearWeights, input_fraction: int, output_fraction:
 
 def rms_norm(x: Floats, gain: NDArray[np.int32], weights: DecoderWeights) -> Floats:
     """RMSNorm with the gain's real values."""
-    factor = gain / (np.sqrt(weights.config.hidden_size) * 2.0**weights.formats.gain_fraction)
+    factor = gain / (np.sqrt(len(gain)) * 2.0**weights.formats.gain_fraction)
     return x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + weights.config.rms_norm_eps) * factor
 
 
-def rotate(x: Floats, theta: float) -> Floats:
+def output_norm(x: Floats, gain: NDArray[np.int32] | None, weights: DecoderWeights) -> Floats:
+    """RMSNorm where there is one."""
+    return x if gain is None else rms_norm(x, gain, weights)
+
+
+ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+    "gelu-tanh": lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+    "relu": lambda x: np.maximum(x, 0.0),
+}
+
+
+def rotate(x: Floats, cos: NDArray[np.int16], sin: NDArray[np.int16]) -> Floats:
     """Rotary embedding of [tokens, heads, head_dim] from position 0 on."""
     half = x.shape[-1] // 2
-    angle = np.arange(len(x))[:, None] * theta ** (-np.arange(half) / half)
-    turned = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * angle)[:, None]
+    turned = (x[..., :half] + 1j * x[..., half:]) * ((cos + 1j * sin) * 2.0**-14)[: len(x), None]
     return np.concatenate([turned.real, turned.imag], axis=-1)
 
 
-def attention(q: Floats, k: Floats, v: Floats) -> Floats:
-    """Causal attention with base-2 softmax; the scale is folded into q."""
+def soft_cap(x: Floats, cap: float) -> Floats:
+    """cap tanh(x / cap); x itself for a cap of 0."""
+    return cap * np.tanh(x / cap) if cap else x
+
+
+def attention(q: Floats, k: Floats, v: Floats, window: int, cap: float) -> Floats:
+    """Causal attention with base-2 softmax; the scale is folded into q, and so into the cap."""
     group = q.shape[1] // k.shape[1]
-    z = np.einsum("nhi,mhi->hnm", q, k.repeat(group, axis=1))
+    z = soft_cap(np.einsum("nhi,mhi->hnm", q, k.repeat(group, axis=1)), cap * math.log2(math.e))
     z[:, *np.triu_indices(len(q), 1)] = -np.inf
+    if window:
+        z[:, *np.tril_indices(len(q), -window)] = -np.inf
     p = np.exp2(z - z.max(axis=-1, keepdims=True))
     return np.einsum("hnm,mhi->nhi", p / p.sum(axis=-1, keepdims=True), v.repeat(group, axis=1))
+
+
+def attend(r: Floats, number: int, weights: DecoderWeights) -> Floats:
+    """What the attention of a layer adds to the residual stream."""
+    config, formats, layer = weights.config, weights.formats, weights.layers[number]
+    y = linear(rms_norm(r, layer.attention_gain, weights), layer.qkv, formats.norm, formats.qkv)
+    q, k, v = np.split(y.reshape(len(r), -1, config.head_dim), [config.heads, config.heads + config.kv_heads], axis=1)
+    q, k = output_norm(q, layer.query_gain, weights), output_norm(k, layer.key_gain, weights)
+    tables = weights.rope(number)
+    o = attention(rotate(q, *tables), rotate(k, *tables), v, config.window(number), config.attention_softcap)
+    return output_norm(
+        linear(o.reshape(len(r), -1), layer.output, formats.attention, formats.residual), layer.attention_output_gain, weights
+    )
+
+
+def feed_forward(r: Floats, layer: LayerWeights, weights: DecoderWeights) -> Floats:
+    """What the feed-forward of a layer adds to the residual stream."""
+    config, formats = weights.config, weights.formats
+    y = linear(rms_norm(r, layer.feed_forward_gain, weights), layer.gate_up, formats.norm, formats.gate)
+    g, u = np.split(y, 2, axis=-1) if config.gated else (y, 1.0)
+    d = linear(ACTIVATIONS[config.activation](g) * u, layer.down, layer.hidden_fraction, formats.residual)
+    return output_norm(d, layer.feed_forward_output_gain, weights)
 
 
 def forward(weights: DecoderWeights, tokens: Sequence[int]) -> tuple[Floats, list[Floats]]:
     """Logits [tokens, vocab] and the residual stream after every layer."""
     config, formats = weights.config, weights.formats
-    r = weights.embedding[list(tokens)] * 2.0 ** (formats.embedding_shift - formats.residual)
+    rows = weights.embedding[list(tokens)].astype(np.float64)
+    if weights.positions is not None:
+        rows += weights.positions[: len(tokens)]
+    r = rows * 2.0 ** (formats.embedding_shift - formats.residual)
     hidden = []
-    for layer in weights.layers:
-        y = linear(rms_norm(r, layer.attention_gain, weights), layer.qkv, formats.norm, formats.qkv)
-        q, k, v = np.split(y.reshape(len(r), -1, config.head_dim), [config.heads, config.heads + config.kv_heads], axis=1)
-        o = attention(rotate(q, config.rope_theta), rotate(k, config.rope_theta), v)
-        r = r + linear(o.reshape(len(r), -1), layer.output, formats.attention, formats.residual)
-        y = linear(rms_norm(r, layer.feed_forward_gain, weights), layer.gate_up, formats.norm, formats.gate)
-        g, u = np.split(y, 2, axis=-1)
-        r = r + linear(g / (1 + np.exp(-g)) * u, layer.down, layer.hidden_fraction, formats.residual)
+    for number, layer in enumerate(weights.layers):
+        o = attend(r, number, weights)
+        r = r + o + feed_forward(r if config.parallel_residual else r + o, layer, weights)
         hidden.append(r)
-    return linear(rms_norm(r, weights.final_gain, weights), weights.head, formats.norm, formats.logit), hidden
+    logits = linear(rms_norm(r, weights.final_gain, weights), weights.head, formats.norm, formats.logit)
+    return soft_cap(logits, config.logit_softcap), hidden

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parity import FAMILIES
 
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.reference.decoder import IntegerDecoder, StepResult
@@ -97,6 +98,26 @@ def test_without_prices_the_codes_are_close_to_floating_point(code: str, least: 
         result = IntegerDecoder(weights).step(TOKENS, IntegerDecoder(weights).new_cache())
         assert cosine(result.logits, expected) > least
         assert all(cosine(ours, theirs) > least for ours, theirs in zip(result.record.hidden, hidden, strict=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_close_to_floating_point(family: str) -> None:
+    for seed in range(2):
+        weights = without_prices(random_decoder(seed, config=FAMILIES[family], bias=True))
+        expected, hidden = float_decoder.forward(weights, TOKENS)
+        result = IntegerDecoder(weights).step(TOKENS, IntegerDecoder(weights).new_cache())
+        assert cosine(result.logits, expected) > 0.9995
+        assert np.abs(result.logits * 2.0**-weights.formats.logit - expected).max() < 0.05 * np.abs(expected).max()
+        assert all(cosine(ours, theirs) > 0.9995 for ours, theirs in zip(result.record.hidden, hidden, strict=True))
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma3", "gpt2", "gptneox"])
+def test_families_in_steps(family: str) -> None:
+    decoder = IntegerDecoder(random_decoder(3, config=FAMILIES[family]))
+    cache, steps = decoder.new_cache(), list[np.ndarray]()
+    for first, last in ((0, 3), (3, 4), (4, 13), (13, 20)):
+        steps.append(decoder.step(TOKENS[first:last], cache).logits)
+    assert (np.concatenate(steps) == decoder.forward(TOKENS)).all()
 
 
 @pytest.mark.parametrize("parts", PARTS)

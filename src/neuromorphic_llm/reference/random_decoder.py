@@ -55,10 +55,11 @@ def _linear(
     )
 
 
-def _gain(rng: np.random.Generator, channels: int, formats: Formats, size: float = 1.0) -> NDArray[np.int32]:
+def _gain(rng: np.random.Generator, channels: int, formats: Formats, size: float = 1.0, *, outliers: bool = True) -> NDArray[np.int32]:
     """RMSNorm gains around `size`, a few outlier channels at six times that."""
     gain = rng.uniform(0.5, 1.5, channels)
-    gain[rng.choice(channels, max(channels // 32, 1), replace=False)] *= 6.0
+    if outliers:
+        gain[rng.choice(channels, max(channels // 32, 1), replace=False)] *= 6.0
     return np.rint(size * gain * math.sqrt(channels) * 2.0**formats.gain_fraction).astype(np.int32)
 
 
@@ -104,8 +105,8 @@ def _layer(rng: np.random.Generator, config: DecoderConfig, formats: Formats, *,
             spiking=feed_forward,
         ),
         attention_spiking=attention,
-        query_gain=_gain(rng, config.head_dim, formats, query_size) if config.query_key_norm else None,
-        key_gain=_gain(rng, config.head_dim, formats) if config.query_key_norm else None,
+        query_gain=_gain(rng, config.head_dim, formats, query_size, outliers=False) if config.query_key_norm else None,
+        key_gain=_gain(rng, config.head_dim, formats, outliers=False) if config.query_key_norm else None,
         attention_output_gain=_gain(rng, config.hidden_size, formats, 0.5) if config.output_norms else None,
         feed_forward_output_gain=_gain(rng, config.hidden_size, formats, 0.5) if config.output_norms else None,
     )
