@@ -139,6 +139,18 @@ def random_network(shape: Shape, tokens: int, rng: np.random.Generator, **choice
     return Network(shape, **(drawn | choices))
 
 
+def random_queries(shape: Shape, tokens: int, contexts: list[int], rng: np.random.Generator) -> list[tuple[Integers, int]]:
+    """Heads of very different size, some zero."""
+    queries = []
+    for context in contexts:
+        bits = rng.integers(0, 32, shape.heads)
+        q = (rng.uniform(-1, 1, (shape.heads, shape.head_dim)) * 2.0 ** bits[:, None]).astype(np.int64)
+        q[rng.random(shape.heads) < 0.1] = 0
+        queries.append((q, context))
+    assert max(contexts) <= tokens
+    return queries
+
+
 def load(script: Script, network: Network, kv_order: Integers) -> None:
     """Configuration, stop prices, and the rows of keys and values in this order of tokens."""
     shape, code, formats = network.shape, network.code, network.formats

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import pytest
-from attention_script import Integers, Network, Script, Shape, check, group_cycles, load, load_vector, random_network
+from attention_script import Integers, Network, Script, Shape, check, group_cycles, load, load_vector, random_network, random_queries
 
 from neuromorphic_llm.reference.attention import LayerCache
 from neuromorphic_llm.reference.weights import CodeConfig, Formats
@@ -28,18 +28,6 @@ FAST = [name for name in SHAPES if name != "nc1"]
 @functools.cache
 def bench(name: str) -> Bench:
     return SHAPES[name].bench()
-
-
-def random_queries(shape: Shape, tokens: int, contexts: list[int], rng: np.random.Generator) -> list[tuple[Integers, int]]:
-    """Heads of very different size, some zero."""
-    queries = []
-    for context in contexts:
-        bits = rng.integers(0, 32, shape.heads)
-        q = (rng.uniform(-1, 1, (shape.heads, shape.head_dim)) * 2.0 ** bits[:, None]).astype(np.int64)
-        q[rng.random(shape.heads) < 0.1] = 0
-        queries.append((q, context))
-    assert max(contexts) <= tokens
-    return queries
 
 
 def realistic(shape: Shape, tokens: int, rng: np.random.Generator) -> tuple[Network, Integers]:

@@ -81,7 +81,11 @@ class Runner:
         return [top for top, modules in self.modules.items() if module in modules]
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        began = time.monotonic()
         self._sort(session.items)
+        self.report(f"{len(self.tests)} benches after {time.monotonic() - began:.0f} s")
+        if not self.tests:
+            return True  # no time was left
         smallest = {module: top for top in reversed(self._by_size()) for module in self.modules[top]}
         first = {top: [m for m in self.mutants if smallest.get(m.module) == top] for top in reversed(self._by_size())}
         # The largest build takes long: it is made beside everything else, and its mutants run when all processors are free.
@@ -105,11 +109,18 @@ class Runner:
 
     def _sort(self, items: Sequence[pytest.Item]) -> None:
         """Find out which bench every test builds."""
-        tops = {item: ended.result for item, ended in run_forked({item: partial(_first_bench, item) for item in items}, self.workers)}
+        files = {item.path: [one for one in items if one.path == item.path] for item in items}
+        # A process a file, so that what its tests share is made once.
+        calls = {path: partial(_first_benches, own) for path, own in files.items()}
         modules = {path.stem for path in build_module.RTL_FOLDER.rglob("nmllm_*.sv")}
-        for item in items:
-            if tops[item] in modules:
-                self.tests.setdefault(tops[item], []).append(item)
+        for path, ended in run_forked(calls, self.workers, until=self.until):
+            if ended.result is None:
+                raise BrokenTestError(f"{path.name} ended without a result")
+            for item, top in zip(files[path], ended.result, strict=True):
+                if top in modules:
+                    self.tests.setdefault(top, []).append(item)
+        for own in self.tests.values():
+            own.sort(key=items.index)
         self.modules = {top: _modules_in(top) for top in self.tests}
 
     def _take(self, ended: Iterable[tuple[str, Ended]]) -> None:
@@ -196,6 +207,10 @@ def _outcome(item: pytest.Item, number: int) -> str:
     item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
     item.config.pluginmanager.unregister(failures)
     return failures.how
+
+
+def _first_benches(items: Sequence[pytest.Item]) -> list[str]:
+    return [_first_bench(item) for item in items]
 
 
 def _first_bench(item: pytest.Item) -> str:
