@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity import configs, logits
+from parity import FAMILIES, configs, logits
 
 from neuromorphic_llm.artefact import METADATA, TENSORS, save_artefact
 from neuromorphic_llm.errors import ArtefactError, CheckpointError
@@ -22,6 +22,7 @@ from neuromorphic_llm.network.format import (
     VERSION,
     decoder_weights,
     load_network,
+    network_version,
     save_network,
     scalar_metadata,
     spiking_flags,
@@ -54,6 +55,65 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, config: DecoderCon
     assert stored.content_hash == content_hash
     assert stored.metadata["provenance"] == {"model": "x"}
     assert stored.tokenizer_files == {"a.json": b"1", "b": b""}
+
+
+def test_versions(tmp_path: Path) -> None:
+    """What a Llama decoder has was written before there were others; a network that older versions would misread has a newer version."""
+    assert network_version(random_decoder(0, bias=True)) == 1
+    for family, config in FAMILIES.items():
+        weights = random_decoder(0, config=config)
+        assert network_version(weights) == 2
+        save_network(tmp_path / family, weights)
+        assert json.loads((tmp_path / family / METADATA).read_text())["version"] == 2
+        assert same(load_network(tmp_path / family).weights, weights, "all")
+    save_network(tmp_path / "llama", random_decoder(0))
+    assert json.loads((tmp_path / "llama" / METADATA).read_text())["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [
+        ("gpt2", lambda _, arrays: arrays.pop("positions"), "tensor positions is missing"),
+        (
+            "gpt2",
+            lambda _, arrays: arrays.update(positions=np.zeros((3, 32), np.int16)),
+            r"positions is int16 \(3, 32\), expected int16 \(64,",
+        ),
+        ("gemma3", lambda _, arrays: arrays.pop("local_rope_sin"), "tensor local_rope_sin is missing"),
+        ("gemma3", lambda _, arrays: arrays.pop("layers.1.key_gain"), "tensor layers.1.key_gain is missing"),
+        ("gemma2", lambda _, arrays: arrays.pop("layers.0.attention_output_gain"), "layers.0.attention_output_gain is missing"),
+        ("gemma2", lambda metadata, _: metadata["config"].pop("output_norms"), "output_gain is no part of this configuration"),
+        ("gemma2", lambda metadata, _: metadata["config"].update(windows=[3]), r"windows must have one entry a layer \(2\), got 1"),
+        ("gemma2", lambda metadata, _: metadata["config"].update(windows=[3, -1]), "windows must be a tuple of sizes"),
+        ("gemma2", lambda metadata, _: metadata["config"].update(logit_softcap=-1.0), "logit_softcap must be 0 or lie between"),
+        (
+            "gemma2",
+            lambda metadata, _: (metadata["formats"].update(logit=30), metadata["config"].update(logit_softcap=900.0)),
+            "logit_softcap 900.0 does not fit 32 bits at its fraction",
+        ),
+        (
+            "gemma2",
+            lambda metadata, _: metadata["formats"].update(residual=30, gain_fraction=6),
+            r"residual \(30\) must stay below 24 \+ gain_fraction \(6\)",
+        ),
+        (
+            "qwen3",
+            lambda metadata, _: (metadata["formats"].update(qkv=30), metadata["config"].update(rms_norm_eps=0.9)),
+            "rms_norm_eps 0.9 is too large at fraction 30",
+        ),
+        ("opt", lambda metadata, _: metadata["config"].update(activation="swish"), "activation must be one of silu, gelu"),
+        ("opt", lambda metadata, _: metadata["config"].update(gated=True), r"gate_up.weight is int8 \(48, 32\), expected int8 \(96, 32\)"),
+    ],
+)
+def test_inconsistent_networks_of_other_families(
+    tmp_path: Path, family: str, change: Callable[[dict[str, Any], dict[str, Any]], object], message: str
+) -> None:
+    weights = random_decoder(0, config=FAMILIES[family])
+    metadata, arrays = scalar_metadata(weights, "all") | {"provenance": {}}, weight_arrays(weights)
+    change(metadata, arrays)
+    save_artefact(tmp_path / "network", format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays)
+    with pytest.raises(ArtefactError, match=message):
+        load_network(tmp_path / "network")
 
 
 @pytest.mark.parametrize("parts", PARTS)
