@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from parity import check_against_reference, tokens_of
+from parity import FAMILIES, check_against_reference, tokens_of
 
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.decoder import IntegerDecoder
-from neuromorphic_llm.reference.random_decoder import random_decoder
+from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 pytestmark = pytest.mark.gpu
@@ -85,8 +85,14 @@ def test_every_count_of_other_shapes(config: DecoderConfig, bias: bool) -> None:
     check_against_reference(FunctionalDecoder(random_decoder(4, config=config, bias=bias), "cuda"), tokens_of(config, 20))
 
 
-def test_counts_of_compiled_decoding() -> None:
-    weights = random_decoder(5)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_count_of_every_family(family: str) -> None:
+    check_against_reference(FunctionalDecoder(random_decoder(4, config=FAMILIES[family], bias=True), "cuda"), tokens_of(SMALL_CONFIG, 20))
+
+
+@pytest.mark.parametrize("config", [SMALL_CONFIG, *FAMILIES.values()])
+def test_counts_of_compiled_decoding(config: DecoderConfig) -> None:
+    weights = random_decoder(5, config=config)
     cpu, gpu = FunctionalDecoder(weights), FunctionalDecoder(weights, "cuda")
     ids = torch.tensor(tokens_of(weights.config, 24)).view(3, 8)
     caches = cpu.new_cache(3, 8), gpu.new_cache(3, 8)
