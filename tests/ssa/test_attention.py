@@ -141,13 +141,13 @@ def test_rate_coded_linear_counts_and_switches_off() -> None:
 
 
 def test_many_steps_of_the_feed_forward_code_lose_little(dense: Any, checkpoint: Checkpoint, windows: torch.Tensor) -> None:
-    for steps, error in ((8, 0.6), (256, 0.03)):
+    for steps, error in ((64, 0.6), (4096, 0.03)):
         student = Places(replaced(dense, checkpoint.config, SsaConfig(), windows.tolist(), steps))
         block: Any = student.layers[0].mlp
         x = student.rate_coded()[0].largest * (torch.rand(9, 32, generator=torch.Generator().manual_seed(0)) - 0.5) / 2
         with torch.no_grad():
             plain, coded = Places(dense).layers[0].mlp(x), block(x)  # type: ignore[operator]
-        assert error / 30 < float((coded - plain).norm() / plain.norm()) < error
+        assert error / 300 < float((coded - plain).norm() / plain.norm()) < error
 
 
 def test_refuses(dense: Any, checkpoint: Checkpoint) -> None:

@@ -118,6 +118,7 @@ class Comparison:
         The price is the one at which everything has `spikes` per activation. Raises ConversionError as convert().
         """
         checkpoint = self.checkpoint
+        calibration_text = [window[: self.shape.max_positions] for window in calibration_text]
         calibration = calibrate_checkpoint(checkpoint, calibration_text, device=self.device.type, seed=seed)
 
         def network(options: ConvertConfig) -> SpikingNetwork:
