@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
     living = [m for m in chosen if m.number not in equivalent and m.number not in earlier.killed]
     runner = Runner([] if options.merge else living, len(os.sched_getaffinity(0)), options.minutes)
-    if not options.merge:
+    if runner.mutants:
         print(f"{len(chosen)} mutants, {len(equivalent)} of all are equivalent, {len(living)} to run", file=sys.stderr)
         try:
             _run(runner, sampled, lambda: report(runner).write(options.json), prune=not options.modules)
