@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from rich.table import Table
 from neuromorphic_llm.cli.common import check_writable_file
 from neuromorphic_llm.cli.result import write_result
 from neuromorphic_llm.convert.allocation.methods import DEFAULT, allocation_names
+from neuromorphic_llm.convert.budget import price_for_spikes
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.compensation.methods import compensation_names
 from neuromorphic_llm.convert.config import ConvertConfig
@@ -41,9 +41,7 @@ from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 
-_MATCH_TOKENS, _MATCH_STEPS, _MATCH_TOLERANCE = 8192, 5, 0.003
-_USUAL_SLOPE = -0.2
-"""d log spikes / d log price, for the first step."""
+_MATCH_TOKENS, _MATCH_TOLERANCE = 8192, 0.003
 _COMBINED = (("gptq", "bias"), ("means", "bias"))
 Variant = tuple[str, tuple[str, ...]]
 
@@ -85,22 +83,17 @@ class Ablation:
 
     def matched(self, weights: DecoderWeights) -> DecoderWeights:
         """The network with its prices scaled until the first tokens of the text take the asked spikes, within 0.3 %."""
-        asked, factor, previous = self.arguments.spikes, 1.0, None
-        for _ in range(_MATCH_STEPS):
-            scaled = with_scaled_price(weights, factor)
-            decoder = FunctionalDecoder(scaled, self.device)
+
+        def measure(factor: float) -> float:
+            decoder = FunctionalDecoder(with_scaled_price(weights, factor), self.device)
             ids = torch.tensor(self.text.ids[:_MATCH_TOKENS])
             for first in range(0, len(ids), self.arguments.window):
                 window = ids[None, first : first + self.arguments.window]
                 decoder.hidden(window, decoder.new_cache(), [window.shape[1]])
-            reached = decoder.statistics.spikes_per_activation()
-            if abs(reached - asked) <= _MATCH_TOLERANCE * asked:
-                return scaled
-            point = math.log(factor), math.log(reached)
-            slope = _USUAL_SLOPE if previous is None else (point[1] - previous[1]) / (point[0] - previous[0])
-            previous = point
-            factor = math.exp(point[0] + (math.log(asked) - point[1]) / min(slope, _USUAL_SLOPE / 10))
-        return scaled
+            return decoder.statistics.spikes_per_activation()
+
+        factor, _ = price_for_spikes(measure, self.arguments.spikes, _MATCH_TOLERANCE, 1.0)
+        return with_scaled_price(weights, factor)
 
     def row(self, name: str, variant: Variant, calibration: Calibration) -> dict[str, Any]:
         """Convert and evaluate one variant; one that cannot be made says why."""

@@ -85,7 +85,7 @@ def hadamard(size: int, generator: torch.Generator) -> Tensor:
     rest = size // power
     random, _ = torch.linalg.qr(torch.randn(rest, rest, dtype=torch.float64, generator=generator))
     signs = torch.randint(2, (size,), generator=generator).double() * 2 - 1
-    return torch.kron(random, matrix) * signs
+    return torch.kron(random.contiguous(), matrix.contiguous()) * signs
 
 
 def hadamard_rotation(canonical: CanonicalDecoder, windows: Sequence[Sequence[int]], device: str, seed: int) -> CanonicalDecoder:
