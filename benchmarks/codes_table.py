@@ -5,8 +5,8 @@
 All conversions share the 8-bit weights, one calibration and the default allocation; only the code, its phases and parameters differ. The
 stop table's price is set so that a candidate meets the asked spikes; one that emits fewer without a price is taken as it is. For each code
 and number of spikes the candidate with the least KL divergence from the dense model, on text that follows the calibration text, is
-evaluated on the task. With --json every
-row is written as soon as it is there, and a run that was cut goes on with those that are missing; --codes chooses some codes.
+evaluated on the task. A graded spike carries several bits: pulses count the signed powers of two in it (codes.md). With --json every row is
+written as soon as it is there, and a run that was cut goes on with those that are missing; --codes chooses some codes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +40,7 @@ from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, Spik
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
+from neuromorphic_llm.network.operations import Coded
 from neuromorphic_llm.reference.weights import CodeConfig
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.registry import code_names, get_code
@@ -58,6 +61,7 @@ CANDIDATES: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
 
 _BUDGET_WINDOWS = 4
 _SELECTION_WINDOWS = 4
+_PULSE_TOKENS = 32
 _TOLERANCE = 0.02
 
 
@@ -127,6 +131,20 @@ class CodesTable:
         short = self.windows[:_BUDGET_WINDOWS]
         return meet_budget(integers, self.calibration, self.allocation, options, short, self.arguments.device, start=start)
 
+    def pulses_per_spike(self, candidate: Candidate) -> float:
+        """Signed powers of two that a spike carries, on the first selection tokens, weighted by the outputs that it reaches."""
+        decoder = FunctionalDecoder(candidate.budget.weights, self.arguments.device)
+        counts = np.zeros(2)
+
+        def observe(index: int, x: torch.Tensor, _: Coded) -> None:
+            site = decoder.weights.site(index)
+            train = candidate.code.encode(x.cpu().numpy(), site.stop)
+            counts[:] += len(site.weight) * np.array([train.pulse_counts().sum(), train.spike_counts().sum()])
+
+        decoder.observer = observe
+        decoder.forward(torch.tensor([self.selection.ids[:_PULSE_TOKENS]]))
+        return float(counts[0] / counts[1]) if counts[1] else 1.0
+
     def candidates(self, name: str, targets: list[float]) -> Iterator[tuple[float, Candidate]]:
         """What meets each of the targets, with the divergence on the selection text; what cannot be made is printed."""
         for phases, parameters in CANDIDATES.get(name, ((get_code(name).phases, {}),)):
@@ -167,6 +185,7 @@ class CodesTable:
                     "phases": candidate.code.phases,
                     "parameters": candidate.code.parameters,
                     "graded": candidate.code.graded,
+                    "pulses_per_spike": self.pulses_per_spike(candidate) if candidate.code.graded else 1.0,
                     "price": candidate.budget.price,
                     "spikes_per_activation": statistics.spikes_per_activation(),
                     "query_spikes_per_value": statistics.query_spikes_per_value(),
@@ -187,13 +206,14 @@ class CodesTable:
     def table(self) -> Table:
         """All rows."""
         title = f"{self.checkpoint.name}, {self.arguments.task}, {len(self.text.ids):,} tokens"
-        table = Table("code", "asked", "spikes per activation", "phases", "parameters", "perplexity", title=title)
+        table = Table("code", "asked", "spikes per activation", "pulses", "phases", "parameters", "perplexity", title=title)
         for row in sorted(self.rows.values(), key=lambda row: (row.get("asked_spikes", 0.0), row["perplexity"])):
             if row["name"] == "dense":
-                table.add_row("dense float32", "-", "-", "-", "-", f"{row['perplexity']:.2f}")
+                table.add_row("dense float32", "-", "-", "-", "-", "-", f"{row['perplexity']:.2f}")
                 continue
             parameters = ", ".join(f"{key}={value}" for key, value in row["parameters"].items()) or "-"
-            figures = f"{row['asked_spikes']:g}", f"{row['spikes_per_activation']:.3f}", str(row["phases"])
+            spikes = row["spikes_per_activation"]
+            figures = f"{row['asked_spikes']:g}", f"{spikes:.3f}", f"{spikes * row['pulses_per_spike']:.3f}", str(row["phases"])
             table.add_row(row["code"] + (" (graded)" if row["graded"] else ""), *figures, parameters, f"{row['perplexity']:.2f}")
         return table
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from neuromorphic_llm.spikes.code import SpikeTrain
 from neuromorphic_llm.spikes.registry import get_code
 
 NO_PRICE = np.zeros(4, np.int32)
@@ -121,3 +122,14 @@ def test_unsigned_codes_leave_negative_inputs_silent() -> None:
     for name in ("sign-magnitude", "burst", "first-spike-log", "multi-threshold", "st-bif", "qcfs"):
         a = get_code(name, signed=False).quantise(np.array([[-9, 9, -1, 40]]), NO_PRICE).a
         assert (a > 0).tolist() == [[False, True, False, True]] and (a >= 0).all(), name
+
+
+def test_pulses_are_the_signed_powers_of_two_of_a_graded_spike() -> None:
+    digits = np.array([[[0, 1, -2, 5, 7, -19, 27, 64, 45]]], np.int8)
+    phases = np.array([1], np.int32)
+    graded = SpikeTrain(digits, 1, np.zeros(1, np.int32), phases, graded=True)
+    # 7 = 8 - 1, 19 = 16 + 4 - 1, 27 = 32 - 4 - 1, 45 = 32 + 16 - 4 + 1.
+    assert graded.pulse_counts()[0, 0].tolist() == [0, 1, 1, 2, 2, 3, 3, 1, 4]
+    assert graded.spike_counts()[0, 0].tolist() == [0, 1, 1, 1, 1, 1, 1, 1, 1]
+    several = SpikeTrain(digits, 1, np.zeros(1, np.int32), phases)
+    assert several.pulse_counts()[0, 0].tolist() == [0, 1, 2, 5, 7, 19, 27, 64, 45]

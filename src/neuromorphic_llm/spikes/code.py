@@ -40,6 +40,17 @@ class SpikeTrain:
         counts = self.digits != 0 if self.graded else np.abs(self.digits.astype(np.int32))
         return counts.astype(np.int32)
 
+    def pulse_counts(self) -> NDArray[np.int32]:
+        """Signed powers of two that the digits are made of, [phases, tokens, inputs]: a graded spike on an input of one bit.
+
+        A spike that is not graded is one pulse; of a graded one the non-adjacent form of its magnitude counts.
+        """
+        if not self.graded:
+            return self.spike_counts()
+        magnitude = np.abs(self.digits.astype(np.int32))
+        counts: NDArray[np.int32] = np.bitwise_count(magnitude ^ 3 * magnitude).astype(np.int32)
+        return counts
+
 
 @dataclass(frozen=True)
 class Coded:
