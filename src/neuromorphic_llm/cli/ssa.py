@@ -131,12 +131,15 @@ def _ssa_rows(
 
 def table_of(name: str, rows: list[Row]) -> Table:
     """The rows as a table."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    caption = "energy, block: of QK and PV, with projections, against dense by NeurTransformer's accounting; chip: nJ a token on nc1"
-    table = Table(title=f"{name}: attention, dense and spiking", caption=f"{caption}; q, v, p: spikes (ssa.md)")
+    caption = "energy of QK and PV against dense, NeurTransformer's accounting; chip: nJ a token on nc1"
+    table = Table(
+        title=f"{name}: attention, dense and spiking", caption=f"{caption}; q, v, p: spikes (ssa.md)", box=SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("row", no_wrap=True)
-    for column in ("ppl", "change", "token", "cosine", "energy", "block", "chip", "q", "v, p"):
+    for column in ("ppl", "change", "token", "cosine", "energy", "chip", "q", "v, p"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         content = row.to_json(rows[0])
@@ -146,8 +149,7 @@ def table_of(name: str, rows: list[Row]) -> Table:
             f"{content['perplexity_change']:+.1%}",
             f"{content['token_accuracy']:.0%}",
             f"{content['cosine_loss']:.1%}",
-            f"{-content['products_energy_reduction']:.1%}",
-            f"{-content['block_energy_reduction']:.0%}",
+            f"{0 - content['products_energy_reduction']:+.1%}",
             f"{row.chip_energy_j['nominal'] * 1e9:.4g}",
             *_spikes(content["spikes"] or {}),
         )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
 from neuromorphic_llm.evaluate.language_model import EncodedText, windows
@@ -82,6 +83,7 @@ class Comparison:
         self.device = torch.device(device)
         self.dense: Any = checkpoint.dense_model(device=device)
         self.shape, self.spec = checkpoint.config, load_spec(CHIP)
+        self._calibration: Calibration | None = None  # of the first call of network_rows
 
     def dense_row(self) -> Row:
         """The dense model itself."""
@@ -119,7 +121,9 @@ class Comparison:
         """
         checkpoint = self.checkpoint
         calibration_text = [window[: self.shape.max_positions] for window in calibration_text]
-        calibration = calibrate_checkpoint(checkpoint, calibration_text, device=self.device.type, seed=seed)
+        if self._calibration is None:
+            self._calibration = calibrate_checkpoint(checkpoint, calibration_text, device=self.device.type, seed=seed)
+        calibration = self._calibration
 
         def network(options: ConvertConfig) -> SpikingNetwork:
             return convert(checkpoint, options, calibration_text, calibration=calibration, device=self.device.type)
