@@ -103,7 +103,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         ["eval", "random-tiny", *small],
         ["eval", "network", "--task", "cnn_dailymail", "--data", "documents.jsonl", "--max-new-tokens", "2"],
         ["eval", "network", "--task", "cnn_dailymail", "--data", "documents.jsonl", "--max-new-tokens", "2", "--against", "random-tiny"],
-        ["ssa", "random-tiny", *"--tokens 64 --window 32 --text text.txt --layer-steps 1 --steps 1 --feed-forward-steps 8".split()],
+        ["ssa", "random-tiny", *tuned, "--feed-forward-steps", "8"],
         ["eval", "network", "--task", "zero-shot", "--limit-documents", "2", "--against", "random-tiny"],
         ["run", "random-tiny", "--article", "text.txt", "--chip", "nano", "--max-new-tokens", "4", "-o", "out"],
         ["report", "out"],
