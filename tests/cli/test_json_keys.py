@@ -84,6 +84,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     (folder / "lambada").mkdir()
     (folder / "lambada" / "lambada_test.jsonl").write_text('{"text": "A river runs to the sea"}\n' * 2)
     small = ["--window", "32", "--limit-tokens", "64"]
+    tuned = ["--tokens", "64", "--window", "32", "--text", "text.txt", "--layer-steps", "1", "--steps", "1"]
     lines = [
         ["fetch", "--list"],
         ["fetch", "smollm2-135m"],
