@@ -92,6 +92,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         ["codes", "burst", "--code-option", "gamma=7"],
         ["convert", "random-tiny", "-o", "network", "--calibration", "text.txt"],
         ["convert", "random-tiny", "-o", "burst", "--calibration", "text.txt", "--code", "burst", "--code-option", "gamma=7"],
+        ["finetune", "random-tiny", "-o", "tuned", "--text", "text.txt", "--tokens", "64", "--window", "32", "--batch", "1"],
         ["compile", "network", "-o", "program", "--chip", "nano"],
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "3"],
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "1"],

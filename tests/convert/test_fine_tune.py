@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +13,21 @@ from torch.nn import functional
 
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.emulation import EmulatedDecoder, Prices, coded, rounded_rows, signed_digits
-from neuromorphic_llm.convert.fine_tune import FineTuneConfig, FineTuner, distillation_loss
-from neuromorphic_llm.convert.own_text import own_text
+from neuromorphic_llm.convert.emulation import EmulatedDecoder, EmulationConfig, Prices, product
+from neuromorphic_llm.convert.fine_tune import DistillationLoss, FineTuneConfig, FineTuner, StepFigures
+from neuromorphic_llm.convert.fine_tuning import Watch, fine_tune, text_windows
+from neuromorphic_llm.convert.own_text import START_TOKENS, DenseWriter, own_text
+from neuromorphic_llm.convert.straight_through import Surrogate
 from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.convert.trained_network import meet_spikes, with_prices
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.spikes.registry import get_code
-
-pytestmark = pytest.mark.slow
+from neuromorphic_llm.network.spiking import SpikingNetwork
 
 CPU = torch.device("cpu")
-RECIPE = FineTuneConfig(spikes=1.0, tokens=8 * 4 * 32, batch=4, window=32, learning_rate=1e-3, warmup=2, save_every=3)
+RECIPE = FineTuneConfig(spikes=1.0, tokens=8 * 4 * 32, batch=4, window=32, learning_rate=1e-3, warmup=2, save_every=3, evaluate_every=4)
 
 
 @pytest.fixture(scope="module")
@@ -33,113 +36,148 @@ def nano() -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
+def network(nano: Checkpoint) -> SpikingNetwork:
+    return convert(nano, ConvertConfig(spikes=1.0), [window[:256] for window in calibration_windows(nano.tokenizer(), count=2)])
+
+
+@pytest.fixture(scope="module")
 def windows(nano: Checkpoint) -> torch.Tensor:
     ids = calibration_windows(nano.tokenizer(), count=4)
     return torch.tensor(ids).view(-1, RECIPE.window)
 
 
-def tuner(checkpoint: Checkpoint, folder: Path, recipe: FineTuneConfig = RECIPE) -> FineTuner:
-    network = convert(checkpoint, ConvertConfig(spikes=recipe.spikes), calibration_windows(checkpoint.tokenizer(), count=2))
+def tuner(checkpoint: Checkpoint, network: SpikingNetwork, folder: Path, recipe: FineTuneConfig = RECIPE) -> FineTuner:
     code = network.weights.code
-    decoder = EmulatedDecoder(checkpoint.config, checkpoint.tensors, Prices.of(network.weights), code.phases, code.query_phases)
-    return FineTuner(checkpoint, decoder, network.provenance["price"], recipe, CPU, folder)
+    emulation = EmulationConfig(code.phases, code.query_phases, Surrogate(recipe.masked, recipe.activity))
+    decoder = EmulatedDecoder(checkpoint.canonical, Prices.of(network.weights), emulation)
+    return FineTuner(checkpoint, decoder, network.provenance["price"] * decoder.weights_total, recipe, CPU, folder)
 
 
-def test_the_emulated_code_is_the_code() -> None:
-    generator = np.random.default_rng(0)
-    x = np.rint(generator.laplace(0, 2000, (50, 33))).astype(np.int64)
-    stop = np.rint(generator.lognormal(0, 2, 33) * 1e4).astype(np.int64)
-    train = get_code("signed-digit").encode(x, stop)
-    result, spikes = signed_digits(torch.from_numpy(x).double(), torch.from_numpy(stop).double(), 14)
-    # The chip floors R / w; it matters where 2 |v| - w lies between.
-    expected = get_code("signed-digit").decode(train)
-    same = (result.numpy() == expected).mean()
-    assert same > 0.999 and abs(float(spikes) / np.count_nonzero(train.digits) - 1) < 1e-3
-
-
-def test_emulation_against_the_integer_network(nano: Checkpoint) -> None:
-    windows = calibration_windows(nano.tokenizer(), count=2)
-    network = convert(nano, ConvertConfig(spikes=3.0), windows)
-    decoder = EmulatedDecoder(nano.config, nano.tensors, Prices.of(network.weights), 14, 10)
-    ids = torch.tensor([windows[0][:128]])
+def test_emulation_against_the_integer_network(nano: Checkpoint, network: SpikingNetwork) -> None:
+    ids = torch.tensor([calibration_windows(nano.tokenizer(), count=1)[0][:64]])
+    weights = with_prices(network.weights, Prices.of(network.weights), 1e-3)
+    decoder = EmulatedDecoder(nano.canonical, Prices.of(weights), EmulationConfig(14, 10))
     with torch.no_grad():
         hidden, spikes = decoder(ids)
-    integers = FunctionalDecoder(network.weights, "cpu")
-    exact = (integers.forward(ids)[0].double() * 2.0**-network.weights.formats.logit).log_softmax(-1)
-    ours = functional.linear(hidden, rounded_rows(decoder.head).detach())[0].double().log_softmax(-1)
+        ours = product(hidden, decoder.head)[0].double().log_softmax(-1)
+    integers = FunctionalDecoder(weights, "cpu")
+    exact = (integers.forward(ids)[0].double() * 2.0**-weights.formats.logit).log_softmax(-1)
     assert abs(float(spikes) / integers.statistics.spikes_per_activation() - 1) < 0.01
     assert float((exact.exp() * (exact - ours)).sum(-1).mean()) < 0.01
 
 
-def test_gradients_of_prices_point_to_fewer_spikes_and_less_error() -> None:
-    x = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
-    for sign in (-1.0, 1.0):
-        log_price = torch.full((16,), -5.0, requires_grad=True)
-        result, spikes = coded(x, log_price, 14)
-        (sign * spikes + 1e4 * (1 - sign) * (result - x).square().sum()).backward()
-        assert log_price.grad is not None
-        moved = (log_price - 0.3 * log_price.grad.sign()).detach()
-        after, fewer = signed_digits(x, moved.exp(), 14)
-        if sign > 0:
-            assert fewer < spikes
-        else:
-            assert (after - x).square().sum() < (result - x).square().sum()
+def test_prices_are_the_stop_tables(network: SpikingNetwork) -> None:
+    prices = Prices.of(network.weights)
+    again = with_prices(network.weights, prices)
+    for site in range(network.weights.config.sites):
+        assert np.allclose(again.site(site).stop, network.weights.site(site).stop, rtol=2.0**-23, atol=0)  # they pass float32
+    for ours, theirs in zip(again.layers, network.weights.layers, strict=True):
+        assert np.allclose(ours.query_stop, theirs.query_stop, rtol=2.0**-23, atol=0)
+
+
+def test_spikes_are_met_from_below(network: SpikingNetwork, windows: torch.Tensor) -> None:
+    chosen = [window.tolist() for window in windows[:4]]
+    found, reached = meet_spikes(network.weights, Prices.of(network.weights), 0.7, chosen, "cpu")
+    decoder = FunctionalDecoder(found, "cpu")
+    for window in chosen:
+        decoder.forward(torch.tensor([window]))
+    assert reached == decoder.statistics.spikes_per_activation()
+    assert 0.999 * 0.7 <= reached <= 0.7
+    with pytest.raises(ConversionError, match="50 spikes per activation cannot be met"):
+        meet_spikes(network.weights, Prices.of(network.weights), 50.0, chosen[:1], "cpu")
 
 
 def test_loss_is_the_divergence_with_its_gradients() -> None:
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(6, 5, 8, generator=generator, requires_grad=True)
-    target, head, dense = (
-        torch.randn(6, 5, 8, generator=generator),
-        torch.randn(11, 8, generator=generator),
-        torch.randn(11, 8, generator=generator),
-    )
-    head.requires_grad_(True)
-    dense_log, spiking_log = (target @ dense.T).log_softmax(-1), (hidden @ head.T).log_softmax(-1)
+    target, integers, dense = (torch.randn(shape, generator=generator) for shape in ((6, 5, 8), (11, 8), (11, 8)))
+    integers.requires_grad_(True)
+    scale = torch.rand(11, generator=generator)
+    dense_log, spiking_log = (target @ dense.T).log_softmax(-1), (hidden @ integers.T * scale).log_softmax(-1)
     whole = functional.kl_div(spiking_log, dense_log, log_target=True, reduction="sum") / 30
     whole.backward()
-    loss, hidden_gradient, head_gradient = distillation_loss(hidden, target, head, dense)
-    assert loss == pytest.approx(float(whole.detach()), rel=1e-5)
-    assert torch.allclose(hidden_gradient, hidden.grad, atol=1e-6) and torch.allclose(head_gradient, head.grad, atol=1e-5)
+    loss, hidden_gradient, head_gradient = DistillationLoss()(hidden, target, (integers, scale), dense)
+    assert float(loss) == pytest.approx(float(whole.detach()), rel=1e-5)
+    assert torch.allclose(hidden_gradient, hidden.grad, atol=1e-6) and torch.allclose(head_gradient, integers.grad, atol=1e-5)
 
 
-def test_training_lowers_the_loss_and_holds_the_spikes(nano: Checkpoint, windows: torch.Tensor, tmp_path: Path) -> None:
+def test_schedule_follows_steps_or_time(nano: Checkpoint, network: SpikingNetwork, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, tokens=100 * 4 * 32, start_spikes=1.6, spikes=1.0, seconds=10.0)
+    run = tuner(nano, network, tmp_path, recipe)
+    seen = []
+    for run.step, run.elapsed_s in ((0, 0.0), (10, 0.0), (10, 5.0), (50, 1.0), (99, 9.0), (99, 10.0)):
+        seen.append((run.passed, run.rate(), run.target()))
+    assert [passed for passed, _, _ in seen] == pytest.approx([0, 0.1, 0.5, 0.5, 0.99, 1])
+    assert [rate for _, rate, _ in seen] == pytest.approx([0.5, 0.97553, 0.5, 0.5, 0.02, 0.02], abs=1e-4)
+    assert [target for _, _, target in seen] == pytest.approx([1.6, 1.42, 1.0, 1.0, 1.0, 1.0])
+
+
+def test_windows_of_texts(nano: Checkpoint) -> None:
+    story = (Path(__file__).parents[1] / "models" / "story.txt").read_text()
+    tokenizer = nano.tokenizer()
+    ids = tokenizer(story * 30, add_special_tokens=False)["input_ids"]
+    train, held_out = text_windows(tokenizer, [story * 30, story * 3], 8, 5)
+    assert train.shape[1] == held_out.shape[1] == 8 and len(held_out) == 5
+    assert train[:10].flatten().tolist() == ids[:80]
+    assert len(train) < len(ids) * 33 / 30 / 8 * 0.96  # the end of each is held out
+    with pytest.raises(ConversionError, match="do not fill two windows of 512"):
+        text_windows(tokenizer, ["Once upon a time"], 512, 4)
+
+
+def test_other_decoders_are_refused(nano: Checkpoint, network: SpikingNetwork) -> None:
+    canonical = nano.canonical
+    config = replace(canonical.config, activation="gelu", logit_softcap=30.0)
+    with pytest.raises(ConversionError, match="knows Llama decoders only; this one has activation gelu, soft caps or a scale of scores"):
+        EmulatedDecoder(CanonicalDecoder(config, canonical.tensors), Prices.of(network.weights), EmulationConfig(14, 10))
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss_and_holds_the_spikes(
+    nano: Checkpoint, network: SpikingNetwork, windows: torch.Tensor, tmp_path: Path
+) -> None:
     recipe = replace(RECIPE, tokens=40 * 8 * 32, batch=8, learning_rate=2e-3)
-    figures = list(tuner(nano, tmp_path / "state", recipe).run(windows))
+    figures = list(tuner(nano, network, tmp_path / "state", recipe).run(windows))
     assert len(figures) == recipe.steps == 40
     assert np.mean([f.loss for f in figures[-8:]]) < 0.8 * np.mean([f.loss for f in figures[:4]])
     assert np.mean([f.spikes for f in figures[-8:]]) == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(nano: Checkpoint, windows: torch.Tensor, tmp_path: Path) -> None:
-    whole = tuner(nano, tmp_path / "whole")
+@pytest.mark.slow
+def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(
+    nano: Checkpoint, network: SpikingNetwork, windows: torch.Tensor, tmp_path: Path
+) -> None:
+    whole = tuner(nano, network, tmp_path / "whole")
     expected = list(whole.run(windows))
-    first = tuner(nano, tmp_path / "cut")
+    first = tuner(nano, network, tmp_path / "cut")
     seen = []
     for figures in first.run(windows):
         seen.append(figures)
         if figures.step == 5:
             break
-    second = tuner(nano, tmp_path / "cut")
+    second = tuner(nano, network, tmp_path / "cut")
     assert second.load() and second.step == 3  # the last state written
     assert [*seen[:3], *second.run(windows)] == expected
     for name, tensor in whole.decoder.tensors().items():
         assert torch.equal(tensor, second.decoder.tensors()[name])
 
 
-def test_states_that_do_not_fit_are_refused(nano: Checkpoint, windows: torch.Tensor, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_states_that_do_not_fit_are_refused(nano: Checkpoint, network: SpikingNetwork, windows: torch.Tensor, tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    assert not tuner(nano, folder).load()
-    tuner(nano, folder).save()
+    assert not tuner(nano, network, folder).load()
+    tuner(nano, network, folder).save()
     with pytest.raises(ConversionError, match="another learning_rate; give the same"):
-        tuner(nano, folder, replace(RECIPE, learning_rate=1e-4)).load()
+        tuner(nano, network, folder, replace(RECIPE, learning_rate=1e-4)).load()
     (folder / "state.safetensors").write_bytes((folder / "state.safetensors").read_bytes()[:1000])
     with pytest.raises(ConversionError, match="is damaged"):
-        tuner(nano, folder).load()
+        tuner(nano, network, folder).load()
 
 
-def test_gradients_that_are_not_finite_end_the_run_without_harm(nano: Checkpoint, windows: torch.Tensor, tmp_path: Path) -> None:
-    broken = tuner(nano, tmp_path / "state", replace(RECIPE, tokens=100 * 4 * 32))
+@pytest.mark.slow
+def test_gradients_that_are_not_finite_end_the_run_without_harm(
+    nano: Checkpoint, network: SpikingNetwork, windows: torch.Tensor, tmp_path: Path
+) -> None:
+    broken = tuner(nano, network, tmp_path / "state", replace(RECIPE, tokens=100 * 4 * 32))
     broken.teacher.lm_head.weight.mul_(float("nan"))
     before = broken.decoder.tensors()
     with pytest.raises(ConversionError, match="no finite gradient"):
@@ -148,16 +186,64 @@ def test_gradients_that_are_not_finite_end_the_run_without_harm(nano: Checkpoint
 
 
 def test_own_text_follows_the_dense_model(nano: Checkpoint) -> None:
-    starts = calibration_windows(nano.tokenizer(), count=2)
-    text = own_text(nano, starts, 100, length=16, batch=8, device=CPU, seed=0)
-    assert text.shape == (8, 16) and torch.equal(text, own_text(nano, starts, 100, length=16, batch=8, device=CPU, seed=0))
-    assert {tuple(row[:4].tolist()) for row in text} <= {tuple(start[:4]) for start in starts}
-    likely = nano.dense_model()(text).logits.log_softmax(-1)[:, 3:-1].gather(-1, text[:, 4:, None]).mean()
-    shuffled = text[:, 4:].flip(1)
-    assert likely > nano.dense_model()(text).logits.log_softmax(-1)[:, 3:-1].gather(-1, shuffled[..., None]).mean() + 1
+    starts = torch.tensor([window[:40] for window in calibration_windows(nano.tokenizer(), count=2)])
+    text = own_text(nano.canonical, starts, 250, length=32, device=CPU, seed=0)
+    assert text.shape == (8, 32) and torch.equal(text, own_text(nano.canonical, starts, 250, length=32, device=CPU, seed=0))
+    assert {tuple(row[:START_TOKENS].tolist()) for row in text} <= {tuple(start[:START_TOKENS].tolist()) for start in starts}
+    logs, first = nano.dense_model()(text).logits.log_softmax(-1)[:, START_TOKENS - 1 : -1], text[:, START_TOKENS:]
+    assert logs.gather(-1, first[..., None]).mean() > logs.gather(-1, first.flip(1)[..., None]).mean() + 1
+
+
+def test_writing_steps_are_the_dense_models(nano: Checkpoint) -> None:
+    ids = torch.randint(512, (3, 13), generator=torch.Generator().manual_seed(3))
+    writer = DenseWriter(nano.canonical, 3, 13, CPU)
+    written = torch.stack([writer.step(ids[:, position], position).clone() for position in range(13)], 1)
+    assert torch.allclose(written, nano.dense_model()(ids).logits, atol=1e-4)
 
 
 @pytest.mark.parametrize(("field", "value"), [("spikes", 0.0), ("tokens", 0), ("price_rate", 1.0), ("learning_rate", -1.0), ("batch", 0)])
 def test_recipes_that_make_no_sense(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         replace(RECIPE, **{field: value})
+
+
+def story_run(nano: Checkpoint, folder: Path, recipe: FineTuneConfig = RECIPE, watch: Watch | None = None, own: int = 60) -> SpikingNetwork:
+    story = (Path(__file__).parents[1] / "models" / "story.txt").read_text()
+    found = fine_tune(nano, [story * 20], recipe, folder, own_tokens=own, device=CPU, watch=watch)
+    assert found is not None
+    return found
+
+
+@pytest.mark.slow
+def test_a_whole_run_that_is_interrupted_ends_in_the_same_network(nano: Checkpoint, tmp_path: Path) -> None:
+    whole = story_run(nano, tmp_path / "whole")
+
+    def interrupt(figures: StepFigures, passed: float) -> None:
+        if figures.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        story_run(nano, tmp_path / "cut", watch=Watch(step=interrupt))
+    again = story_run(nano, tmp_path / "cut")
+    for site in range(whole.weights.config.sites):
+        assert np.array_equal(whole.weights.site(site).weight, again.weights.site(site).weight)
+        assert np.array_equal(whole.weights.site(site).stop, again.weights.site(site).stop)
+    entries = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("whole", "cut")]
+    assert entries[0] == entries[1] and [entry["step"] for entry in entries[0] if "loss" in entry] == list(range(1, 9))
+    tuned = whole.provenance["fine_tuning"]
+    assert tuned["steps"] == 8 and tuned["recipe"]["spikes"] == 1.0 and tuned["own_text_tokens"] == 64
+    assert 0.999 <= whole.provenance["spikes_per_activation"] <= 1.0
+    with pytest.raises(ConversionError, match="run with another learning_rate; give the same, or another folder"):
+        story_run(nano, tmp_path / "cut", replace(RECIPE, learning_rate=5e-4))
+    (tmp_path / "cut" / "text.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ConversionError, match="is damaged"):
+        story_run(nano, tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_time(nano: Checkpoint, tmp_path: Path) -> None:
+    found = story_run(nano, tmp_path, replace(RECIPE, tokens=10**9, seconds=6.0), own=10**6)
+    tuned = found.provenance["fine_tuning"]
+    assert 3.0 <= tuned["seconds"] < 10.0 and 1 <= tuned["steps"] < 10**4 and tuned["own_text_tokens"] < 10**6
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-2])
+    assert last["learning_rate"] < 0.1 * 1e-3

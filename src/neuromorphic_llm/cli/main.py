@@ -21,6 +21,7 @@ COMMANDS = {
     "fetch": "Bring a pretrained checkpoint into the cache.",
     "codes": "List the spike codes, or show one of them.",
     "convert": "Turn a checkpoint into a spiking network.",
+    "finetune": "Train a checkpoint on its own spikes, then turn it into a spiking network.",
     "compile": "Compile a spiking network for a chip.",
     "simulate": "Simulate a compiled program on the chip.",
     "cosim": "Compare the chip's SystemVerilog with the simulators, cycle by cycle.",

@@ -2,19 +2,22 @@
 
 The inputs of all crossbar sites and the queries pass the signed-digit code with its stop rule, weights are rounded to 8 bits a row. Norms,
 rotary embedding, gate, keys, values and the softmax stay in floating point: 8-bit keys and values and coded probabilities cost little
-(numerics.md). Gradients pass code and rounding unchanged (straight-through); those of the prices are below.
+(numerics.md). Gradients pass the rounding unchanged; those of the code are in straight_through.py.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuromorphic_llm.convert.straight_through import STRAIGHT, Surrogate, coded
+from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
 
 _LOG2_E = 1.4426950408889634
@@ -22,71 +25,18 @@ _LEAST_MAXIMUM = 1e-20
 _LEAST_PRICE = 1e-30
 
 
-def signed_digits(x: Tensor, price: Tensor, phases: int) -> tuple[Tensor, Tensor]:
-    """Signed-digit code of x [.., inputs] with prices R in units of x squared: (coded x, number of spikes, a scalar).
-
-    Equal to numerics.md as long as the last phase lies above x's own rounding.
-    """
-    rest, spikes = x, torch.zeros((), dtype=x.dtype, device=x.device)
-    for weight, fires, _ in _phases(x, price, phases):
-        rest = rest - torch.where(fires, torch.sign(rest) * weight, torch.zeros_like(rest))
-        spikes = spikes + fires.sum()
-    return x - rest, spikes
-
-
-def _phases(x: Tensor, price: Tensor, phases: int) -> Any:
-    """(weight of the phase [.., 1], fires, remainder before it) of every phase."""
-    largest = x.abs().amax(-1, keepdim=True).clamp_min(_LEAST_MAXIMUM)
-    weight = torch.exp2(torch.ceil(torch.log2(largest * (2 / 3))))
-    rest = x
-    for _ in range(phases):
-        magnitude = rest.abs()
-        fires = (magnitude >= 0.75 * weight) & (2 * magnitude > weight + price / weight)
-        yield weight, fires, rest
-        rest = rest - torch.where(fires, torch.sign(rest) * weight, torch.zeros_like(rest))
-        weight = weight * 0.5
-
-
-class _StraightThrough(torch.autograd.Function):
-    """Code with the gradient of the identity for x; for log R that of a firing threshold smeared over half a phase's weight.
-
-    A spike fires if z = 2 |v| - w - R / w is positive. With the step's derivative taken as 1 / w where |z| < w / 2,
-
-        d x^ / d R = - sign(v) / w,    d spikes / d R = - 1 / w^2    (there, else 0).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, log_price: Tensor, phases: int) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, log_price)
-        ctx.phases = phases
-        return signed_digits(x, log_price.exp(), phases)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, log_price = ctx.saved_tensors
-        coded, spikes = gradients
-        price = log_price.exp()
-        total = torch.zeros_like(x)
-        for weight, _, rest in _phases(x, price, ctx.phases):
-            magnitude = rest.abs()
-            near = (2 * magnitude - weight - price / weight).abs() < 0.5 * weight
-            change = -(coded * torch.sign(rest) + spikes / weight) / weight
-            total = total + torch.where(near & (magnitude >= 0.75 * weight), change, torch.zeros_like(change))
-        return coded, (total * price).sum_to_size(log_price.shape), None
-
-
-def coded(x: Tensor, log_price: Tensor, phases: int) -> tuple[Tensor, Tensor]:
-    """Coded x and its spikes, differentiable in both; log_price broadcastable to x."""
-    result: tuple[Tensor, Tensor] = _StraightThrough.apply(x, log_price, phases)  # type: ignore[no-untyped-call]
-    return result
-
-
-def rounded_rows(weight: Tensor) -> Tensor:
-    """8-bit weights per row, round to nearest as conversion does it, with the gradient of the identity."""
+def rounded_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """8-bit weights per row, round to nearest as conversion does it: (integers, with the gradient of weight / scale, scale [rows])."""
     with torch.no_grad():
-        scale = weight.abs().amax(1, keepdim=True).clamp_min(_LEAST_MAXIMUM) / 127
-        correction = (weight / scale).round() * scale - weight
-    return weight + correction
+        scale = weight.abs().amax(1).clamp_min(_LEAST_MAXIMUM) / 127
+    quotient = weight / scale[:, None]
+    return quotient + (quotient.round() - quotient).detach(), scale
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """Coded x [.., inputs] times the rounded weight [outputs, inputs], float32; integers of 8 bits are exact in bfloat16."""
+    integers, scale = rounded_rows(weight)
+    return functional.linear(x, integers.to(x.dtype)).float() * scale
 
 
 def rms_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
@@ -95,16 +45,23 @@ def rms_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x [.., tokens, head_dim], the halves of a head apart."""
+    """Rotary embedding of x [batch, tokens, heads, head_dim], the halves of a head apart."""
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat((-second, first), -1) * sin
 
 
-def rotary(config: DecoderConfig, tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [tokens, head_dim]."""
-    rates = config.rope_theta ** -(torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float64) / config.head_dim)
-    angles = torch.arange(tokens, device=device, dtype=torch.float64)[:, None] * rates
-    return torch.cat((angles.cos(),) * 2, -1).float(), torch.cat((angles.sin(),) * 2, -1).float()
+def rotary(tensors: Mapping[str, Tensor], tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [tokens, 1, head_dim] of a canonical decoder's `rotary.frequencies` and `rotary.scale`."""
+    angles = torch.arange(tokens, device=device, dtype=torch.float64)[:, None] * tensors["rotary.frequencies"].to(device)
+    scale = tensors["rotary.scale"].to(device) if "rotary.scale" in tensors else 1.0
+    cos, sin = (torch.cat((table * scale,) * 2, -1).float()[:, None] for table in (angles.cos(), angles.sin()))
+    return cos, sin
+
+
+def input_fractions(weights: DecoderWeights, number: int) -> tuple[int, int, int, int]:
+    """Fractions of the inputs of a layer's four sites."""
+    formats = weights.formats
+    return formats.norm, formats.attention, formats.norm, weights.layers[number].hidden_fraction
 
 
 @dataclass(frozen=True)
@@ -118,22 +75,70 @@ class Prices:
     def of(cls, weights: DecoderWeights) -> Prices:
         """Those of a network's stop tables."""
         formats, sites = weights.formats, []
-        for layer in weights.layers:
-            fractions = (formats.norm, formats.attention, formats.norm, layer.hidden_fraction)
-            sites += [torch.from_numpy(getattr(layer, key).stop / 4.0**f).float() for key, f in zip(SITES, fractions, strict=True)]
+        for number, layer in enumerate(weights.layers):
+            own = zip(SITES, input_fractions(weights, number), strict=True)
+            sites += [torch.from_numpy(getattr(layer, key).stop / 4.0**fraction).float() for key, fraction in own]
         sites.append(torch.from_numpy(weights.head.stop / 4.0**formats.norm).float())
         queries = tuple(torch.from_numpy(layer.query_stop / 4.0**formats.qkv).float() for layer in weights.layers)
         return cls(tuple(sites), queries)
 
 
+@dataclass(frozen=True)
+class EmulationConfig:
+    """Phases of both codes, the surrogate of their derivative, and whether products take bfloat16 (exact for coded values of 8 bits)."""
+
+    phases: int
+    query_phases: int
+    surrogate: Surrogate = STRAIGHT
+    half: bool = False
+
+
+def _layer(
+    x: Tensor, weights: Sequence[Tensor], prices: Sequence[Tensor], rotation: tuple[Tensor, Tensor], config: DecoderConfig,
+    emulation: EmulationConfig,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One decoder layer on coded inputs: x [batch, tokens, hidden] -> (x after it, spikes of the four sites [4]).
+
+    weights: those of EmulatedLayer in its order; prices: of the four sites [1, inputs] and of the queries [heads, head_dim].
+    A function of tensors, so that all layers share what is compiled of it.
+    """
+    attention_gain, qkv, output, feed_forward_gain, gate_up, down = weights
+    batch, tokens, _ = x.shape
+    query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
+
+    def site(x: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        return coded(x, prices[index], emulation.phases, emulation.surrogate, emulation.half)
+
+    hidden, qkv_spikes = site(rms_norm(x, attention_gain, config.rms_norm_eps), 0)
+    parts = product(hidden, qkv).split([query, key, key], -1)  # type: ignore[no-untyped-call]
+    q, k, v = (part.view(batch, tokens, -1, config.head_dim) for part in parts)
+    # The chip's queries carry the scale of the softmax and its base 2.
+    factor = _LOG2_E / math.sqrt(config.head_dim)
+    q, _ = coded(rotate(q, *rotation) * factor, prices[4], emulation.query_phases)
+    kind = hidden.dtype
+    attended = functional.scaled_dot_product_attention(
+        (q / factor).to(kind).transpose(1, 2),
+        rotate(k, *rotation).to(kind).transpose(1, 2),
+        v.to(kind).transpose(1, 2),
+        is_causal=True,
+        enable_gqa=config.heads != config.kv_heads,
+    )
+    hidden, output_spikes = site(attended.transpose(1, 2).reshape(batch, tokens, query).float(), 1)
+    x = x + product(hidden, output)
+    hidden, gate_up_spikes = site(rms_norm(x, feed_forward_gain, config.rms_norm_eps), 2)
+    gate, up = product(hidden, gate_up).chunk(2, -1)
+    hidden, down_spikes = site(functional.silu(gate) * up, 3)
+    return x + product(hidden, down), torch.stack((qkv_spikes, output_spikes, gate_up_spikes, down_spikes))
+
+
 class EmulatedLayer(nn.Module):
-    """One decoder layer on coded inputs."""
+    """Parameters of one decoder layer."""
 
     query_log_price: Tensor
 
-    def __init__(self, config: DecoderConfig, tensors: dict[str, Tensor], number: int, prices: Prices, phases: tuple[int, int]) -> None:
+    def __init__(self, config: DecoderConfig, tensors: Mapping[str, Tensor], number: int, prices: Prices) -> None:
         super().__init__()
-        self.config, self.phases = config, phases
+        self.config = config
         prefix = f"model.layers.{number}."
 
         def joined(*names: str) -> nn.Parameter:
@@ -147,30 +152,16 @@ class EmulatedLayer(nn.Module):
         self.down = joined("mlp.down_proj")
         log_prices = [price.clamp_min(_LEAST_PRICE).log() for price in prices.sites[4 * number : 4 * number + 4]]
         self.log_prices = nn.ParameterList(log_prices)
-        self.register_buffer("query_log_price", prices.queries[number].clamp_min(_LEAST_PRICE).log()[:, None])
+        self.register_buffer("query_log_price", prices.queries[number].clamp_min(_LEAST_PRICE).log())
 
-    def forward(self, x: Tensor, log_scale: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """x [batch, tokens, hidden] -> (x after the layer, spikes of the four sites [4]); log_scale is added to all log prices."""
-        config, (phases, query_phases) = self.config, self.phases
-        batch, tokens, _ = x.shape
-        query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        prices = [price + log_scale for price in self.log_prices]
-        hidden, qkv_spikes = coded(rms_norm(x, self.attention_gain, config.rms_norm_eps), prices[0], phases)
-        parts = functional.linear(hidden, rounded_rows(self.qkv)).split([query, key, key], -1)  # type: ignore[no-untyped-call]
-        q, k, v = (part.view(batch, tokens, -1, config.head_dim).transpose(1, 2) for part in parts)
-        # The chip's queries carry the scale of the softmax and its base 2.
-        factor = _LOG2_E / math.sqrt(config.head_dim)
-        q, _ = coded(rotate(q, cos, sin) * factor, self.query_log_price, query_phases)
-        attended = functional.scaled_dot_product_attention(
-            q / factor, rotate(k, cos, sin), v, is_causal=True, enable_gqa=config.heads != config.kv_heads
-        )
-        hidden, output_spikes = coded(attended.transpose(1, 2).reshape(batch, tokens, query), prices[1], phases)
-        x = x + functional.linear(hidden, rounded_rows(self.output))
-        hidden, gate_up_spikes = coded(rms_norm(x, self.feed_forward_gain, config.rms_norm_eps), prices[2], phases)
-        gate, up = functional.linear(hidden, rounded_rows(self.gate_up)).chunk(2, -1)
-        hidden, down_spikes = coded(functional.silu(gate) * up, prices[3], phases)
-        x = x + functional.linear(hidden, rounded_rows(self.down))
-        return x, torch.stack((qkv_spikes, output_spikes, gate_up_spikes, down_spikes))
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """As _layer takes them."""
+        return self.attention_gain, self.qkv, self.output, self.feed_forward_gain, self.gate_up, self.down
+
+    def prices(self, log_scale: Tensor) -> tuple[Tensor, ...]:
+        """Prices of the sites [1, inputs], log_scale added to their logarithms, and of the queries [heads, head_dim]."""
+        return *((price + log_scale).exp()[None] for price in self.log_prices), self.query_log_price.exp()
 
     def tensors(self, number: int) -> dict[str, Tensor]:
         """Weights by their Hugging Face names."""
@@ -192,19 +183,41 @@ class EmulatedLayer(nn.Module):
         return {f"model.layers.{number}.{name}.weight": value for name, value in named.items()}
 
 
+def check_plain(decoder: CanonicalDecoder) -> None:
+    """ConversionError naming what the emulation has not, if the decoder is other than Llama's."""
+    config = decoder.config
+    others = {
+        f"activation {config.activation}": config.activation != "silu" or not config.gated,
+        "norms of queries and keys": config.query_key_norm,
+        "output norms": config.output_norms,
+        "learned positions": config.learned_positions,
+        "a parallel residual stream": config.parallel_residual,
+        "attention windows": any(config.windows) or config.local_rotary,
+        "soft caps or a scale of scores": bool(config.attention_softcap or config.logit_softcap or config.score_scale),
+        "biases": any(name.endswith(".bias") for name in decoder.tensors),
+    }
+    if found := [name for name, there in others.items() if there]:
+        raise ConversionError(f"fine-tuning knows Llama decoders only; this one has {', '.join(found)}; convert it without")
+
+
 class EmulatedDecoder(nn.Module):
-    """A Llama decoder on coded inputs; `log_scale` moves all prices of the sites together."""
+    """A Llama decoder on coded inputs; `log_scale` moves all prices of the sites together.
+
+    Raises ConversionError for other decoders.
+    """
 
     log_scale: Tensor
     outputs: Tensor
 
-    def __init__(self, config: DecoderConfig, tensors: dict[str, Tensor], prices: Prices, phases: int, query_phases: int) -> None:
+    def __init__(self, decoder: CanonicalDecoder, prices: Prices, emulation: EmulationConfig) -> None:
         super().__init__()
-        self.config, self.phases = config, phases
+        check_plain(decoder)
+        config, tensors = decoder.config, decoder.tensors
+        self.config, self.emulation = config, emulation
+        self._layer = _layer
+        self._rotary = {name: tensor for name, tensor in tensors.items() if name.startswith("rotary.")}
         self.embedding = nn.Parameter(tensors["model.embed_tokens.weight"].clone())
-        self.layers = nn.ModuleList(
-            EmulatedLayer(config, tensors, number, prices, (phases, query_phases)) for number in range(config.layers)
-        )
+        self.layers = nn.ModuleList(EmulatedLayer(config, tensors, number, prices) for number in range(config.layers))
         self.final_gain = nn.Parameter(tensors["model.norm.weight"].clone())
         self.untied_head = None if config.tie_embeddings else nn.Parameter(tensors["lm_head.weight"].clone())
         self.head_log_price = nn.Parameter(prices.sites[-1].clamp_min(_LEAST_PRICE).log())
@@ -218,16 +231,22 @@ class EmulatedDecoder(nn.Module):
         """Weights of the head [vocab, hidden]."""
         return self.embedding if self.untied_head is None else self.untied_head
 
+    def compile_layers(self) -> None:
+        """Compile the function of a layer, on its first call."""
+        self._layer = torch.compile(_layer, dynamic=False)
+
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """ids [batch, tokens] -> (coded input of the head [batch, tokens, hidden], mean spikes per activation, weighted by outputs)."""
-        cos, sin = rotary(self.config, ids.shape[1], ids.device)
+        rotation = rotary(self._rotary, ids.shape[1], ids.device)
         x = functional.embedding(ids, self.embedding)
         spikes = []
         for layer in self.layers:
-            x, counts = layer(x, self.log_scale, cos, sin)
+            assert isinstance(layer, EmulatedLayer)
+            x, counts = self._layer(x, layer.weights, layer.prices(self.log_scale), rotation, self.config, self.emulation)
             spikes.append(counts)
         hidden = rms_norm(x, self.final_gain, self.config.rms_norm_eps)
-        hidden, head_spikes = coded(hidden, self.head_log_price + self.log_scale, self.phases)
+        price = (self.head_log_price + self.log_scale).exp()[None]
+        hidden, head_spikes = coded(hidden, price, self.emulation.phases, self.emulation.surrogate, self.emulation.half)
         counts = torch.cat([*spikes, head_spikes[None]]) / ids.numel()
         return hidden, (counts * self.outputs).sum() / self.weights_total
 
@@ -244,4 +263,4 @@ class EmulatedDecoder(nn.Module):
         layers = [layer for layer in self.layers if isinstance(layer, EmulatedLayer)]
         sites = [price for layer in layers for price in layer.log_prices] + [self.head_log_price]
         now = tuple((price.detach() + self.log_scale).exp().cpu() for price in sites)
-        return Prices(now, tuple(layer.query_log_price.detach()[:, 0].exp().cpu() for layer in layers))
+        return Prices(now, tuple(layer.query_log_price.exp().cpu() for layer in layers))

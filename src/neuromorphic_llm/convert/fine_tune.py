@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from neuromorphic_llm.convert.emulation import EmulatedDecoder, rounded_rows
+from neuromorphic_llm.convert.emulation import EmulatedDecoder, product, rounded_rows
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint
 
@@ -26,34 +27,47 @@ _HEAD_ROWS = 4
 """Sequences whose predictions are held at once."""
 _BAD_STEPS = 10
 _SCALE_RATE, _SCALE_LIMIT = 1.0, 0.05
+_PRICE_STEP, _PRICE_MEMORY = 0.02, 0.95
+_ANNEALING = 1 / 3
+"""Share of the run in which the spikes fall to their target."""
 
 
 @dataclass(frozen=True)
 class FineTuneConfig:
     """Recipe of a fine-tuning; raises ValueError naming the field.
 
-    `spikes` is the mean per activation to hold. The learning rate rises over `warmup` steps and falls to a fiftieth as a half cosine;
-    prices learn at `price_rate`, 0 keeps their ratios. A step takes `batch` sequences of `window` tokens.
+    `spikes` is the mean per activation to hold, reached from `start_spikes` (None: from the start) over the first third. The run ends
+    after `tokens`, or after `seconds` of wall time if they are given and come first. The learning rate rises over `warmup` steps and falls
+    to a fiftieth as a half cosine of what of the run has passed; prices learn at `price_rate`, 0 keeps their ratios. A step takes `batch`
+    sequences of `window` tokens. `masked` and `activity`: see straight_through.Surrogate.
     """
 
     spikes: float = 1.0
-    tokens: int = 20_000_000
+    start_spikes: float | None = None
+    tokens: int = 50_000_000
+    seconds: float | None = None
     batch: int = 16
     window: int = 1024
     learning_rate: float = 3e-4
     price_rate: float = 1e-2
     warmup: int = 30
     clip: float = 1.0
+    masked: bool = True
+    activity: bool = True
     save_every: int = 200
+    evaluate_every: int = 100
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "batch", "window", "warmup", "save_every"):
+        for name in ("tokens", "batch", "warmup", "save_every", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("spikes", "learning_rate", "clip"):
-            if not 0 < getattr(self, name) < 1e6:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.window < 2:
+            raise ValueError(f"window must be at least 2, got {self.window}")
+        for name in ("spikes", "start_spikes", "seconds", "learning_rate", "clip"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1e6:
+                raise ValueError(f"{name} must be positive, got {value}")
         if not 0 <= self.price_rate < 1:
             raise ValueError(f"price_rate must lie in 0..1, got {self.price_rate}")
 
@@ -61,6 +75,11 @@ class FineTuneConfig:
     def steps(self) -> int:
         """Steps that take `tokens`."""
         return math.ceil(self.tokens / (self.batch * self.window))
+
+    @property
+    def first_spikes(self) -> float:
+        """Spikes per activation at the start."""
+        return self.spikes if self.start_spikes is None else self.start_spikes
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the fields."""
@@ -74,32 +93,56 @@ class StepFigures:
     step: int
     loss: float  # KL(dense || spiking), nats a token
     spikes: float  # per activation
+    price: float  # nats a token for one spike per activation
     log_scale: float
     learning_rate: float
     gradient_norm: float
 
 
-def distillation_loss(hidden: Tensor, target: Tensor, head: Tensor, dense_head: Tensor) -> tuple[float, Tensor, Tensor]:
-    """(KL a token, its gradient for hidden, its gradient for the rounded head), a few sequences at a time: vocabularies are large."""
-    sequences = hidden.shape[0]
-    leaf, weights = hidden.detach().requires_grad_(True), head.detach().requires_grad_(True)
-    total = 0.0
-    for first in range(0, sequences, _HEAD_ROWS):
-        part = slice(first, first + _HEAD_ROWS)
-        with torch.no_grad():
-            dense = functional.linear(target[part], dense_head).float().log_softmax(-1)
-        spiking = functional.linear(leaf[part], weights).float().log_softmax(-1)
-        divergence = (dense.exp() * (dense - spiking)).sum(-1).sum() / (sequences * hidden.shape[1])
-        divergence.backward()  # type: ignore[no-untyped-call]
-        total += float(divergence.detach())
-    assert leaf.grad is not None and weights.grad is not None
-    return total, leaf.grad, weights.grad
+@dataclass(frozen=True)
+class HeldOutFigures:
+    """Quality of the emulation on text that is not trained on."""
+
+    perplexity: float
+    spikes: float
+
+
+def _divergence(dense: Tensor, spiking: Tensor, scale: Tensor) -> Tensor:
+    """Sum of KL(dense || spiking) over all rows; spiking times scale [vocab] are its logits."""
+    reference = dense.float().log_softmax(-1)
+    return (reference.exp() * (reference - (spiking.float() * scale).log_softmax(-1))).sum()
+
+
+class DistillationLoss:
+    """KL a token and its gradients, a few sequences at a time: vocabularies are large."""
+
+    def __init__(self, compiled: bool = False) -> None:
+        self._divergence = torch.compile(_divergence, dynamic=False) if compiled else _divergence
+
+    def __call__(self, hidden: Tensor, target: Tensor, head: tuple[Tensor, Tensor], dense_head: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(KL, its gradient for hidden, its gradient for the integers of the head).
+
+        hidden, target: inputs of both heads [sequences, tokens, hidden]; head: integers [vocab, hidden] and scale [vocab].
+        """
+        sequences = hidden.shape[0]
+        leaf, weights = hidden.detach().requires_grad_(True), head[0].detach().to(hidden.dtype).requires_grad_(True)
+        total = torch.zeros((), device=hidden.device)
+        for first in range(0, sequences, _HEAD_ROWS):
+            part = slice(first, first + _HEAD_ROWS)
+            with torch.no_grad():
+                dense = functional.linear(target[part], dense_head)
+            divergence = self._divergence(dense, functional.linear(leaf[part], weights), head[1]) / (sequences * hidden.shape[1])
+            divergence.backward()  # type: ignore[no-untyped-call]
+            total += divergence.detach()
+        assert leaf.grad is not None and weights.grad is not None
+        return total, leaf.grad, weights.grad.float()
 
 
 class FineTuner:
     """The state of a fine-tuning: emulated decoder, optimizer, step; `folder` keeps it between runs.
 
-    With torch.distributed initialised every process takes its share of a batch, and gradients are averaged.
+    price: nats a token for one spike per activation, at the start. With torch.distributed initialised every process takes its share of a
+    batch, and gradients are averaged.
     """
 
     def __init__(
@@ -107,21 +150,21 @@ class FineTuner:
     ) -> None:
         self.recipe, self.device, self.folder = recipe, device, folder
         self.decoder = decoder.to(device)
-        kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.teacher = checkpoint.dense_model(kind, device)
-        self.price = price * decoder.weights_total  # nats a token for one spike per activation
-        prices = [p for name, p in decoder.named_parameters() if "log_price" in name]
+        on_gpu = device.type == "cuda"
+        self.teacher = checkpoint.dense_model(torch.bfloat16 if on_gpu else torch.float32, device)
+        self.price, self._price_slope = price, 0.0
+        self._price_parameters = [p for name, p in decoder.named_parameters() if "log_price" in name]
         weights = [p for name, p in decoder.named_parameters() if "log_price" not in name]
-        for parameter in prices:
+        for parameter in self._price_parameters:
             parameter.requires_grad_(recipe.price_rate > 0)
         groups = [{"params": weights, "rate": recipe.learning_rate}]
         if recipe.price_rate > 0:
-            groups.append({"params": prices, "rate": recipe.price_rate})
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-        self.step, self.bad_steps = 0, 0
-        if device.type == "cuda":
-            for layer in decoder.layers:
-                layer.compile(dynamic=False)
+            groups.append({"params": self._price_parameters, "rate": recipe.price_rate})
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=on_gpu)
+        self.loss = DistillationLoss(compiled=on_gpu)
+        self.step, self.elapsed_s, self.bad_steps, self._whole = 0, 0.0, 0, True
+        if on_gpu:
+            decoder.compile_layers()
 
     @property
     def processes(self) -> int:
@@ -133,84 +176,138 @@ class FineTuner:
         """Number of this process."""
         return distributed.get_rank() if distributed.is_initialized() else 0
 
+    @property
+    def passed(self) -> float:
+        """Share of the run that has passed, 0 to 1."""
+        passed = self.step / self.recipe.steps
+        return min(1.0, passed if self.recipe.seconds is None else max(passed, self.elapsed_s / self.recipe.seconds))
+
     def rate(self) -> float:
         """Share of the learning rates at the present step."""
         rise = min(1.0, (self.step + 1) / self.recipe.warmup)
-        return rise * max(0.02, 0.5 * (1 + math.cos(math.pi * self.step / self.recipe.steps)))
+        return rise * max(0.02, 0.5 * (1 + math.cos(math.pi * self.passed)))
 
-    def run(self, windows: Tensor, on_step: Callable[[StepFigures], None] | None = None) -> Iterator[StepFigures]:
+    def target(self) -> float:
+        """Spikes per activation to hold at the present step."""
+        rest = max(0.0, 1 - self.passed / _ANNEALING)
+        return self.recipe.spikes + rest * (self.recipe.first_spikes - self.recipe.spikes)
+
+    def run(self, windows: Tensor) -> Iterator[StepFigures]:
         """Train to the end of the recipe on windows int64 [n, window], in an order that the seed gives; yields after every step.
 
+        A state is written every `save_every` steps, at the end and when the run is interrupted.
         Raises ConversionError after ten steps in a row whose gradients are not finite.
         """
         order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(self.recipe.seed))
-        while self.step < self.recipe.steps:
-            first = self.step * self.recipe.batch
-            chosen = order[torch.arange(first, first + self.recipe.batch) % len(windows)]
-            share = chosen[self.rank :: self.processes]
-            figures = self._one_step(windows[share].to(self.device))
-            if on_step:
-                on_step(figures)
-            yield figures
-            if self.step % self.recipe.save_every == 0 and self.rank == 0:
+        before = self.elapsed_s
+        start = time.monotonic()
+        try:
+            while self.passed < 1:
+                first = self.step * self.recipe.batch
+                chosen = order[torch.arange(first, first + self.recipe.batch) % len(windows)]
+                figures = self._one_step(windows[chosen[self.rank :: self.processes]].to(self.device), before + time.monotonic() - start)
+                if self.step % self.recipe.save_every == 0 or self.passed >= 1:
+                    self.save()
+                yield figures
+        except KeyboardInterrupt:
+            # Between the first changed weight and the count of the step the state is neither of two steps; the last one written stays.
+            if self._whole and self.step:
                 self.save()
+            raise
 
-    def _one_step(self, ids: Tensor) -> StepFigures:
-        decoder, recipe = self.decoder, self.recipe
-        share = self.rate()
+    def _one_step(self, ids: Tensor, elapsed_s: float) -> StepFigures:
+        decoder, recipe, target, share = self.decoder, self.recipe, self.target(), self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * share
         with torch.no_grad():
-            target = self.teacher.model(input_ids=ids, use_cache=False).last_hidden_state
+            wanted = self.teacher.model(input_ids=ids, use_cache=False).last_hidden_state
         hidden, spikes = decoder(ids)
-        rounded = rounded_rows(decoder.head)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss, hidden_gradient, head_gradient = distillation_loss(hidden, target, rounded, self.teacher.lm_head.weight)
-        torch.autograd.backward([hidden, rounded, spikes], [hidden_gradient, head_gradient, torch.full_like(spikes, self.price)])
+        integers, scale = rounded_rows(decoder.head)
+        divergence, hidden_gradient, head_gradient = self.loss(hidden, wanted, (integers, scale), self.teacher.lm_head.weight)
+        torch.autograd.backward([hidden, integers, spikes], [hidden_gradient, head_gradient, torch.full_like(spikes, self.price)])
         parameters = [p for p in decoder.parameters() if p.grad is not None]
-        loss, reached = self._averaged(parameters, loss, float(spikes.detach()))
+        loss, reached, elapsed_s = self._averaged(parameters, torch.stack((divergence, spikes.detach())), elapsed_s)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, recipe.clip))
-        if math.isfinite(norm) and math.isfinite(loss):
+        finite = math.isfinite(norm) and math.isfinite(loss)
+        slope = sum(float(p.grad.sum()) for p in self._price_parameters if p.grad is not None) if finite else 0.0
+        self._whole = False
+        if finite:
             self.optimizer.step()
-            self.bad_steps = 0
-        else:
-            self.bad_steps += 1
-            if self.bad_steps == _BAD_STEPS:
-                raise ConversionError(
-                    f"fine-tuning: {_BAD_STEPS} steps in a row have no finite gradient (step {self.step}); lower the learning rate "
-                    f"of {recipe.learning_rate:g} and go on from the state in {self.folder}"
-                )
-        self.optimizer.zero_grad(set_to_none=True)
+            self._move_price(slope)
+        self.bad_steps = 0 if finite else self.bad_steps + 1
         if math.isfinite(reached):
-            decoder.log_scale += max(-_SCALE_LIMIT, min(_SCALE_LIMIT, _SCALE_RATE * (reached - recipe.spikes)))
-        self.step += 1
-        return StepFigures(self.step, loss, reached, float(decoder.log_scale), recipe.learning_rate * share, norm)
+            decoder.log_scale += max(-_SCALE_LIMIT, min(_SCALE_LIMIT, _SCALE_RATE * (reached - target)))
+        self.step, self.elapsed_s = self.step + 1, elapsed_s
+        self._whole = True
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.bad_steps == _BAD_STEPS:
+            raise ConversionError(
+                f"fine-tuning: {_BAD_STEPS} steps in a row have no finite gradient (step {self.step}); lower the learning rate "
+                f"of {recipe.learning_rate:g} and begin anew, {self.folder} holds the state before"
+            )
+        return StepFigures(self.step, loss, reached, self.price, float(decoder.log_scale), recipe.learning_rate * share, norm)
 
-    def _averaged(self, parameters: list[torch.nn.Parameter], loss: float, spikes: float) -> tuple[float, float]:
-        """Gradients, loss and spikes averaged over the processes."""
-        if self.processes == 1:
-            return loss, spikes
-        for parameter in parameters:
-            assert parameter.grad is not None
-            distributed.all_reduce(parameter.grad)
-            parameter.grad /= self.processes
-        figures = torch.tensor([loss, spikes], device=self.device)
-        distributed.all_reduce(figures)
-        loss, spikes = (figures / self.processes).tolist()
-        return loss, spikes
+    def _move_price(self, slope: float) -> None:
+        """Towards the price at which one more spike is worth what it costs: the gradients of all log prices then sum to zero.
+
+        A higher sum means that the loss rises faster with the prices than the spikes' cost falls: a spike is worth more.
+        """
+        if self.recipe.price_rate > 0 and slope != 0:
+            self._price_slope = _PRICE_MEMORY * self._price_slope + (1 - _PRICE_MEMORY) * abs(slope) if self._price_slope else abs(slope)
+            self.price *= math.exp(_PRICE_STEP * math.tanh(slope / self._price_slope))
+
+    def _averaged(self, parameters: list[torch.nn.Parameter], figures: Tensor, elapsed_s: float) -> tuple[float, float, float]:
+        """Gradients, the two figures and the seconds, averaged over the processes."""
+        if self.processes > 1:
+            for parameter in parameters:
+                assert parameter.grad is not None
+                distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.processes
+            figures = torch.cat((figures, figures.new_tensor([elapsed_s])))
+            distributed.all_reduce(figures)
+            loss, spikes, elapsed_s = (figures / self.processes).tolist()
+            return loss, spikes, elapsed_s
+        loss, spikes = figures.tolist()
+        return loss, spikes, elapsed_s
+
+    def evaluate(self, windows: Tensor) -> HeldOutFigures:
+        """Perplexity and spikes of the emulation on windows int64 [n, window], the first of a window not predicted."""
+        recipe, sums = self.recipe, torch.zeros(3, dtype=torch.float64, device=self.device)
+        for first in range(0, len(windows), recipe.batch):
+            ids = windows[first : first + recipe.batch][self.rank :: self.processes].to(self.device)
+            if len(ids) == 0:
+                continue
+            # With gradients, though none is taken: without them the layers would be compiled once more.
+            hidden, spikes = self.decoder(ids)
+            with torch.no_grad():
+                for row, sequence in zip(hidden.detach(), ids, strict=True):
+                    logits = product(row[:-1], self.decoder.head)
+                    sums[0] += functional.cross_entropy(logits, sequence[1:], reduction="sum").double()
+                    sums[1] += len(sequence) - 1
+                sums[2] += float(spikes.detach()) * (ids.shape[1] - 1) * len(ids)
+        if self.processes > 1:
+            distributed.all_reduce(sums)
+        loss, predicted, spikes_sum = sums.tolist()
+        return HeldOutFigures(math.exp(min(loss / predicted, 700.0)), spikes_sum / predicted)
 
     def save(self) -> None:
-        """Write weights, optimizer and step into the folder; a state there is replaced as a whole."""
+        """Write weights, optimizer and step into the folder, by the first process; a state there is replaced as a whole."""
+        if self.rank:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"decoder.{name}": tensor.contiguous() for name, tensor in self.decoder.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value.clone() for name, value in moments.items()}
         waiting = self.folder / f"{STATE_WEIGHTS}.{os.getpid()}"
-        save_file({name: tensor.cpu() for name, tensor in tensors.items()}, waiting, {"progress": json.dumps(self._progress())})
-        waiting.replace(self.folder / STATE_WEIGHTS)
+        try:
+            save_file({name: tensor.cpu() for name, tensor in tensors.items()}, waiting, {"progress": json.dumps(self._progress())})
+            waiting.replace(self.folder / STATE_WEIGHTS)
+        finally:
+            waiting.unlink(missing_ok=True)
 
     def _progress(self) -> dict[str, Any]:
-        return {"step": self.step, "recipe": self.recipe.to_json()}
+        numbers = {"step": self.step, "elapsed_s": self.elapsed_s, "price": self.price, "price_slope": self._price_slope}
+        return numbers | {"recipe": self.recipe.to_json()}
 
     def load(self) -> bool:
         """Go on from the state in the folder; False if there is none. ConversionError if it is damaged or of another recipe."""
@@ -221,6 +318,8 @@ class FineTuner:
             with safe_open(path, framework="pt") as file:
                 progress = json.loads(file.metadata()["progress"])
             tensors = load_file(path)
+            numbers = [float(progress[key]) for key in ("elapsed_s", "price", "price_slope")]
+            step = int(progress["step"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ConversionError(f"{path} is damaged ({error}); remove the folder to begin anew") from error
         if progress["recipe"] != self.recipe.to_json():
@@ -234,5 +333,6 @@ class FineTuner:
                 _, index, moment = name.split(".")
                 moments.setdefault(int(index), {})[moment] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
-        self.step = int(progress["step"])
+        self.step = step
+        self.elapsed_s, self.price, self._price_slope = numbers
         return True

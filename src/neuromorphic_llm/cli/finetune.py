@@ -1,0 +1,218 @@
+"""`nmllm finetune`: a checkpoint, trained on its own spikes, into a spiking network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, error_console, progress, status
+from neuromorphic_llm.errors import ConversionError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from neuromorphic_llm.convert.fine_tune import FineTuneConfig, HeldOutFigures, StepFigures
+    from neuromorphic_llm.convert.fine_tuning import Watch
+    from neuromorphic_llm.models.checkpoint import Checkpoint
+    from neuromorphic_llm.network.spiking import SpikingNetwork
+
+EXAMPLES = """
+nmllm finetune nano -o networks/nano-tuned --tokens 200k --window 128 --learning-rate 1e-3
+nmllm finetune smollm2-135m -o networks/tuned --text c4.txt --text wiki.txt --own-text 10M --state runs/tuned --device cuda
+torchrun --nproc-per-node 2 -m neuromorphic_llm.cli finetune smollm2-135m -o networks/tuned --seconds 600 --device cuda
+"""
+
+_PREPARING_LIMIT = timedelta(hours=12)
+"""How long the other processes wait for the first one to convert and to write text."""
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Known name, Hugging Face folder or id, or GGUF file; a Llama decoder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Network folder to write.")],
+    spikes: Annotated[float, typer.Option(help="Mean spikes per activation to hold.")] = 1.0,
+    start_spikes: Annotated[float | None, typer.Option(help="Spikes to begin with; they fall to --spikes in the first third.")] = None,
+    tokens: Annotated[str, typer.Option(help="Tokens to train on, such as 500k or 50M.")] = "50M",
+    seconds: Annotated[float | None, typer.Option(help="End after so long, text writing included; the schedule is fitted to it.")] = None,
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(help="Text file to train on, the last twentieth held out; more than once for more files.", metavar="FILE"),
+    ] = None,
+    own_text: Annotated[str, typer.Option(help="Tokens that the dense model writes itself to train on.", metavar="TOKENS")] = "0",
+    state: Annotated[
+        Path | None, typer.Option(help="Folder of the run's state and log (default: OUTPUT.state); a run that was cut goes on from it.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="Of the weights, at its highest.")] = 3e-4,
+    price_rate: Annotated[float, typer.Option(help="Learning rate of the logarithms of the stop prices; 0 keeps their ratios.")] = 1e-2,
+    batch: Annotated[int, typer.Option(help="Windows a step, of all processes together.", min=1)] = 16,
+    window: Annotated[int | None, typer.Option(help="Tokens per window (default 1024, less if the model holds less).", min=2)] = None,
+    masked: Annotated[bool, typer.Option(help="Pass gradients to inputs that fire only.")] = True,
+    activity: Annotated[bool, typer.Option(help="Charge the weights for spikes too, not the prices alone.")] = True,
+    save_every: Annotated[int, typer.Option(help="Steps between states.", min=1)] = 200,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    json: JsonFile = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Fine-tune a model on its own spikes, against the dense model's predictions, and convert it."""
+    given = {"spikes": spikes, "start_spikes": start_spikes, "seconds": seconds, "learning_rate": learning_rate, "price_rate": price_rate,
+             "batch": batch, "masked": masked, "activity": activity, "save_every": save_every}  # fmt: skip
+    arguments = {"model": model, "output": output, "tokens": tokens, "text": text, "own_text": own_text, "state": state,
+                 "window": window, "device": device, **given}  # fmt: skip
+    first = int(os.environ.get("RANK", "0")) == 0  # under torchrun one process writes
+    with CommandRun("finetune", json if first else None, seed, debug, arguments) as run:
+        from neuromorphic_llm.artefact import check_artefact_place
+        from neuromorphic_llm.convert.fine_tuning import fine_tune
+        from neuromorphic_llm.network.format import FORMAT
+
+        check_artefact_place(output, FORMAT)
+        folder = output.with_name(output.name + ".state") if state is None else state
+        if folder.resolve() == output.resolve():
+            raise UsageError(f"--state and --output are both {output}; choose another folder for one of them")
+        given |= {"tokens": _count(tokens, "--tokens"), "seed": seed}
+        own_tokens, texts = _count(own_text, "--own-text"), _texts(text)
+        with _processes(device) as where:
+            checkpoint, recipe = _checkpoint(model, window, given)
+            with _watch(recipe, first) as watch:
+                network = fine_tune(checkpoint, texts, recipe, folder, own_tokens=own_tokens, device=where, watch=watch)
+        if network is not None:
+            result = _result(output, folder, network, network.save(output))
+            console.print(_table(result))
+            run.result(result)
+
+
+def _count(text: str, option: str) -> int:
+    """A number of tokens: 50000, 50k or 50M."""
+    factor = {"k": 1000, "M": 1_000_000}.get(text[-1:], 1)
+    try:
+        number = float(text[:-1] if factor > 1 else text) * factor
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e15:
+        raise UsageError(f"{option} must be a number of tokens such as 500k or 50M, got {text!r}")
+    return round(number)
+
+
+def _texts(paths: list[Path] | None) -> list[str]:
+    """What the files hold, or the text that comes with Python."""
+    from neuromorphic_llm.convert.text import default_text
+
+    if not paths:
+        return [default_text()]
+    texts = []
+    for path in paths:
+        try:
+            texts.append(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ConversionError(f"--text {path} is not UTF-8 text (byte {error.start}); give a text file") from error
+        except OSError as error:
+            raise UsageError(f"--text {path} cannot be read ({error.strerror}); give a text file") from error
+    return texts
+
+
+def _checkpoint(model: str, window: int | None, given: dict[str, Any]) -> tuple[Checkpoint, FineTuneConfig]:
+    """The checkpoint and the recipe for it; UsageError for a recipe that makes no sense."""
+    from neuromorphic_llm.convert.fine_tune import FineTuneConfig
+    from neuromorphic_llm.models.checkpoint import load_checkpoint
+
+    with status(f"loading {model}"):
+        checkpoint = load_checkpoint(model)
+    positions = checkpoint.config.max_positions
+    if window is not None and window > positions:
+        raise UsageError(f"--window must lie in 2..{positions}, the context of the model; got {window}")
+    try:
+        return checkpoint, FineTuneConfig(**given, window=window or min(1024, positions))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+@contextmanager
+def _processes(device: str) -> Iterator[torch.device]:
+    """The device of this process, one of several if torchrun started it."""
+    import torch
+    import torch.distributed as distributed
+
+    from neuromorphic_llm.evaluate.open_model import checked_device
+
+    where = checked_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield where
+        return
+    if where.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=_PREPARING_LIMIT)
+    try:
+        yield where
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def _watch(recipe: FineTuneConfig, first: bool) -> Iterator[Watch]:
+    """Progress bars and a line an evaluation on standard error; nothing from the other processes."""
+    from neuromorphic_llm.convert.fine_tuning import Watch
+
+    if not first:
+        yield Watch()
+        return
+    with progress() as bars:
+        tasks: dict[str, Any] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        def step(figures: StepFigures, passed: float) -> None:
+            if passed > 0:
+                advance("fine-tune", figures.step, round(figures.step / passed))
+                bars.update(tasks["fine-tune"], description=f"fine-tune, KL {figures.loss:.4f}", total=round(figures.step / passed))
+
+        def held_out(step: int, figures: HeldOutFigures) -> None:
+            error_console.print(f"step {step}: held-out perplexity {figures.perplexity:.2f} at {figures.spikes:.3f} spikes")
+
+        yield Watch(advance, step, held_out)
+
+
+def _result(output: Path, state: Path, network: SpikingNetwork, content_hash: str) -> dict[str, Any]:
+    """The command's own keys of the JSON result."""
+    tuning = network.provenance["fine_tuning"]
+    return {
+        "network": str(output),
+        "network_hash": content_hash,
+        "state": str(state),
+        "parameters": network.weights.parameters,
+        "spikes_per_activation": network.provenance["spikes_per_activation"],
+        "training_s": tuning["seconds"],
+        "kind": "measured",
+        **{key: tuning[key] for key in ("steps", "tokens", "loss", "held_out_perplexity", "text_tokens", "own_text_tokens")},
+    }
+
+
+_FIGURES = {
+    "parameters": ("weights", ",d"),
+    "spikes_per_activation": ("spikes per activation, on the held-out text", ".3f"),
+    "steps": ("steps", ",d"),
+    "tokens": ("tokens trained on", ",d"),
+    "text_tokens": ("tokens of the given texts", ",d"),
+    "own_text_tokens": ("tokens that the dense model wrote", ",d"),
+    "training_s": ("seconds of training", ".0f"),
+    "loss": ("KL(dense || spiking), nats a token, last 100 steps", ".4f"),
+    "held_out_perplexity": ("held-out perplexity of the emulation", ".2f"),
+}
+"""Key of the result -> label with its unit, and format."""
+
+
+def _table(result: dict[str, Any]) -> Table:
+    table = Table(title=f"Spiking network {result['network']}", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for key, (label, form) in _FIGURES.items():
+        table.add_row(label, f"{result[key]:{form}}")
+    return table

@@ -1,0 +1,108 @@
+"""GPU kernels of the differentiable signed-digit code: equal to the loops of straight_through.py (tests/gpu)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_ROWS, _COLUMNS, _WARPS = 32, 64, 8
+"""A program codes a tile of so many rows and inputs."""
+
+
+@triton.jit
+def _tile(x_at: Any, top_at: Any, price_at: Any, rows: Any, inputs: Any, tables: Any, ROWS: tl.constexpr, COLUMNS: tl.constexpr) -> Any:  # noqa: N803
+    """(offsets, inside, x, weight, price) of this program's tile."""
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    inside = (row < rows)[:, None] & (column < inputs)[None, :]
+    offsets = row.to(tl.int64)[:, None] * inputs + column[None, :]
+    x = tl.load(x_at + offsets, mask=inside, other=0.0)
+    weight = tl.load(top_at + row, mask=row < rows, other=1.0)[:, None]
+    price = tl.load(price_at + (row % tables)[:, None] * inputs + column[None, :], mask=inside, other=0.0)
+    return offsets, inside, x, weight, price
+
+
+@triton.jit
+def _inverse(weight: Any) -> Any:
+    """1 / weight of powers of two, exactly."""
+    return ((254 << 23) - weight.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _encode(
+    x_at: Any, top_at: Any, price_at: Any, coded_at: Any, spikes_at: Any, rows: Any, inputs: Any, tables: Any,
+    PHASES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,  # noqa: N803
+) -> None:  # fmt: skip
+    offsets, inside, x, weight, price = _tile(x_at, top_at, price_at, rows, inputs, tables, ROWS, COLUMNS)
+    rest, inverse, spikes = x, _inverse(weight), tl.zeros_like(x)
+    for _ in tl.static_range(PHASES):
+        magnitude = tl.abs(rest)
+        fires = (magnitude >= 0.75 * weight) & (2 * magnitude > weight + price * inverse)
+        rest = tl.where(fires, tl.where(rest > 0, rest - weight, rest + weight), rest)
+        spikes += tl.where(fires, 1.0, 0.0)
+        weight, inverse = weight * 0.5, inverse * 2
+    tl.store(coded_at + offsets, (x - rest).to(coded_at.dtype.element_ty), mask=inside)
+    tl.store(spikes_at + tl.program_id(1) * tl.num_programs(0) + tl.program_id(0), tl.sum(tl.sum(spikes, 1), 0))
+
+
+@triton.jit
+def _differentiate(
+    x_at: Any, top_at: Any, price_at: Any, coded_at: Any, spikes_at: Any, for_x_at: Any, for_price_at: Any, rows: Any, inputs: Any,
+    tables: Any, PHASES: tl.constexpr, MASKED: tl.constexpr, ACTIVITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,  # noqa: N803
+) -> None:  # fmt: skip
+    offsets, inside, x, weight, price = _tile(x_at, top_at, price_at, rows, inputs, tables, ROWS, COLUMNS)
+    change = tl.load(coded_at + offsets, mask=inside, other=0.0).to(tl.float32)
+    per_spike = tl.load(spikes_at)
+    rest, inverse, slope, for_price = x, _inverse(weight), tl.zeros_like(x), tl.zeros_like(x)
+    for _ in tl.static_range(PHASES):
+        magnitude = tl.abs(rest)
+        above = magnitude >= 0.75 * weight
+        threshold = weight + price * inverse
+        fires = above & (2 * magnitude > threshold)
+        near = above & (tl.abs(2 * magnitude - threshold) < 0.5 * weight)
+        sign = tl.where(rest > 0, 1.0, -1.0)
+        for_price -= tl.where(near, (change * sign + per_spike * inverse) * inverse, 0.0)
+        slope += tl.where(near, 2 * sign * inverse, 0.0)
+        rest = tl.where(fires, rest - sign * weight, rest)
+        weight, inverse = weight * 0.5, inverse * 2
+    if MASKED:
+        change = tl.where(x == rest, 0.0, change)
+    if ACTIVITY:
+        change += per_spike * slope
+    tl.store(for_x_at + offsets, change, mask=inside)
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    tl.store(for_price_at + tl.program_id(1).to(tl.int64) * inputs + column, tl.sum(for_price, 0), mask=column < inputs)
+
+
+def _grid(x: Tensor) -> tuple[int, tuple[int, int]]:
+    rows = x.numel() // x.shape[-1]
+    return rows, (triton.cdiv(x.shape[-1], _COLUMNS), triton.cdiv(rows, _ROWS))
+
+
+def encode(x: Tensor, top: Tensor, price: Tensor, phases: int, half: bool) -> tuple[Tensor, Tensor]:
+    """See straight_through.coded."""
+    rows, grid = _grid(x)
+    coded = torch.empty_like(x, dtype=torch.bfloat16 if half else torch.float32)
+    spikes = torch.empty(grid[0] * grid[1], device=x.device)
+    _encode[grid](
+        x, top.contiguous(), price.contiguous(), coded, spikes, rows, x.shape[-1], len(price), phases, _ROWS, _COLUMNS, num_warps=_WARPS
+    )
+    return coded, spikes.sum()
+
+
+def gradients(
+    x: Tensor, top: Tensor, price: Tensor, coded: Tensor, spikes: Tensor, phases: int, masked: bool, activity: bool
+) -> tuple[Tensor, Tensor]:
+    """See straight_through.coded; prices of several tables get no gradient (zeros)."""
+    rows, grid = _grid(x)
+    for_x = torch.empty_like(x)
+    for_price = torch.empty(grid[1], x.shape[-1], device=x.device)
+    _differentiate[grid](
+        x, top.contiguous(), price.contiguous(), coded, spikes.float().contiguous(), for_x, for_price, rows, x.shape[-1], len(price),
+        phases, masked, activity, _ROWS, _COLUMNS, num_warps=_WARPS,
+    )  # fmt: skip
+    return for_x, for_price.sum(0, keepdim=True) if len(price) == 1 else torch.zeros_like(price)

@@ -1,0 +1,64 @@
+"""The integer network of a fine-tuned decoder: its trained weights, and its learned prices as stop tables that meet the spikes exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neuromorphic_llm.convert.emulation import Prices, input_fractions
+from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.network.functional import FunctionalDecoder
+from neuromorphic_llm.reference.weights import SITES, DecoderWeights
+
+_TOLERANCE = 0.001
+_ATTEMPTS = 12
+_SLOPE = -0.3
+"""Of spikes over log prices, relative to the spikes: the first guess."""
+
+
+def with_prices(weights: DecoderWeights, prices: Prices, factor: float = 1.0) -> DecoderWeights:
+    """The decoder with these prices times `factor` as stop tables; those of the queries as they are."""
+
+    def table(price: Tensor, fraction: int, times: float) -> NDArray[np.int32]:
+        return np.minimum(np.round(price.double().numpy() * times * 4.0**fraction), 2**31 - 1).astype(np.int32)
+
+    layers = []
+    for number, layer in enumerate(weights.layers):
+        own = zip(SITES, prices.sites[4 * number :], input_fractions(weights, number), strict=False)
+        sites = {key: replace(getattr(layer, key), stop=table(price, fraction, factor)) for key, price, fraction in own}
+        layers.append(replace(layer, query_stop=table(prices.queries[number], weights.formats.qkv, 1.0), **sites))
+    head = replace(weights.head, stop=table(prices.sites[-1], weights.formats.norm, factor))
+    return replace(weights, layers=tuple(layers), head=head)
+
+
+def meet_spikes(
+    weights: DecoderWeights, prices: Prices, spikes: float, windows: Sequence[Sequence[int]], device: str
+) -> tuple[DecoderWeights, float]:
+    """(weights with the prices all times one factor, spikes per activation on the windows), at most 0.1 % below `spikes` and not above.
+
+    Raises ConversionError if no factor does that.
+    """
+    log_factor, previous, reached = 0.0, None, 0.0
+    for _ in range(_ATTEMPTS):
+        found = with_prices(weights, prices, float(np.exp(log_factor)))
+        decoder = FunctionalDecoder(found, device)
+        for window in windows:
+            decoder.forward(torch.tensor([list(window)]))
+        reached = decoder.statistics.spikes_per_activation()
+        if 0 <= spikes - reached <= _TOLERANCE * spikes:
+            return found, reached
+        if previous is not None and previous[1] == reached < spikes:
+            break  # lower prices bring no more
+        slope = _SLOPE * spikes
+        if previous is not None and previous[1] != reached:
+            slope = min((reached - previous[1]) / (log_factor - previous[0]), 0.2 * slope)
+        previous = (log_factor, reached)
+        log_factor += float(np.clip((spikes * (1 - _TOLERANCE / 2) - reached) / slope, -2.0, 2.0))
+    raise ConversionError(
+        f"{spikes:g} spikes per activation cannot be met: the search ended at {reached:.4g}; train longer or ask for that"
+    )
