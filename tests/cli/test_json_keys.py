@@ -14,6 +14,7 @@ from neuromorphic_llm.cli.main import COMMANDS, run_command_line
 from neuromorphic_llm.cli.result import ENVELOPE
 from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.energy import records_for
+from neuromorphic_llm.pipeline import pareto
 from neuromorphic_llm.pipeline import run as pipeline
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
@@ -107,6 +108,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         ["eval", "network", "--task", "cnn_dailymail", "--data", "documents.jsonl", "--max-new-tokens", "2", "--against", "random-tiny"],
         ["ssa", "random-tiny", *tuned, "--feed-forward-steps", "8"],
         ["eval", "network", "--task", "zero-shot", "--limit-documents", "2", "--against", "random-tiny"],
+        ["pareto", "random-tiny", "-o", "points", "--spikes", "1,900", "--chip", "nano", *small],
+        ["pareto", "random-tiny", "-o", "points", "--codes", "burst:gamma=3", "--spikes", "all", *small],
         ["run", "random-tiny", "--article", "text.txt", "--chip", "nano", "--max-new-tokens", "4", "-o", "out"],
         ["report", "out"],
     ]
@@ -117,7 +120,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         patch.setattr("neuromorphic_llm.models.fetch.fetch_checkpoint", lambda *_, **__: folder)
         for name, value in (("EVALUATED_TOKENS", 128), ("CURVE_TOKENS", 64), ("WINDOW", 64)):
             patch.setattr(pipeline, name, value)
-        patch.setattr(pipeline, "calibration_windows", lambda tokenizer: [calibration_windows(tokenizer)[0][:256]])
+        for module in (pipeline, pareto):
+            patch.setattr(module, "calibration_windows", lambda tokenizer: [calibration_windows(tokenizer)[0][:256]])
         for line in lines:
             assert run_command_line([*line, "--json", "result.json"]) == 0, line
             found.setdefault(line[0], []).append(json.loads(Path("result.json").read_text()))

@@ -27,6 +27,7 @@ COMMANDS = {
     "cosim": "Compare the chip's SystemVerilog with the simulators, cycle by cycle.",
     "eval": "Evaluate a model or a spiking network.",
     "ssa": "Compare spiking self-attention with this project's attention.",
+    "pareto": "Quality against spikes, energy and phases, for many conversions.",
     "run": "Everything at once: convert, compile, simulate, compare, report.",
     "report": "Write the page of an earlier run again.",
 }

@@ -34,7 +34,7 @@ class _Drawing:
 
 
 @contextmanager
-def _drawing(height: float, salt: str, dpi: float = 100) -> Iterator[_Drawing]:
+def svg_figure(height: float, salt: str, dpi: float = 100) -> Iterator[_Drawing]:
     """Collect one figure (height in inches) and write it as an SVG element when the context ends; dpi is that of its images."""
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -67,7 +67,7 @@ def _drawing(height: float, salt: str, dpi: float = 100) -> Iterator[_Drawing]:
     drawing.svg = text.replace(_TEXT, "currentColor")
 
 
-def _grid(axes: Axes, axis: Any = "x") -> None:
+def grid(axes: Axes, axis: Any = "x") -> None:
     axes.grid(True, axis=axis, color=GREY, alpha=0.3, linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -76,7 +76,7 @@ def ranges_plot(rows: Sequence[tuple[str, Mapping[str, float], str]], label: str
     """Nominal values within their bounds on a logarithmic axis: (name, {low, nominal, high} in J, colour), values above zero."""
     rows = [row for row in rows if row[1]["nominal"] > 0]
     lowest, highest = min(values["low"] for _, values, _ in rows), max(values["high"] for _, values, _ in rows)
-    with _drawing(0.7 + (0.36 if any("\n" in name for name, _, _ in rows) else 0.26) * len(rows), salt) as drawing:
+    with svg_figure(0.7 + (0.36 if any("\n" in name for name, _, _ in rows) else 0.26) * len(rows), salt) as drawing:
         axes = drawing.figure.add_subplot()
         for place, (_, values, colour) in enumerate(rows):
             axes.plot([values["low"], values["high"]], [place, place], color=colour, linewidth=5, alpha=0.5, solid_capstyle="butt")
@@ -91,13 +91,13 @@ def ranges_plot(rows: Sequence[tuple[str, Mapping[str, float], str]], label: str
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(label)
-        _grid(axes, "both")
+        grid(axes, "both")
     return drawing.svg
 
 
 def spikes_plot(spikes_by_site: Mapping[str, float]) -> str:
     """Mean spikes per input of every crossbar site, by layer; names are `layers.L.SITE` and `head`."""
-    with _drawing(2.8, "spikes") as drawing:
+    with svg_figure(2.8, "spikes") as drawing:
         axes = drawing.figure.add_subplot()
         for site, marker in _MARKERS.items():
             series = {int(name.split(".")[1]): value for name, value in spikes_by_site.items() if name.endswith(f".{site}")}
@@ -109,20 +109,20 @@ def spikes_plot(spikes_by_site: Mapping[str, float]) -> str:
         axes.set_ylabel("spikes per input")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         drawing.figure.legend(ncols=5, loc="outside upper center")
-        _grid(axes, "y")
+        grid(axes, "y")
     return drawing.svg
 
 
 def cosine_plot(cosine: Sequence[float]) -> str:
     """Cosine similarity of the residual stream after each layer."""
-    with _drawing(2.2, "cosine") as drawing:
+    with svg_figure(2.2, "cosine") as drawing:
         axes = drawing.figure.add_subplot()
         axes.plot(range(len(cosine)), cosine, marker="o", markersize=3, linewidth=1.2, color=BLUE)
         axes.set_ylim(1 - 1.25 * max(1 - min(cosine), 1e-6), 1.0)
         axes.set_xlabel("layer")
         axes.set_ylabel("cosine to dense")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _grid(axes, "y")
+        grid(axes, "y")
     return drawing.svg
 
 
@@ -131,7 +131,7 @@ def raster_plot(raster: Mapping[str, Sequence[Sequence[int]]]) -> str:
     colours = ListedColormap([BLUE, "#80808010", ORANGE])
     most = max(len(digits[0]) for digits in raster.values())
     # Two pixels for an input at least, or spikes would be lost.
-    with _drawing(0.3 + 1.25 * len(raster), "raster", dpi=max(100.0, 2 * most / (0.8 * _WIDTH))) as drawing:
+    with svg_figure(0.3 + 1.25 * len(raster), "raster", dpi=max(100.0, 2 * most / (0.8 * _WIDTH))) as drawing:
         panels = drawing.figure.subplots(len(raster), 1, squeeze=False)[:, 0]
         for axes, (name, digits) in zip(panels, raster.items(), strict=True):
             image = np.array(digits)
@@ -145,7 +145,7 @@ def raster_plot(raster: Mapping[str, Sequence[Sequence[int]]]) -> str:
 
 def quality_plot(quality: Mapping[str, Any]) -> str:
     """Perplexity of the network over spikes per activation, beside the dense model and its quantised forms."""
-    with _drawing(3.2, "quality") as drawing:
+    with svg_figure(3.2, "quality") as drawing:
         axes = drawing.figure.add_subplot()
         points = sorted((point["spikes_per_activation"], point["perplexity"]) for point in quality["spiking"])
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1.2, color=BLUE, label="spiking, other prices of a spike")
@@ -162,5 +162,5 @@ def quality_plot(quality: Mapping[str, Any]) -> str:
         axes.set_xlabel("spikes per activation")
         axes.set_ylabel("perplexity")
         drawing.figure.legend(fontsize=8, ncols=2, loc="outside upper left")
-        _grid(axes, "both")
+        grid(axes, "both")
     return drawing.svg

@@ -23,7 +23,12 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     ]
     console.print(Columns(panels, padding=(0, 1)))
     for table in all_tables(report):
-        console.print(_rich(table))
+        print_table(table, console)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """One table."""
+    console.print(_rich(table))
 
 
 def _rich(table: Table) -> RichTable:
