@@ -1,0 +1,218 @@
+"""Compensations: changes leave the predictions as they are, corrections lower the error that they are for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from neuromorphic_llm.convert.calibrate import Calibration
+from neuromorphic_llm.convert.compensation.corrections import SiteInputs, bias, gptq
+from neuromorphic_llm.convert.compensation.gptq import rounded_against
+from neuromorphic_llm.convert.compensation.methods import changed_decoder, compensation_names, split_names
+from neuromorphic_llm.convert.compensation.rotation import hadamard
+from neuromorphic_llm.convert.compensation.sites import site_weight
+from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.convert import convert
+from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
+from neuromorphic_llm.errors import ConversionError, UsageError
+from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.models.checkpoint import Checkpoint
+from neuromorphic_llm.network.operations import Coded
+from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.reference.decoder import IntegerDecoder
+from neuromorphic_llm.reference.linear import fold_scale
+from neuromorphic_llm.reference.weights import LinearWeights
+
+
+def logits(canonical: CanonicalDecoder, window: list[int]) -> torch.Tensor:
+    return FloatDecoder(canonical, dtype=torch.float64)(torch.tensor([window]))[0]
+
+
+@pytest.mark.parametrize("names", [("rotation-hadamard",), ("rotation-pca",), ("means",), ("rotation-pca", "means")])
+def test_changes_keep_the_predictions(tiny: Checkpoint, windows: list[list[int]], names: tuple[str, ...]) -> None:
+    changed = changed_decoder(tiny.canonical, names, windows, "cpu", seed=3)
+    expected = logits(tiny.canonical, windows[0][:64])
+    torch.testing.assert_close(logits(changed, windows[0][:64]), expected, rtol=1e-4, atol=1e-4)
+    name = "model.layers.1.self_attn.v_proj." + ("bias" if names == ("means",) else "weight")
+    assert name not in tiny.canonical.tensors or not torch.equal(changed.tensors[name], tiny.canonical.tensors[name])
+
+
+class Inputs(Observer):
+    """Keeps the attention outputs."""
+
+    def __init__(self) -> None:
+        self.outputs: dict[int, torch.Tensor] = {}
+
+    def site(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        if index % 4 == 1:
+            self.outputs[index // 4] = x[0]
+        return x
+
+
+def test_means_leave_the_attention_output_without_one(tiny: Checkpoint, windows: list[list[int]]) -> None:
+    config = tiny.config
+    changed = changed_decoder(tiny.canonical, ("means",), windows[:1], "cpu", seed=0)
+    inputs = Inputs()
+    FloatDecoder(changed, dtype=torch.float64).hidden(torch.tensor(windows[:1]), inputs)
+    for x in inputs.outputs.values():
+        groups = x.mean(0).view(config.kv_heads, -1, config.head_dim).mean(1)  # heads that share values share the mean
+        assert float(groups.abs().max()) < 1e-5
+
+
+def test_principal_axes_are_uncorrelated(tiny: Checkpoint, windows: list[list[int]]) -> None:
+    changed = changed_decoder(tiny.canonical, ("rotation-pca",), windows, "cpu", seed=0)
+    inputs = Inputs()
+    FloatDecoder(changed, dtype=torch.float64).hidden(torch.tensor([windows[0]]), inputs)
+    assert len(inputs.outputs) == tiny.config.layers
+    decoder, rows = FloatDecoder(changed, dtype=torch.float64), []
+
+    class Norms(Observer):
+        def site(self, index: int, x: torch.Tensor) -> torch.Tensor:
+            if index % 4 in (0, 2):
+                rows.append(x[0])
+            return x
+
+    for window in windows:
+        rows.append(decoder.hidden(torch.tensor([window]), Norms())[0])
+    moments = torch.cat(rows).T @ torch.cat(rows)
+    off_diagonal = moments - torch.diag(moments.diagonal())
+    assert float(off_diagonal.abs().max()) < 1e-3 * float(moments.diagonal().max())
+
+
+@pytest.mark.parametrize("size", [1, 2, 12, 64, 9])
+def test_hadamard_is_orthogonal(size: int) -> None:
+    matrix = hadamard(size, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(size, dtype=torch.float64))
+
+
+def test_norms_behind_projections_refuse_a_rotation(tiny: Checkpoint, windows: list[list[int]]) -> None:
+    config = replace(tiny.config, output_norms=True)
+    ones = torch.ones(config.hidden_size)
+    norms = {
+        f"model.layers.{layer}.{name}_output_norm.weight": ones for layer in range(config.layers) for name in ("attention", "feed_forward")
+    }
+    with pytest.raises(ConversionError, match="cannot be rotated"):
+        changed_decoder(CanonicalDecoder(config, {**tiny.canonical.tensors, **norms}), ("rotation-hadamard",), windows, "cpu", 0)
+
+
+def test_rounding_against_correlated_inputs_beats_rounding_to_nearest() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 24, dtype=torch.float64, generator=generator) @ torch.randn(24, 24, dtype=torch.float64, generator=generator)
+    weight = torch.randn(10, 24, dtype=torch.float64, generator=generator) * 3
+    rounded = rounded_against(weight, x.T @ x)
+    assert torch.equal(rounded, rounded.round()) and float(rounded.abs().max()) <= 127
+
+    def error(integers: torch.Tensor) -> float:
+        return float(((weight - integers) @ x.T).square().sum())
+
+    assert error(rounded) < 0.6 * error(weight.round())
+
+
+def test_rounding_against_independent_inputs_is_to_nearest() -> None:
+    weight = torch.tensor([[0.2, 1.7, -3.6], [126.4, -127.0, 0.0]], dtype=torch.float64)
+    assert torch.equal(rounded_against(weight, torch.eye(3, dtype=torch.float64)), weight.round())
+    assert torch.equal(rounded_against(weight, torch.zeros(3, 3, dtype=torch.float64)), weight.round())
+
+
+def linear(weight: torch.Tensor) -> LinearWeights:
+    scale = (weight.abs().amax(1) / 127).numpy()
+    multiplier, shift = fold_scale(scale, 12, 14)
+    integers = (weight.numpy() / scale[:, None]).round().astype(np.int8)
+    return LinearWeights(integers, multiplier, shift, np.zeros(weight.shape[1], np.int32), None, True)
+
+
+def test_bias_takes_out_the_mean_error() -> None:
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(6, 16, dtype=torch.float64, generator=generator)
+    x = (torch.randn(300, 16, generator=generator) + 0.7) * 4096
+    coded = torch.where(x.abs() < 2000, torch.zeros_like(x), x.round())
+    site = bias(linear(weight), SiteInputs(weight, coded, x.double().mean(0)))
+    assert site.bias is not None
+    outputs = torch.from_numpy(site.weight).double() @ coded.double().T * torch.from_numpy(site.multiplier.astype(np.float64))[:, None]
+    got = (outputs * 2.0**-site.shift + torch.from_numpy(site.bias)[:, None]).mean(1)
+    torch.testing.assert_close(got, weight @ x.double().mean(0) * 4, rtol=1e-3, atol=1.0)  # fraction 12 to 14
+    again = bias(site, SiteInputs(weight, coded, x.double().mean(0)))
+    assert again.bias is not None and (again.bias != site.bias).any()  # it adds to a bias that is there
+
+
+def test_gptq_changes_weights_only() -> None:
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(6, 16, dtype=torch.float64, generator=generator)
+    x = torch.randn(100, 16, generator=generator) @ torch.randn(16, 16, generator=generator)
+    site = linear(weight)
+    corrected = gptq(site, SiteInputs(weight, x, x.double().mean(0)))
+    assert corrected.weight.dtype == np.int8 and (corrected.weight != site.weight).any()
+    assert np.abs(corrected.weight.astype(int) - site.weight).max() <= 3
+    assert corrected.bias is None and (corrected.multiplier == site.multiplier).all()
+
+
+def test_sites_are_stacked_as_the_integers(
+    tiny: Checkpoint, corrected: SpikingNetwork, calibration: Calibration, windows: list[list[int]]
+) -> None:
+    plain = convert(tiny, ConvertConfig(price=0.0, spikes=None), windows, calibration=calibration).weights
+    for site in (0, 1, 2, 3, tiny.config.sites - 1):
+        weight = site_weight(tiny.canonical, site)
+        rounded = (weight / (weight.abs().amax(1, keepdim=True) / 127)).round()
+        assert torch.equal(rounded.to(torch.int8), torch.from_numpy(plain.site(site).weight))
+
+
+@pytest.fixture(scope="module")
+def corrected(tiny: Checkpoint, calibration: Calibration, windows: list[list[int]]) -> SpikingNetwork:
+    return convert(tiny, ConvertConfig(spikes=0.8, compensation=("gptq", "bias")), windows, calibration=calibration)
+
+
+def site_means(network: SpikingNetwork, windows: list[list[int]], stop: bool) -> list[torch.Tensor]:
+    """Mean output, as integers, of every site but the head, with or without the stop rule at the sites."""
+    decoder, means = network.functional(), []
+    if not stop:
+        for site in range(network.weights.config.sites):
+            decoder.site_tensors(site).stop = torch.zeros_like(decoder.site_tensors(site).stop)
+
+    def observe(index: int, _: torch.Tensor, coded: Coded) -> None:
+        if index < network.weights.config.sites - 1:
+            means.append(decoder.operations.scale(coded, decoder.site_tensors(index)).double().mean(0))
+
+    decoder.observer = observe
+    decoder.forward(torch.tensor(windows), last_only=True)
+    return means
+
+
+def test_corrections_take_out_the_mean_error_of_the_network(
+    tiny: Checkpoint, corrected: SpikingNetwork, calibration: Calibration, windows: list[list[int]]
+) -> None:
+    assert corrected.provenance["spikes_per_activation"] == pytest.approx(0.8, rel=0.01)
+    assert corrected.provenance["options"]["compensation"] == ["gptq", "bias"]
+    plain = convert(tiny, ConvertConfig(spikes=0.8), windows, calibration=calibration)
+    ideal = site_means(plain, windows, stop=False)
+    ours = [float((a - b).norm()) for a, b in zip(site_means(corrected, windows, stop=True), ideal, strict=True)]
+    theirs = [float((a - b).norm()) for a, b in zip(site_means(plain, windows, stop=True), ideal, strict=True)]
+    assert sum(ours) < 0.5 * sum(theirs)
+
+
+def test_a_corrected_network_equals_the_reference(corrected: SpikingNetwork, windows: list[list[int]]) -> None:
+    tokens = windows[0][:8]
+    assert (corrected.functional().forward(torch.tensor([tokens]))[0].numpy() == IntegerDecoder(corrected.weights).forward(tokens)).all()
+
+
+@pytest.mark.parametrize("name", ["means", *(pytest.param(f"rotation-{kind}", marks=pytest.mark.slow) for kind in ("hadamard", "pca"))])
+def test_a_changed_network_is_close_to_the_dense_model(
+    tiny: Checkpoint, windows: list[list[int]], calibration: Calibration, name: str
+) -> None:
+    options = ConvertConfig(price=0.0, spikes=None, query_spikes=900.0, compensation=(name,))
+    network = convert(tiny, options, windows, calibration=calibration)
+    decoder = network.functional()
+    ours = decoder.forward(torch.tensor(windows[:1]))[0].double() * 2.0**-network.weights.formats.logit
+    dense = logits(tiny.canonical, windows[0])
+    assert float(torch.nn.functional.cosine_similarity(ours, dense, dim=-1).mean()) > 0.999
+
+
+def test_names() -> None:
+    assert split_names(("bias", "rotation-pca", "gptq")) == (("rotation-pca",), ("gptq", "bias"))
+    assert set(compensation_names()) == {"gptq", "bias", "means", "rotation-hadamard", "rotation-pca"}
+    with pytest.raises(UsageError, match=r"unknown compensation 'gtpq'; did you mean 'gptq'\?"):
+        split_names(("gtpq",))
+    with pytest.raises(UsageError, match="two rotations after each other are one rotation"):
+        split_names(("rotation-pca", "rotation-hadamard"))
