@@ -28,13 +28,10 @@ def power(k: Array, xp: Library) -> Array:
 
 
 def bit_length(n: Array, xp: Library) -> Array:
-    """Number of bits of each non-negative integer; 0 for 0."""
-    bits, rest = xp.zeros_like(n), n
-    for shift in (32, 16, 8, 4, 2, 1):
-        high = rest >> shift
-        bits = bits + xp.where(high > 0, shift, 0)
-        rest = xp.where(high > 0, high, rest)
-    return bits + rest  # rest is now 0 or 1
+    """Number of bits of each integer in 0 .. 2^53 - 1, which a float64 holds exactly; 0 for 0."""
+    if xp is np:
+        return np.frexp(n.astype(np.float64))[1].astype(np.int64)
+    return xp.frexp(n.double()).exponent.long()
 
 
 def rounded(x: Array, k: Array, xp: Library) -> Array:

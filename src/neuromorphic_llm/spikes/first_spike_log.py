@@ -57,16 +57,26 @@ class FirstSpikeLog(ScaledCode):
 
     def digits(self, x: Array, k: Array, _: Array, xp: Library, /) -> Iterator[Array]:
         """The weight of the nearest level in its phase (the larger of two equally near ones), silence in the others."""
-        doubled, a, below = 2 * xp.abs(x), xp.zeros_like(x), 0
-        for level in self.levels:
-            a = xp.where(doubled >= (below + level) << k, level, a)
-            below = level
-        sign = xp.sign(x)
+        a, sign = self._nearest(x, k, xp), xp.sign(x)
         for to_come in range(self.phases - 1, -1, -1):
             digit = xp.zeros_like(x)
             for weight in WEIGHTS[self.steps]:
                 digit = xp.where(a == weight << (self.octaves * to_come), weight, digit)
             yield sign * digit
+
+    def total(self, x: Array, k: Array, _: Array, xp: Library, /) -> tuple[Array, Array]:
+        """The level, and a spike where it is not 0."""
+        a = self._nearest(x, k, xp)
+        return xp.sign(x) * a, xp.clip(a, 0, 1)
+
+    def _nearest(self, x: Array, k: Array, xp: Library) -> Array:
+        """The level nearest to |x| / 2^k, or 0."""
+        levels = [0, *self.levels]
+        middles = [below + above for below, above in pairwise(levels)]  # twice the middle: 2 |x| >= middle * 2^k takes the upper level
+        if xp is np:
+            return np.array(levels)[np.searchsorted(middles, 2 * np.abs(x) >> k, side="right")]
+        table, bounds = (xp.tensor(values, device=x.device) for values in (levels, middles))
+        return table[xp.searchsorted(bounds, 2 * xp.abs(x) >> k, right=True)]
 
     def _error(self, magnitude: Integers, k: Integers, price: Integers) -> Integers:
         """Half the gap between two levels, as a share of the value between them; |x| or half of the least level below that."""

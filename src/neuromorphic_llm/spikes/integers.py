@@ -5,14 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuromorphic_llm.spikes import arrays
-
 Integers = NDArray[np.int64]
 
 
 def bit_length(n: ArrayLike) -> Integers:
     """Number of bits of each non-negative integer; 0 for 0."""
-    return np.asarray(arrays.bit_length(np.array(n, np.int64), np))
+    rest = np.array(n, np.int64)
+    bits = np.zeros_like(rest)
+    for shift in (32, 16, 8, 4, 2, 1):
+        high = rest >> shift
+        bits += np.where(high > 0, shift, 0)
+        rest = np.where(high > 0, high, rest)
+    return np.asarray(bits + rest)  # rest is now 0 or 1
 
 
 def rsh(x: ArrayLike, n: ArrayLike) -> Integers:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from neuromorphic_llm.spikes.arrays import Array, Library, power
+from neuromorphic_llm.spikes.arrays import Array, Library, bit_length, power
 from neuromorphic_llm.spikes.integers import Integers
 from neuromorphic_llm.spikes.parameters import parameter
 from neuromorphic_llm.spikes.scaled import ScaledCode
@@ -45,13 +45,12 @@ class MultiThreshold(ScaledCode):
         membrane = xp.zeros_like(x) if constant else x
         for _ in range(self.phases):
             membrane = membrane + x if constant else membrane
-            magnitude, weight = xp.abs(membrane), xp.zeros_like(x)
-            for j in range(self.thresholds):
-                fires = 4 * magnitude >= (3 * unit) << j
-                if not constant:
-                    fires = fires & (2 * magnitude > (unit << j) + (stop >> (k + j)))
-                weight = xp.where(fires, 1 << j, weight)
-            digit = weight * xp.sign(membrane)
+            magnitude = xp.abs(membrane)
+            # The highest threshold whose 3/4 the membrane reaches; if it does not pay, no lower one does: it would gain less.
+            above = bit_length(4 * magnitude // (3 * unit), xp)
+            j = xp.clip(above - 1, 0, self.thresholds - 1)
+            fires = above > 0 if constant else (above > 0) & (2 * magnitude > (unit << j) + (stop >> (k + j)))
+            digit = xp.where(fires, xp.sign(membrane) << j, 0)
             if not self.signed:
                 digit = xp.clip(digit, 0, None)
             membrane = membrane - digit * unit

@@ -46,3 +46,8 @@ class QuantisationClipFloorShift(ScaledCode):
             emitted = (2 * phase * level + self.phases) // (2 * self.phases)
             yield sign * (emitted - before)
             before = emitted
+
+    def total(self, x: Array, k: Array, _: Array, xp: Library, /) -> tuple[Array, Array]:
+        """The level itself, and as many spikes."""
+        level = nearest_level(x, k, self.largest_value, xp)
+        return xp.sign(x) * level, level

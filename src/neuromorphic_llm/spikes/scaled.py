@@ -36,14 +36,19 @@ class ScaledCode(ArrayCode):
         return xp.where(x * x <= stop, 0, usable), k, largest
 
     def integers(self, x: Array, stop: Array, xp: Library) -> Quantised:
-        """The sum of the digits, by Horner's rule."""
+        """The sum of the digits, and their spikes."""
         kept, k, largest = self._scaled(x, stop, xp)
+        a, spikes = self.total(kept, k[:, None], stop, xp)
+        return Quantised(a, k, spikes, used_phases(largest, self.phases, xp))
+
+    def total(self, x: Array, k: Array, stop: Array, xp: Library, /) -> tuple[Array, Array]:
+        """(a, spikes) [tokens, inputs] of the digits, here by Horner's rule; codes with a closed form have their own."""
         a, spikes = xp.zeros_like(x), xp.zeros_like(x)
-        for digit in self.digits(kept, k[:, None], stop, xp):
+        for digit in self.digits(x, k, stop, xp):
             a = (a << self.horner_shift) + digit
             magnitude = xp.abs(digit)
             spikes = spikes + (xp.clip(magnitude, 0, 1) if self.graded else magnitude)
-        return Quantised(a, k, spikes, used_phases(largest, self.phases, xp))
+        return a, spikes
 
     def encode(self, x: ArrayLike, stop: ArrayLike) -> SpikeTrain:
         """The digits themselves."""

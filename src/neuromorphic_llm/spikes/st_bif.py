@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from neuromorphic_llm.errors import UsageError
-from neuromorphic_llm.spikes.arrays import Array, Library, power
+from neuromorphic_llm.spikes.arrays import Array, Library, power, rounded
 from neuromorphic_llm.spikes.parameters import parameter
 from neuromorphic_llm.spikes.scaled import ScaledCode
 
@@ -67,3 +67,8 @@ class SignedTernary(ScaledCode):
         threshold = power(k, xp) * (self.phases if constant else 1)
         least = -self.largest_value if self.signed else 0
         return st_bif_spikes(currents, threshold, self.largest_value, least, xp)
+
+    def total(self, x: Array, k: Array, _: Array, xp: Library, /) -> tuple[Array, Array]:
+        """Where every step's simulation ends: neither current overshoots."""
+        a = xp.clip(rounded(x, k, xp), -self.largest_value, self.largest_value)
+        return a, xp.abs(a)
