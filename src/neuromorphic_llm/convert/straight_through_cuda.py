@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -12,9 +10,11 @@ from torch import Tensor
 _ROWS, _COLUMNS, _WARPS = 32, 64, 8
 """A program codes a tile of so many rows and inputs."""
 
+# Triton looks up the names in annotations of kernels: theirs have none but tl.constexpr.
+
 
 @triton.jit
-def _tile(x_at: Any, top_at: Any, price_at: Any, rows: Any, inputs: Any, tables: Any, ROWS: tl.constexpr, COLUMNS: tl.constexpr) -> Any:  # noqa: N803
+def _tile(x_at, top_at, price_at, rows, inputs, tables, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
     """(offsets, inside, x, weight, price) of this program's tile."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
@@ -27,16 +27,16 @@ def _tile(x_at: Any, top_at: Any, price_at: Any, rows: Any, inputs: Any, tables:
 
 
 @triton.jit
-def _inverse(weight: Any) -> Any:
+def _inverse(weight):  # type: ignore[no-untyped-def]
     """1 / weight of powers of two, exactly."""
     return ((254 << 23) - weight.to(tl.int32, bitcast=True)).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _encode(
-    x_at: Any, top_at: Any, price_at: Any, coded_at: Any, spikes_at: Any, rows: Any, inputs: Any, tables: Any,
+def _encode(  # type: ignore[no-untyped-def]
+    x_at, top_at, price_at, coded_at, spikes_at, rows, inputs, tables,
     PHASES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,  # noqa: N803
-) -> None:  # fmt: skip
+):  # fmt: skip
     offsets, inside, x, weight, price = _tile(x_at, top_at, price_at, rows, inputs, tables, ROWS, COLUMNS)
     rest, inverse, spikes = x, _inverse(weight), tl.zeros_like(x)
     for _ in tl.static_range(PHASES):
@@ -50,10 +50,10 @@ def _encode(
 
 
 @triton.jit
-def _differentiate(
-    x_at: Any, top_at: Any, price_at: Any, coded_at: Any, spikes_at: Any, for_x_at: Any, for_price_at: Any, rows: Any, inputs: Any,
-    tables: Any, PHASES: tl.constexpr, MASKED: tl.constexpr, ACTIVITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,  # noqa: N803
-) -> None:  # fmt: skip
+def _differentiate(  # type: ignore[no-untyped-def]
+    x_at, top_at, price_at, coded_at, spikes_at, for_x_at, for_price_at, rows, inputs,
+    tables, PHASES: tl.constexpr, MASKED: tl.constexpr, ACTIVITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,  # noqa: N803
+):  # fmt: skip
     offsets, inside, x, weight, price = _tile(x_at, top_at, price_at, rows, inputs, tables, ROWS, COLUMNS)
     change = tl.load(coded_at + offsets, mask=inside, other=0.0).to(tl.float32)
     per_spike = tl.load(spikes_at)
