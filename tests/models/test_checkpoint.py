@@ -293,6 +293,7 @@ def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.model
 def test_smollm2(smollm2: Checkpoint) -> None:
     assert smollm2.parameters == 134_515_008
+    assert smollm2.content_hash[:16] == "8c0291a819165bc6"  # named by calibrations and networks, so that it must not change
     assert smollm2.config == replace(SMOLLM2_135M, rms_norm_eps=9.999999747378752e-06, bos_token_id=1, eos_token_ids=(2,))
     tokenizer, model = smollm2.tokenizer(), smollm2.dense_model()
     chat = [{"role": "user", "content": "What is the capital of France?"}]

@@ -52,6 +52,12 @@ def test_the_dense_model_is_the_one_that_was_saved(name: str, tied: bool, tmp_pa
     embeddings, head = dense.get_input_embeddings(), dense.get_output_embeddings()
     assert (embeddings.weight is head.weight) == tied
     assert embeddings.weight is not checkpoint.tensors[checkpoint.family.embedding]
+    options = {"max_new_tokens": 2, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    padded = {
+        "input_ids": torch.cat((torch.zeros_like(IDS[:, :1]), IDS), 1),
+        "attention_mask": torch.tensor([[0] + [1] * IDS.shape[1]] * 2),
+    }
+    assert torch.equal(dense.generate(**padded, **options)[:, 1:], dense.generate(IDS, attention_mask=torch.ones_like(IDS), **options))
     assert checkpoint.dense_model(torch.bfloat16)(IDS).logits.dtype == torch.bfloat16
 
 
@@ -85,6 +91,11 @@ def test_content_hashes_tell_configurations_apart(name: str, change: dict[str, A
     assert (changed.config == original.config) == (name in ("llama", "qwen3", "gemma3", "gpt2", "gptneox"))
 
 
+def test_hashes_of_plain_llama_decoders_are_those_of_configuration_and_tensors() -> None:
+    """Calibrations and networks of these models name them; other families must not change them."""
+    assert load_checkpoint("nano").content_hash[:16] == "dbb75d5ffec00cf5"
+
+
 def test_names_of_bodies_and_buffers(copy: Callable[..., Path], folders: dict[str, Path]) -> None:
     """Published GPT-2 and OPT files lack the prefix of the head's class and hold masks; those of Pythia call the head embed_out."""
     for name, prefix, buffers in (
@@ -98,6 +109,17 @@ def test_names_of_bodies_and_buffers(copy: Callable[..., Path], folders: dict[st
             tensors["embed_out.weight"] = tensors.pop("lm_head.weight")
         save_file(tensors, path)
         assert load_checkpoint(path.parent).content_hash == load_checkpoint(folders[name]).content_hash
+
+
+def test_older_tokenizers_of_gpt2(copy: Callable[..., Path]) -> None:
+    """A vocabulary and merges, as GPT-2 and OPT publish them; OPT's configuration asks for a token in front."""
+    folder = copy("opt")
+    (folder / "tokenizer.json").unlink()
+    vocabulary = {token: index for index, token in enumerate(["h", "e", "l", "o", "he", "ll", "hell", "hello", "</s>"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\nh e\nl l\nhe ll\nhell o\n")
+    (folder / "tokenizer_config.json").write_text('{"add_bos_token": true, "bos_token": "</s>"}')
+    assert load_checkpoint(folder).tokenizer()("hello")["input_ids"] == [8, 7]
 
 
 def test_tokenizers_get_the_class_of_their_family(copy: Callable[..., Path]) -> None:
