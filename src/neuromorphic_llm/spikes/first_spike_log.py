@@ -76,7 +76,7 @@ class FirstSpikeLog(ScaledCode):
         if xp is np:
             return np.array(levels)[np.searchsorted(middles, 2 * np.abs(x) >> k, side="right")]
         table, bounds = (xp.tensor(values, device=x.device) for values in (levels, middles))
-        return table[xp.searchsorted(bounds, 2 * xp.abs(x) >> k, right=True)]
+        return table[xp.searchsorted(bounds, (2 * xp.abs(x) >> k).contiguous(), right=True)]
 
     def _error(self, magnitude: Integers, k: Integers, price: Integers) -> Integers:
         """Half the gap between two levels, as a share of the value between them; |x| or half of the least level below that."""
