@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,31 @@ def test_paired_difference(relative: float | None, error: float | None, expected
         ("cnn_dailymail", "--limit-tokens=64"),
         ("default", "--max-new-tokens=4"),
         ("default", "--limit-documents=4"),
+        ("piqa", "--limit-tokens=64"),
+        ("zero-shot", "--max-new-tokens=4"),
     ],
 )
 def test_an_option_of_the_other_kind_of_task_is_refused(task: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["eval", "random-tiny", "--task", task, option]) == 2
     assert option.split("=")[0] in capsys.readouterr().err
+
+
+def test_zero_shot_accuracies_beside_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"query": "A river runs to the", "choices": ["sea.", "lamp."], "gold": gold} for gold in (0, 1, 1)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    line = ["random-tiny", "--task", "piqa", "--data", str(tmp_path / "q.jsonl"), "--against", "random-tiny"]
+    printed = shown(capsys, *line, "--json", str(tmp_path / "r.json"))
+    result = json.loads((tmp_path / "r.json").read_text())
+    # The same question three times with other right answers: one or two of them are met.
+    assert result["tasks"]["piqa"]["acc"] in (pytest.approx(1 / 3), pytest.approx(2 / 3)) and result["tasks"]["piqa"]["documents"] == 3
+    assert result["reference"]["tasks"]["piqa"]["acc"] == result["tasks"]["piqa"]["acc"] and "average" not in result
+    assert result["tasks"]["piqa"]["difference"]["acc_norm"]["difference"] == 0.0
+    assert "acc_norm" in printed and "+0.00 ± 0.00" in printed
+
+
+def test_zero_shot_without_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NMLLM_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert run_command_line(["eval", "random-tiny", "--task", "zero-shot"]) == 1
+    error = capsys.readouterr().err
+    assert "hellaswag.jsonl" in error and error.count("\n") == 1

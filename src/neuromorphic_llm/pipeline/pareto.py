@@ -161,8 +161,9 @@ class Pareto:
         """The stored or a new point. A reason that lies in the point itself is stored with it; other failures are tried again next time."""
         chip = None if self.spec is None else self.spec.to_json()
         inputs = {**self._inputs(), "options": config.to_json(), "chip": chip}
+        name = point_name(config)
         head = {
-            "name": point_name(config),
+            "name": name,
             "code": config.code,
             "code_parameters": dict(config.code_parameters),
             "asked_spikes": config.spikes,
@@ -177,7 +178,7 @@ class Pareto:
                 return {**head, "failed": str(error)}
 
         try:
-            return self.steps.run(head["name"], inputs, work)
+            return self.steps.run(name, inputs, work)
         except NeuromorphicLLMError:
             raise  # the folder cannot be written
         except Exception as error:  # memory, or a fault of one method: the other points go on

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,10 +12,11 @@ from neuromorphic_llm.report.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, gri
 from neuromorphic_llm.report.tables import Table, energy_text
 
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
+Point = Mapping[str, Any]
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def method(point: Mapping[str, Any]) -> str:
+def method(point: Point) -> str:
     """What a series of points has in common: code with its parameters and phases, allocation, compensation."""
     parameters = "".join(f" {name}={value}" for name, value in point["code_parameters"].items())
     phases = f", {point['phases']} phases" if "phases" in point else ""
@@ -60,19 +61,27 @@ def markdown(table: Table) -> str:
     return "\n".join((f"# {table.title}", "", line(table.columns), rule, *map(line, table.rows), "", table.note, ""))
 
 
+def _spikes(point: Point) -> float:
+    return float(point["spikes_per_activation"])
+
+
+def _energy(point: Point) -> float:
+    return float(point["chip_energy_j_per_token"]["nominal"])
+
+
 def pareto_plot(result: Mapping[str, Any]) -> str | None:
     """Perplexity over spikes and, where a chip gave energies, over energy; one line a method. None if no point could be made."""
     made = [point for point in result["points"] if not point["failed"]]
     if not made:
         return None
-    panels = [("spikes per activation", lambda point: point["spikes_per_activation"], made)]
     energies = [point for point in made if point["chip_energy_j_per_token"] is not None]
+    panels: list[tuple[str, list[Point], Callable[[Point], float]]] = [("spikes per activation", made, _spikes)]
     if energies:
-        panels.append(("energy a decoded token", lambda point: point["chip_energy_j_per_token"]["nominal"], energies))
+        panels.append(("energy a decoded token", energies, _energy))
     methods = list(dict.fromkeys(method(point) for point in made))
     with svg_figure(1.0 + 2.6 * len(panels) + 0.17 * len(methods), "pareto") as picture:
         rows = picture.figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-        for axes, (label, value, points) in zip(rows, panels, strict=True):
+        for axes, (label, points, value) in zip(rows, panels, strict=True):
             for number, name in enumerate(methods):
                 line = sorted((value(point), point["perplexity"]) for point in points if method(point) == name)
                 if line:
