@@ -48,6 +48,7 @@ def command(
     ] = None,
     save_calibration: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep the calibration for later conversions.")] = None,
     parts: Annotated[str, typer.Option(help="What spikes: all, feed-forward or attention.")] = "all",
+    weights: Annotated[str, typer.Option(help="Weights of the crossbars: 8-bit or 4-bit-groups.")] = "8-bit",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json: JsonFile = None,
     seed: Seed = 0,
@@ -57,7 +58,7 @@ def command(
     arguments = {"model": model, "output": output, "code": code, "code_option": code_option, "phases": phases,
                  "spikes": spikes, "lambda": price, "energy": energy, "chip": chip, "allocation": allocation,
                  "compensate": compensate, "calibration": calibration,
-                 "save_calibration": save_calibration, "parts": parts, "device": device}  # fmt: skip
+                 "save_calibration": save_calibration, "parts": parts, "weights": weights, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.chip.load import load_spec
@@ -79,7 +80,7 @@ def command(
             check_artefact_place(save_calibration, CALIBRATION_FORMAT)
         options = _options(
             _target(code, spikes, price, energy), code=code, phases=phases, code_parameters=tuple(parameters.items()), parts=parts,
-            seed=seed, allocation=allocation, compensation=tuple(compensate or ()),
+            seed=seed, allocation=allocation, compensation=tuple(compensate or ()), weights=weights,
         )  # fmt: skip
         spec = None if energy is None else load_spec(chip)
         stored, text = _calibration(calibration)

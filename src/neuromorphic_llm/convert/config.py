@@ -7,7 +7,8 @@ from typing import Any
 
 from neuromorphic_llm.network.format import PARTS
 
-_LATER = ("energy_j", "allocation", "compensation", "code_parameters")
+_LATER = ("energy_j", "allocation", "compensation", "code_parameters", "weights")
+WEIGHTS = ("8-bit", "4-bit-groups")
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,17 @@ class ConvertConfig:
     allocation: str = "fisher"
     compensation: tuple[str, ...] = ()
     code_parameters: tuple[tuple[str, int | bool | str], ...] = ()  # names and values (codes.md)
+    weights: str = "8-bit"  # or 4-bit-groups (numerics.md, Group-scaled weights)
 
     def __post_init__(self) -> None:
         if self.parts not in PARTS:
             raise ValueError(f"parts must be one of {', '.join(PARTS)}, got {self.parts!r}")
         if sum(target is not None for target in (self.spikes, self.price, self.energy_j)) != 1:
             raise ValueError("exactly one of spikes, energy_j and price must be given")
+        if self.weights not in WEIGHTS:
+            raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, got {self.weights!r}")
+        if self.weights != "8-bit" and "gptq" in self.compensation:
+            raise ValueError(f"compensation gptq rounds to 8-bit weights and weights are {self.weights}; leave one out")
         if self.energy_j is not None and not 0.0 < self.energy_j < 1e3:
             raise ValueError(f"energy_j must be positive and below 1000 joules a token, got {self.energy_j}")
         if self.spikes is not None and not 0.0 < self.spikes < 1000.0:

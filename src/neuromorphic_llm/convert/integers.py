@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.group_weights import quantise_groups
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.format import spiking_flags
 from neuromorphic_llm.reference.linear import fold_scale
@@ -70,12 +71,18 @@ def linear_weights(
     name: str,
     spiking: bool,
     bias: torch.Tensor | None = None,
+    groups: bool = False,
 ) -> LinearWeights:
     """One crossbar site from float weights [outputs, inputs] and bias [outputs]; `row_scale` multiplies the outputs, `largest` bounds |a|.
 
+    With `groups` the weights are 4-bit ones times a multiplier per group.
     Raises ConversionError if an accumulator or a bias could exceed 32 bits.
     """
-    integers, scale = quantise_rows(weight)
+    group_multiplier = None
+    if groups:
+        integers, group_multiplier, scale = quantise_groups(weight)
+    else:
+        integers, scale = quantise_rows(weight)
     multiplier, shift = fold_scale(scale * row_scale, f_in, f_out)
     bound = int(np.abs(integers.astype(np.int64)).sum(1).max()) * (largest if spiking else 1 << 13)
     if bound >= 2**31:
@@ -85,7 +92,7 @@ def linear_weights(
     if bias is not None:
         scaled = bias.double().numpy() * row_scale
         added = _int32(scaled * 2.0**f_out, f"{name}: a bias of {np.abs(scaled).max():.3g}")
-    return LinearWeights(integers, multiplier, shift, stop, added, spiking)
+    return LinearWeights(integers, multiplier, shift, stop, added, spiking, group_multiplier)
 
 
 def _int32(scaled: NDArray[np.float64], what: str) -> NDArray[np.int32]:
@@ -103,7 +110,7 @@ def _table(rows: torch.Tensor, formats: Formats) -> NDArray[np.int16]:
 
 @dataclass(frozen=True)
 class _Converter:
-    """What the integers of every layer are made from; `largest` bounds the coded inputs."""
+    """What the integers of every layer are made from; `largest` bounds the coded inputs, `groups`: 4-bit weights in groups."""
 
     config: DecoderConfig
     tensors: Mapping[str, torch.Tensor]
@@ -111,6 +118,7 @@ class _Converter:
     formats: Formats
     flags: Mapping[str, bool]
     largest: int
+    groups: bool
 
     def gain(self, name: str, factor: float = 1.0) -> NDArray[np.int32]:
         """Integer gains of an RMSNorm, times `factor`."""
@@ -129,7 +137,9 @@ class _Converter:
             none = [weight.new_zeros(len(weight)) for weight in weights]
             bias = torch.cat([self.tensors.get(f"{name}.bias", zeros) for name, zeros in zip(names, none, strict=True)])
         flag = self.flags[key.rpartition(".")[2]]
-        return linear_weights(torch.cat(weights), scale, f_in, f_out, largest=self.largest, name=key, spiking=flag, bias=bias)
+        return linear_weights(
+            torch.cat(weights), scale, f_in, f_out, largest=self.largest, name=key, spiking=flag, bias=bias, groups=self.groups
+        )
 
     def hidden_fraction(self, number: int) -> int:
         """Fraction of the inputs of a layer's down projection."""
@@ -186,7 +196,8 @@ def integer_decoder(
     embedding, positions = tensors["model.embed_tokens.weight"], tensors.get("model.embed_positions.weight")
     largest_row = max(float(table.abs().max()) for table in (embedding, positions) if table is not None)
     formats = formats_for(calibration, largest_row)
-    converter = _Converter(config, tensors, calibration, formats, spiking_flags(options.parts), code.largest_value)
+    groups = options.weights == "4-bit-groups"
+    converter = _Converter(config, tensors, calibration, formats, spiking_flags(options.parts), code.largest_value, groups)
     cos, sin = converter.rope("rotary.frequencies")
     local = converter.rope("rotary.local_frequencies") if config.local_rotary else (None, None)
     return DecoderWeights(

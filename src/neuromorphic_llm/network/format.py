@@ -15,6 +15,9 @@ from neuromorphic_llm.errors import ArtefactError, UsageError
 from neuromorphic_llm.reference.norm import epsilon_term, head_epsilon_term
 from neuromorphic_llm.reference.soft_cap import logit_cap, score_cap
 from neuromorphic_llm.reference.weights import (
+    GROUP,
+    LARGEST_GROUP_MULTIPLIER,
+    LARGEST_GROUP_WEIGHT,
     SITES,
     CodeConfig,
     DecoderConfig,
@@ -77,8 +80,9 @@ def weight_arrays(weights: DecoderWeights) -> Arrays:
     for index in range(weights.config.sites):
         name, site = weights.config.site_name(index), weights.site(index)
         arrays |= {f"{name}.weight": site.weight, f"{name}.multiplier": site.multiplier, f"{name}.stop": site.stop}
-        if site.bias is not None:
-            arrays[f"{name}.bias"] = site.bias
+        for field in ("bias", "group_multiplier"):
+            if getattr(site, field) is not None:
+                arrays[f"{name}.{field}"] = getattr(site, field)
     for number, layer in enumerate(weights.layers):
         for field in ("attention_gain", "feed_forward_gain", "query_stop", "value_base"):
             arrays[f"layers.{number}.{field}"] = getattr(layer, field)
@@ -166,14 +170,30 @@ class _Contents:
 
     def site(self, index: int, shift: int, spiking: bool) -> LinearWeights:
         name, (inputs, outputs) = self.config.site_name(index), self.config.site_shape(index)
+        weight = self.bounded(f"{name}.weight", np.int8, (outputs, inputs), -127, 127)
         return LinearWeights(
-            weight=self.bounded(f"{name}.weight", np.int8, (outputs, inputs), -127, 127),
+            weight=weight,
             multiplier=self.bounded(f"{name}.multiplier", np.int32, (outputs,), 0, 65535),
             shift=shift,
             stop=self.bounded(f"{name}.stop", np.int32, (inputs,), 0, 2**31 - 1),
             bias=self.tensor(f"{name}.bias", np.int32, (outputs,)) if f"{name}.bias" in self.arrays else None,
             spiking=spiking,
+            group_multiplier=self.group_multiplier(name, weight),
         )
+
+    def group_multiplier(self, name: str, weight: NDArray[Any]) -> NDArray[Any] | None:
+        """Multipliers of a site with group-scaled weights, which are 4-bit ones times these."""
+        if f"{name}.group_multiplier" not in self.arrays:
+            return None
+        shape = (len(weight), -(-weight.shape[1] // GROUP))
+        multiplier = self.bounded(f"{name}.group_multiplier", np.uint8, shape, 1, LARGEST_GROUP_MULTIPLIER)
+        expanded = multiplier.astype(np.int8).repeat(GROUP, axis=1)[:, : weight.shape[1]]
+        quotient = weight // expanded
+        if (quotient * expanded != weight).any() or np.abs(quotient).max() > LARGEST_GROUP_WEIGHT:
+            raise ArtefactError(
+                f"{self.source}: tensor {name}.weight is not made of 4-bit weights and group_multiplier; write the artefact again"
+            )
+        return multiplier
 
     def layer(self, number: int, scalars: Mapping[str, Any], flags: Mapping[str, bool]) -> LayerWeights:
         name, config, hidden = f"layers.{number}", self.config, (self.config.hidden_size,)

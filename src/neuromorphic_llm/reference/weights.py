@@ -21,6 +21,9 @@ _Fields = TypeVar("_Fields")
 LARGEST_SIZE, LARGEST_LAYERS = 1 << 20, 1024
 """Bounds of the sizes of a decoder, positions of its rotary table included: beyond them a configuration is damaged."""
 
+GROUP, LARGEST_GROUP_WEIGHT, LARGEST_GROUP_MULTIPLIER = 32, 7, 15
+"""Group-scaled weights: inputs of a group, largest magnitude of a 4-bit weight, largest multiplier of a group."""
+
 ACTIVATIONS = ("silu", "gelu", "gelu-tanh", "relu")
 
 _FIRST_VARIANT = 13
@@ -31,10 +34,10 @@ _SIZES = ("vocab_size", "hidden_size", "intermediate_size", "layers", "heads", "
 
 def _check_integers(config: Any) -> None:
     """TypeError naming the first field declared as an integer that holds something else."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.type == "int" and type(value) is not int:
-            raise TypeError(f"{field.name} must be an integer, got {value!r}")
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if entry.type == "int" and type(value) is not int:
+            raise TypeError(f"{entry.name} must be an integer, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -187,10 +190,10 @@ class Formats:
 
     def __post_init__(self) -> None:
         _check_integers(self)
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
             if not 0 <= value <= 30:
-                raise ValueError(f"{field.name} must lie in 0..30, got {value}")
+                raise ValueError(f"{entry.name} must lie in 0..30, got {value}")
         if self.gate < 12:
             raise ValueError(f"gate must be at least 12, got {self.gate}")
         if 24 + self.gain_fraction <= self.norm:
@@ -264,6 +267,7 @@ class LinearWeights:
     stop: NDArray[np.int32]  # [inputs], spike price R, in 0..2^31-1
     bias: NDArray[np.int32] | None = None  # [outputs]
     spiking: bool = True
+    group_multiplier: NDArray[np.uint8] | None = None  # [outputs, groups of GROUP inputs]; weight is a 4-bit one times this
 
 
 @dataclass(frozen=True)
