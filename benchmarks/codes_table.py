@@ -90,6 +90,7 @@ class CodesTable:
         self.selection = EncodedText(tuple(token for window in rest or windows[-1:] for token in window), 1)
         self.dense = DenseModel(self.checkpoint.dense_model(device=self.device))
         self.rows: dict[str, dict[str, Any]] = self._stored()
+        self.last: Budget | None = None
 
     def _stored(self) -> dict[str, dict[str, Any]]:
         path = self.arguments.json
@@ -121,7 +122,7 @@ class CodesTable:
         assert result.kl_to_dense is not None
         return result.kl_to_dense
 
-    def _budget(self, code: SpikeCode, spikes: float | None, start: Budget | None) -> Budget:
+    def _budget(self, code: SpikeCode, spikes: float | None) -> Budget:
         """The network of a code with the asked spikes, or without a price; ConversionError if it cannot be met."""
         if code.largest_value > self.largest:
             raise ConversionError(f"{code.largest_value} exceeds {self.largest}, for which accumulators are checked")
@@ -129,7 +130,9 @@ class CodesTable:
         integers = replace(self.integers, code=config)
         options = ConvertConfig(spikes=spikes, price=0.0 if spikes is None else None, tolerance=_TOLERANCE)
         short = self.windows[:_BUDGET_WINDOWS]
-        return meet_budget(integers, self.calibration, self.allocation, options, short, self.arguments.device, start=start)
+        # The prices found last are a good start: those of the queries hardly depend on the code.
+        self.last = meet_budget(integers, self.calibration, self.allocation, options, short, self.arguments.device, start=self.last)
+        return self.last
 
     def pulses_per_spike(self, candidate: Candidate) -> float:
         """Signed powers of two that a spike carries, on the first selection tokens, weighted by the outputs that it reaches."""
@@ -153,10 +156,10 @@ class CodesTable:
             free: Budget | None = None
             for spikes in sorted(targets, reverse=True):
                 try:
-                    free = free or self._budget(code, None, None)
+                    free = free or self._budget(code, None)
                     enough = free.spikes <= spikes * (1 + _TOLERANCE)
                     if not enough or found is None:
-                        budget = free if enough else self._budget(code, spikes, free if found is None else found.budget)
+                        budget = free if enough else self._budget(code, spikes)
                         found = Candidate(code, budget, self.divergence(budget))
                 except ConversionError as error:
                     print(f"{_label(code)} at {spikes:g} spikes: {error}", flush=True)
