@@ -185,3 +185,45 @@ def test_interruption_leaves_nothing(where: str, monkeypatch: pytest.MonkeyPatch
     assert run_command_line(["convert", "random-tiny", "-o", "network", "--calibration", "text.txt"]) == 130
     assert capsys.readouterr().err.strip() == "nmllm: error: interrupted"
     assert [path.name for path in Path().iterdir()] == ["text.txt"]
+
+
+def test_allocation_and_compensation_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--spikes", "1.2", "--allocation", "knunyants", "--compensate", "bias", "--compensate", "gptq"]
+    first = run("--calibration", "text.txt", "--save-calibration", "calibration", *options)
+    assert first["allocation"] == "knunyants" and first["compensation"] == ["bias", "gptq"] and first["energy_j_per_token"] is None
+    weights = SpikingNetwork.load("network").weights
+    assert all(weights.site(site).bias is not None for site in range(weights.config.sites))
+    calls: list[Any] = []
+    monkeypatch.setattr("neuromorphic_llm.convert.allocation.knunyants.knunyants", calls.append)
+    # The text is another one here, but the search is done already.
+    assert run("--calibration", "calibration", *options, output="other")["allocation"] == "knunyants" and not calls
+
+
+def test_a_budget_in_joules() -> None:
+    content = run("--energy", "3.5e-7", "--chip", "nano", "--calibration", "text.txt")
+    assert content["energy_j_per_token"] == pytest.approx(3.5e-7, rel=0.01)
+    assert SpikingNetwork.load("network").provenance["options"]["energy_j"] == 3.5e-7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--allocation", "greddy"), "did you mean 'greedy'?"),
+        (("--compensate", "gptx"), "did you mean 'gptq'?"),
+        (("--compensate", "gptq", "--compensate", "gptq"), "names one method twice"),
+        (("--energy", "1e-6", "--spikes", "1"), "--spikes and --energy are both given"),
+        (("--energy", "-1"), "energy_j must be positive"),
+    ],
+)
+def test_wrong_methods(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["convert", "random-tiny", "-o", "network", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_too_few_joules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run_command_line(["convert", "random-tiny", "-o", "network", "--calibration", "text.txt", "--energy", "1e-9", "--chip", "nano"])
+        == 1
+    )
+    assert "without any spike a token costs" in capsys.readouterr().err

@@ -135,24 +135,23 @@ def by_loss(given: SearchInput) -> Allocation:
 
 
 def test_knunyants_keeps_the_loss_budget(given: SearchInput, dense: LayerwiseDecoder, by_loss: Allocation) -> None:
-    allocation = by_loss
-    assert [entry["site"] for entry in allocation.history] == list(range(given.integers.config.sites))
+    assert [entry["site"] for entry in by_loss.history] == list(range(given.integers.config.sites))
     before = dense.loss(dense.logits_from(0, dense.residual[0], {}))
-    for entry in allocation.history:
+    for entry in by_loss.history:
         if entry["keep"] < 0.99:
             assert entry["loss"] <= LOSS_BUDGET * before
         before = entry["loss"]
-    thresholds = np.sqrt(allocation.costs)
+    thresholds = np.sqrt(by_loss.costs)
     zeroed = {site: above(float(threshold)) for site, threshold in enumerate(thresholds)}
     assert dense.loss(dense.logits_from(0, dense.residual[0], zeroed)) == pytest.approx(before, rel=1e-4)
 
 
 def test_dead_zones_silence_what_is_below_the_threshold(given: SearchInput, dense: LayerwiseDecoder, by_loss: Allocation) -> None:
-    allocation, run = by_loss, given.recorded()
+    run = given.recorded()
     for site in (0, 1, 2):
-        stop = site_stop(given.integers, allocation, site, 1.0)
+        stop = site_stop(given.integers, by_loss, site, 1.0)
         coded = coded_as(run, site, stop)(dense.sites[site])
-        threshold = float(np.sqrt(allocation.costs[site]))
+        threshold = float(np.sqrt(by_loss.costs[site]))
         small = dense.sites[site].abs() < 0.99 * threshold
         assert bool(small.any()) and not bool(coded[small].any())
 
