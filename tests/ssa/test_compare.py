@@ -49,6 +49,7 @@ def test_the_dense_row_loses_nothing_and_rows_count_one_pass(checkpoint: Checkpo
     assert row.quality.perplexity != converted.quality.perplexity
 
 
+@pytest.mark.slow
 def test_own_rows(checkpoint: Checkpoint, windows: torch.Tensor) -> None:
     comparison = Comparison(checkpoint, EncodedText(tuple(windows.flatten().tolist()), 9), 12)
     dense = comparison.dense_row()

@@ -22,7 +22,7 @@ def tuner(dense: Any, checkpoint: Checkpoint, windows: torch.Tensor, recipe: Ssa
 @pytest.mark.parametrize("stage", ["layers", "end-to-end"])
 def test_each_stage_learns(dense: Any, checkpoint: Checkpoint, windows: torch.Tensor, stage: str) -> None:
     steps = {"layer_steps": 12, "steps": 0} if stage == "layers" else {"layer_steps": 0, "steps": 12}
-    recipe = SsaTuneConfig(**steps, batch=6, warmup=1, layer_learning_rate=1e-2, learning_rate=1e-2)
+    recipe = SsaTuneConfig(**steps, batch=3, warmup=1, layer_learning_rate=1e-2, learning_rate=1e-2)
     figures = list(tuner(dense, checkpoint, windows, recipe).run(windows))
     assert [(f.step, f.stage) for f in figures] == [(number, stage) for number in range(1, 13)]
     assert figures[-1].loss < 0.8 * figures[0].loss
