@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from neuromorphic_llm.reference import rotary
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 
@@ -71,5 +71,5 @@ def _is_linear(name: str) -> bool:
 
 def rotary_frequencies(config: DecoderConfig) -> torch.Tensor:
     """Angle per position of every pair (j, j + head_dim / 2) without scaling, float64 [head_dim / 2]."""
-    # In numpy, as reference.rotary: torch's powers may differ in the last bit, and so may a table's entry then.
-    return torch.from_numpy(config.rope_theta ** (-2.0 * np.arange(config.head_dim // 2) / config.head_dim))
+    # In numpy: torch's powers may differ in the last bit, and so may a table's entry then.
+    return torch.from_numpy(rotary.rotary_frequencies(config.head_dim, config.rope_theta))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.reference.linear import fold_scale
-from neuromorphic_llm.reference.rotary import rotary_frequencies, tables_of
+from neuromorphic_llm.reference.rotary import rotary_tables
 from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -140,9 +140,8 @@ def random_decoder(
     embedding = rng.normal(0.0, 1.0, (config.vocab_size, config.hidden_size))
     embedding[:, rng.choice(config.hidden_size, max(config.hidden_size // 32, 1), replace=False)] *= 2.0
     head = embedding if config.tie_embeddings else rng.normal(0.0, 1.0, embedding.shape)
-    frequencies = rotary_frequencies(config.head_dim, config.rope_theta)
-    cos, sin = tables_of(frequencies, config.max_positions)
-    local = tables_of(2.0 * frequencies, config.max_positions) if config.local_rotary else (None, None)
+    cos, sin = rotary_tables(config.max_positions, config.head_dim, config.rope_theta)
+    local = rotary_tables(config.max_positions, config.head_dim, config.rope_theta**0.5) if config.local_rotary else (None, None)
     return DecoderWeights(
         config=config,
         formats=formats,
