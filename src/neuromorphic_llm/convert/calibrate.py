@@ -158,7 +158,12 @@ def calibrate(
         query_sensitivity=_over_pairs(decoder, query / tokens).cpu().numpy(),
         hidden_max=recorder.hidden_max,
         value_max=recorder.value_max,
-        **recorder.maxima,
+        residual_max=recorder.maxima["residual_max"],
+        qkv_max=recorder.maxima["qkv_max"],
+        attention_max=recorder.maxima["attention_max"],
+        gate_max=recorder.maxima["gate_max"],
+        logit_max=recorder.maxima["logit_max"],
+        projection_max=recorder.maxima["projection_max"],
     )
 
 
