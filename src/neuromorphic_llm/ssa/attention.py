@@ -12,6 +12,9 @@ from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.ssa.neuron import NeuronConfig, lif
 
 PARTS = ("query", "key", "value", "output")
+_MEAN_RATE = {"query": 0.25, "key": 0.25, "value": 0.5, "output": 0.5}
+"""Of a channel after calibration. Products of few query and key spikes select more and cost less, and learn as well as of many."""
+
 _LEAST_DEVIATION = 1e-6
 
 
@@ -107,7 +110,7 @@ class SpikingSelfAttention(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, position_embeddings: tuple[Tensor, Tensor] | None) -> None:
-        """Set gains and shifts from inputs x [batch, tokens, hidden]: mean and deviation of a channel become 1/2 and 1/4 of the threshold.
+        """Set gains and shifts from inputs x [batch, tokens, hidden]: a channel gets its mean rate, and 1/4 of the threshold as deviation.
 
         What the output neurons' rates stand for follows from those of the values.
         """
@@ -130,7 +133,7 @@ class SpikingSelfAttention(nn.Module):
         mean, scale = values.mean((0, 2))[:, None], 4 * values.std((0, 2))[:, None].clamp_min(_LEAST_DEVIATION)
         self.gain[part].copy_(threshold / scale)
         # Half a spike over all steps: spike counts are rounded instead of cut.
-        self.shift[part].copy_(threshold * (0.5 - mean / scale + 0.5 / self.config.time_steps))
+        self.shift[part].copy_(threshold * (_MEAN_RATE[part] - mean / scale + 0.5 / self.config.time_steps))
         return mean, scale
 
     @torch.no_grad()
