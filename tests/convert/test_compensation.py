@@ -13,7 +13,7 @@ from neuromorphic_llm.convert.compensation.corrections import SiteInputs, bias, 
 from neuromorphic_llm.convert.compensation.gptq import rounded_against
 from neuromorphic_llm.convert.compensation.methods import changed_decoder, compensation_names, split_names
 from neuromorphic_llm.convert.compensation.rotation import hadamard
-from neuromorphic_llm.convert.compensation.sites import site_weight
+from neuromorphic_llm.convert.compensation.sites import output_factor, site_weight
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
@@ -117,6 +117,9 @@ def test_rounding_against_independent_inputs_is_to_nearest() -> None:
     assert torch.equal(rounded_against(weight, torch.zeros(3, 3, dtype=torch.float64)), weight.round())
 
 
+FACTOR = torch.full((6,), 4.0, dtype=torch.float64)  # fraction 12 to 14
+
+
 def linear(weight: torch.Tensor) -> LinearWeights:
     scale = (weight.abs().amax(1) / 127).numpy()
     multiplier, shift = fold_scale(scale, 12, 14)
@@ -129,12 +132,12 @@ def test_bias_takes_out_the_mean_error() -> None:
     weight = torch.randn(6, 16, dtype=torch.float64, generator=generator)
     x = (torch.randn(300, 16, generator=generator) + 0.7) * 4096
     coded = torch.where(x.abs() < 2000, torch.zeros_like(x), x.round())
-    site = bias(linear(weight), SiteInputs(weight, coded, x.double().mean(0)))
+    site = bias(linear(weight), SiteInputs(weight, FACTOR, coded, x.double().mean(0)))
     assert site.bias is not None
     outputs = torch.from_numpy(site.weight).double() @ coded.double().T * torch.from_numpy(site.multiplier.astype(np.float64))[:, None]
     got = (outputs * 2.0**-site.shift + torch.from_numpy(site.bias)[:, None]).mean(1)
-    torch.testing.assert_close(got, weight @ x.double().mean(0) * 4, rtol=1e-3, atol=1.0)  # fraction 12 to 14
-    again = bias(site, SiteInputs(weight, coded, x.double().mean(0)))
+    torch.testing.assert_close(got, weight @ x.double().mean(0) * 4, rtol=1e-3, atol=1.0)
+    again = bias(site, SiteInputs(weight, FACTOR, coded, x.double().mean(0)))
     assert again.bias is not None and (again.bias != site.bias).any()  # it adds to a bias that is there
 
 
@@ -143,7 +146,7 @@ def test_gptq_changes_weights_only() -> None:
     weight = torch.randn(6, 16, dtype=torch.float64, generator=generator)
     x = torch.randn(100, 16, generator=generator) @ torch.randn(16, 16, generator=generator)
     site = linear(weight)
-    corrected = gptq(site, SiteInputs(weight, x, x.double().mean(0)))
+    corrected = gptq(site, SiteInputs(weight, FACTOR, x, x.double().mean(0)))
     assert corrected.weight.dtype == np.int8 and (corrected.weight != site.weight).any()
     assert np.abs(corrected.weight.astype(int) - site.weight).max() <= 3
     assert corrected.bias is None and (corrected.multiplier == site.multiplier).all()
@@ -157,6 +160,10 @@ def test_sites_are_stacked_as_the_integers(
         weight = site_weight(tiny.canonical, site)
         rounded = (weight / (weight.abs().amax(1, keepdim=True) / 127)).round()
         assert torch.equal(rounded.to(torch.int8), torch.from_numpy(plain.site(site).weight))
+        unit = weight.abs().amax(1) / 127 * output_factor(plain, site)  # of an integer weight, in integers of the output
+        multiplier = torch.from_numpy(plain.site(site).multiplier.astype(np.float64)) * 2.0 ** -plain.site(site).shift
+        largest = float(multiplier.max())
+        torch.testing.assert_close(multiplier, unit, rtol=0, atol=largest * 2.0**-16)
 
 
 @pytest.fixture(scope="module")

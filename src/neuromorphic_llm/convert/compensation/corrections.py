@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neuromorphic_llm.convert.calibrate import Progress
 from neuromorphic_llm.convert.compensation.gptq import rounded_against
-from neuromorphic_llm.convert.compensation.sites import site_weight
+from neuromorphic_llm.convert.compensation.sites import output_factor, site_weight
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.network.functional import FunctionalDecoder
@@ -36,6 +36,7 @@ class SiteInputs:
     """
 
     weight: Tensor  # float64 [outputs, inputs], of the decoder
+    output_factor: Tensor  # float64 [outputs], W x times this are the integers of the output
     coded: Tensor  # float32 [rows, inputs], what the site gets
     ideal_mean: Tensor  # float64
 
@@ -58,16 +59,11 @@ def gptq(site: LinearWeights, inputs: SiteInputs) -> LinearWeights:
 
 
 def bias(site: LinearWeights, inputs: SiteInputs) -> LinearWeights:
-    """Bias raised by the mean error of the output, against the float weights on the inputs of the network without a stop rule.
-
-    Row j of the integer weights stands for M[j] 2^-S W[j]; the float weights are brought to that scale.
-    """
-    scale = inputs.weight.abs().amax(1) / 127
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    exact = (inputs.weight @ inputs.ideal_mean) / scale
-    got = torch.from_numpy(site.weight).to(exact).matmul(inputs.coded.double().mean(0))
-    factor = torch.from_numpy(site.multiplier.astype(np.float64)).to(exact) * 2.0**-site.shift
-    change = ((exact - got) * factor).round().cpu().numpy()
+    """Bias raised by the mean error of the output, against the float weights on the inputs of the network without a stop rule."""
+    exact = (inputs.weight @ inputs.ideal_mean) * inputs.output_factor
+    got = torch.from_numpy(site.weight).to(exact) @ inputs.coded.double().mean(0)
+    scale = torch.from_numpy(site.multiplier.astype(np.float64)).to(exact) * 2.0**-site.shift
+    change = (exact - got * scale).round().cpu().numpy()
     total = change + (0 if site.bias is None else site.bias)
     if np.abs(total).max() >= _BIAS_LIMIT:
         raise ConversionError(f"bias correction: a bias of {np.abs(total).max():.3g} does not fit; leave the correction out")
@@ -89,7 +85,8 @@ class _Pass:
     def site(self, index: int, coded: Tensor, ideal_mean: Tensor) -> LinearWeights:
         """The corrected site for its coded inputs [rows, inputs]."""
         weight = site_weight(self.canonical, index).to(coded.device)
-        site, inputs = self.weights.site(index), SiteInputs(weight, coded, ideal_mean)
+        factor = output_factor(self.weights, index).to(coded.device)
+        site, inputs = self.weights.site(index), SiteInputs(weight, factor, coded, ideal_mean)
         for correction in self.corrections:
             site = correction(site, inputs)
         self.corrected[index] = site

@@ -1,12 +1,14 @@
-"""Float weights of the crossbar sites of a canonical decoder."""
+"""Float weights of the crossbar sites of a canonical decoder, and what their outputs are as integers."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from neuromorphic_llm.convert.allocation.prices import input_fraction
+from neuromorphic_llm.convert.float_decoder import LOG2_E
 from neuromorphic_llm.models.canonical import CanonicalDecoder
-from neuromorphic_llm.reference.weights import SITES
+from neuromorphic_llm.reference.weights import SITES, DecoderWeights
 
 _STACKED = {
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -22,3 +24,15 @@ def site_weight(canonical: CanonicalDecoder, site: int) -> Tensor:
         return canonical.tensors["lm_head.weight"].double()
     names = [f"model.layers.{site // 4}.{linear}.weight" for linear in _STACKED[SITES[site % 4]]]
     return torch.cat([canonical.tensors[name] for name in names if name in canonical.tensors]).double()
+
+
+def output_factor(weights: DecoderWeights, site: int) -> Tensor:
+    """What W x, x the integers that enter a site, is multiplied by to be its integer outputs: float64 [outputs]."""
+    config, formats = weights.config, weights.formats
+    fractions = {"qkv": formats.qkv, "gate_up": formats.gate, "head": formats.logit}
+    key = "head" if site == config.sites - 1 else SITES[site % 4]
+    shift = fractions.get(key, formats.residual) - input_fraction(weights, site)
+    factor = torch.full((config.site_shape(site)[1],), 2.0**shift, dtype=torch.float64)
+    if key == "qkv" and not config.query_key_norm:  # which has the scale of the scores in its gain
+        factor[: config.heads * config.head_dim] *= LOG2_E * config.query_scale
+    return factor
