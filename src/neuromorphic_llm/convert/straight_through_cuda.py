@@ -33,13 +33,25 @@ def _inverse(weight):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _needed(weight, price, inside, PHASES: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: N803
+    """Phases after which no input of the tile fires or is near its threshold.
+
+    The phase before leaves |v| <= max(1.5 w, w + R / (4 w)), so that one of weight w fires only if 2 w^2 > R and is near only if
+    3 w^2 > R: j phases after the first, j < log4(3 w^2 / R). Differences of float32's bits give log4 to a tenth.
+    """
+    difference = (weight * weight).to(tl.int32, bitcast=True) - price.to(tl.int32, bitcast=True)
+    phases = tl.where(inside, (difference >> 24) + 2, 1)
+    return tl.minimum(tl.maximum(tl.max(tl.max(phases, 1), 0), 1), PHASES)
+
+
+@triton.jit
 def _encode(  # type: ignore[no-untyped-def]
     x_at, top_at, price_at, coded_at, spikes_at, rows, inputs, tables,
     PHASES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
     offsets, inside, x, weight, price = _tile(x_at, top_at, price_at, rows, inputs, tables, ROWS, COLUMNS)
     rest, inverse, spikes = x, _inverse(weight), tl.zeros_like(x)
-    for _ in tl.static_range(PHASES):
+    for _ in range(_needed(weight, price, inside, PHASES)):
         magnitude = tl.abs(rest)
         fires = (magnitude >= 0.75 * weight) & (2 * magnitude > weight + price * inverse)
         rest = tl.where(fires, tl.where(rest > 0, rest - weight, rest + weight), rest)
@@ -58,7 +70,7 @@ def _differentiate(  # type: ignore[no-untyped-def]
     change = tl.load(coded_at + offsets, mask=inside, other=0.0).to(tl.float32)
     per_spike = tl.load(spikes_at)
     rest, inverse, slope, for_price = x, _inverse(weight), tl.zeros_like(x), tl.zeros_like(x)
-    for _ in tl.static_range(PHASES):
+    for _ in range(_needed(weight, price, inside, PHASES)):
         magnitude = tl.abs(rest)
         above = magnitude >= 0.75 * weight
         threshold = weight + price * inverse
