@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,13 @@ from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.errors import ConversionError, UsageError
-from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.models.canonical import CanonicalDecoder, canonical_shapes, rotary_frequencies
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.operations import Coded
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.linear import fold_scale
-from neuromorphic_llm.reference.weights import LinearWeights
+from neuromorphic_llm.reference.weights import DecoderConfig, LinearWeights
 
 
 def logits(canonical: CanonicalDecoder, window: list[int]) -> torch.Tensor:
@@ -38,6 +39,36 @@ def test_changes_keep_the_predictions(tiny: Checkpoint, windows: list[list[int]]
     torch.testing.assert_close(logits(changed, windows[0][:64]), expected, rtol=1e-4, atol=1e-4)
     name = "model.layers.1.self_attn.v_proj." + ("bias" if names == ("means",) else "weight")
     assert name not in tiny.canonical.tensors or not torch.equal(changed.tensors[name], tiny.canonical.tensors[name])
+
+
+def random_canonical(config: DecoderConfig, seed: int) -> CanonicalDecoder:
+    """Random weights, and a bias for every projection."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, shape in canonical_shapes(config).items():
+        noise = torch.randn(shape, generator=generator)
+        tensors[name] = noise / shape[-1] ** 0.5 if len(shape) > 1 else 1 + 0.1 * noise
+        if name.endswith("_proj.weight"):
+            tensors[name.removesuffix("weight") + "bias"] = 0.1 * torch.randn(shape[:1], generator=generator)
+    tensors["rotary.frequencies"] = rotary_frequencies(config)
+    return CanonicalDecoder(config, tensors)
+
+
+@pytest.mark.parametrize("names", [("rotation-hadamard",), ("rotation-pca",), ("means",)])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"learned_positions": True, "gated": False, "activation": "gelu-tanh"},
+        {"parallel_residual": True, "gated": False, "activation": "gelu"},
+        {"query_key_norm": True},
+    ],
+    ids=["learned positions", "parallel residual", "norms of heads"],
+)
+def test_changes_keep_the_predictions_of_other_families(tiny: Checkpoint, names: tuple[str, ...], variant: dict[str, Any]) -> None:
+    canonical = random_canonical(replace(tiny.config, layers=1, hidden_size=48, **variant), seed=4)
+    windows = [list(range(20, 60))]
+    changed = changed_decoder(canonical, names, windows, "cpu", seed=3)
+    torch.testing.assert_close(logits(changed, windows[0]), logits(canonical, windows[0]), rtol=1e-4, atol=1e-4)
 
 
 class Inputs(Observer):

@@ -79,7 +79,7 @@ def convert(
     if calibration is not None and calibration.checkpoint_hash != checkpoint.content_hash:
         raise ConversionError("the calibration was made for another checkpoint; calibrate this one")
     if changes:
-        canonical = changed_decoder(canonical, changes, windows, device, options.seed)
+        canonical = changed_decoder(canonical, changes, windows, device, options.seed, progress)
     if calibration is None or changes:
         decoder = FloatDecoder(canonical, device=device)
         calibration = calibrate(decoder, windows, checkpoint_hash=checkpoint.content_hash, seed=options.seed, progress=progress)

@@ -42,11 +42,20 @@ def split_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def changed_decoder(
-    canonical: CanonicalDecoder, names: Sequence[str], windows: Sequence[Sequence[int]], device: str, seed: int
+    canonical: CanonicalDecoder,
+    names: Sequence[str],
+    windows: Sequence[Sequence[int]],
+    device: str,
+    seed: int,
+    progress: Progress | None = None,
 ) -> CanonicalDecoder:
     """A decoder that predicts the same, with inputs that are easier to code. ConversionError for one that it cannot be done to."""
-    for name in names:
+    for done, name in enumerate(names):
+        if progress:
+            progress("change the decoder", done, len(names))
         canonical = _CHANGES[name](canonical, windows, device, seed)
+    if progress:
+        progress("change the decoder", len(names), len(names))
     return canonical
 
 
