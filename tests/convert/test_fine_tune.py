@@ -16,7 +16,7 @@ from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.emulation import EmulatedDecoder, EmulationConfig, Prices, product
 from neuromorphic_llm.convert.fine_tune import DistillationLoss, FineTuneConfig, FineTuner, StepFigures
 from neuromorphic_llm.convert.fine_tuning import Watch, fine_tune, text_windows
-from neuromorphic_llm.convert.own_text import START_TOKENS, DenseWriter, own_text
+from neuromorphic_llm.convert.own_text import DenseWriter, own_text
 from neuromorphic_llm.convert.straight_through import Surrogate
 from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.convert.trained_network import meet_spikes, with_prices
@@ -112,6 +112,15 @@ def test_schedule_follows_steps_or_time(nano: Checkpoint, network: SpikingNetwor
     assert [target for _, _, target in seen] == pytest.approx([1.6, 1.42, 1.0, 1.0, 1.0, 1.0])
 
 
+def test_spikes_are_held_on_the_held_out_text(nano: Checkpoint, network: SpikingNetwork, tmp_path: Path) -> None:
+    tuned = tuner(nano, network, tmp_path / "state", replace(RECIPE, spikes=0.8, start_spikes=None))
+    tuned.hold_on(1.0)
+    assert tuned.target() == pytest.approx(0.8)  # no step yet, nothing to compare with
+    tuned._recent_spikes = 0.9
+    tuned.hold_on(1.2)
+    assert tuned.target() == pytest.approx(0.8 * 0.9 / 1.2)
+
+
 def test_windows_of_texts(nano: Checkpoint) -> None:
     story = (Path(__file__).parents[1] / "models" / "story.txt").read_text()
     tokenizer = nano.tokenizer()
@@ -186,11 +195,11 @@ def test_gradients_that_are_not_finite_end_the_run_without_harm(
 
 
 def test_own_text_follows_the_dense_model(nano: Checkpoint) -> None:
-    starts = torch.tensor([window[:40] for window in calibration_windows(nano.tokenizer(), count=2)])
+    starts = torch.tensor([window[:16] for window in calibration_windows(nano.tokenizer(), count=2)])
     text = own_text(nano.canonical, starts, 250, length=32, device=CPU, seed=0)
     assert text.shape == (8, 32) and torch.equal(text, own_text(nano.canonical, starts, 250, length=32, device=CPU, seed=0))
-    assert {tuple(row[:START_TOKENS].tolist()) for row in text} <= {tuple(start[:START_TOKENS].tolist()) for start in starts}
-    logs, first = nano.dense_model()(text).logits.log_softmax(-1)[:, START_TOKENS - 1 : -1], text[:, START_TOKENS:]
+    assert {tuple(row[:16].tolist()) for row in text} <= {tuple(start.tolist()) for start in starts}
+    logs, first = nano.dense_model()(text).logits.log_softmax(-1)[:, 15:-1], text[:, 16:]
     assert logs.gather(-1, first[..., None]).mean() > logs.gather(-1, first.flip(1)[..., None]).mean() + 1
 
 

@@ -1,4 +1,4 @@
-"""Text that a dense model writes itself, for distillation: sampled at temperature 1 from the starts of given texts."""
+"""Text that a dense model writes itself, for distillation: sampled from pieces of given texts on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from neuromorphic_llm.convert.emulation import rms_norm, rotary, rotate
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 
 START_TOKENS = 16
-"""Tokens of a given text that a written one begins with."""
+"""Tokens of a given text that a written one begins with, in windows that are short."""
+
+TEMPERATURE = 0.9
+"""At 1 a small model soon loses the thread, and its text resembles no text that the network will see."""
 
 _REACHES = 4
 _BATCH = {"cpu": 32, "cuda": 1024}
@@ -126,13 +129,13 @@ def own_text(
 ) -> Tensor:
     """About `tokens` tokens int64 [sequences, length], fewer if the time is up; progress is called with tokens (written, wanted).
 
-    Each sequence begins with the first 16 tokens of a row of starts int64 [n, 16 or more], and goes on after an end-of-sequence token.
+    Each sequence begins with a row of starts int64 [n, tokens], and goes on after an end-of-sequence token.
     """
     begin = time.monotonic()
     batch = min(sequences_at_once(decoder, length, device), math.ceil(tokens / length))
     writer = DenseWriter(decoder, batch, length, device)
     generator = torch.Generator(device).manual_seed(seed)
-    beginnings = starts[:, :START_TOKENS].to(device)
+    beginnings = starts.to(device)
     written: list[Tensor] = []
     while sum(map(torch.numel, written)) < tokens and (not written or time.monotonic() - begin < seconds):
         chosen = beginnings[torch.randint(len(beginnings), (batch,), generator=generator, device=device)]
@@ -142,7 +145,7 @@ def own_text(
             if position + 1 < chosen.shape[1]:
                 sequence.append(chosen[:, position + 1])
             else:
-                sequence.append(torch.multinomial(logits.float().softmax(-1), 1, generator=generator)[:, 0])
+                sequence.append(torch.multinomial((logits.float() / TEMPERATURE).softmax(-1), 1, generator=generator)[:, 0])
         written.append(torch.stack(sequence, 1).cpu())
         if progress:
             progress(min(sum(map(torch.numel, written)), tokens), tokens)

@@ -23,7 +23,7 @@ _MANTISSA, _ONE_AND_A_HALF = (1 << 23) - 1, 1 << 22
 class Surrogate:
     """What stands for the derivative of the code.
 
-    masked: the gradient passes inputs that fire and not the others; without it, it passes all of them.
+    masked: the gradient passes inputs that fire or are near a threshold, not the others; without it, it passes all of them.
     activity: the number of spikes has a gradient for the inputs, not for the prices alone.
     """
 
@@ -90,15 +90,15 @@ def _gradients(
     """Gradients (of x, of price) from those of the coded x and of the number of spikes; the definition is on the page."""
     rows, weights = _by_table(x, top, price)
     change = coded.float().reshape(rows.shape)
-    fired, slope, for_price = torch.zeros_like(rows, dtype=torch.bool), torch.zeros_like(rows), torch.zeros_like(rows)
+    passes, slope, for_price = torch.zeros_like(rows, dtype=torch.bool), torch.zeros_like(rows), torch.zeros_like(rows)
     for weight, fires, rest in _phases(rows, weights, price, phases):
         magnitude = rest.abs()
         near = ((2 * magnitude - weight - price / weight).abs() < 0.5 * weight) & (magnitude >= 0.75 * weight)
         inverse = torch.where(near, 1 / weight, torch.zeros_like(rest))
         for_price = for_price - (change * torch.sign(rest) + spikes * inverse) * inverse
         slope = slope + 2 * torch.sign(rest) * inverse
-        fired = fired | fires
-    result = torch.where(fired, change, torch.zeros_like(change)) if masked else change.clone()
+        passes = passes | fires | near
+    result = torch.where(passes, change, torch.zeros_like(change)) if masked else change.clone()
     result = result + spikes * slope if activity else result
     return result.view_as(x), for_price.sum(0)
 

@@ -70,6 +70,7 @@ def _differentiate(  # type: ignore[no-untyped-def]
     change = tl.load(coded_at + offsets, mask=inside, other=0.0).to(tl.float32)
     per_spike = tl.load(spikes_at)
     rest, inverse, slope, for_price = x, _inverse(weight), tl.zeros_like(x), tl.zeros_like(x)
+    passes = tl.zeros_like(x)
     for _ in range(_needed(weight, price, inside, PHASES)):
         magnitude = tl.abs(rest)
         above = magnitude >= 0.75 * weight
@@ -79,10 +80,11 @@ def _differentiate(  # type: ignore[no-untyped-def]
         sign = tl.where(rest > 0, 1.0, -1.0)
         for_price -= tl.where(near, (change * sign + per_spike * inverse) * inverse, 0.0)
         slope += tl.where(near, 2 * sign * inverse, 0.0)
+        passes = tl.where(fires | near, 1.0, passes)
         rest = tl.where(fires, rest - sign * weight, rest)
         weight, inverse = weight * 0.5, inverse * 2
     if MASKED:
-        change = tl.where(x == rest, 0.0, change)
+        change *= passes
     if ACTIVITY:
         change += per_spike * slope
     tl.store(for_x_at + offsets, change, mask=inside)
