@@ -146,4 +146,4 @@ def test_an_engine_without_heads_is_always_done() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_heads_in_turn_long(name: str) -> None:
-    run(name, 2, 400)
+    run(name, 2, 480)
