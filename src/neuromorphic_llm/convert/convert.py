@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neuromorphic_llm import __version__
 from neuromorphic_llm.convert.allocation.methods import DEFAULT, allocate, check_allocation
-from neuromorphic_llm.convert.allocation.prices import SpikeCosts
-from neuromorphic_llm.convert.budget import Target, meet_budget
+from neuromorphic_llm.convert.allocation.prices import Allocation, SpikeCosts
+from neuromorphic_llm.convert.budget import Budget, Target, meet_budget
 from neuromorphic_llm.convert.calibrate import Calibration, Progress, calibrate
 from neuromorphic_llm.convert.compensation.methods import changed_decoder, corrected_weights, split_names
 from neuromorphic_llm.convert.config import ConvertConfig
@@ -91,7 +91,15 @@ def convert(
     if corrections:
         corrected = corrected_weights(canonical, budget.weights, corrections, windows, device, progress)
         budget = meet_budget(corrected, calibration, allocation, options, short, device, target=target, start=budget, progress=progress)
-    provenance = {
+    provenance = _provenance(checkpoint, options, calibration, allocation, budget)
+    return SpikingNetwork(budget.weights, parts=options.parts, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)
+
+
+def _provenance(
+    checkpoint: Checkpoint, options: ConvertConfig, calibration: Calibration, allocation: Allocation, budget: Budget
+) -> dict[str, Any]:
+    """Where a network comes from; the costs of a searched allocation and reached joules where there are any."""
+    provenance: dict[str, Any] = {
         "model": checkpoint.name,
         "checkpoint_hash": checkpoint.content_hash,
         "calibration_tokens": calibration.tokens,
@@ -105,4 +113,4 @@ def convert(
         provenance["allocation_costs"] = allocation.costs.tolist()
     if budget.energy_j is not None:
         provenance["energy_j"] = budget.energy_j
-    return SpikingNetwork(budget.weights, parts=options.parts, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)
+    return provenance
