@@ -41,7 +41,7 @@ from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 
-_MATCH_TOKENS, _MATCH_TOLERANCE = 8192, 0.003
+_MATCH_TOKENS, _MATCH_TOLERANCE, _HEAD_ROWS = 8192, 0.003, 512
 _COMBINED = (("gptq", "bias"), ("means", "bias"))
 Variant = tuple[str, tuple[str, ...]]
 
@@ -89,7 +89,9 @@ class Ablation:
             ids = torch.tensor(self.text.ids[:_MATCH_TOKENS])
             for first in range(0, len(ids), self.arguments.window):
                 window = ids[None, first : first + self.arguments.window]
-                decoder.hidden(window, decoder.new_cache(), [window.shape[1]])
+                hidden = decoder.hidden(window, decoder.new_cache(), [window.shape[1]])[0]
+                for row in range(0, len(hidden), _HEAD_ROWS):  # the head's spikes count too, its many logits do not
+                    decoder.head(hidden[row : row + _HEAD_ROWS])
             return decoder.statistics.spikes_per_activation()
 
         factor, _ = price_for_spikes(measure, self.arguments.spikes, _MATCH_TOLERANCE, 1.0)
