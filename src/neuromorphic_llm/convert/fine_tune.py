@@ -28,7 +28,8 @@ _HEAD_ROWS = 4
 _BAD_STEPS = 10
 _SCALE_RATE, _SCALE_LIMIT = 1.0, 0.05
 _PRICE_STEP, _PRICE_MEMORY = 0.02, 0.95
-_ANNEALING = 1 / 3
+_SPIKES_MEMORY = 0.9
+_ANNEALING = 1 / 5
 """Share of the run in which the spikes fall to their target."""
 
 
@@ -36,10 +37,10 @@ _ANNEALING = 1 / 3
 class FineTuneConfig:
     """Recipe of a fine-tuning; raises ValueError naming the field.
 
-    `spikes` is the mean per activation to hold, reached from `start_spikes` (None: from the start) over the first third. The run ends
-    after `tokens`, or after `seconds` of wall time if they are given and come first. The learning rate rises over `warmup` steps and falls
-    to a fiftieth as a half cosine of what of the run has passed; prices learn at `price_rate`, 0 keeps their ratios. A step takes `batch`
-    sequences of `window` tokens. `masked` and `activity`: see straight_through.Surrogate.
+    `spikes` is the mean per activation to hold on the held-out text, reached from `start_spikes` (None: from the start) over the first
+    fifth. The run ends after `tokens`, or after `seconds` of wall time if they are given and come first. The learning rate rises over
+    `warmup` steps and falls to a fiftieth as a half cosine of what of the run has passed; prices learn at `price_rate`, 0 keeps their
+    ratios. A step takes `batch` sequences of `window` tokens. `masked` and `activity`: see straight_through.Surrogate.
     """
 
     spikes: float = 1.0
@@ -163,6 +164,7 @@ class FineTuner:
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=on_gpu)
         self.loss = DistillationLoss(compiled=on_gpu)
         self.step, self.elapsed_s, self.bad_steps, self._whole = 0, 0.0, 0, True
+        self.text_ratio, self._recent_spikes = 1.0, 0.0
         if on_gpu:
             decoder.compile_layers()
 
@@ -188,9 +190,14 @@ class FineTuner:
         return rise * max(0.02, 0.5 * (1 + math.cos(math.pi * self.passed)))
 
     def target(self) -> float:
-        """Spikes per activation to hold at the present step."""
+        """Spikes per activation to hold on the training text at the present step."""
         rest = max(0.0, 1 - self.passed / _ANNEALING)
-        return self.recipe.spikes + rest * (self.recipe.first_spikes - self.recipe.spikes)
+        return self.text_ratio * (self.recipe.spikes + rest * (self.recipe.first_spikes - self.recipe.spikes))
+
+    def hold_on(self, held_out_spikes: float) -> None:
+        """Take the spikes of the held-out text as those that are asked for: texts of other kinds spike less or more."""
+        if self._recent_spikes > 0 and held_out_spikes > 0:
+            self.text_ratio = self._recent_spikes / held_out_spikes
 
     def run(self, windows: Tensor) -> Iterator[StepFigures]:
         """Train to the end of the recipe on windows int64 [n, window], in an order that the seed gives; yields after every step.
@@ -237,6 +244,7 @@ class FineTuner:
         self.bad_steps = 0 if finite else self.bad_steps + 1
         if math.isfinite(reached):
             decoder.log_scale += max(-_SCALE_LIMIT, min(_SCALE_LIMIT, _SCALE_RATE * (reached - target)))
+            self._recent_spikes += (1 - _SPIKES_MEMORY if self._recent_spikes else 1.0) * (reached - self._recent_spikes)
         self.step, self.elapsed_s = self.step + 1, elapsed_s
         self._whole = True
         self.optimizer.zero_grad(set_to_none=True)
@@ -307,6 +315,7 @@ class FineTuner:
 
     def _progress(self) -> dict[str, Any]:
         numbers = {"step": self.step, "elapsed_s": self.elapsed_s, "price": self.price, "price_slope": self._price_slope}
+        numbers |= {"text_ratio": self.text_ratio, "recent_spikes": self._recent_spikes}
         return numbers | {"recipe": self.recipe.to_json()}
 
     def load(self) -> bool:
@@ -318,7 +327,7 @@ class FineTuner:
             with safe_open(path, framework="pt") as file:
                 progress = json.loads(file.metadata()["progress"])
             tensors = load_file(path)
-            numbers = [float(progress[key]) for key in ("elapsed_s", "price", "price_slope")]
+            numbers = [float(progress[key]) for key in ("elapsed_s", "price", "price_slope", "text_ratio", "recent_spikes")]
             step = int(progress["step"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ConversionError(f"{path} is damaged ({error}); remove the folder to begin anew") from error
@@ -334,5 +343,5 @@ class FineTuner:
                 moments.setdefault(int(index), {})[moment] = value
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.step = step
-        self.elapsed_s, self.price, self._price_slope = numbers
+        self.elapsed_s, self.price, self._price_slope, self.text_ratio, self._recent_spikes = numbers
         return True

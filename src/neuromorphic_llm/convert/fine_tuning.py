@@ -130,13 +130,15 @@ def _train(tuner: FineTuner, windows: Tensor, held_out: Tensor, log: _Log | None
 
     def look() -> HeldOutFigures:
         quality = tuner.evaluate(held_out)
+        tuner.hold_on(quality.spikes)
         if log:
             log.write({"step": tuner.step, "held_out_perplexity": quality.perplexity, "held_out_spikes": quality.spikes})
             if watch.held_out:
                 watch.held_out(tuner.step, quality)
         return quality
 
-    quality = look() if tuner.step == 0 else None
+    # A state is written before its step's look at the held-out text, so a run that goes on takes it again.
+    quality = look() if tuner.step % tuner.recipe.evaluate_every == 0 else None
     for figures in tuner.run(windows):
         if log:
             log.write(asdict(figures))
@@ -285,12 +287,13 @@ def _load_start(folder: Path) -> tuple[Prices, float, ConvertConfig]:
 
 
 class _Log:
-    """A JSON object a line; lines after the step that a run goes on from are dropped."""
+    """A JSON object a line; lines after the training step that a run goes on from are dropped."""
 
     def __init__(self, path: Path, step: int) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if step and path.is_file() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        self._losses: list[float] = [entry["loss"] for entry in map(json.loads, kept) if "loss" in entry]
+        entries = [(line, json.loads(line)) for line in lines if line.endswith("}")]
+        kept = [line for line, entry in entries if entry["step"] < step or (entry["step"] == step and "loss" in entry)]
+        self._losses: list[float] = [entry["loss"] for _, entry in entries if entry["step"] <= step and "loss" in entry]
         write_text(path, "".join(line + "\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
 
