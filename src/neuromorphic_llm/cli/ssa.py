@@ -146,7 +146,7 @@ def table_of(name: str, rows: list[Row]) -> Table:
         table.add_row(
             row.name.replace("attention", "att."),
             f"{content['perplexity']:.4g}",
-            f"{content['perplexity_change']:+.1%}",
+            f"{content['perplexity_change']:+.{0 if content['perplexity_change'] >= 1 else 1}%}",
             f"{content['token_accuracy']:.0%}",
             f"{content['cosine_loss']:.1%}",
             f"{0 - content['products_energy_reduction']:+.1%}",
