@@ -236,7 +236,8 @@ class FineTuner:
         loss, reached, elapsed_s = self._averaged(parameters, torch.stack((divergence, spikes.detach())), elapsed_s)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, recipe.clip))
         finite = math.isfinite(norm) and math.isfinite(loss)
-        slope = sum(float(p.grad.sum()) for p in self._price_parameters if p.grad is not None) if finite else 0.0
+        slopes = [p.grad.sum() for p in self._price_parameters if p.grad is not None]
+        slope = float(torch.stack(slopes).sum()) if finite and slopes else 0.0
         self._whole = False
         if finite:
             self.optimizer.step()

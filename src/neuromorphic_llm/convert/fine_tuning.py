@@ -28,7 +28,7 @@ from neuromorphic_llm.convert.emulation import EmulatedDecoder, EmulationConfig,
 from neuromorphic_llm.convert.fine_tune import FineTuneConfig, FineTuner, HeldOutFigures, StepFigures
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
-from neuromorphic_llm.convert.own_text import START_TOKENS, own_text
+from neuromorphic_llm.convert.own_text import own_text
 from neuromorphic_llm.convert.straight_through import Surrogate
 from neuromorphic_llm.convert.trained_network import meet_spikes
 from neuromorphic_llm.errors import ConversionError
@@ -41,6 +41,9 @@ from neuromorphic_llm.text_file import write_text
 _HELD_OUT = 1 / 20
 _OWN_TEXT_TIME = 1 / 4
 """Share of the text that is held out; share of the time that writing may take."""
+
+_PIECES = 8
+"""Own text goes on from an eighth of a window of the given texts."""
 
 _CALIBRATION_TOKENS = 4096
 _BUDGET_TOKENS = {"cpu": 4096, "cuda": 8192}
@@ -216,7 +219,8 @@ def _write_text(
     parts = [windows]
     if own_tokens:
         limit = {} if recipe.seconds is None else {"seconds": recipe.seconds * _OWN_TEXT_TIME}
-        starts = windows[:, : recipe.window // START_TOKENS * START_TOKENS].reshape(-1, min(START_TOKENS, recipe.window))
+        start = max(1, recipe.window // _PIECES)
+        starts = windows[:, : recipe.window // start * start].reshape(-1, start)
         parts.append(
             own_text(
                 checkpoint.canonical, starts, own_tokens, length=recipe.window, device=device, seed=recipe.seed, **limit,

@@ -13,9 +13,6 @@ from torch.nn import functional
 from neuromorphic_llm.convert.emulation import rms_norm, rotary, rotate
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 
-START_TOKENS = 16
-"""Tokens of a given text that a written one begins with, in windows that are short."""
-
 TEMPERATURE = 0.9
 """At 1 a small model soon loses the thread, and its text resembles no text that the network will see."""
 
@@ -27,7 +24,7 @@ class DenseWriter:
     """A dense Llama decoder that advances `batch` sequences by one token, its keys and values in memory of fixed size.
 
     On a GPU a step is a CUDA graph: launching its kernels one by one takes longer than they do. There is a graph for each quarter of the
-    length, so that attention does not read what is not written yet. transformers' generate takes several times as long.
+    length, so that attention does not read what is not written yet.
     """
 
     def __init__(self, decoder: CanonicalDecoder, batch: int, length: int, device: torch.device) -> None:
