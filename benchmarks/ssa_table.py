@@ -58,7 +58,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--layer-learning-rate", type=float, default=1e-3)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--spikes", type=float, default=1.5)
-    parser.add_argument("--query-spikes", type=float, nargs="+", default=[1.2])
+    parser.add_argument("--query-spikes", type=float, nargs="+", default=[1.0])
     parser.add_argument("--own-only", action="store_true")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)

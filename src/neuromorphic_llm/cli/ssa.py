@@ -41,7 +41,7 @@ def command(
     text: Annotated[Path | None, typer.Option(help="Text for fine-tuning and calibration (default: text that comes with Python).")] = None,
     folder: Annotated[Path | None, typer.Option(help="Keeps the fine-tuning, which goes on from there.")] = None,
     spikes: Annotated[float, typer.Option(help="Spikes per activation of our rows.")] = 1.5,
-    query_spikes: Annotated[float, typer.Option(help="Spikes per query value of our rows.")] = 1.2,
+    query_spikes: Annotated[float, typer.Option(help="Spikes per query value of our rows.")] = 1.0,
     task: Annotated[str, typer.Option(help="Text of the table: default, wikitext2 or wikitext103.")] = "default",
     data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
     tokens: Annotated[int, typer.Option(help="Tokens of the table's text.", min=2)] = 2048,
