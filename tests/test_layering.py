@@ -31,6 +31,7 @@ ALLOWED = {
     "pipeline": {"evaluate", "energy", "simulate", "compiler", "chip", "convert", "network", "models", "reference"},
     "ssa": {"evaluate", "energy", "simulate", "chip", "convert", "network", "models", "reference", "spikes"},
     "report": {"compiler"},
+    "interchange": {"network", "reference", "spikes"},
 }
 """Package -> packages it may import, besides itself and, for all but those of BASE, BASE. cli may import all."""
 

@@ -102,6 +102,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         ["convert", "nano", "-o", "nano", "--calibration", "text.txt"],
         ["compile", "nano", "-o", "nano-program", "--chip", "nano"],
         ["cosim", "nano-program", "--prompt", "A river", "--max-new-tokens", "1"],
+        ["export", "network", "--site", "layers.0.down", "--bits", "22", "-o", "nir"],
+        ["export", "network", "--site", "layers.0.down", "--bits", "22", "-o", "nir", "--check"],
         ["eval", "network", *small, "--against", "random-tiny"],
         ["eval", "random-tiny", *small],
         ["eval", "network", "--task", "cnn_dailymail", "--data", "documents.jsonl", "--max-new-tokens", "2"],

@@ -26,6 +26,7 @@ COMMANDS = {
     "simulate": "Simulate a compiled program on the chip.",
     "cosim": "Compare the chip's SystemVerilog with the simulators, cycle by cycle.",
     "eval": "Evaluate a model or a spiking network.",
+    "export": "Export sites of a spiking network for other software (NIR).",
     "ssa": "Compare spiking self-attention with this project's attention.",
     "pareto": "Quality against spikes, energy and phases, for many conversions.",
     "run": "Everything at once: convert, compile, simulate, compare, report.",

@@ -1,0 +1,75 @@
+"""What of a network NIR can say: crossbar sites that spike in the signed-digit code; everything else is an error that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from neuromorphic_llm.errors import ConversionError, UsageError
+from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
+
+_REASONS = {
+    "norm": "it divides by the root of a sum over the token, and NIR has neither",
+    "rotary": "its factors depend on the position, and NIR's weights are constants",
+    "attention": "it multiplies activations with each other and keeps a growing cache, and NIR's nodes multiply by constants",
+    "gate": "it multiplies two activations, and NIR's nodes multiply by constants",
+    "activation": "it is a table with interpolation and a rounding shift, and NIR has neither",
+    "embedding": "it looks rows up by token id, and NIR's inputs are signals",
+    "positions": "it looks rows up by position, and NIR's inputs are signals",
+}
+
+_RESETS = "its neurons subtract the threshold when they fire and start from a rounded value, and NIR's IF sets a voltage and rounds nothing"
+_CODES = {"rate": _RESETS, "qcfs": _RESETS, "st-bif": _RESETS}
+
+
+def other_nodes(config: DecoderConfig) -> dict[str, str]:
+    """Nodes of a decoder that are no crossbar sites, in the order of execution -> why NIR cannot say them."""
+    found = {"embedding": _REASONS["embedding"]}
+    if config.learned_positions:
+        found["positions"] = _REASONS["positions"]
+    for number in range(config.layers):
+        kinds = {
+            "attention_norm": "norm",
+            **({"query_key_norm": "norm"} if config.query_key_norm else {}),
+            **({} if config.learned_positions else {"rotary": "rotary"}),
+            "attention": "attention",
+            **({"attention_output_norm": "norm"} if config.output_norms else {}),
+            "feed_forward_norm": "norm",
+            "activation": "gate" if config.gated else "activation",
+            **({"feed_forward_output_norm": "norm"} if config.output_norms else {}),
+        }
+        found |= {f"layers.{number}.{name}": _REASONS[kind] for name, kind in kinds.items()}
+    return found | {"final_norm": _REASONS["norm"]}
+
+
+def chosen_sites(weights: DecoderWeights, patterns: Sequence[str]) -> list[int]:
+    """Indices of the sites that names or patterns (`layers.0.*`) choose, in the order of execution.
+
+    A pattern takes the sites among what it matches. UsageError for none; ConversionError that names the node if it is one that NIR cannot
+    say, or if no pattern is given: a whole decoder has such nodes.
+    """
+    others = other_nodes(weights.config)
+    if not patterns:
+        node, reason = next(iter(others.items()))
+        raise ConversionError(f"NIR cannot say the whole network: {node}: {reason}; choose sites, as in --site layers.0.qkv")
+    names = [weights.config.site_name(index) for index in range(weights.config.sites)]
+    chosen: set[int] = set()
+    for pattern in patterns:
+        matched = {index for index, name in enumerate(names) if fnmatchcase(name, pattern)}
+        if not matched and pattern in others:
+            raise ConversionError(f"NIR cannot say {pattern}: {others[pattern]}; choose a site, as in --site layers.0.qkv")
+        if not matched:
+            where = f"layers.0 .. layers.{weights.config.layers - 1}"
+            raise UsageError(f"--site {pattern} matches no site; sites are {', '.join(SITES)} of {where}, and head")
+        chosen |= matched
+    return sorted(chosen)
+
+
+def check_sayable(weights: DecoderWeights, index: int) -> None:
+    """ConversionError that names the site unless it spikes in a code with an exact form in NIR's nodes."""
+    name, code = weights.config.site_name(index), weights.code.name
+    if not weights.site(index).spiking:
+        raise ConversionError(f"NIR cannot say {name}: it does not spike, its inputs are rounded numbers; convert with --parts all")
+    if code != "signed-digit":
+        reason = _CODES.get(code, "no exact form in NIR's nodes is known here")
+        raise ConversionError(f"NIR cannot say {name} in the code {code}: {reason}; convert with --code signed-digit")
