@@ -79,7 +79,9 @@ def measured(
             if windows[0].is_cuda:
                 torch.cuda.synchronize()
             spent.append(time.perf_counter() - started)
-        return Row(name, value, spikes(), statistics.median(spent))
+        row = Row(name, value, spikes(), statistics.median(spent))
+        print(row, flush=True)
+        return row
 
 
 def as_qwen2(checkpoint: Checkpoint, device: torch.device) -> Qwen2ForCausalLM:
@@ -166,7 +168,6 @@ def main() -> None:
     for quantile in arguments.quantiles:
         for steps in arguments.steps:
             rows.append(spikingjelly_row(dense, batches, windows, steps, quantile, 1))
-            print(rows[-1], flush=True)
     rows += our_rows(checkpoint, windows, arguments.spikes, arguments.device, arguments.runs)
     title = f"{checkpoint.name}, {arguments.windows} windows of {count} tokens of WikiText-2"
     table = Table("variant", "perplexity", "change", "spikes per coded activation", "seconds", "times dense", title=title)
