@@ -27,16 +27,17 @@ def rounded_against(weight: Tensor, moments: Tensor) -> Tensor:
     order = diagonal.argsort(descending=True, stable=True)
     damped = moments[order][:, order] + _DAMPING * diagonal.mean() * torch.eye(inputs, dtype=moments.dtype, device=moments.device)
     factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
-    rest, rounded = weight[:, order].clone(), torch.empty_like(weight)
+    rest = weight[:, order].T.contiguous()  # [inputs, outputs]: a column of the weights lies together
+    rounded = torch.empty_like(rest)
     for first in range(0, inputs, _BLOCK):
         last = min(first + _BLOCK, inputs)
-        errors = torch.empty_like(rest[:, first:last])
+        errors = torch.empty_like(rest[first:last])
         for column in range(first, last):
-            rounded[:, column] = rest[:, column].round().clamp(-_LARGEST, _LARGEST)
-            error = (rest[:, column] - rounded[:, column]) / factor[column, column]
-            rest[:, column:last] -= error[:, None] * factor[column, column:last]
-            errors[:, column - first] = error
-        rest[:, last:] -= errors @ factor[first:last, last:]
-    result = torch.empty_like(rounded)
-    result[:, order] = rounded
+            rounded[column] = rest[column].round().clamp_(-_LARGEST, _LARGEST)
+            error = errors[column - first]
+            torch.sub(rest[column], rounded[column], out=error).div_(factor[column, column])
+            rest[column:last].addr_(factor[column, column:last], error, alpha=-1)
+        rest[last:].addmm_(factor[first:last, last:].T, errors, alpha=-1)
+    result = torch.empty_like(weight)
+    result[:, order] = rounded.T
     return result
