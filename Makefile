@@ -6,7 +6,9 @@ STAMP := $(VENV)/.installed
 NMLLM_CACHE ?= $(HOME)/.cache/neuromorphic-llm
 export NMLLM_CACHE
 
-.PHONY: setup run test test-slow bench lint rtl-lint rtl-mutants rtl-coverage synth clean
+PEERS := $(NMLLM_CACHE)/neurobench
+
+.PHONY: setup run test test-slow bench peers lint rtl-lint rtl-mutants rtl-coverage synth clean
 
 setup: $(STAMP)
 
@@ -29,6 +31,10 @@ test-slow: $(STAMP)
 
 bench: $(STAMP)
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+# NeuroBench without what it depends on: torchaudio, which needs a torch of its own version, and tonic, both for its data sets.
+peers: $(STAMP)
+	test -d $(PEERS)/neurobench-2.3.0.dist-info || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEERS) neurobench==2.3.0
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
