@@ -12,7 +12,8 @@ import torch
 from neuromorphic_llm.errors import ArtefactError, ConversionError, SimulationError, UsageError
 from neuromorphic_llm.interchange.nir_check import Execution, compare, digits_by_exponent, execute, site_inputs
 from neuromorphic_llm.interchange.nir_file import read_nir, write_nir
-from neuromorphic_llm.interchange.nir_site import phases_of, site_graph
+from neuromorphic_llm.interchange.nir_signed_digit import phases_of
+from neuromorphic_llm.interchange.nir_site import site_graph
 from neuromorphic_llm.interchange.sayable import chosen_sites, other_nodes
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
@@ -27,10 +28,10 @@ def weights() -> DecoderWeights:
     return random_decoder(seed=5, bias=True)
 
 
-def with_site(weights: DecoderWeights, site: LinearWeights, phases: int = 14) -> DecoderWeights:
+def with_site(weights: DecoderWeights, site: LinearWeights, phases: int = 14, code: str = "signed-digit") -> DecoderWeights:
     """The decoder with `site` as layers.0.qkv and a code of so many phases."""
     layer = replace(weights.layers[0], qkv=site)
-    return replace(weights, layers=(layer, *weights.layers[1:]), code=replace(weights.code, phases=phases))
+    return replace(weights, layers=(layer, *weights.layers[1:]), code=replace(weights.code, name=code, phases=phases))
 
 
 def edge_inputs(inputs: int, bits: int, seed: int) -> np.ndarray:
@@ -56,12 +57,15 @@ def test_another_library_gives_our_spikes_on_real_activations(weights: DecoderWe
     assert found.spikes == weights.code.spike_code().quantise(inputs, weights.site(index).stop).spikes.sum() > 0
 
 
+@pytest.mark.parametrize("code", ["signed-digit", "first-spike"])
 @pytest.mark.parametrize(("bits", "phases", "price"), [(12, 14, 0), (16, 5, 0), (16, 3, 300), (23, 14, 5000), (32, 14, 10**6)])
-def test_it_does_at_every_edge_of_the_exponent_and_the_prices(weights: DecoderWeights, bits: int, phases: int, price: int) -> None:
+def test_it_does_at_every_edge_of_the_exponent_and_the_prices(
+    weights: DecoderWeights, bits: int, phases: int, price: int, code: str
+) -> None:
     rng = np.random.default_rng(bits)
     site = weights.site(0)
     stop = rng.integers(0, price + 1, site.weight.shape[1]).astype(np.int32)
-    changed = with_site(weights, replace(site, stop=stop), phases)
+    changed = with_site(weights, replace(site, stop=stop), phases, code)
     inputs = edge_inputs(site.weight.shape[1], bits, seed=phases)
     graph = site_graph(changed, 0, bits=bits)
     exact = execute(graph, inputs)
@@ -78,14 +82,14 @@ def test_the_upper_gate_matters(weights: DecoderWeights) -> None:
     inputs[0, 4] = 3 << 5
     assert [k for k, digits in execute(graph, inputs).digits.items() if digits.any()] == [6, 5]
     for k in (6, 7):
-        graph.nodes[f"opens_{k - 1}"].weight[:] = 1 << 12
+        graph.nodes[f"opens_{k}"].weight[:] = 1 << 12
     graph.nodes["plus_7"].threshold -= 1 << 11
     assert [k for k, digits in execute(graph, inputs).digits.items() if digits.any()] == [7, 5]
 
 
 def test_phases_left_out_never_fire(weights: DecoderWeights) -> None:
     stop = np.full(weights.config.hidden_size, 40000, np.int32)
-    exponents = [phase.k for phase in phases_of(stop, 16)]
+    exponents = [phase.k for phase in phases_of(stop, 1 << 15)]
     inputs = np.arange(-(1 << 15), 1 << 15).reshape(-1, len(stop))
     fired = {k for k, digits in digits_by_exponent(weights.code.spike_code().encode(inputs, stop)).items() if digits.any()}
     assert fired <= set(exponents)
@@ -131,7 +135,7 @@ def test_what_nir_cannot_say_is_named(weights: DecoderWeights) -> None:
     assert chosen_sites(weights, ["layers.1.*", "head", "layers.1.qkv"]) == [4, 5, 6, 7, 8]
     with pytest.raises(ConversionError, match=r"layers\.0\.qkv: it does not spike"):
         site_graph(random_decoder(seed=1, parts="feed-forward"), 0)
-    for code in ("rate", "first-spike"):
+    for code in ("rate", "bit-planes"):
         with pytest.raises(ConversionError, match=rf"layers\.0\.down in the code {code}: "):
             site_graph(random_decoder(seed=1, code=code), 3)
     with pytest.raises(UsageError, match=r"2\.\.32, got 33"):

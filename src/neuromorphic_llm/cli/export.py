@@ -80,7 +80,7 @@ def _export(network: SpikingNetwork, index: int, folder: Path, bits: int, inputs
     outputs, columns = network.weights.site(index).weight.shape
     entry: dict[str, Any] = {
         "file": str(path), "site": name, "inputs": columns, "outputs": outputs, "nodes": len(graph.nodes),
-        "phases": sum(node.startswith("residue_") for node in graph.nodes), "bytes": path.stat().st_size, "compared": None,
+        "phases": sum(node.startswith("plus_") for node in graph.nodes), "bytes": path.stat().st_size, "compared": None,
     }  # fmt: skip
     if inputs is not None:
         try:

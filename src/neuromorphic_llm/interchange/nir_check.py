@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import NeuromorphicLLMError, SimulationError
-from neuromorphic_llm.interchange.nir_site import INSTALL
+from neuromorphic_llm.interchange.nir_graph import INSTALL
 from neuromorphic_llm.reference.linear import accumulate
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.spikes.code import SpikeTrain, coded

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuromorphic_llm.errors import ArtefactError, NeuromorphicLLMError
-from neuromorphic_llm.interchange.nir_site import import_nir
+from neuromorphic_llm.interchange.nir_graph import import_nir
 
 if TYPE_CHECKING:
     import nir

@@ -1,4 +1,4 @@
-"""What of a network NIR can say: crossbar sites that spike in the signed-digit code; everything else is an error that names it."""
+"""What of a network NIR can say: crossbar sites that spike in the codes of EXACT_CODES; everything else is an error that names it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ _REASONS = {
     "embedding": "it looks rows up by token id, and NIR's inputs are signals",
     "positions": "it looks rows up by position, and NIR's inputs are signals",
 }
+
+EXACT_CODES = ("signed-digit", "first-spike")
+"""Codes that NIR's stateless nodes give exactly."""
 
 _RESETS = "its neurons subtract the threshold when they fire and start from a rounded value, and NIR's IF sets a voltage and rounds nothing"
 _CODES = {"rate": _RESETS, "qcfs": _RESETS, "st-bif": _RESETS}
@@ -70,6 +73,6 @@ def check_sayable(weights: DecoderWeights, index: int) -> None:
     name, code = weights.config.site_name(index), weights.code.name
     if not weights.site(index).spiking:
         raise ConversionError(f"NIR cannot say {name}: it does not spike, its inputs are rounded numbers; convert with --parts all")
-    if code != "signed-digit":
+    if code not in EXACT_CODES:
         reason = _CODES.get(code, "no exact form in NIR's nodes is known here")
-        raise ConversionError(f"NIR cannot say {name} in the code {code}: {reason}; convert with --code signed-digit")
+        raise ConversionError(f"NIR cannot say {name} in the code {code}: {reason}; convert with --code {EXACT_CODES[0]}")
