@@ -214,5 +214,6 @@ def _table(result: dict[str, Any]) -> Table:
     table.add_column()
     table.add_column(justify="right")
     for key, (label, form) in _FIGURES.items():
-        table.add_row(label, f"{result[key]:{form}}")
+        if result[key] is not None:
+            table.add_row(label, f"{result[key]:{form}}")
     return table

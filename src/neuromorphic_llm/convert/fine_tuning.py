@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +36,7 @@ from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.spikes.registry import get_code
 from neuromorphic_llm.text_file import write_text
 
@@ -96,22 +98,16 @@ def fine_tune(
     tuner.load()
     log = _Log(folder / "log.jsonl", tuner.step) if _rank() == 0 else None
     quality = _train(tuner, windows, held_out, log, watch)
-    if _rank() != 0:
+    if log is None:
         return None
     watch.tell("make the network", 0, 1)
-    trained = CanonicalDecoder(canonical.config, {**canonical.tensors, **decoder.tensors()})
-    calibration = calibrate(
-        FloatDecoder(trained, device=device), _short(windows), checkpoint_hash=checkpoint.content_hash, seed=recipe.seed
-    )
-    integers = integer_decoder(trained.config, trained.tensors, calibration, options, code)
-    budget = held_out.view(-1)[: _BUDGET_TOKENS[device.type]].split(recipe.window)  # type: ignore[no-untyped-call]
-    weights, spikes = meet_spikes(integers, decoder.prices(), recipe.spikes, [window.tolist() for window in budget], str(device))
+    weights, spikes = _integers(canonical, decoder, windows, held_out, recipe, options, device)
     watch.tell("make the network", 1, 1)
     provenance = {
         "model": checkpoint.name,
         "checkpoint_hash": checkpoint.content_hash,
-        "calibration_tokens": calibration.tokens,
-        "options": options.to_json(),
+        "calibration_tokens": sum(map(len, _short(windows))),
+        "options": replace(options, spikes=recipe.spikes).to_json(),
         "price": tuner.price / decoder.weights_total,
         "spikes_per_activation": spikes,
         "package_version": __version__,
@@ -120,12 +116,24 @@ def fine_tune(
             "steps": tuner.step,
             "tokens": tuner.step * recipe.batch * recipe.window,
             "seconds": tuner.elapsed_s,
-            "loss": log.last_loss() if log else None,
+            "loss": log.last_loss(),
             "held_out_perplexity": quality.perplexity,
             **{key: about[key] for key in ("texts", "text_tokens", "own_text_tokens")},
         },
     }
     return SpikingNetwork(weights, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)
+
+
+def _integers(
+    canonical: CanonicalDecoder, decoder: EmulatedDecoder, windows: Tensor, held_out: Tensor, recipe: FineTuneConfig,
+    options: ConvertConfig, device: torch.device,
+) -> tuple[DecoderWeights, float]:  # fmt: skip
+    """Integer weights of the trained decoder, its ranges calibrated anew, and their spikes per activation on the held-out text."""
+    trained = CanonicalDecoder(canonical.config, {**canonical.tensors, **decoder.tensors()})
+    calibration = calibrate(FloatDecoder(trained, device=device), _short(windows), seed=recipe.seed)
+    integers = integer_decoder(trained.config, trained.tensors, calibration, options, get_code(options.code, options.phases))
+    budget = held_out.view(-1)[: _BUDGET_TOKENS[device.type]].split(recipe.window)  # type: ignore[no-untyped-call]
+    return meet_spikes(integers, decoder.prices(), recipe.spikes, [window.tolist() for window in budget], str(device))
 
 
 def _train(tuner: FineTuner, windows: Tensor, held_out: Tensor, log: _Log | None, watch: Watch) -> HeldOutFigures:
@@ -297,20 +305,20 @@ class _Log:
         lines = path.read_text(encoding="utf-8").splitlines() if step and path.is_file() else []
         entries = [(line, json.loads(line)) for line in lines if line.endswith("}")]
         kept = [line for line, entry in entries if entry["step"] < step or (entry["step"] == step and "loss" in entry)]
-        self._losses: list[float] = [entry["loss"] for _, entry in entries if entry["step"] <= step and "loss" in entry]
+        self._losses: list[float] = [entry["loss"] for _, entry in entries if entry["step"] <= step and entry.get("loss") is not None]
         write_text(path, "".join(line + "\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
 
     def write(self, entry: dict[str, Any]) -> None:
         """Append a line."""
-        if "loss" in entry:
+        # A step that diverges has no finite figures; JSON has no word for them.
+        finite = {key: value if math.isfinite(value) else None for key, value in entry.items()}
+        if finite.get("loss") is not None:
             self._losses.append(entry["loss"])
-        # A diverging step has no finite figures; JSON has no word for them.
-        finite = {key: value if abs(value) < float("inf") else None for key, value in entry.items()}
-        self._file.write(json.dumps(finite) + "\n")
-        self._file.flush()
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(finite) + "\n")
 
-    def last_loss(self) -> float:
-        """Mean over the last hundred steps."""
+    def last_loss(self) -> float | None:
+        """Mean over the last hundred steps; None if there were none."""
         last = self._losses[-_LAST_STEPS:]
-        return sum(last) / len(last)
+        return sum(last) / len(last) if last else None
