@@ -1,5 +1,8 @@
 """Errors that users see: each says what was wrong, where, and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class NeuromorphicLLMError(Exception):
     """Base of all errors this package raises on purpose; the command line prints it as one line, exit code 1."""
@@ -31,3 +34,10 @@ class SimulationError(NeuromorphicLLMError):
 
 class DataError(NeuromorphicLLMError):
     """An evaluation data set is missing or not in the expected format."""
+
+
+def name_advice(name: str, known: Iterable[str]) -> str:
+    """What to do about an unknown name: take the nearest known one, or else one of all."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.errors import UsageError, name_advice
 
 ParameterValue = int | bool | str
 _TYPES = {"int": int, "bool": bool, "str": str}
@@ -66,9 +65,7 @@ def named_parameter(code: Any, name: str) -> Parameter:
         return known[name]
     if not known:
         raise UsageError(f"code {code.name!r} has no parameters, so none called {name!r}; leave it out")
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
-    raise UsageError(f"code {code.name!r} has no parameter {name!r}; {hint}")
+    raise UsageError(f"code {code.name!r} has no parameter {name!r}; {name_advice(name, known)}")
 
 
 def check_parameters(code: Any, values: Mapping[str, object]) -> None:

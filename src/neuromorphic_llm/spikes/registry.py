@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.errors import UsageError, name_advice
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.parameters import ParameterValue, check_parameters
 
@@ -56,9 +55,7 @@ def code_class(name: str) -> type[SpikeCode]:
     """The class of a code; UsageError with the nearest name if there is none, or naming the distribution whose code is broken."""
     names = code_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
-        raise UsageError(f"unknown spike code {name!r}; {hint}")
+        raise UsageError(f"unknown spike code {name!r}; {name_advice(name, names)}")
     if name in _CODES:
         module, _, attribute = _CODES[name].partition(":")
         return _checked(name, getattr(importlib.import_module(module), attribute), _CODES[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from neuromorphic_llm.convert.allocation.search import SearchInput
 from neuromorphic_llm.convert.budget import Target
 from neuromorphic_llm.convert.calibrate import Calibration, Progress
 from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.errors import UsageError, name_advice
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 
@@ -35,9 +34,7 @@ def allocation_names() -> tuple[str, ...]:
 def check_allocation(name: str) -> None:
     """UsageError with the nearest name if there is no such method."""
     if name not in allocation_names():
-        near = difflib.get_close_matches(name, allocation_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(allocation_names())}"
-        raise UsageError(f"unknown allocation {name!r}; {hint}")
+        raise UsageError(f"unknown allocation {name!r}; {name_advice(name, allocation_names())}")
 
 
 def allocate(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
 from neuromorphic_llm.convert.calibrate import Progress
 from neuromorphic_llm.convert.compensation.corrections import CORRECTIONS, Correction, correct
 from neuromorphic_llm.convert.compensation.means import centred_values
 from neuromorphic_llm.convert.compensation.rotation import hadamard_rotation, principal_rotation
-from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.errors import UsageError, name_advice
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 
@@ -33,9 +32,7 @@ def split_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
     """(changes, corrections) of these names. UsageError for an unknown one, with the nearest, and for two rotations."""
     for name in names:
         if name not in compensation_names():
-            near = difflib.get_close_matches(name, compensation_names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(compensation_names())}"
-            raise UsageError(f"unknown compensation {name!r}; {hint}")
+            raise UsageError(f"unknown compensation {name!r}; {name_advice(name, compensation_names())}")
     if sum(name.startswith("rotation-") for name in names) > 1:
         raise UsageError("two rotations after each other are one rotation; choose rotation-hadamard or rotation-pca")
     return tuple(name for name in _CHANGES if name in names), tuple(name for name in CORRECTIONS if name in names)
