@@ -6,38 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.arrays import Array, Library
-from neuromorphic_llm.spikes.parameters import parameter
-from neuromorphic_llm.spikes.scaled import ScaledCode, nearest_level
+from neuromorphic_llm.spikes.scaled import LevelCode, nearest_level
 
 
 @dataclass(frozen=True)
-class QuantisationClipFloorShift(ScaledCode):
+class QuantisationClipFloorShift(LevelCode):
     """n = clip(floor(|x| / 2^k + 1/2), 0, L) for each sign; a soft-reset neuron with half-threshold charge emits n spikes in T phases."""
-
-    levels: int = parameter(0, "quantisation levels L (0: one per phase)", least=0, most=256)
 
     name: ClassVar[str] = "qcfs"
     summary: ClassVar[str] = "quantisation-clip-floor-shift: L levels as evenly spread spikes"
     source: ClassVar[str] = "Bu et al., ICLR 2022"
     default_phases: ClassVar[int] = 16
     largest_phases: ClassVar[int] = 256
-
-    def check(self) -> None:
-        """No more levels than phases."""
-        if self.levels > self.phases:
-            raise UsageError(f"code 'qcfs': {self.levels} levels need as many phases, not {self.phases}; use more phases or fewer levels")
-
-    @property
-    def horner_shift(self) -> int:
-        """0: every spike weighs the same."""
-        return 0
-
-    @property
-    def largest_value(self) -> int:
-        """Bound of |a|: L."""
-        return self.levels or self.phases
 
     def digits(self, x: Array, k: Array, _: Array, xp: Library, /) -> Iterator[Array]:
         """Phase t fires when t n / T + 1/2 passes the next integer."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.arrays import Array, Library, Quantised, exponent_for, largest_but, power, used_phases
 from neuromorphic_llm.spikes.code import ArrayCode, SpikeTrain, as_vectors
 from neuromorphic_llm.spikes.integers import Integers
@@ -69,6 +70,30 @@ class ScaledCode(ArrayCode):
         del price
         error: Integers = np.maximum(np.int64(1) << k >> 1, magnitude - (np.int64(self.largest_value) << k))
         return error
+
+
+@dataclass(frozen=True)
+class LevelCode(ScaledCode):
+    """A code whose spikes all weigh the same: a has as many levels of each sign as there are phases, or fewer."""
+
+    levels: int = parameter(0, "most spikes in sum (0: one per phase)", least=0, most=256)
+
+    def check(self) -> None:
+        """No more levels than phases."""
+        if self.levels > self.phases:
+            raise UsageError(
+                f"code {self.name!r}: {self.levels} levels need as many phases, not {self.phases}; use more phases or fewer levels"
+            )
+
+    @property
+    def horner_shift(self) -> int:
+        """0: every spike weighs the same."""
+        return 0
+
+    @property
+    def largest_value(self) -> int:
+        """Bound of |a|: the levels."""
+        return self.levels or self.phases
 
 
 def nearest_level(x: Array, k: Array, largest: int, xp: Library) -> Array:

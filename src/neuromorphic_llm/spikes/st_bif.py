@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.arrays import Array, Library, power, rounded
 from neuromorphic_llm.spikes.parameters import parameter
-from neuromorphic_llm.spikes.scaled import ScaledCode
+from neuromorphic_llm.spikes.scaled import LevelCode
 
 
 def st_bif_spikes(currents: Iterable[Array], threshold: Array, most: int, least: int, xp: Library) -> Iterator[Array]:
@@ -32,10 +31,9 @@ def st_bif_spikes(currents: Iterable[Array], threshold: Array, most: int, least:
 
 
 @dataclass(frozen=True)
-class SignedTernary(ScaledCode):
+class SignedTernary(LevelCode):
     """ST-BIF neurons with constant current, or with all charge at the first step."""
 
-    levels: int = parameter(0, "most spikes in sum (0: one per phase)", least=0, most=256)
     current: str = parameter("constant", "how the charge arrives", choices=("constant", "first"))
 
     name: ClassVar[str] = "st-bif"
@@ -43,21 +41,6 @@ class SignedTernary(ScaledCode):
     source: ClassVar[str] = "You et al., SpikeZIP-TF, ICML 2024"
     default_phases: ClassVar[int] = 32
     largest_phases: ClassVar[int] = 256
-
-    def check(self) -> None:
-        """No more levels than phases."""
-        if self.levels > self.phases:
-            raise UsageError(f"code 'st-bif': {self.levels} levels need as many phases, not {self.phases}; use more phases or fewer levels")
-
-    @property
-    def horner_shift(self) -> int:
-        """0: every spike weighs the same."""
-        return 0
-
-    @property
-    def largest_value(self) -> int:
-        """Bound of |a|: the levels."""
-        return self.levels or self.phases
 
     def digits(self, x: Array, k: Array, _: Array, xp: Library, /) -> Iterator[Array]:
         """Currents of x in every step against thresholds of T 2^k, or of x in the first step against 2^k."""
