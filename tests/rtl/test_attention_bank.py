@@ -33,9 +33,9 @@ COUNTERS = (
 
 WORDS = 64
 
-# All key/value heads are slots of these shapes; a bank of two engines has every other one.
+# All key/value heads are slots of these shapes; a bank of two engines has every other one: three and two, two each.
 SHAPES = {
-    "unequal": Shape(16, group=2, slots=3, lanes=8, key_lanes=16, softmax_lanes=8),
+    "unequal": Shape(16, group=2, slots=5, lanes=8, key_lanes=16, softmax_lanes=8),
     "shared-words": Shape(8, group=2, slots=4, lanes=16, key_lanes=16, softmax_lanes=4, latency=40, kv_bytes=16384),
 }
 ENGINES = 2

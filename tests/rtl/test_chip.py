@@ -27,7 +27,7 @@ def check(rtl: RtlChip, prompt: Sequence[int], new: int, stop: Sequence[int] = (
 
 
 def test_nano_decodes_as_simulated() -> None:
-    tokens = check(chip(), [5, 17, 3], 3)
+    tokens = check(chip(), [5, 17, 3], 6)  # the fifth is of the second tile of the head, the others of the first
     assert check(chip(), [5, 17, 3], 3, stop=[tokens[1]]) == tokens[:2]  # from reset again, ended by a token
     check_single_counters(rows=4, wanted=2)
     # The chip is idle now; the host port reads the counters that the simulation sees at once.
