@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,14 @@ def test_what_cannot_be_is_one_line(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "nir").exists()
+
+
+@pytest.mark.parametrize(("missing", "options"), [("nir", []), ("snntorch", ["--check"])])
+def test_missing_libraries_are_named(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str, options: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr("neuromorphic_llm.cli.export._tokens", lambda *_: [3, 5, 7])
+    assert run_command_line(["export", str(network), "--site", "head", "--bits", "20", "-o", str(tmp_path), *options]) == 1
+    error = capsys.readouterr().err
+    assert missing in error and "pip install 'neuromorphic-llm[interchange]'" in error and error.count("\n") == 1
