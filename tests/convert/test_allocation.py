@@ -192,6 +192,30 @@ def test_the_default_searches_nothing(
     assert all((ours == theirs).all() for ours, theirs in zip(allocation.sensitivity, calibration.sensitivity, strict=True))
 
 
+def test_an_allocation_serves_only_what_it_was_searched_for(
+    tiny: Checkpoint, calibration: Calibration, windows: list[list[int]], integers: DecoderWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[SearchInput] = []
+
+    def search(given: SearchInput) -> Allocation:
+        searches.append(given)
+        return replace(given.base, method="greedy")
+
+    monkeypatch.setattr(greedy_module, "greedy", search)
+    options = ConvertConfig(spikes=None, energy_j=1e-6, allocation="greedy")
+    costs = SpikeCosts(np.linspace(1e-12, 2e-12, integers.config.sites), 1e-9)
+
+    def found(options: ConvertConfig, costs: SpikeCosts) -> Allocation:
+        return allocate(tiny.canonical, integers, kept, options, windows, "cpu", costs)
+
+    kept = calibration
+    kept = replace(calibration, allocations={"greedy": found(options, costs)})
+    assert found(options, costs) is kept.allocations["greedy"] and len(searches) == 1
+    found(options, SpikeCosts(costs.spike_j[::-1].copy(), costs.fixed_j))  # of another chip
+    found(replace(options, weights="4-bit-groups"), costs)
+    assert len(searches) == 3
+
+
 def test_wrong_names() -> None:
     with pytest.raises(UsageError, match=r"unknown allocation 'greddy'; did you mean 'greedy'\?"):
         check_allocation("greddy")

@@ -20,7 +20,7 @@ from neuromorphic_llm.reference.weights import DecoderWeights
 
 _PACKAGE = "neuromorphic_llm.convert.allocation"
 _SEARCHES = {name: f"{_PACKAGE}.{name}:{name}" for name in ("greedy", "teal", "knunyants")}
-_ASKED = ("spikes", "energy_j", "price", "code", "phases", "code_parameters", "parts")
+_ASKED = ("spikes", "energy_j", "price", "code", "phases", "code_parameters", "parts", "weights")
 """Options that an allocation is searched for."""
 
 DEFAULT = "fisher"
@@ -56,8 +56,8 @@ def allocate(
     base = fisher(integers.config, calibration, target.costs)
     if options.allocation == DEFAULT:
         return base
-    # As JSON gives it back.
-    asked: dict[str, Any] = json.loads(json.dumps({name: getattr(options, name) for name in _ASKED}))
+    wanted = {name: getattr(options, name) for name in _ASKED} | {"spike_j": None if costs is None else costs.spike_j.tolist()}
+    asked: dict[str, Any] = json.loads(json.dumps(wanted))  # as the calibration's file gives it back
     kept = calibration.allocations.get(options.allocation)
     if kept is not None and dict(kept.asked) == asked:
         return kept
