@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from family_models import family_model, saved
 
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.convert.text import calibration_windows
@@ -132,6 +133,16 @@ def test_interruption_leaves_nothing_broken(workplace: Path, monkeypatch: pytest
     assert capsys.readouterr().err.splitlines()[-1] == "nmllm: error: interrupted"
     assert sorted(path.name for path in out.iterdir()) == ["network", "steps"]
     assert [path.name for path in (out / "steps").iterdir()] == ["convert.json"]
+
+
+def test_a_model_that_no_chip_can_run_is_not_converted_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(pipeline, "convert")
+    (tmp_path / "article.txt").write_text(ARTICLE)
+    folder = saved(family_model("gpt2"), tmp_path / "gpt2")
+    assert run_command_line(["run", str(folder), "--article", str(tmp_path / "article.txt"), "-o", str(tmp_path / "out")]) == 1
+    assert "the chip has no unit for the activation gelu-tanh" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

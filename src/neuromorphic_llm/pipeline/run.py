@@ -16,6 +16,7 @@ from neuromorphic_llm.chip.program_io import FORMAT as PROGRAM_FORMAT
 from neuromorphic_llm.chip.program_io import VERSION as PROGRAM_VERSION
 from neuromorphic_llm.chip.program_io import load_program, save_program
 from neuromorphic_llm.compiler.floorplan import floorplan
+from neuromorphic_llm.compiler.legalise import refuse_missing_units
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
@@ -87,6 +88,7 @@ class Pipeline:
             raise UsageError(f"--max-new-tokens must be at least 2, got {options.max_new_tokens}")
         self.spec = load_spec(options.chip)
         self.checkpoint = load_checkpoint(options.model)
+        refuse_missing_units(self.checkpoint.config)  # before the conversion, which takes minutes
         if options.max_new_tokens >= (context := self.checkpoint.config.max_positions):
             raise UsageError(f"--max-new-tokens must be below {context:,}, the context of the model; got {options.max_new_tokens}")
         self.tokenizer = self.checkpoint.tokenizer()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.compiler.legalise import refuse_missing_units
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.convert.allocation.prices import SpikeCosts, operation_costs
 from neuromorphic_llm.convert.calibrate import Calibration, Progress
@@ -61,7 +62,8 @@ def costs_of_checkpoint(
     device: str,
     progress: Progress | None = None,
 ) -> SpikeCosts:
-    """spike_costs of the checkpoint as it is with 1.5 spikes per activation and no compensation."""
+    """spike_costs of the checkpoint as it is with 1.5 spikes per activation and no compensation. CompileError as there."""
+    refuse_missing_units(checkpoint.config)  # before the conversion, which takes minutes
     base = replace(options, spikes=_BASE_SPIKES, energy_j=None, price=None, allocation="fisher", compensation=())
     network = convert(checkpoint, base, windows, calibration=calibration, device=device, progress=progress)
     return spike_costs(network.weights, spec, windows[0])
