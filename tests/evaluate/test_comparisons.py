@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from family_models import family_model
 
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.cosine import cosine_per_layer
@@ -44,6 +45,21 @@ def test_quantised_is_undone_and_keeps_the_tied_embedding(dense: DenseModel) -> 
     assert torch.equal(dense.logits(IDS), before)
     error = (inside - before).norm() / before.norm()
     assert 0 < error < 0.1
+
+
+def test_linear_layers_of_gpt2_are_quantised() -> None:
+    model = family_model("gpt2")
+    projection = model.transformer.h[0].attn.c_attn
+    expected = projection.weight.detach().clone()
+    scale = expected.abs().amax(0) / 127  # per output: [inputs, outputs]
+    inputs: list[torch.Tensor] = []
+    with quantised(model, integer_activations(4)):
+        torch.testing.assert_close(projection.weight, (expected / scale).round() * scale)
+        handle = projection.register_forward_hook(lambda _module, given, _output: inputs.append(given[0]))
+        model(IDS)
+        handle.remove()
+    assert max(len(row.unique()) for row in inputs[0].flatten(0, 1)) <= 15
+    assert torch.equal(projection.weight, expected)
 
 
 def test_cosine_has_a_value_per_layer(dense: DenseModel, spiking: SpikingModel) -> None:

@@ -49,7 +49,9 @@ def eight_bit_weight(weight: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def quantised(model: torch.nn.Module, transform: Transform) -> Iterator[None]:
     """Within the context every linear layer, the LM head included, has 8-bit weights and transformed inputs."""
-    linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    from transformers.pytorch_utils import Conv1D  # the linear layer of GPT-2, with weights [inputs, outputs]
+
+    linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear | Conv1D)]
     weights = [module.weight for module in linears]
 
     def hook(_module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -58,7 +60,9 @@ def quantised(model: torch.nn.Module, transform: Transform) -> Iterator[None]:
     handles = [module.register_forward_pre_hook(hook) for module in linears]
     try:
         for module in linears:
-            module.weight = torch.nn.Parameter(eight_bit_weight(module.weight.detach()), requires_grad=False)
+            weight = module.weight.detach()
+            rounded = eight_bit_weight(weight.T).T if isinstance(module, Conv1D) else eight_bit_weight(weight)
+            module.weight = torch.nn.Parameter(rounded, requires_grad=False)
         yield
     finally:
         for handle in handles:
