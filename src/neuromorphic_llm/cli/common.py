@@ -37,7 +37,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 from rich.text import Text
 
@@ -73,6 +73,25 @@ def progress() -> Progress:
         transient=True,
         disable=not error_console.is_terminal,
     )
+
+
+class WorkBars:
+    """A bar for each kind of work, from when it begins: `show` is a callback (what, done, total)."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, what: str, done: int, total: int, label: str | None = None) -> None:
+        """So much of `what` is done; `label` instead of `what` beside the bar."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._tasks[what], description=label or what, completed=done, total=total, visible=True)
+
+    def hide(self) -> None:
+        """No bars until there is news."""
+        for task in self._tasks.values():
+            self._bars.update(task, visible=False)
 
 
 def check_writable_file(path: Path, option: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress, status
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, progress, status
 from neuromorphic_llm.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -109,13 +109,7 @@ def _convert(
     from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert, search_allocation
 
     with progress() as bars:
-        tasks: dict[str, Any] = {}
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
+        advance = WorkBars(bars).show
         if calibration is None:
             calibration = calibrate_checkpoint(checkpoint, windows, device=device, seed=options.seed, progress=advance)
         costs = None

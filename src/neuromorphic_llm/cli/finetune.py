@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, error_console, progress, status
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, error_console, progress, status
 from neuromorphic_llm.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -162,22 +162,16 @@ def _watch(recipe: FineTuneConfig, first: bool) -> Iterator[Watch]:
         yield Watch()
         return
     with progress() as bars:
-        tasks: dict[str, Any] = {}
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
+        work = WorkBars(bars)
 
         def step(figures: StepFigures, passed: float) -> None:
             if passed > 0:
-                advance("fine-tune", figures.step, round(figures.step / passed))
-                bars.update(tasks["fine-tune"], description=f"fine-tune, KL {figures.loss:.4f}", total=round(figures.step / passed))
+                work.show("fine-tune", figures.step, round(figures.step / passed), f"fine-tune, KL {figures.loss:.4f}")
 
         def held_out(step: int, figures: HeldOutFigures) -> None:
             error_console.print(f"step {step}: held-out perplexity {figures.perplexity:.2f} at {figures.spikes:.3f} spikes")
 
-        yield Watch(advance, step, held_out)
+        yield Watch(work.show, step, held_out)
 
 
 def _result(output: Path, state: Path, network: SpikingNetwork, content_hash: str) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import TaskID
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, progress
 from neuromorphic_llm.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -69,17 +68,13 @@ def command(
         configs = parse_configs(codes, spikes, allocations, compensations, seed)
         options = ParetoOptions(model, output, configs, task, data, limit_tokens, window, batch, chip, device, force, seed)
         with progress() as bars:
-            shown: dict[str, TaskID] = {}
-
-            def show(what: str, done: int, total: int) -> None:
-                if what not in shown:
-                    shown[what] = bars.add_task(what, total=total)
-                bars.update(shown[what], completed=done, total=total, visible=done < total or what == "points")
+            work = WorkBars(bars)
 
             def finished(step: StepRecord) -> None:
+                work.hide()
                 bars.console.print(f"{step.name}: {'reused' if step.reused else f'{step.wall_s:.1f} s'}", highlight=False)
 
-            result = Pareto(options, show, finished).run()
+            result = Pareto(options, work.show, finished).run()
         run.write(output / "pareto.json", result)
         table, picture = pareto_table(result), pareto_plot(result)
         write_text(output / "pareto.md", markdown(table))

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import TaskID
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, progress
 
 EXAMPLES = """
 nmllm run smollm2-135m --article examples/article.txt -o runs/smollm2-135m
@@ -47,20 +46,14 @@ def command(
 
         options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed)
         with progress() as bars:
-            shown: dict[str, TaskID] = {}
-
-            def show(what: str, done: int, total: int) -> None:
-                if what not in shown:
-                    shown[what] = bars.add_task(what, total=total)
-                bars.update(shown[what], completed=done, total=total)
+            work = WorkBars(bars)
 
             def finished(step: StepRecord) -> None:
-                for task in shown.values():
-                    bars.update(task, visible=False)
+                work.hide()
                 outcome = "reused, nothing it depends on has changed" if step.reused else f"{step.wall_s:.1f} s"
                 bars.console.print(f"{step.name}: {outcome}", highlight=False)
 
-            report = Pipeline(options, show, finished).run()
+            report = Pipeline(options, work.show, finished).run()
         run.write(folder / "report.json", report)
         page = write_page(folder)
         print_report(report, console)
