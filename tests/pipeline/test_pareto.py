@@ -18,6 +18,8 @@ from neuromorphic_llm.pipeline.steps import StepRecord
 from neuromorphic_llm.report.pareto import markdown, pareto_plot, pareto_table
 
 FEW, MANY, IMPOSSIBLE = (ConvertConfig(spikes=spikes) for spikes in (1.0, 1.5, 900.0))
+PLAIN = ConvertConfig(spikes=None, price=0.0)
+"""Converts fast: no price is searched for."""
 ALL = ConvertConfig(code="sign-magnitude", spikes=None, price=0.0)
 
 
@@ -73,17 +75,17 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     real = pareto.convert
 
     def interrupted(checkpoint: Any, config: ConvertConfig, *rest: Any, **options: Any) -> Any:
-        if config == MANY:
+        if config == ALL:
             raise KeyboardInterrupt
         return real(checkpoint, config, *rest, **options)
 
     monkeypatch.setattr(pareto, "convert", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, FEW, MANY)
-    assert json.loads((tmp_path / "steps" / f"{point_name(FEW)}.json").read_text())["result"]["failed"] is None
+        run(tmp_path, PLAIN, ALL)
+    assert json.loads((tmp_path / "steps" / f"{point_name(PLAIN)}.json").read_text())["result"]["failed"] is None
     monkeypatch.setattr(pareto, "convert", real)
-    result, steps = run(tmp_path, FEW, MANY)
-    assert {step.name for step in steps if step.reused} == {"calibration", "dense", point_name(FEW)}
+    result, steps = run(tmp_path, PLAIN, ALL)
+    assert {step.name for step in steps if step.reused} == {"calibration", "dense", point_name(PLAIN)}
     assert [point["failed"] for point in result["points"]] == [None, None]
     assert result["points"][0]["chip_energy_j_per_token_reason"] == pareto.NO_CHIP
 
@@ -92,16 +94,16 @@ def test_a_fault_of_one_method_leaves_the_others_alone_and_is_tried_again(tmp_pa
     real = pareto.convert
 
     def faulty(checkpoint: Any, config: ConvertConfig, *rest: Any, **options: Any) -> Any:
-        if config == FEW:
+        if config == ALL:
             raise MemoryError("no room")
         return real(checkpoint, config, *rest, **options)
 
     monkeypatch.setattr(pareto, "convert", faulty)
-    result, _ = run(tmp_path, FEW, MANY)
-    assert [point["failed"] for point in result["points"]] == ["MemoryError: no room", None]
-    assert not (tmp_path / "steps" / f"{point_name(FEW)}.json").exists()
+    result, _ = run(tmp_path, PLAIN, ALL)
+    assert [point["failed"] for point in result["points"]] == [None, "MemoryError: no room"]
+    assert not (tmp_path / "steps" / f"{point_name(ALL)}.json").exists()
     monkeypatch.setattr(pareto, "convert", real)
-    assert [point["failed"] for point in run(tmp_path, FEW, MANY)[0]["points"]] == [None, None]
+    assert [point["failed"] for point in run(tmp_path, PLAIN, ALL)[0]["points"]] == [None, None]
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
