@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.entries import Entries
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.weights import LARGEST_SIZE, DecoderConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -75,6 +75,14 @@ def token_fields(entries: Entries, tied: bool) -> dict[str, Any]:
         "bos_token_id": entries.token("bos_token_id"),
         "eos_token_ids": entries.tokens("eos_token_id"),
     }
+
+
+def equal_heads(entries: Entries, hidden_name: str, heads_name: str) -> tuple[int, int]:
+    """(hidden size, heads) of a family whose heads share the hidden size; ValueError if they do not divide it."""
+    hidden, heads = entries.integer(hidden_name, largest=LARGEST_SIZE), entries.integer(heads_name)
+    if hidden % heads:
+        raise ValueError(f"{hidden_name} ({hidden}) must be a multiple of {heads_name} ({heads})")
+    return hidden, heads
 
 
 def read_windows(entries: Entries, layers: int, size: int | None, sliding: Sequence[bool]) -> tuple[int, ...]:

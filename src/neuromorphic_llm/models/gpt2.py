@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuromorphic_llm.models.entries import Entries
-from neuromorphic_llm.models.family import Family, Shapes, token_fields
+from neuromorphic_llm.models.family import Family, Shapes, equal_heads, token_fields
 from neuromorphic_llm.models.layer_norm import Affine, LayerNormLayer, canonical_tensors
 from neuromorphic_llm.reference.weights import LARGEST_LAYERS, DecoderConfig
 
@@ -23,9 +23,7 @@ class GPT2(Family):
 
     def config(self, entries: Entries) -> DecoderConfig:
         entries.refuse_flag("add_cross_attention", "attention to another model")
-        hidden, heads = entries.integer("n_embd"), entries.integer("n_head")
-        if hidden % heads:
-            raise ValueError(f"n_embd ({hidden}) must be a multiple of n_head ({heads})")
+        hidden, heads = equal_heads(entries, "n_embd", "n_head")
         entries.flag("scale_attn_by_inverse_layer_idx")
         return DecoderConfig(
             **token_fields(entries, tied=True),

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from neuromorphic_llm.models.entries import Entries
-from neuromorphic_llm.models.family import Family, Shapes, token_fields
+from neuromorphic_llm.models.family import Family, Shapes, equal_heads, token_fields
 from neuromorphic_llm.models.layer_norm import Affine, LayerNormLayer, canonical_tensors
 from neuromorphic_llm.models.rotary import Rotary, read_rotary, rotary_entries
-from neuromorphic_llm.reference.weights import LARGEST_LAYERS, LARGEST_SIZE, DecoderConfig
+from neuromorphic_llm.reference.weights import LARGEST_LAYERS, DecoderConfig
 
 
 class GPTNeoX(Family):
@@ -25,9 +25,7 @@ class GPTNeoX(Family):
     ignored = re.compile(r"(gpt_neox\.)?layers\.\d+\.attention\.((masked_)?bias|rotary_emb\.inv_freq)")
 
     def config(self, entries: Entries) -> DecoderConfig:
-        hidden, heads = entries.integer("hidden_size", largest=LARGEST_SIZE), entries.integer("num_attention_heads")
-        if hidden % heads:
-            raise ValueError(f"hidden_size ({hidden}) must be a multiple of num_attention_heads ({heads})")
+        hidden, heads = equal_heads(entries, "hidden_size", "num_attention_heads")
         positions = entries.integer("max_position_embeddings", 2048)
         entries.flag("attention_bias", True)
         return DecoderConfig(

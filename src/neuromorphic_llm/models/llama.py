@@ -105,7 +105,7 @@ class Mistral(Llama):
 
 
 def hugging_face_config(config: DecoderConfig) -> dict[str, Any]:
-    """Content of the `config.json` that decoder_config reads back."""
+    """Content of the `config.json` that a plain Llama decoder of this configuration is read from."""
     return {
         "architectures": [ARCHITECTURE],
         "model_type": "llama",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuromorphic_llm.models.entries import Entries
-from neuromorphic_llm.models.family import Family, Shapes, token_fields
+from neuromorphic_llm.models.family import Family, Shapes, equal_heads, token_fields
 from neuromorphic_llm.models.layer_norm import Affine, LayerNormLayer, canonical_tensors
 from neuromorphic_llm.reference.weights import LARGEST_LAYERS, DecoderConfig
 
@@ -23,9 +23,7 @@ class OPT(Family):
     embedding = "model.decoder.embed_tokens.weight"
 
     def config(self, entries: Entries) -> DecoderConfig:
-        hidden, heads = entries.integer("hidden_size"), entries.integer("num_attention_heads")
-        if hidden % heads:
-            raise ValueError(f"hidden_size ({hidden}) must be a multiple of num_attention_heads ({heads})")
+        hidden, heads = equal_heads(entries, "hidden_size", "num_attention_heads")
         entries.refuse(not entries.flag("do_layer_norm_before", True), "a norm behind the blocks (do_layer_norm_before false)")
         entries.refuse(entries.flag("_remove_final_layer_norm"), "a head without a norm (_remove_final_layer_norm)")
         entries.refuse(entries.integer("word_embed_proj_dim", hidden) != hidden, "a projected embedding (word_embed_proj_dim)")
