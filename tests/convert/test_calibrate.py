@@ -15,7 +15,7 @@ from neuromorphic_llm.convert.calibrate import Calibration, calibrate
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
-from neuromorphic_llm.convert.text import WINDOW_TOKENS, calibration_windows, default_text
+from neuromorphic_llm.convert.text import WINDOW_TOKENS, calibration_windows, default_text, fitting_windows
 from neuromorphic_llm.errors import ArtefactError, ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder, canonical_shapes, rotary_frequencies
 from neuromorphic_llm.models.checkpoint import Checkpoint
@@ -169,6 +169,8 @@ def test_windows(tiny: Checkpoint) -> None:
     for text in ("", "x"):
         with pytest.raises(ConversionError, match="fewer than two tokens"):
             calibration_windows(tokenizer, text)
+    assert fitting_windows([[1, 2, 3, 4, 5], [6, 7]], 2) == [[1, 2], [3, 4], [5], [6, 7]]
+    assert fitting_windows([[1, 2, 3], [4]], 3) == [[1, 2, 3], [4]]
 
 
 def test_round_trip(calibration: Calibration, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from family_models import SETTINGS, family_model, saved
 
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import calibrate_checkpoint
+from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert, search_allocation
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
 from neuromorphic_llm.errors import ConversionError
@@ -69,6 +69,16 @@ def test_biases_are_scaled_like_their_rows(family: tuple[CanonicalDecoder, Calib
             scale[: config.heads * config.head_dim] = config.query_scale / np.log(2.0)
         real = torch.cat([tensors[name] for name in names]).double().numpy() * scale
         assert np.abs(bias * 2.0**-weights.formats.qkv - real).max() <= 2.0 ** -(weights.formats.qkv + 1)
+
+
+def test_windows_longer_than_the_context_are_cut(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(family_model("gpt2", n_layer=1), tmp_path / "gpt2"))
+    window = torch.arange(checkpoint.config.max_positions + 40) % 256
+    options = ConvertConfig(spikes=1.5, allocation="knunyants")
+    calibration = search_allocation(checkpoint, options, [window.tolist()], calibrate_checkpoint(checkpoint, [window.tolist()]))
+    network = convert(checkpoint, options, [window.tolist()], calibration=calibration)
+    assert calibration.tokens == len(window)
+    assert network.provenance["spikes_per_activation"] == pytest.approx(1.5, rel=0.02)
 
 
 def test_biases_and_rotary_scales_that_do_not_fit(tmp_path: Path) -> None:

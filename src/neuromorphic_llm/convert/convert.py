@@ -15,6 +15,7 @@ from neuromorphic_llm.convert.compensation.methods import changed_decoder, corre
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
+from neuromorphic_llm.convert.text import fitting_windows
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.spikes.registry import get_code
@@ -28,8 +29,9 @@ _BUDGET_WINDOWS = 4
 def calibrate_checkpoint(
     checkpoint: Checkpoint, windows: Sequence[Sequence[int]], *, device: str = "cpu", seed: int = 0, progress: Progress | None = None
 ) -> Calibration:
-    """Calibration of a checkpoint on token windows."""
+    """Calibration of a checkpoint on token windows; longer ones than the model's context are cut."""
     decoder = FloatDecoder(checkpoint.canonical, device=device)
+    windows = fitting_windows(windows, checkpoint.canonical.config.max_positions)
     return calibrate(decoder, windows, checkpoint_hash=checkpoint.content_hash, seed=seed, progress=progress)
 
 
@@ -52,6 +54,7 @@ def search_allocation(
     canonical = checkpoint.canonical
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
     integers = integer_decoder(canonical.config, canonical.tensors, calibration, options, code)
+    windows = fitting_windows(windows, canonical.config.max_positions)
     found = allocate(canonical, integers, calibration, options, windows, device, costs, progress)
     return replace(calibration, allocations={**calibration.allocations, found.method: found})
 
@@ -68,7 +71,8 @@ def convert(
 ) -> SpikingNetwork:
     """Convert a checkpoint into a new spiking network.
 
-    windows: token windows of the calibration text, for ranges, sensitivities (unless `calibration` is given), searches and the budget.
+    windows: token windows of the calibration text, for ranges, sensitivities (unless `calibration` is given), searches and the budget;
+    longer ones than the model's context are cut.
     costs: what a spike costs, for a budget in joules. A compensation that changes the decoder itself calibrates that decoder anew.
     Raises ConversionError if the calibration is of another checkpoint, the target cannot be met, or an accumulator could overflow.
     """
@@ -78,6 +82,8 @@ def convert(
     canonical = checkpoint.canonical
     if calibration is not None and calibration.checkpoint_hash != checkpoint.content_hash:
         raise ConversionError("the calibration was made for another checkpoint; calibrate this one")
+    short = fitting_windows(windows[:_BUDGET_WINDOWS], canonical.config.max_positions)
+    windows = fitting_windows(windows, canonical.config.max_positions)
     if changes:
         canonical = changed_decoder(canonical, changes, windows, device, options.seed, progress)
     if calibration is None or changes:
@@ -86,7 +92,6 @@ def convert(
     integers = integer_decoder(canonical.config, canonical.tensors, calibration, options, code)
     target = Target.of(options, costs)
     allocation = allocate(canonical, integers, calibration, options, windows, device, costs, progress)
-    short = list(windows)[:_BUDGET_WINDOWS]
     budget = meet_budget(integers, calibration, allocation, options, short, device, target=target, progress=progress)
     if corrections:
         corrected = corrected_weights(canonical, budget.weights, corrections, windows, device, progress)

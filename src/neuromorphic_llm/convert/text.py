@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from neuromorphic_llm.errors import ConversionError
@@ -28,3 +29,8 @@ def calibration_windows(tokenizer: Any, text: str | None = None, count: int = WI
     if len(ids) < 2:
         raise ConversionError("the calibration text gives fewer than two tokens; use a longer text")
     return [ids[start : start + WINDOW_TOKENS] for start in range(0, min(len(ids), count * WINDOW_TOKENS), WINDOW_TOKENS)]
+
+
+def fitting_windows(windows: Sequence[Sequence[int]], longest: int) -> list[list[int]]:
+    """The windows, those of more than `longest` tokens cut into pieces of that many; the last piece of a window may be shorter."""
+    return [list(window[start : start + longest]) for window in windows for start in range(0, len(window), longest)]
