@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluate.language_model import EncodedText
 from neuromorphic_llm.evaluate.scored_model import DenseModel
 from neuromorphic_llm.models.checkpoint import Checkpoint
@@ -60,3 +61,9 @@ def test_own_rows(checkpoint: Checkpoint, windows: torch.Tensor) -> None:
         assert row.activity.tokens == dense.activity.tokens and row.activity.pairs == dense.activity.pairs
         assert row.query_spikes_per_value == pytest.approx(1.2, abs=0.15)
         assert 0 < row.activity.reduction(dense.activity) < 1
+
+
+def test_a_window_longer_than_the_context_is_refused(checkpoint: Checkpoint) -> None:
+    longest = checkpoint.config.max_positions
+    with pytest.raises(UsageError, match=f"--window must lie in 2..{longest}, the context of the model; got {longest + 1}"):
+        Comparison(checkpoint, EncodedText((1, 2), 1), longest + 1)
