@@ -155,17 +155,29 @@ def test_what_is_documented_is_written(results: dict[str, list[dict[str, Any]]],
             assert any(fits(place, pattern) for place in written), f"{command} never writes {'.'.join(pattern)}"
 
 
+def objects(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every object of a result with its place; elements of a list share one, so a key and its reason are looked up in the object itself."""
+    if isinstance(value, dict):
+        yield place, value
+        for name, member in value.items():
+            yield from objects(member, (*place, name))
+    elif isinstance(value, list):
+        for member in value:
+            yield from objects(member, (*place, "[]"))
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_null_has_a_reason_or_a_meaning(results: dict[str, list[dict[str, Any]]], command: str) -> None:
     keys = expanded(command) | DOCUMENTED["Envelope"]
     for result in results[command]:
-        written = dict(places(result))
-        for place, value in written.items():
-            reason = written.get((*place[:-1], f"{place[-1]}_reason"))
-            if value is None and not place[-1].endswith("_reason"):
-                assert reason or any("null" in text for text in meanings(place, keys)), f"{command}: nothing says why {place} is null"
-            elif reason is not None:
-                pytest.fail(f"{command}: {place} is {value!r} and has a reason to be null")
+        for place, members in objects(result):
+            for name, value in members.items():
+                reason = members.get(f"{name}_reason")
+                if value is None and not name.endswith("_reason"):
+                    told = reason or any("null" in text for text in meanings((*place, name), keys))
+                    assert told, f"{command}: nothing says why {(*place, name)} is null"
+                elif reason is not None:
+                    pytest.fail(f"{command}: {(*place, name)} is {value!r} and has a reason to be null")
 
 
 def test_parts_of_a_run_have_all_their_keys(results: dict[str, list[dict[str, Any]]]) -> None:
