@@ -182,7 +182,8 @@ def _calibration(argument: str | None) -> tuple[Calibration | None, str | None]:
         except UnicodeDecodeError as error:
             raise ConversionError(f"{path} is not UTF-8 text; give a text file, a task or a calibration folder") from error
     if argument not in TASKS:
-        raise UsageError(f"--calibration {argument}: no such file or folder, and no task of that name; tasks are {', '.join(TASKS)}")
+        texts = ", ".join(name for name, task in TASKS.items() if task.kind == "language-model")
+        raise UsageError(f"--calibration {argument}: no such file or folder, and no task of that name; tasks are {texts}")
     return None, load_text(TASKS[argument])
 
 
