@@ -29,9 +29,6 @@ test-slow: $(STAMP)
 	$(BIN)/nmllm fetch smollm2-135m
 	$(BIN)/python -m pytest -q -m slow
 
-bench: $(STAMP)
-	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
-
 # NeuroBench without what it depends on: torchaudio, which needs a torch of its own version, and tonic, both for its data sets.
 peers: $(STAMP)
 	test -d $(PEERS)/neurobench-2.3.0.dist-info || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(PEERS) neurobench==2.3.0
