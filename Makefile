@@ -8,7 +8,7 @@ export NMLLM_CACHE
 
 PEERS := $(NMLLM_CACHE)/neurobench
 
-.PHONY: setup run test test-slow bench peers lint rtl-lint rtl-mutants rtl-coverage synth clean
+.PHONY: setup run test test-slow peers lint rtl-lint rtl-mutants rtl-coverage synth clean
 
 setup: $(STAMP)
 
