@@ -26,9 +26,6 @@ GROUP, LARGEST_GROUP_WEIGHT, LARGEST_GROUP_MULTIPLIER = 32, 7, 15
 
 ACTIVATIONS = ("silu", "gelu", "gelu-tanh", "relu")
 
-_FIRST_VARIANT = 13
-"""Fields of DecoderConfig from `activation` on."""
-
 _SIZES = ("vocab_size", "hidden_size", "intermediate_size", "layers", "heads", "kv_heads", "head_dim", "max_positions")
 
 
@@ -116,7 +113,14 @@ class DecoderConfig:
     @property
     def has_variants(self) -> bool:
         """Whether a Llama decoder could not have this configuration."""
-        return any(getattr(self, field.name) != field.default for field in fields(self)[_FIRST_VARIANT:])
+        return any(getattr(self, name) != default for name, default in self._llama_variants().items())
+
+    @classmethod
+    def _llama_variants(cls) -> dict[str, Any]:
+        """What other families vary, the fields from `activation` on, as Llama has it."""
+        defaults = {field.name: field.default for field in fields(cls)}
+        names = list(defaults)
+        return {name: defaults[name] for name in names[names.index("activation") :]}
 
     @property
     def query_scale(self) -> float:
@@ -166,7 +170,7 @@ class DecoderConfig:
     def to_json(self) -> dict[str, Any]:
         """JSON object of the fields; what Llama decoders do not have is left out where it is absent."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        absent = {field.name: field.default for field in fields(self)[_FIRST_VARIANT:]}
+        absent = self._llama_variants()
         return {name: value for name, value in values.items() if name not in absent or getattr(self, name) != absent[name]}
 
     @classmethod
