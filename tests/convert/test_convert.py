@@ -11,7 +11,7 @@ import torch
 from neuromorphic_llm.convert import budget
 from neuromorphic_llm.convert.allocation.fisher import fisher
 from neuromorphic_llm.convert.allocation.prices import stop_table
-from neuromorphic_llm.convert.budget import price_for_spikes, with_price
+from neuromorphic_llm.convert.budget import floored_heads, price_for_spikes, with_price
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
@@ -149,6 +149,14 @@ def test_stop_table() -> None:
     table = stop_table(0.5, np.array([1.0, 0.25, 0.0]), 12)
     assert table.tolist() == [2**23, 2**25, 2**31 - 1]
     assert stop_table(0.0, np.array([1.0, 0.0]), 12).tolist() == [0, 0]
+
+
+def test_no_head_is_worth_less_than_the_median_one() -> None:
+    """A saturated head keeps its profile at the mean of the median head, one without any gradient gets an even one; others stay."""
+    sensitivity = np.array([[[1.0, 3.0], [1e-6, 3e-6]], [[0.0, 0.0], [4.0, 8.0]], [[2.0, 2.0], [3.0, 1.0]]])
+    expected = np.array([[[1.0, 3.0], [1.0, 3.0]], [[2.0, 2.0], [4.0, 8.0]], [[2.0, 2.0], [3.0, 1.0]]])
+    np.testing.assert_allclose(floored_heads(sensitivity), expected, rtol=1e-12)
+    assert not floored_heads(np.zeros((2, 3, 4))).any()
 
 
 def test_prices_are_operations_over_sensitivity(tiny: Checkpoint, make: Make, calibration: Calibration) -> None:

@@ -1,7 +1,6 @@
 """Spike budget: the price at which an allocation's stop tables meet an asked number of spikes, or of joules.
 
-One number for the whole network moves all prices of the sites together. Query spikes have a price and a budget of their own: attention
-sinks make the model break, rather than degrade, when queries lose too many of them, which a second-order sensitivity cannot see.
+One number for the whole network moves all prices of the sites together. Query spikes have a price and a budget of their own.
 """
 
 from __future__ import annotations
@@ -27,9 +26,21 @@ SITE_SPIKES, SITE_ENERGY, QUERY_SPIKES = "spikes per activation", "joules a toke
 """What the budgets count, for messages."""
 
 
+def floored_heads(sensitivity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Query sensitivities [layers, heads, head_dim], those of a head below the median head raised to its mean by one factor.
+
+    A head that looks at one key with certainty, an attention sink for example, has next to no gradient: its softmax is saturated. Without
+    its query it looks at all keys alike, which a second-order sensitivity cannot see.
+    """
+    mean = sensitivity.mean(-1, keepdims=True)
+    floor = float(np.median(mean))
+    raised = np.divide(sensitivity, mean, out=np.ones_like(sensitivity), where=mean > 0) * floor
+    return np.where(mean < floor, raised, sensitivity)
+
+
 def query_stops(weights: DecoderWeights, calibration: Calibration, query_price: float) -> list[NDArray[np.int32]]:
     """Query stop tables [heads, head_dim] of every layer at one price of a query spike."""
-    return [stop_table(query_price, sensitivity, weights.formats.qkv) for sensitivity in calibration.query_sensitivity]
+    return [stop_table(query_price, sensitivity, weights.formats.qkv) for sensitivity in floored_heads(calibration.query_sensitivity)]
 
 
 def with_price(
