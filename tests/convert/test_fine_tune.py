@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from torch.nn import functional
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.emulation import EmulatedDecoder, EmulationConfig, Prices, product
-from neuromorphic_llm.convert.fine_tune import DistillationLoss, FineTuneConfig, FineTuner, StepFigures
+from neuromorphic_llm.convert.fine_tune import OPTIMIZERS, DistillationLoss, FineTuneConfig, FineTuner, StepFigures
 from neuromorphic_llm.convert.fine_tuning import Watch, fine_tune, text_windows
+from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.own_text import DenseWriter, own_text
 from neuromorphic_llm.convert.straight_through import Surrogate
 from neuromorphic_llm.convert.text import calibration_windows
@@ -64,6 +66,32 @@ def test_emulation_against_the_integer_network(nano: Checkpoint, network: Spikin
     exact = (integers.forward(ids)[0].double() * 2.0**-weights.formats.logit).log_softmax(-1)
     assert abs(float(spikes) / integers.statistics.spikes_per_activation() - 1) < 0.01
     assert float((exact.exp() * (exact - ours)).sum(-1).mean()) < 0.01
+
+
+@pytest.fixture(scope="module")
+def biased(nano: Checkpoint) -> CanonicalDecoder:
+    """nano with a bias at every site."""
+    generator = torch.Generator().manual_seed(2)
+    named = {name.removesuffix("weight") + "bias": len(tensor) for name, tensor in nano.canonical.tensors.items() if "_proj.weight" in name}
+    biases = {name: 0.2 * torch.randn(rows, generator=generator) for name, rows in named.items()}
+    return CanonicalDecoder(nano.canonical.config, {**nano.canonical.tensors, **biases})
+
+
+def test_biases(biased: CanonicalDecoder, network: SpikingNetwork) -> None:
+    """They are in the emulation, in what it gives back, and in the text that the dense decoder writes."""
+    ids = torch.tensor([calibration_windows(load_checkpoint("nano").tokenizer(), count=1)[0][:64]])
+    dense = FloatDecoder(biased)(ids)[0].double().log_softmax(-1)
+    cheap = Prices.of(with_prices(network.weights, Prices.of(network.weights), 1e-3))
+    decoder = EmulatedDecoder(biased, cheap, EmulationConfig(14, 10))
+    with torch.no_grad():
+        ours = product(decoder(ids)[0], decoder.head)[0].double().log_softmax(-1)
+    assert float((dense.exp() * (dense - ours)).sum(-1).mean()) < 0.01
+    assert {name for name in decoder.tensors() if name.endswith("bias")} == {name for name in biased.tensors if name.endswith("bias")}
+    for name, tensor in decoder.tensors().items():
+        assert torch.equal(tensor, biased.tensors[name])
+    writer = DenseWriter(biased, 1, 13, CPU)
+    written = torch.stack([writer.step(ids[:, position], position).clone() for position in range(13)], 1)
+    assert torch.allclose(written[0].double().log_softmax(-1), dense[:13], atol=1e-3)
 
 
 def test_prices_are_the_stop_tables(network: SpikingNetwork) -> None:
@@ -136,7 +164,10 @@ def test_windows_of_texts(nano: Checkpoint) -> None:
 def test_other_decoders_are_refused(nano: Checkpoint, network: SpikingNetwork) -> None:
     canonical = nano.canonical
     config = replace(canonical.config, activation="gelu", logit_softcap=30.0)
-    with pytest.raises(ConversionError, match="knows Llama decoders only; this one has activation gelu, soft caps or a scale of scores"):
+    with pytest.raises(
+        ConversionError,
+        match="knows Llama and Qwen2 decoders only; this one has activation gelu, soft caps or a scale of scores",
+    ):
         EmulatedDecoder(CanonicalDecoder(config, canonical.tensors), Prices.of(network.weights), EmulationConfig(14, 10))
 
 
@@ -152,18 +183,20 @@ def test_training_lowers_the_loss_and_holds_the_spikes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(
-    nano: Checkpoint, network: SpikingNetwork, windows: torch.Tensor, tmp_path: Path
+    nano: Checkpoint, network: SpikingNetwork, windows: torch.Tensor, tmp_path: Path, optimizer: str
 ) -> None:
-    whole = tuner(nano, network, tmp_path / "whole")
+    recipe = replace(RECIPE, optimizer=optimizer)
+    whole = tuner(nano, network, tmp_path / "whole", recipe)
     expected = list(whole.run(windows))
-    first = tuner(nano, network, tmp_path / "cut")
+    first = tuner(nano, network, tmp_path / "cut", recipe)
     seen = []
     for figures in first.run(windows):
         seen.append(figures)
         if figures.step == 5:
             break
-    second = tuner(nano, network, tmp_path / "cut")
+    second = tuner(nano, network, tmp_path / "cut", recipe)
     assert second.load() and second.step == 3  # the last state written
     assert [*seen[:3], *second.run(windows)] == expected
     for name, tensor in whole.decoder.tensors().items():
@@ -210,8 +243,10 @@ def test_writing_steps_are_the_dense_models(nano: Checkpoint) -> None:
     assert torch.allclose(written, nano.dense_model()(ids).logits, atol=1e-4)
 
 
-@pytest.mark.parametrize(("field", "value"), [("spikes", 0.0), ("tokens", 0), ("price_rate", 1.0), ("learning_rate", -1.0), ("batch", 0)])
-def test_recipes_that_make_no_sense(field: str, value: float) -> None:
+@pytest.mark.parametrize(
+    ("field", "value"), [("spikes", 0.0), ("tokens", 0), ("price_rate", 1.0), ("learning_rate", -1.0), ("batch", 0), ("optimizer", "sgd")]
+)
+def test_recipes_that_make_no_sense(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         replace(RECIPE, **{field: value})
 

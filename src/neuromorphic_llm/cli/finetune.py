@@ -34,10 +34,10 @@ _PREPARING_LIMIT = timedelta(hours=12)
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="Known name, Hugging Face folder or id, or GGUF file; a Llama decoder.")],
+    model: Annotated[str, typer.Argument(help="Known name, Hugging Face folder or id, or GGUF file; a Llama or Qwen2 decoder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Network folder to write.")],
     spikes: Annotated[float, typer.Option(help="Mean spikes per activation to hold.")] = 1.0,
-    start_spikes: Annotated[float | None, typer.Option(help="Spikes to begin with; they fall to --spikes in the first third.")] = None,
+    start_spikes: Annotated[float | None, typer.Option(help="Spikes to begin with; they fall to --spikes in the first fifth.")] = None,
     tokens: Annotated[str, typer.Option(help="Tokens to train on, such as 500k or 50M.")] = "50M",
     seconds: Annotated[float | None, typer.Option(help="End after so long, text writing included; the schedule is fitted to it.")] = None,
     text: Annotated[
@@ -48,6 +48,7 @@ def command(
     state: Annotated[
         Path | None, typer.Option(help="Folder of the run's state and log (default: OUTPUT.state); a run that was cut goes on from it.")
     ] = None,
+    optimizer: Annotated[str, typer.Option(help="Of the matrices of the layers: adamw or muon.")] = "adamw",
     learning_rate: Annotated[float, typer.Option(help="Of the weights, at its highest.")] = 3e-4,
     price_rate: Annotated[float, typer.Option(help="Learning rate of the logarithms of the stop prices; 0 keeps their ratios.")] = 1e-2,
     batch: Annotated[int, typer.Option(help="Windows a step, of all processes together.", min=1)] = 16,
@@ -62,7 +63,7 @@ def command(
 ) -> None:
     """Fine-tune a model on its own spikes, against the dense model's predictions, and convert it."""
     given = {"spikes": spikes, "start_spikes": start_spikes, "seconds": seconds, "learning_rate": learning_rate, "price_rate": price_rate,
-             "batch": batch, "masked": masked, "activity": activity, "save_every": save_every}  # fmt: skip
+             "optimizer": optimizer, "batch": batch, "masked": masked, "activity": activity, "save_every": save_every}  # fmt: skip
     arguments = {"model": model, "output": output, "tokens": tokens, "text": text, "own_text": own_text, "state": state,
                  "window": window, "device": device, **given}  # fmt: skip
     first = int(os.environ.get("RANK", "0")) == 0  # under torchrun one process writes

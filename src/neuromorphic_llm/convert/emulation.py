@@ -24,6 +24,14 @@ _LOG2_E = 1.4426950408889634
 _LEAST_MAXIMUM = 1e-20
 _LEAST_PRICE = 1e-30
 
+_PROJECTIONS = {
+    "qkv": ("self_attn.q", "self_attn.k", "self_attn.v"),
+    "output": ("self_attn.o",),
+    "gate_up": ("mlp.gate", "mlp.up"),
+    "down": ("mlp.down",),
+}
+"""Site of a layer -> the projections whose rows it stacks."""
+
 
 def rounded_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """8-bit weights per row, round to nearest as conversion does it: (integers, with the gradient of weight / scale, scale [rows])."""
@@ -33,10 +41,11 @@ def rounded_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     return quotient + (quotient.round() - quotient).detach(), scale
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """Coded x [.., inputs] times the rounded weight [outputs, inputs], float32; integers of 8 bits are exact in bfloat16."""
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Coded x [.., inputs] times the rounded weight [outputs, inputs], plus bias, float32; integers of 8 bits are exact in bfloat16."""
     integers, scale = rounded_rows(weight)
-    return functional.linear(x, integers.to(x.dtype)).float() * scale
+    y = functional.linear(x, integers.to(x.dtype)).float() * scale
+    return y if bias is None else y + bias
 
 
 def rms_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
@@ -102,7 +111,7 @@ def _layer(
     weights: those of EmulatedLayer in its order; prices: of the four sites [1, inputs] and of the queries [heads, head_dim].
     A function of tensors, so that all layers share what is compiled of it.
     """
-    attention_gain, qkv, output, feed_forward_gain, gate_up, down = weights
+    attention_gain, qkv, output, feed_forward_gain, gate_up, down, *biases = weights
     batch, tokens, _ = x.shape
     query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
 
@@ -110,7 +119,7 @@ def _layer(
         return coded(x, prices[index], emulation.phases, emulation.surrogate, emulation.half)
 
     hidden, qkv_spikes = site(rms_norm(x, attention_gain, config.rms_norm_eps), 0)
-    parts = product(hidden, qkv).split([query, key, key], -1)  # type: ignore[no-untyped-call]
+    parts = product(hidden, qkv, biases[0]).split([query, key, key], -1)  # type: ignore[no-untyped-call]
     q, k, v = (part.view(batch, tokens, -1, config.head_dim) for part in parts)
     # The chip's queries carry the scale of the softmax and its base 2.
     factor = _LOG2_E / math.sqrt(config.head_dim)
@@ -124,15 +133,15 @@ def _layer(
         enable_gqa=config.heads != config.kv_heads,
     )
     hidden, output_spikes = site(attended.transpose(1, 2).reshape(batch, tokens, query).float(), 1)
-    x = x + product(hidden, output)
+    x = x + product(hidden, output, biases[1])
     hidden, gate_up_spikes = site(rms_norm(x, feed_forward_gain, config.rms_norm_eps), 2)
-    gate, up = product(hidden, gate_up).chunk(2, -1)
+    gate, up = product(hidden, gate_up, biases[2]).chunk(2, -1)
     hidden, down_spikes = site(functional.silu(gate) * up, 3)
-    return x + product(hidden, down), torch.stack((qkv_spikes, output_spikes, gate_up_spikes, down_spikes))
+    return x + product(hidden, down, biases[3]), torch.stack((qkv_spikes, output_spikes, gate_up_spikes, down_spikes))
 
 
 class EmulatedLayer(nn.Module):
-    """Parameters of one decoder layer."""
+    """Parameters of one decoder layer; its sites have biases, zero at first where the decoder has none."""
 
     query_log_price: Tensor
 
@@ -141,15 +150,19 @@ class EmulatedLayer(nn.Module):
         self.config = config
         prefix = f"model.layers.{number}."
 
-        def joined(*names: str) -> nn.Parameter:
-            return nn.Parameter(torch.cat([tensors[f"{prefix}{name}.weight"] for name in names]).clone())
+        def stacked(position: int) -> nn.Parameter:
+            names = _PROJECTIONS[SITES[position]]
+            return nn.Parameter(torch.cat([tensors[f"{prefix}{name}_proj.weight"] for name in names]).clone())
 
-        self.attention_gain = joined("input_layernorm")
-        self.qkv = joined(*(f"self_attn.{part}_proj" for part in "qkv"))
-        self.output = joined("self_attn.o_proj")
-        self.feed_forward_gain = joined("post_attention_layernorm")
-        self.gate_up = joined("mlp.gate_proj", "mlp.up_proj")
-        self.down = joined("mlp.down_proj")
+        def bias(position: int) -> Tensor:
+            names = [f"{prefix}{name}_proj" for name in _PROJECTIONS[SITES[position]]]
+            rows = (tensors[f"{name}.weight"].new_zeros(len(tensors[f"{name}.weight"])) for name in names)
+            return torch.cat([tensors.get(f"{name}.bias", zeros) for name, zeros in zip(names, rows, strict=True)]).clone()
+
+        self.attention_gain = nn.Parameter(tensors[f"{prefix}input_layernorm.weight"].clone())
+        self.feed_forward_gain = nn.Parameter(tensors[f"{prefix}post_attention_layernorm.weight"].clone())
+        self.qkv, self.output, self.gate_up, self.down = map(stacked, range(len(SITES)))
+        self.biases = nn.ParameterList(map(bias, range(len(SITES))))
         log_prices = [price.clamp_min(_LEAST_PRICE).log() for price in prices.sites[4 * number : 4 * number + 4]]
         self.log_prices = nn.ParameterList(log_prices)
         self.register_buffer("query_log_price", prices.queries[number].clamp_min(_LEAST_PRICE).log())
@@ -157,34 +170,30 @@ class EmulatedLayer(nn.Module):
     @property
     def weights(self) -> tuple[Tensor, ...]:
         """As _layer takes them."""
-        return self.attention_gain, self.qkv, self.output, self.feed_forward_gain, self.gate_up, self.down
+        return self.attention_gain, self.qkv, self.output, self.feed_forward_gain, self.gate_up, self.down, *self.biases
 
     def prices(self, log_scale: Tensor) -> tuple[Tensor, ...]:
         """Prices of the sites [1, inputs], log_scale added to their logarithms, and of the queries [heads, head_dim]."""
         return *((price + log_scale).exp()[None] for price in self.log_prices), self.query_log_price.exp()
 
     def tensors(self, number: int) -> dict[str, Tensor]:
-        """Weights by their Hugging Face names."""
-        config = self.config
+        """Weights and biases by their Hugging Face names."""
+        config, prefix = self.config, f"model.layers.{number}."
         query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        q, k, v = self.qkv.split([query, key, key])  # type: ignore[no-untyped-call]
-        gate, up = self.gate_up.chunk(2)
-        named = {
-            "input_layernorm": self.attention_gain,
-            "self_attn.q_proj": q,
-            "self_attn.k_proj": k,
-            "self_attn.v_proj": v,
-            "self_attn.o_proj": self.output,
-            "post_attention_layernorm": self.feed_forward_gain,
-            "mlp.gate_proj": gate,
-            "mlp.up_proj": up,
-            "mlp.down_proj": self.down,
+        rows = {"qkv": [query, key, key], "gate_up": [config.intermediate_size] * 2}
+        named: dict[str, Tensor] = {
+            f"{prefix}input_layernorm.weight": self.attention_gain,
+            f"{prefix}post_attention_layernorm.weight": self.feed_forward_gain,
         }
-        return {f"model.layers.{number}.{name}.weight": value for name, value in named.items()}
+        for position, site in enumerate(SITES):
+            for kind, tensor in (("weight", getattr(self, site)), ("bias", self.biases[position])):
+                parts = tensor.split(rows.get(site, len(tensor)))
+                named |= {f"{prefix}{name}_proj.{kind}": part for name, part in zip(_PROJECTIONS[site], parts, strict=True)}
+        return named
 
 
 def check_plain(decoder: CanonicalDecoder) -> None:
-    """ConversionError naming what the emulation has not, if the decoder is other than Llama's."""
+    """ConversionError naming what the emulation has not, if the decoder is other than Llama's or Qwen2's."""
     config = decoder.config
     others = {
         f"activation {config.activation}": config.activation != "silu" or not config.gated,
@@ -194,14 +203,14 @@ def check_plain(decoder: CanonicalDecoder) -> None:
         "a parallel residual stream": config.parallel_residual,
         "attention windows": any(config.windows) or config.local_rotary,
         "soft caps or a scale of scores": bool(config.attention_softcap or config.logit_softcap or config.score_scale),
-        "biases": any(name.endswith(".bias") for name in decoder.tensors),
+        "a bias of the head": "lm_head.bias" in decoder.tensors,
     }
     if found := [name for name, there in others.items() if there]:
-        raise ConversionError(f"fine-tuning knows Llama decoders only; this one has {', '.join(found)}; convert it without")
+        raise ConversionError(f"fine-tuning knows Llama and Qwen2 decoders only; this one has {', '.join(found)}; convert it without")
 
 
 class EmulatedDecoder(nn.Module):
-    """A Llama decoder on coded inputs; `log_scale` moves all prices of the sites together.
+    """A Llama or Qwen2 decoder on coded inputs; `log_scale` moves all prices of the sites together.
 
     Raises ConversionError for other decoders.
     """

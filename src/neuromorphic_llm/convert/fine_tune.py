@@ -29,6 +29,7 @@ _BAD_STEPS = 10
 _SCALE_RATE, _SCALE_LIMIT = 1.0, 0.05
 _PRICE_STEP, _PRICE_MEMORY = 0.02, 0.95
 _SPIKES_MEMORY = 0.9
+OPTIMIZERS = ("adamw", "muon")
 _ANNEALING = 1 / 5
 """Share of the run in which the spikes fall to their target."""
 
@@ -40,7 +41,8 @@ class FineTuneConfig:
     `spikes` is the mean per activation to hold on the held-out text, reached from `start_spikes` (None: from the start) over the first
     fifth. The run ends after `tokens`, or after `seconds` of wall time if they are given and come first. The learning rate rises over
     `warmup` steps and falls to a fiftieth as a half cosine of what of the run has passed; prices learn at `price_rate`, 0 keeps their
-    ratios. A step takes `batch` sequences of `window` tokens. `masked` and `activity`: see straight_through.Surrogate.
+    ratios. `optimizer` is that of the matrices of the layers; "muon" scales its steps as large as AdamW's, which takes the rest.
+    A step takes `batch` sequences of `window` tokens. `masked` and `activity`: see straight_through.Surrogate.
     """
 
     spikes: float = 1.0
@@ -49,6 +51,7 @@ class FineTuneConfig:
     seconds: float | None = None
     batch: int = 16
     window: int = 1024
+    optimizer: str = "adamw"
     learning_rate: float = 3e-4
     price_rate: float = 1e-2
     warmup: int = 30
@@ -69,6 +72,8 @@ class FineTuneConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < 1e6:
                 raise ValueError(f"{name} must be positive, got {value}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be {' or '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if not 0 <= self.price_rate < 1:
             raise ValueError(f"price_rate must lie in 0..1, got {self.price_rate}")
 
@@ -155,18 +160,29 @@ class FineTuner:
         self.teacher = checkpoint.dense_model(torch.bfloat16 if on_gpu else torch.float32, device)
         self.price, self._price_slope = price, 0.0
         self._price_parameters = [p for name, p in decoder.named_parameters() if "log_price" in name]
-        weights = [p for name, p in decoder.named_parameters() if "log_price" not in name]
         for parameter in self._price_parameters:
             parameter.requires_grad_(recipe.price_rate > 0)
-        groups = [{"params": weights, "rate": recipe.learning_rate}]
-        if recipe.price_rate > 0:
-            groups.append({"params": self._price_parameters, "rate": recipe.price_rate})
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=on_gpu)
+        self.optimizers = self._optimizers(on_gpu)
         self.loss = DistillationLoss(compiled=on_gpu)
         self.step, self.elapsed_s, self.bad_steps, self._whole = 0, 0.0, 0, True
         self.text_ratio, self._recent_spikes = 1.0, 0.0
         if on_gpu:
             decoder.compile_layers()
+
+    def _optimizers(self, on_gpu: bool) -> list[torch.optim.Optimizer]:
+        """AdamW, and Muon for the matrices of the layers if the recipe says so."""
+        recipe = self.recipe
+        weights = [(name, p) for name, p in self.decoder.named_parameters() if "log_price" not in name]
+        matrices = [p for name, p in weights if recipe.optimizer == "muon" and name.startswith("layers.") and p.ndim == 2]
+        others = [p for _, p in weights if not any(p is matrix for matrix in matrices)]
+        groups = [{"params": others, "rate": recipe.learning_rate}]
+        if recipe.price_rate > 0:
+            groups.append({"params": self._price_parameters, "rate": recipe.price_rate})
+        adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=on_gpu)
+        if not matrices:
+            return [adamw]
+        group = {"params": matrices, "rate": recipe.learning_rate}
+        return [adamw, torch.optim.Muon([group], lr=recipe.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")]
 
     @property
     def processes(self) -> int:
@@ -224,8 +240,9 @@ class FineTuner:
 
     def _one_step(self, ids: Tensor, elapsed_s: float) -> StepFigures:
         decoder, recipe, target, share = self.decoder, self.recipe, self.target(), self.rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["rate"] * share
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["rate"] * share
         with torch.no_grad():
             wanted = self.teacher.model(input_ids=ids, use_cache=False).last_hidden_state
         hidden, spikes = decoder(ids)
@@ -240,7 +257,8 @@ class FineTuner:
         slope = float(torch.stack(slopes).sum()) if finite and slopes else 0.0
         self._whole = False
         if finite:
-            self.optimizer.step()
+            for optimizer in self.optimizers:
+                optimizer.step()
             self._move_price(slope)
         self.bad_steps = 0 if finite else self.bad_steps + 1
         if math.isfinite(reached):
@@ -248,7 +266,7 @@ class FineTuner:
             self._recent_spikes += (1 - _SPIKES_MEMORY if self._recent_spikes else 1.0) * (reached - self._recent_spikes)
         self.step, self.elapsed_s = self.step + 1, elapsed_s
         self._whole = True
-        self.optimizer.zero_grad(set_to_none=True)
+        decoder.zero_grad(set_to_none=True)
         if self.bad_steps == _BAD_STEPS:
             raise ConversionError(
                 f"fine-tuning: {_BAD_STEPS} steps in a row have no finite gradient (step {self.step}); lower the learning rate "
@@ -305,8 +323,9 @@ class FineTuner:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"decoder.{name}": tensor.contiguous() for name, tensor in self.decoder.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value.clone() for name, value in moments.items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{index}.{name}": value.clone() for name, value in moments.items()}
         waiting = self.folder / f"{STATE_WEIGHTS}.{os.getpid()}"
         try:
             save_file({name: tensor.cpu() for name, tensor in tensors.items()}, waiting, {"progress": json.dumps(self._progress())})
@@ -337,12 +356,13 @@ class FineTuner:
             raise ConversionError(f"{path} was made with another {', '.join(changed)}; give the same, or another folder")
         state = {name.removeprefix("decoder."): value for name, value in tensors.items() if name.startswith("decoder.")}
         self.decoder.load_state_dict(state)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, moment = name.split(".")
-                moments.setdefault(int(index), {})[moment] = value
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        for number, optimizer in enumerate(self.optimizers):
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, value in tensors.items():
+                if name.startswith(f"optimizer.{number}."):
+                    index, moment = name.split(".")[2:]
+                    moments.setdefault(int(index), {})[moment] = value
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
         self.step = step
         self.elapsed_s, self.price, self._price_slope, self.text_ratio, self._recent_spikes = numbers
         return True

@@ -76,17 +76,21 @@ def fine_tune(
     device: torch.device,
     watch: Watch | None = None,
 ) -> SpikingNetwork | None:
-    """Fine-tune a Llama checkpoint on texts and on `own_tokens` tokens that it writes itself, and return the integer network.
+    """Fine-tune a Llama or Qwen2 checkpoint on texts and on `own_tokens` tokens that it writes itself, and return the integer network.
 
     Goes on where an earlier run in the folder was cut. With torch.distributed initialised all processes must call it and see the same
-    folder; the first one gets the network, the others None. Raises ConversionError for another decoder than Llama's, texts that are too
+    folder; the first one gets the network, the others None. Raises ConversionError for another decoder, texts that are too
     short, a folder of another run, and a run that diverges.
     """
     watch = watch or Watch()
     canonical = checkpoint.canonical
     check_plain(canonical)
     if _rank() == 0:
-        _prepare(checkpoint, texts, recipe, folder, own_tokens, device, watch)
+        _open(checkpoint, texts, recipe, folder, own_tokens)
+    _wait()
+    _make_text(checkpoint, texts, recipe, folder, own_tokens, device, watch)
+    if _rank() == 0 and not (folder / "start.safetensors").is_file():
+        _write_start(checkpoint, recipe, folder, device, watch)
     _wait()
     windows, held_out, about = _load_text(folder)
     prices, price, options = _load_start(folder)
@@ -168,19 +172,17 @@ def _wait() -> None:
         distributed.barrier()
 
 
-def _prepare(
-    checkpoint: Checkpoint, texts: Sequence[str], recipe: FineTuneConfig, folder: Path, own_tokens: int, device: torch.device, watch: Watch
-) -> None:
-    """Write what is asked for, the text and the start into the folder, as far as an earlier run has not."""
+def _processes() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _open(checkpoint: Checkpoint, texts: Sequence[str], recipe: FineTuneConfig, folder: Path, own_tokens: int) -> None:
+    """Make the folder and write what is asked for into it; ConversionError if it is of another run."""
     sums = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     asked = {"checkpoint": checkpoint.content_hash, "texts": sums, "own_text": own_tokens, **recipe.to_json()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _check_asked(folder / "run.json", asked)
-        if not (folder / "text.safetensors").is_file():
-            _write_text(checkpoint, texts, recipe, folder, own_tokens, device, watch)
-        if not (folder / "start.safetensors").is_file():
-            _write_start(checkpoint, recipe, folder, device, watch)
     except OSError as error:
         raise ConversionError(f"{folder} cannot be written ({error.strerror or error}); choose another state folder") from error
 
@@ -218,31 +220,41 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ConversionError(f"{path} is damaged ({error}); remove the folder to begin anew") from error
 
 
-def _write_text(
+def _make_text(
     checkpoint: Checkpoint, texts: Sequence[str], recipe: FineTuneConfig, folder: Path, own_tokens: int, device: torch.device, watch: Watch
 ) -> None:
-    """Windows to train on and windows held out, of the given texts and the model's own."""
+    """Windows to train on and windows held out, unless they are there: of the given texts, and of own text, of which every process writes
+    its share.
+    """
+    there = (folder / "text.safetensors").is_file()
+    _wait()  # until all processes have looked
+    if there:
+        return
     begin = time.monotonic()
     windows, held_out = text_windows(checkpoint.tokenizer(), texts, recipe.window, recipe.batch)
-    parts = [windows]
-    if own_tokens:
+    parts = [folder / f"own-text.{rank}.safetensors" for rank in range(_processes() if own_tokens else 0)]
+    if parts:
         limit = {} if recipe.seconds is None else {"seconds": recipe.seconds * _OWN_TEXT_TIME}
         start = max(1, recipe.window // _PIECES)
         starts = windows[:, : recipe.window // start * start].reshape(-1, start)
-        parts.append(
-            own_text(
-                checkpoint.canonical, starts, own_tokens, length=recipe.window, device=device, seed=recipe.seed, **limit,
-                progress=lambda done, total: watch.tell("write own text, tokens", done, total),
-            )
+        written = own_text(
+            checkpoint.canonical, starts, math.ceil(own_tokens / len(parts)), length=recipe.window, device=device,
+            seed=recipe.seed + _rank(), **limit, progress=lambda done, total: watch.tell("write own text, tokens", done, total),
         )  # fmt: skip
-    spent = time.monotonic() - begin
-    about = {
-        "texts": [hashlib.sha256(text.encode()).hexdigest() for text in texts],
-        "text_tokens": windows.numel(),
-        "own_text_tokens": sum(part.numel() for part in parts[1:]),
-        "training_s": None if recipe.seconds is None else max(recipe.seconds - spent, recipe.seconds / 2),
-    }
-    _save({"windows": torch.cat(parts).int(), "held_out": held_out.int()}, folder / "text.safetensors", about)
+        _save({"windows": written.int()}, parts[_rank()], {})
+    _wait()
+    if _rank() == 0:
+        own = [_load(part)[0]["windows"] for part in parts]
+        spent = time.monotonic() - begin
+        about = {
+            "texts": [hashlib.sha256(text.encode()).hexdigest() for text in texts],
+            "text_tokens": windows.numel(),
+            "own_text_tokens": sum(part.numel() for part in own),
+            "training_s": None if recipe.seconds is None else max(recipe.seconds - spent, recipe.seconds / 2),
+        }
+        _save({"windows": torch.cat([windows.int(), *own]), "held_out": held_out.int()}, folder / "text.safetensors", about)
+        for part in parts:
+            part.unlink()
 
 
 def text_windows(tokenizer: Any, texts: Sequence[str], window: int, held_out: int) -> tuple[Tensor, Tensor]:

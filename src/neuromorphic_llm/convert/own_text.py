@@ -21,7 +21,7 @@ _BATCH = {"cpu": 32, "cuda": 1024}
 
 
 class DenseWriter:
-    """A dense Llama decoder that advances `batch` sequences by one token, its keys and values in memory of fixed size.
+    """A dense Llama or Qwen2 decoder that advances `batch` sequences by one token, its keys and values in memory of fixed size.
 
     On a GPU a step is a CUDA graph: launching its kernels one by one takes longer than they do. There is a graph for each quarter of the
     length, so that attention does not read what is not written yet.
@@ -74,12 +74,14 @@ class DenseWriter:
         for number in range(config.layers):
             prefix = f"model.layers.{number}."
             attended = self._attend(number, self._norm(x, prefix + "input_layernorm.weight"), reach)
-            x = x + functional.linear(attended, weights[prefix + "self_attn.o_proj.weight"])
+            x = x + self._linear(attended, prefix + "self_attn.o_proj")
             hidden = self._norm(x, prefix + "post_attention_layernorm.weight")
-            gate = functional.silu(functional.linear(hidden, weights[prefix + "mlp.gate_proj.weight"]))
-            up = functional.linear(hidden, weights[prefix + "mlp.up_proj.weight"])
-            x = x + functional.linear(gate * up, weights[prefix + "mlp.down_proj.weight"])
+            gate = functional.silu(self._linear(hidden, prefix + "mlp.gate_proj"))
+            x = x + self._linear(gate * self._linear(hidden, prefix + "mlp.up_proj"), prefix + "mlp.down_proj")
         self.logits.copy_(functional.linear(self._norm(x[:, 0], "model.norm.weight"), weights["lm_head.weight"]))
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        return functional.linear(x, self.tensors[name + ".weight"], self.tensors.get(name + ".bias"))
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         return rms_norm(x.float(), self.tensors[name].float(), self.config.rms_norm_eps).to(x.dtype)
@@ -88,7 +90,7 @@ class DenseWriter:
         """Attention of a layer for hidden [batch, 1, hidden size], which joins the keys and values."""
         config, prefix = self.config, f"model.layers.{number}.self_attn."
         cos, sin = self.cos.index_select(0, self.position), self.sin.index_select(0, self.position)
-        parts = (functional.linear(hidden, self.tensors[f"{prefix}{part}_proj.weight"]) for part in "qkv")
+        parts = (self._linear(hidden, f"{prefix}{part}_proj") for part in "qkv")
         q, k, v = (part.view(self.batch, 1, -1, config.head_dim) for part in parts)
         self.keys[number].index_copy_(2, self.position, rotate(k, cos, sin).transpose(1, 2))
         self.values[number].index_copy_(2, self.position, v.transpose(1, 2))
