@@ -31,7 +31,7 @@ def test_a_network_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(line) == 0
     result = json.loads(Path("result.json").read_text())
     assert result["steps"] == 4 and result["tokens"] == 256 and result["own_text_tokens"] == 64 and result["state"] == "tuned.state"
-    assert 0.999 <= result["spikes_per_activation"] <= 1.0
+    assert 0.99 <= result["spikes_per_activation"] <= 1.0  # on few tokens a factor moves the spikes in jumps
     network = SpikingNetwork.load("tuned")
     assert network.content_hash == result["network_hash"] and network.provenance["fine_tuning"]["steps"] == 4
     printed = capsys.readouterr()
@@ -57,6 +57,9 @@ def test_a_network_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
         (["--text", "binary"], 1, "--text binary is not UTF-8 text (byte 0)"),
         (["--window", "512"], 1, "the texts do not fill two windows of 512 tokens"),
         (["--state", "text.txt"], 1, "text.txt cannot be written"),
+        (["--code", "first-spike"], 1, "fine-tuning knows the codes signed-digit and first-spike-log, not first-spike"),
+        (["--code", "first-spike-log", "--code-option", "stepz=8"], 2, "no parameter 'stepz'"),
+        (["--optimizer", "sgd"], 2, "optimizer must be adamw or muon, got 'sgd'"),
         (["--device", "cuda9"], 2, "--device must be cpu or cuda"),
     ],
 )

@@ -285,6 +285,22 @@ def test_a_whole_run_that_is_interrupted_ends_in_the_same_network(nano: Checkpoi
 
 
 @pytest.mark.slow
+def test_a_run_with_another_code(nano: Checkpoint, tmp_path: Path) -> None:
+    """Training falls to the asked spikes from more of them, and the network has the code, its parameters and its biases."""
+    recipe = replace(
+        RECIPE, spikes=0.6, start_spikes=0.9, tokens=60 * 4 * 32, code="first-spike-log", phases=8, code_parameters=(("steps", 8),)
+    )
+    found = story_run(nano, tmp_path, recipe, own=0)
+    assert 0.59 <= found.provenance["spikes_per_activation"] <= 0.6
+    assert found.weights.code.name == "first-spike-log" and found.weights.code.phases == 8
+    assert dict(found.weights.code.parameters) == {"steps": 8}
+    biases = [found.weights.site(site).bias for site in range(found.weights.config.sites - 1)]
+    assert all(bias is not None and np.any(bias) for bias in biases)
+    found.save(tmp_path / "network")
+    assert SpikingNetwork.load(tmp_path / "network").provenance["options"]["code"] == "first-spike-log"
+
+
+@pytest.mark.slow
 def test_a_run_ends_with_its_time(nano: Checkpoint, tmp_path: Path) -> None:
     found = story_run(nano, tmp_path, replace(RECIPE, tokens=10**9, seconds=6.0), own=10**6)
     tuned = found.provenance["fine_tuning"]

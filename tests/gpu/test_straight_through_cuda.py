@@ -11,6 +11,7 @@ from neuromorphic_llm.convert.emulation import EmulatedDecoder, EmulationConfig,
 from neuromorphic_llm.convert.fine_tune import FineTuneConfig
 from neuromorphic_llm.convert.fine_tuning import fine_tune
 from neuromorphic_llm.convert.straight_through import Surrogate, coded
+from neuromorphic_llm.convert.straight_through_log import coded_levels
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.gpu
@@ -38,14 +39,32 @@ def test_kernels_equal_the_loops(shape: tuple[int, ...], tables: int, phases: in
         assert torch.allclose(ours[3], theirs[3], rtol=1e-3, atol=1e-3 * float(theirs[3].abs().max()))
 
 
-def test_compiled_layers_have_the_gradients_of_eager_ones() -> None:
+@pytest.mark.parametrize("steps", [1, 3, 8])
+def test_levels_equal_those_on_the_cpu(steps: int) -> None:
+    generator = torch.Generator().manual_seed(steps)
+    x = torch.randn(3, 700, 96, generator=generator) * torch.exp(torch.randn(3, 700, 1, generator=generator))
+    price = torch.exp(torch.randn(1, 96, generator=generator) - 2)
+    found = []
+    for device, function in (("cpu", coded_levels), ("cuda", coded_levels), ("cuda", torch.compile(coded_levels, dynamic=False))):
+        leaf, prices = x.to(device).requires_grad_(True), price.to(device).requires_grad_(True)
+        result, spikes = function(leaf, prices, 8, steps, Surrogate())
+        (result.sum() + 0.3 * spikes).backward()
+        assert leaf.grad is not None and prices.grad is not None
+        found.append([result.detach().cpu(), spikes.detach().cpu(), leaf.grad.cpu(), prices.grad.cpu()])
+    for other in found[1:]:
+        assert torch.equal(other[0], found[0][0]) and other[1] == found[0][1]
+        assert torch.allclose(other[2], found[0][2], rtol=1e-5) and torch.allclose(other[3], found[0][3], rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("emulation", [EmulationConfig(14, 10, Surrogate()), EmulationConfig(8, 10, Surrogate(), steps=8)])
+def test_compiled_layers_have_the_gradients_of_eager_ones(emulation: EmulationConfig) -> None:
     nano = load_checkpoint("nano").canonical
     sites = tuple(torch.full((nano.config.site_shape(site)[0],), 1e-3) for site in range(nano.config.sites))
     queries = tuple(torch.full((nano.config.heads, nano.config.head_dim), 1e-4) for _ in range(nano.config.layers))
     ids = torch.randint(nano.config.vocab_size, (4, 64), generator=torch.Generator().manual_seed(0)).cuda()
     found = []
     for compiled in (False, True):
-        decoder = EmulatedDecoder(nano, Prices(sites, queries), EmulationConfig(14, 10, Surrogate())).cuda()
+        decoder = EmulatedDecoder(nano, Prices(sites, queries), emulation).cuda()
         if compiled:
             decoder.compile_layers()
         hidden, spikes = decoder(ids)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 nmllm finetune nano -o networks/nano-tuned --tokens 200k --window 128 --learning-rate 1e-3
 nmllm finetune smollm2-135m -o networks/tuned --text c4.txt --text wiki.txt --own-text 10M --state runs/tuned --device cuda
+nmllm finetune nano -o networks/nano-log --code first-spike-log --code-option steps=8 --phases 8 --spikes 0.67 --tokens 200k --window 128
 torchrun --nproc-per-node 2 -m neuromorphic_llm.cli finetune smollm2-135m -o networks/tuned --seconds 600 --device cuda
 """
 
@@ -36,6 +37,9 @@ _PREPARING_LIMIT = timedelta(hours=12)
 def command(
     model: Annotated[str, typer.Argument(help="Known name, Hugging Face folder or id, or GGUF file; a Llama or Qwen2 decoder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Network folder to write.")],
+    code: Annotated[str, typer.Option(help="Spike code: signed-digit or first-spike-log.")] = "signed-digit",
+    code_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the code, repeatable.")] = None,
+    phases: Annotated[int | None, typer.Option(help="Phases of the code (default: the code's own).")] = None,
     spikes: Annotated[float, typer.Option(help="Mean spikes per activation to hold.")] = 1.0,
     start_spikes: Annotated[float | None, typer.Option(help="Spikes to begin with; they fall to --spikes in the first fifth.")] = None,
     tokens: Annotated[str, typer.Option(help="Tokens to train on, such as 500k or 50M.")] = "50M",
@@ -63,23 +67,29 @@ def command(
 ) -> None:
     """Fine-tune a model on its own spikes, against the dense model's predictions, and convert it."""
     given = {"spikes": spikes, "start_spikes": start_spikes, "seconds": seconds, "learning_rate": learning_rate, "price_rate": price_rate,
-             "optimizer": optimizer, "batch": batch, "masked": masked, "activity": activity, "save_every": save_every}  # fmt: skip
+             "code": code, "phases": phases, "optimizer": optimizer, "batch": batch,
+             "masked": masked, "activity": activity, "save_every": save_every}  # fmt: skip
     arguments = {"model": model, "output": output, "tokens": tokens, "text": text, "own_text": own_text, "state": state,
-                 "window": window, "device": device, **given}  # fmt: skip
+                 "window": window, "device": device, "code_option": code_option, **given}  # fmt: skip
     first = int(os.environ.get("RANK", "0")) == 0  # under torchrun one process writes
     with CommandRun("finetune", json if first else None, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.convert.fine_tuning import fine_tune
         from neuromorphic_llm.network.format import FORMAT
+        from neuromorphic_llm.spikes.parameters import parse_options
+        from neuromorphic_llm.spikes.registry import code_class, get_code
 
+        parameters = parse_options(code_class(code), code_option or [])
+        get_code(code, phases, **parameters)
         check_artefact_place(output, FORMAT)
         folder = output.with_name(output.name + ".state") if state is None else state
         if folder.resolve() == output.resolve():
             raise UsageError(f"--state and --output are both {output}; choose another folder for one of them")
-        given |= {"tokens": _count(tokens, "--tokens"), "seed": seed}
+        recipe_values: dict[str, Any] = {**given, "tokens": _count(tokens, "--tokens"), "seed": seed}
+        recipe_values["code_parameters"] = tuple(parameters.items())
         own_tokens, texts = _count(own_text, "--own-text"), _texts(text)
         with _processes(device) as where:
-            checkpoint, recipe = _checkpoint(model, window, given)
+            checkpoint, recipe = _checkpoint(model, window, recipe_values)
             with _watch(recipe, first) as watch:
                 network = fine_tune(checkpoint, texts, recipe, folder, own_tokens=own_tokens, device=where, watch=watch)
         if network is not None:

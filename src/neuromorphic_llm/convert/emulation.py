@@ -1,8 +1,9 @@
 """Float emulation of a spiking decoder, differentiable: what fine-tuning trains (docs/reference/conversion.md, Fine-tuning).
 
-The inputs of all crossbar sites and the queries pass the signed-digit code with its stop rule, weights are rounded to 8 bits a row. Norms,
+The inputs of all crossbar sites pass their code with its stop rule, the queries signed digits, weights are rounded to 8 bits a row. Norms,
 rotary embedding, gate, keys, values and the softmax stay in floating point: 8-bit keys and values and coded probabilities cost little
-(numerics.md). Gradients pass the rounding unchanged; those of the code are in straight_through.py.
+(numerics.md). Gradients pass the rounding unchanged; those of the codes are in
+straight_through.py and straight_through_log.py.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuromorphic_llm.convert.straight_through import STRAIGHT, Surrogate, coded
+from neuromorphic_llm.convert.straight_through_log import coded_levels
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
+from neuromorphic_llm.spikes.code import SpikeCode
+from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 
 _LOG2_E = 1.4426950408889634
 _LEAST_MAXIMUM = 1e-20
@@ -94,12 +98,37 @@ class Prices:
 
 @dataclass(frozen=True)
 class EmulationConfig:
-    """Phases of both codes, the surrogate of their derivative, and whether products take bfloat16 (exact for coded values of 8 bits)."""
+    """Phases of the codes of sites and queries, the surrogate of their derivative, and whether products take bfloat16.
+
+    bfloat16 is exact for coded values of 8 bits. `steps` 0: sites have the code signed-digit; else first-spike-log with so many values an
+    octave.
+    """
 
     phases: int
     query_phases: int
     surrogate: Surrogate = STRAIGHT
     half: bool = False
+    steps: int = 0
+
+    def code(self, x: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
+        """(coded input, number of spikes) of a site, of x [.., inputs] with prices [1, inputs]."""
+        if self.steps:
+            return coded_levels(x, price, self.phases, self.steps, self.surrogate, self.half)
+        return coded(x, price, self.phases, self.surrogate, self.half)
+
+
+def emulation_of(code: SpikeCode, query_phases: int, surrogate: Surrogate, half: bool) -> EmulationConfig:
+    """The emulation of a code; ConversionError for one whose derivative nobody has written."""
+    steps = 0
+    if isinstance(code, FirstSpikeLog):
+        if not code.signed or code.clip_per_mille or code.octaves > 1:
+            raise ConversionError(
+                "fine-tuning knows the code first-spike-log signed, unclipped and with octaves=1 only; leave those options out"
+            )
+        steps = code.steps
+    elif code.name != "signed-digit":
+        raise ConversionError(f"fine-tuning knows the codes signed-digit and first-spike-log, not {code.name}; convert without it")
+    return EmulationConfig(code.phases, query_phases, surrogate, half, steps)
 
 
 def _layer(
@@ -115,10 +144,7 @@ def _layer(
     batch, tokens, _ = x.shape
     query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
 
-    def site(x: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        return coded(x, prices[index], emulation.phases, emulation.surrogate, emulation.half)
-
-    hidden, qkv_spikes = site(rms_norm(x, attention_gain, config.rms_norm_eps), 0)
+    hidden, qkv_spikes = emulation.code(rms_norm(x, attention_gain, config.rms_norm_eps), prices[0])
     parts = product(hidden, qkv, biases[0]).split([query, key, key], -1)  # type: ignore[no-untyped-call]
     q, k, v = (part.view(batch, tokens, -1, config.head_dim) for part in parts)
     # The chip's queries carry the scale of the softmax and its base 2.
@@ -132,11 +158,11 @@ def _layer(
         is_causal=True,
         enable_gqa=config.heads != config.kv_heads,
     )
-    hidden, output_spikes = site(attended.transpose(1, 2).reshape(batch, tokens, query).float(), 1)
+    hidden, output_spikes = emulation.code(attended.transpose(1, 2).reshape(batch, tokens, query).float(), prices[1])
     x = x + product(hidden, output, biases[1])
-    hidden, gate_up_spikes = site(rms_norm(x, feed_forward_gain, config.rms_norm_eps), 2)
+    hidden, gate_up_spikes = emulation.code(rms_norm(x, feed_forward_gain, config.rms_norm_eps), prices[2])
     gate, up = product(hidden, gate_up, biases[2]).chunk(2, -1)
-    hidden, down_spikes = site(functional.silu(gate) * up, 3)
+    hidden, down_spikes = emulation.code(functional.silu(gate) * up, prices[3])
     return x + product(hidden, down, biases[3]), torch.stack((qkv_spikes, output_spikes, gate_up_spikes, down_spikes))
 
 
@@ -255,7 +281,7 @@ class EmulatedDecoder(nn.Module):
             spikes.append(counts)
         hidden = rms_norm(x, self.final_gain, self.config.rms_norm_eps)
         price = (self.head_log_price + self.log_scale).exp()[None]
-        hidden, head_spikes = coded(hidden, price, self.emulation.phases, self.emulation.surrogate, self.emulation.half)
+        hidden, head_spikes = self.emulation.code(hidden, price)
         counts = torch.cat([*spikes, head_spikes[None]]) / ids.numel()
         return hidden, (counts * self.outputs).sum() / self.weights_total
 

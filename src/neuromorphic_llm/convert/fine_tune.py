@@ -43,6 +43,7 @@ class FineTuneConfig:
     `warmup` steps and falls to a fiftieth as a half cosine of what of the run has passed; prices learn at `price_rate`, 0 keeps their
     ratios. `optimizer` is that of the matrices of the layers; "muon" scales its steps as large as AdamW's, which takes the rest.
     A step takes `batch` sequences of `window` tokens. `masked` and `activity`: see straight_through.Surrogate.
+    `code`, `phases` and `code_parameters` are those of ConvertConfig.
     """
 
     spikes: float = 1.0
@@ -61,6 +62,9 @@ class FineTuneConfig:
     save_every: int = 200
     evaluate_every: int = 100
     seed: int = 0
+    code: str = "signed-digit"
+    phases: int | None = None
+    code_parameters: tuple[tuple[str, int | bool | str], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("tokens", "batch", "warmup", "save_every", "evaluate_every"):
@@ -89,7 +93,7 @@ class FineTuneConfig:
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the fields."""
-        return asdict(self)
+        return {**asdict(self), "code_parameters": [list(pair) for pair in self.code_parameters]}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from neuromorphic_llm import __version__
 from neuromorphic_llm.convert.calibrate import calibrate
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.emulation import EmulatedDecoder, EmulationConfig, Prices, check_plain
+from neuromorphic_llm.convert.emulation import EmulatedDecoder, Prices, check_plain, emulation_of
 from neuromorphic_llm.convert.fine_tune import FineTuneConfig, FineTuner, HeldOutFigures, StepFigures
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
@@ -85,6 +85,9 @@ def fine_tune(
     watch = watch or Watch()
     canonical = checkpoint.canonical
     check_plain(canonical)
+    code = get_code(recipe.code, recipe.phases, **dict(recipe.code_parameters))
+    surrogate = Surrogate(recipe.masked, recipe.activity)
+    emulation = emulation_of(code, ConvertConfig().query_phases, surrogate, half=device.type == "cuda")
     if _rank() == 0:
         _open(checkpoint, texts, recipe, folder, own_tokens)
     _wait()
@@ -95,8 +98,6 @@ def fine_tune(
     windows, held_out, about = _load_text(folder)
     prices, price, options = _load_start(folder)
     recipe = replace(recipe, seconds=about["training_s"])
-    code = get_code(options.code, options.phases)
-    emulation = EmulationConfig(code.phases, options.query_phases, Surrogate(recipe.masked, recipe.activity), half=device.type == "cuda")
     decoder = EmulatedDecoder(canonical, prices, emulation)
     tuner = FineTuner(checkpoint, decoder, price * decoder.weights_total, recipe, device, folder)
     tuner.load()
@@ -135,7 +136,8 @@ def _integers(
     """Integer weights of the trained decoder, its ranges calibrated anew, and their spikes per activation on the held-out text."""
     trained = CanonicalDecoder(canonical.config, {**canonical.tensors, **decoder.tensors()})
     calibration = calibrate(FloatDecoder(trained, device=device), _short(windows), seed=recipe.seed)
-    integers = integer_decoder(trained.config, trained.tensors, calibration, options, get_code(options.code, options.phases))
+    code = get_code(options.code, options.phases, **dict(options.code_parameters))
+    integers = integer_decoder(trained.config, trained.tensors, calibration, options, code)
     budget = held_out.view(-1)[: _BUDGET_TOKENS[device.type]].split(recipe.window)  # type: ignore[no-untyped-call]
     return meet_spikes(integers, decoder.prices(), recipe.spikes, [window.tolist() for window in budget], str(device))
 
@@ -291,7 +293,7 @@ def _short(windows: Tensor) -> list[list[int]]:
 def _write_start(checkpoint: Checkpoint, recipe: FineTuneConfig, folder: Path, device: torch.device, watch: Watch) -> None:
     """Prices of the conversion without training."""
     windows, _, _ = _load_text(folder)
-    options = ConvertConfig(spikes=recipe.first_spikes, seed=recipe.seed)
+    options = ConvertConfig(recipe.code, recipe.phases, recipe.first_spikes, seed=recipe.seed, code_parameters=recipe.code_parameters)
     network = convert(checkpoint, options, _short(windows), device=str(device), progress=watch.progress)
     prices = Prices.of(network.weights)
     tensors = {f"sites.{index}": price for index, price in enumerate(prices.sites)}
@@ -307,7 +309,9 @@ def _load_start(folder: Path) -> tuple[Prices, float, ConvertConfig]:
         tuple(tensors[f"{kind}.{index}"] for index in range(sum(name.startswith(kind) for name in tensors)))
         for kind in ("sites", "queries")
     )
-    return Prices(sites, queries), about["price"], ConvertConfig(**about["options"])
+    options = about["options"]
+    parameters = tuple((name, value) for name, value in options.get("code_parameters", []))
+    return Prices(sites, queries), about["price"], ConvertConfig(**{**options, "code_parameters": parameters})
 
 
 class _Log:
