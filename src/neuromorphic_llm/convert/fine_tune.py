@@ -290,13 +290,14 @@ class FineTuner:
     def _averaged(self, parameters: list[torch.nn.Parameter], figures: Tensor, elapsed_s: float) -> tuple[float, float, float]:
         """Gradients, the two figures and the seconds, averaged over the processes."""
         if self.processes > 1:
-            for parameter in parameters:
-                assert parameter.grad is not None
-                distributed.all_reduce(parameter.grad)
-                parameter.grad /= self.processes
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             figures = torch.cat((figures, figures.new_tensor([elapsed_s])))
-            distributed.all_reduce(figures)
-            loss, spikes, elapsed_s = (figures / self.processes).tolist()
+            together = torch.cat([part.reshape(-1) for part in (*gradients, figures)])  # one message instead of one a parameter
+            distributed.all_reduce(together)
+            *averages, figures = torch.split(together / self.processes, [part.numel() for part in (*gradients, figures)])
+            for gradient, average in zip(gradients, averages, strict=True):
+                gradient.copy_(average.view_as(gradient))
+            loss, spikes, elapsed_s = figures.tolist()
             return loss, spikes, elapsed_s
         loss, spikes = figures.tolist()
         return loss, spikes, elapsed_s
