@@ -107,6 +107,7 @@ def c4_batches(tokenizer: Any, folder: Path, device: torch.device) -> list[dict[
 
 def spikingjelly_row(dense: Qwen2ForCausalLM, batches: Any, windows: Sequence[torch.Tensor], steps: int, quantile: float, runs: int) -> Row:
     """Their recipe, calibrated and converted with T = `steps`."""
+    from spikingjelly.activation_based import functional
     from spikingjelly.activation_based.ann2snn import ModuleConverter
     from spikingjelly.activation_based.ann2snn.recipes.qwen2 import Qwen2SNNConfig, Qwen2SNNRecipe, calibrate_qwen2_snn
 
@@ -114,14 +115,19 @@ def spikingjelly_row(dense: Qwen2ForCausalLM, batches: Any, windows: Sequence[to
     calibration = calibrate_qwen2_snn(dense, batches, config)
     network = ModuleConverter(Qwen2SNNRecipe(calibration, config), windows[0].device).convert(copy.deepcopy(dense))
 
+    def logits(ids: torch.Tensor) -> torch.Tensor:
+        functional.reset_net(network)  # its neurons and differences go on from the window before otherwise
+        predicted: torch.Tensor = network(ids).logits
+        return predicted
+
     def spikes() -> float:
         network.set_collect_statistics(True)
-        network(windows[0])
+        logits(windows[0])
         counts = network.encoder_statistics()
         fired = sum(count["positive_spike_count"] + count["negative_spike_count"] for count in counts)
         return fired * steps / sum(count["spike_value_count"] for count in counts)
 
-    return measured(f"SpikingJelly, T = {steps}, quantile {quantile:g}", lambda ids: network(ids).logits, windows, spikes, runs)
+    return measured(f"SpikingJelly, T = {steps}, quantile {quantile:g}", logits, windows, spikes, runs)
 
 
 def functional_row(name: str, decoder: FunctionalDecoder, windows: Sequence[torch.Tensor], runs: int) -> Row:

@@ -36,6 +36,13 @@ def test_sites_become_files(network: Path, tmp_path: Path, capsys: pytest.Captur
     assert "layers.0.gate_up" in shown and "equal" not in shown
 
 
+def test_files_do_not_go_beside_a_networks(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(path.name for path in network.iterdir())
+    assert run_command_line(["export", str(network), "--site", "head", "--bits", "20", "-o", str(network)]) == 2
+    assert "holds an artefact; give another folder" in " ".join(capsys.readouterr().err.split())
+    assert sorted(path.name for path in network.iterdir()) == before
+
+
 def test_the_check_compares_and_fails_on_a_difference(
     network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,6 +35,7 @@ def test_a_network_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
     network = SpikingNetwork.load("tuned")
     assert network.content_hash == result["network_hash"] and network.provenance["fine_tuning"]["steps"] == 4
     printed = capsys.readouterr()
+    assert f"dense model: held-out perplexity {result['dense_held_out_perplexity']:.2f}" in printed.err
     assert "step 4: held-out perplexity" in printed.err and "tokens trained on" in printed.out
     # Everything is there already: the same network again, and another recipe is refused.
     assert run_command_line([*line[:3], "again", "--state", "tuned.state", *line[4:]]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,8 +36,8 @@ def gpt2() -> Any:
 
 
 @pytest.fixture(scope="session", params=["llama", "gpt2"])
-def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """Random weights, large enough that attention matters."""
+def checkpoint_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 64 positions with random weights, large enough that attention matters."""
     folder = tmp_path_factory.mktemp(request.param)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -48,7 +49,13 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     model.save_pretrained(folder)
     for name, content in byte_tokenizer_files(VOCABULARY).items():
         (folder / name).write_bytes(content)
-    return load_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(checkpoint_folder: Path) -> Checkpoint:
+    """That model."""
+    return load_checkpoint(checkpoint_folder)
 
 
 @pytest.fixture

@@ -64,6 +64,14 @@ def test_prints_rows_and_keeps_the_fine_tuning(capsys: pytest.CaptureFixture[str
     assert "…" not in printed and all(len(line) <= 80 for line in printed.splitlines())
 
 
+@pytest.mark.slow
+def test_the_default_window_fits_the_model(checkpoint_folder: Path) -> None:
+    """The model holds fewer positions than the usual window."""
+    Path("text.txt").write_text("A river runs to the sea. " * 80)
+    line = ["--tokens", "64", "--layer-steps", "1", "--steps", "1", "--text", "text.txt", "--spikes", "1"]
+    assert run_command_line(["ssa", str(checkpoint_folder), *line]) == 0
+
+
 @pytest.fixture
 def benchmark() -> ModuleType:
     """benchmarks/ssa_table.py."""

@@ -182,7 +182,10 @@ def _watch(recipe: FineTuneConfig, first: bool) -> Iterator[Watch]:
         def held_out(step: int, figures: HeldOutFigures) -> None:
             error_console.print(f"step {step}: held-out perplexity {figures.perplexity:.2f} at {figures.spikes:.3f} spikes")
 
-        yield Watch(work.show, step, held_out)
+        def dense(perplexity: float) -> None:
+            error_console.print(f"dense model: held-out perplexity {perplexity:.2f}")
+
+        yield Watch(work.show, step, held_out, dense)
 
 
 def _result(output: Path, state: Path, network: SpikingNetwork, content_hash: str) -> dict[str, Any]:
@@ -196,9 +199,12 @@ def _result(output: Path, state: Path, network: SpikingNetwork, content_hash: st
         "spikes_per_activation": network.provenance["spikes_per_activation"],
         "training_s": tuning["seconds"],
         "kind": "measured",
-        **{key: tuning[key] for key in ("steps", "tokens", "loss", "held_out_perplexity", "text_tokens", "own_text_tokens")},
+        **{key: tuning[key] for key in _TUNING},
     }
 
+
+_TUNING = ("steps", "tokens", "loss", "held_out_perplexity", "dense_held_out_perplexity", "text_tokens", "own_text_tokens")
+"""Keys of the result that the network's provenance has."""
 
 _FIGURES = {
     "parameters": ("weights", ",d"),
@@ -210,6 +216,7 @@ _FIGURES = {
     "training_s": ("seconds of training", ".0f"),
     "loss": ("KL(dense || spiking), nats a token, last 100 steps", ".4f"),
     "held_out_perplexity": ("held-out perplexity of the emulation", ".2f"),
+    "dense_held_out_perplexity": ("held-out perplexity of the dense model", ".2f"),
 }
 """Key of the result -> label with its unit, and format."""
 

@@ -25,6 +25,9 @@ nmllm ssa GPT2_FOLDER --time-steps 8 --score-spikes --folder runs/ssa
 """
 
 
+_WINDOW = 256
+
+
 def command(
     model: Annotated[str, typer.Argument(help="Known name, folder (Llama or GPT-2 decoder), GGUF file or hub id.")],
     time_steps: Annotated[int, typer.Option(help="Steps T of the spike trains.")] = 4,
@@ -45,7 +48,10 @@ def command(
     task: Annotated[str, typer.Option(help="Text of the table: default, wikitext2 or wikitext103.")] = "default",
     data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
     tokens: Annotated[int, typer.Option(help="Tokens of the table's text.", min=2)] = 2048,
-    window: Annotated[int, typer.Option(help="Tokens per window, in the table and in fine-tuning.", min=2)] = 256,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Tokens per window, in the table and in fine-tuning (default 256, less if the model holds less).", min=2),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Windows of the table at a time.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     json: JsonFile = None,
@@ -77,6 +83,7 @@ def command(
         with status(f"loading {model}"):
             checkpoint = load_checkpoint(model)
             tokenizer = checkpoint.tokenizer()
+            window = window or min(_WINDOW, checkpoint.canonical.config.max_positions)
             comparison = Comparison(checkpoint, encode_text(tokenizer, content, tokens), window, batch, where)
         rows = _ssa_rows(comparison, config, recipe, training_windows(tokenizer, training, window), feed_forward_steps, folder)
         with status("converting"):

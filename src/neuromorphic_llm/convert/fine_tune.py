@@ -322,6 +322,15 @@ class FineTuner:
         loss, predicted, spikes_sum = sums.tolist()
         return HeldOutFigures(math.exp(min(loss / predicted, 700.0)), spikes_sum / predicted)
 
+    @torch.no_grad()
+    def dense_perplexity(self, windows: Tensor) -> float:
+        """Perplexity of the dense model on windows int64 [n, window], the first of a window not predicted."""
+        loss = 0.0
+        for ids in windows.to(self.device):
+            logits = self.teacher(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
+            loss += float(functional.cross_entropy(logits, ids[1:], reduction="sum"))
+        return math.exp(min(loss / (len(windows) * (windows.shape[1] - 1)), 700.0))
+
     def save(self) -> None:
         """Write weights, optimizer and step into the folder, by the first process; a state there is replaced as a whole."""
         if self.rank:

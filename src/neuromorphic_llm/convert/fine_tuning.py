@@ -59,6 +59,7 @@ class Watch:
     progress: Callable[[str, int, int], None] | None = None  # what, done, total
     step: Callable[[StepFigures, float], None] | None = None  # figures, share of the run that has passed
     held_out: Callable[[int, HeldOutFigures], None] | None = None  # step, figures
+    dense: Callable[[float], None] | None = None  # perplexity of the dense model on the held-out text
 
     def tell(self, what: str, done: int, total: int) -> None:
         """Progress of something before or after training."""
@@ -102,6 +103,9 @@ def fine_tune(
     tuner = FineTuner(checkpoint, decoder, price * decoder.weights_total, recipe, device, folder)
     tuner.load()
     log = _Log(folder / "log.jsonl", tuner.step) if _rank() == 0 else None
+    dense = tuner.dense_perplexity(held_out) if log else math.nan
+    if watch.dense:
+        watch.dense(dense)
     quality = _train(tuner, windows, held_out, log, watch)
     if log is None:
         return None
@@ -123,6 +127,7 @@ def fine_tune(
             "seconds": tuner.elapsed_s,
             "loss": log.last_loss(),
             "held_out_perplexity": quality.perplexity,
+            "dense_held_out_perplexity": dense,
             **{key: about[key] for key in ("texts", "text_tokens", "own_text_tokens")},
         },
     }
