@@ -57,6 +57,8 @@ def main() -> None:
     parser.add_argument("--query-spikes", type=float, nargs="+", default=[1.8])
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    if arguments.tokens < WINDOW:
+        parser.error(f"--tokens must be at least {WINDOW}, a window")
     device = checked_device(arguments.device)
     checkpoint = load_checkpoint(arguments.model)
     tokenizer = checkpoint.tokenizer()

@@ -285,6 +285,23 @@ def test_a_whole_run_that_is_interrupted_ends_in_the_same_network(nano: Checkpoi
 
 
 @pytest.mark.slow
+def test_a_request_that_failed_can_be_mended_in_the_same_folder(nano: Checkpoint, tmp_path: Path) -> None:
+    """What is not made yet may change: texts before there are windows, the spikes before there is a start."""
+    with pytest.raises(ConversionError, match="do not fill two windows"):
+        fine_tune(nano, ["Once"], RECIPE, tmp_path, device=CPU)
+    too_many = replace(RECIPE, spikes=40.0)
+    with pytest.raises(ConversionError, match="cannot be met"):
+        story_run(nano, tmp_path, too_many)
+    (tmp_path / "own-text.7.safetensors").write_bytes(b"of a run that was cut")
+    with pytest.raises(ConversionError, match="run with another own_text"):
+        story_run(nano, tmp_path, own=0)
+    assert 0.99 <= story_run(nano, tmp_path).provenance["spikes_per_activation"] <= 1.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "log.jsonl", "run.json", "start.safetensors", "state.safetensors", "text.safetensors"
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_a_run_with_another_code(nano: Checkpoint, tmp_path: Path) -> None:
     """Training falls to the asked spikes from more of them, and the network has the code, its parameters and its biases."""
     recipe = replace(

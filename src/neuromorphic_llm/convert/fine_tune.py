@@ -177,8 +177,9 @@ class FineTuner:
         """AdamW, and Muon for the matrices of the layers if the recipe says so."""
         recipe = self.recipe
         weights = [(name, p) for name, p in self.decoder.named_parameters() if "log_price" not in name]
-        matrices = [p for name, p in weights if recipe.optimizer == "muon" and name.startswith("layers.") and p.ndim == 2]
-        others = [p for _, p in weights if not any(p is matrix for matrix in matrices)]
+        for_muon = {name for name, p in weights if recipe.optimizer == "muon" and name.startswith("layers.") and p.ndim == 2}
+        matrices = [p for name, p in weights if name in for_muon]
+        others = [p for name, p in weights if name not in for_muon]
         groups = [{"params": others, "rate": recipe.learning_rate}]
         if recipe.price_rate > 0:
             groups.append({"params": self._price_parameters, "rate": recipe.price_rate})
@@ -294,7 +295,8 @@ class FineTuner:
             figures = torch.cat((figures, figures.new_tensor([elapsed_s])))
             together = torch.cat([part.reshape(-1) for part in (*gradients, figures)])  # one message instead of one a parameter
             distributed.all_reduce(together)
-            *averages, figures = torch.split(together / self.processes, [part.numel() for part in (*gradients, figures)])
+            together /= self.processes
+            *averages, figures = torch.split(together, [part.numel() for part in (*gradients, figures)])
             for gradient, average in zip(gradients, averages, strict=True):
                 gradient.copy_(average.view_as(gradient))
             loss, spikes, elapsed_s = figures.tolist()

@@ -1,7 +1,8 @@
 """A fine-tuning from checkpoint and texts to the integer network; its folder keeps what a run that was cut needs to go on.
 
 The folder holds `run.json` (what was asked for), `text.safetensors` (windows of tokens), `start.safetensors` (prices of the conversion
-that training starts from), `state.safetensors` (fine_tune.FineTuner) and `log.jsonl` (a line a step).
+that training starts from), `state.safetensors` (fine_tune.FineTuner) and `log.jsonl` (a line a step); `own-text.RANK.safetensors` while
+the processes write text.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ _OWN_TEXT_TIME = 1 / 4
 _PIECES = 8
 """Own text goes on from an eighth of a window of the given texts."""
 
+_TEXT_KEYS = ("checkpoint", "texts", "own_text", "window", "batch", "seconds", "seed")
+"""What the text of a run depends on."""
+
 _CALIBRATION_TOKENS = 4096
 _BUDGET_TOKENS = {"cpu": 4096, "cuda": 8192}
 _LAST_STEPS = 100
@@ -86,6 +90,8 @@ def fine_tune(
     watch = watch or Watch()
     canonical = checkpoint.canonical
     check_plain(canonical)
+    if recipe.batch % _processes():
+        raise ConversionError(f"a batch of {recipe.batch} windows cannot be shared by {_processes()} processes; choose a multiple of them")
     code = get_code(recipe.code, recipe.phases, **dict(recipe.code_parameters))
     surrogate = Surrogate(recipe.masked, recipe.activity)
     emulation = emulation_of(code, ConvertConfig().query_phases, surrogate, half=device.type == "cuda")
@@ -104,7 +110,7 @@ def fine_tune(
     tuner.load()
     log = _Log(folder / "log.jsonl", tuner.step) if _rank() == 0 else None
     dense = tuner.dense_perplexity(held_out) if log else math.nan
-    if watch.dense:
+    if log and watch.dense:
         watch.dense(dense)
     quality = _train(tuner, windows, held_out, log, watch)
     if log is None:
@@ -189,23 +195,25 @@ def _open(checkpoint: Checkpoint, texts: Sequence[str], recipe: FineTuneConfig, 
     asked = {"checkpoint": checkpoint.content_hash, "texts": sums, "own_text": own_tokens, **recipe.to_json()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_asked(folder / "run.json", asked)
+        _check_asked(folder, asked)
     except OSError as error:
         raise ConversionError(f"{folder} cannot be written ({error.strerror or error}); choose another state folder") from error
 
 
-def _check_asked(path: Path, asked: dict[str, Any]) -> None:
-    """Keep what is asked for; ConversionError naming what an earlier run was asked for otherwise."""
-    if not path.is_file():
-        write_text(path, json.dumps(asked, indent=1) + "\n")
-        return
+def _check_asked(folder: Path, asked: dict[str, Any]) -> None:
+    """Keep what is asked for; ConversionError naming what that which is in the folder was made for otherwise."""
+    path = folder / "run.json"
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name, value in asked.items() if before.get(name) != value]
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        made = [name for name in ("text", "start") if (folder / f"{name}.safetensors").is_file()]
+        fixed = set(asked) if "start" in made else set(_TEXT_KEYS) if made else set()
+        changed = [name for name in asked if name in fixed and before.get(name) != asked[name]]
     except (ValueError, AttributeError) as error:
         raise ConversionError(f"{path} is damaged ({error}); remove the folder to begin anew") from error
     if changed:
-        raise ConversionError(f"{path.parent} is of a run with another {', '.join(changed)}; give the same, or another folder")
+        raise ConversionError(f"{folder} is of a run with another {', '.join(changed)}; give the same, or another folder")
+    if before != asked:
+        write_text(path, json.dumps(asked, indent=1) + "\n")
 
 
 def _save(tensors: dict[str, Tensor], path: Path, about: dict[str, Any]) -> None:
@@ -235,8 +243,12 @@ def _make_text(
     """
     there = (folder / "text.safetensors").is_file()
     _wait()  # until all processes have looked
+    if _rank() == 0:
+        for part in folder.glob("own-text.*"):  # of a run that was cut
+            part.unlink()
     if there:
         return
+    _wait()
     begin = time.monotonic()
     windows, held_out = text_windows(checkpoint.tokenizer(), texts, recipe.window, recipe.batch)
     parts = [folder / f"own-text.{rank}.safetensors" for rank in range(_processes() if own_tokens else 0)]
@@ -246,7 +258,8 @@ def _make_text(
         starts = windows[:, : recipe.window // start * start].reshape(-1, start)
         written = own_text(
             checkpoint.canonical, starts, math.ceil(own_tokens / len(parts)), length=recipe.window, device=device,
-            seed=recipe.seed + _rank(), **limit, progress=lambda done, total: watch.tell("write own text, tokens", done, total),
+            seed=recipe.seed + _rank(), **limit,
+            progress=lambda done, total: watch.tell("write own text, tokens", done * len(parts), total * len(parts)),
         )  # fmt: skip
         _save({"windows": written.int()}, parts[_rank()], {})
     _wait()

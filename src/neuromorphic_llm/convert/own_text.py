@@ -131,7 +131,8 @@ def own_text(
     Each sequence begins with a row of starts int64 [n, tokens], and goes on after an end-of-sequence token.
     """
     begin = time.monotonic()
-    batch = min(sequences_at_once(decoder, length, device), math.ceil(tokens / length))
+    sequences, at_once = math.ceil(tokens / length), sequences_at_once(decoder, length, device)
+    batch = math.ceil(sequences / math.ceil(sequences / at_once))  # batches of equal size
     writer = DenseWriter(decoder, batch, length, device)
     generator = torch.Generator(device).manual_seed(seed)
     beginnings = starts.to(device)
