@@ -123,6 +123,16 @@ def _divergence(dense: Tensor, spiking: Tensor, scale: Tensor) -> Tensor:
     return (reference.exp() * (reference - (spiking.float() * scale).log_softmax(-1))).sum()
 
 
+def process_count() -> int:
+    """Processes that share the work of a fine-tuning."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def process_rank() -> int:
+    """Number of this process among them."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
 class DistillationLoss:
     """KL a token and its gradients, a few sequences at a time: vocabularies are large."""
 
@@ -190,16 +200,6 @@ class FineTuner:
         return [adamw, torch.optim.Muon([group], lr=recipe.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")]
 
     @property
-    def processes(self) -> int:
-        """Processes that share the work."""
-        return distributed.get_world_size() if distributed.is_initialized() else 1
-
-    @property
-    def rank(self) -> int:
-        """Number of this process."""
-        return distributed.get_rank() if distributed.is_initialized() else 0
-
-    @property
     def passed(self) -> float:
         """Share of the run that has passed, 0 to 1."""
         passed = self.step / self.recipe.steps
@@ -233,7 +233,9 @@ class FineTuner:
             while self.passed < 1:
                 first = self.step * self.recipe.batch
                 chosen = order[torch.arange(first, first + self.recipe.batch) % len(windows)]
-                figures = self._one_step(windows[chosen[self.rank :: self.processes]].to(self.device), before + time.monotonic() - start)
+                figures = self._one_step(
+                    windows[chosen[process_rank() :: process_count()]].to(self.device), before + time.monotonic() - start
+                )
                 if self.step % self.recipe.save_every == 0 or self.passed >= 1:
                     self.save()
                 yield figures
@@ -290,12 +292,12 @@ class FineTuner:
 
     def _averaged(self, parameters: list[torch.nn.Parameter], figures: Tensor, elapsed_s: float) -> tuple[float, float, float]:
         """Gradients, the two figures and the seconds, averaged over the processes."""
-        if self.processes > 1:
+        if process_count() > 1:
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             figures = torch.cat((figures, figures.new_tensor([elapsed_s])))
             together = torch.cat([part.reshape(-1) for part in (*gradients, figures)])  # one message instead of one a parameter
             distributed.all_reduce(together)
-            together /= self.processes
+            together /= process_count()
             *averages, figures = torch.split(together, [part.numel() for part in (*gradients, figures)])
             for gradient, average in zip(gradients, averages, strict=True):
                 gradient.copy_(average.view_as(gradient))
@@ -308,7 +310,7 @@ class FineTuner:
         """Perplexity and spikes of the emulation on windows int64 [n, window], the first of a window not predicted."""
         recipe, sums = self.recipe, torch.zeros(3, dtype=torch.float64, device=self.device)
         for first in range(0, len(windows), recipe.batch):
-            ids = windows[first : first + recipe.batch][self.rank :: self.processes].to(self.device)
+            ids = windows[first : first + recipe.batch][process_rank() :: process_count()].to(self.device)
             if len(ids) == 0:
                 continue
             # With gradients, though none is taken: without them the layers would be compiled once more.
@@ -319,7 +321,7 @@ class FineTuner:
                     sums[0] += functional.cross_entropy(logits, sequence[1:], reduction="sum").double()
                     sums[1] += len(sequence) - 1
                 sums[2] += float(spikes.detach()) * (ids.shape[1] - 1) * len(ids)
-        if self.processes > 1:
+        if process_count() > 1:
             distributed.all_reduce(sums)
         loss, predicted, spikes_sum = sums.tolist()
         return HeldOutFigures(math.exp(min(loss / predicted, 700.0)), spikes_sum / predicted)
@@ -335,7 +337,7 @@ class FineTuner:
 
     def save(self) -> None:
         """Write weights, optimizer and step into the folder, by the first process; a state there is replaced as a whole."""
-        if self.rank:
+        if process_rank():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"decoder.{name}": tensor.contiguous() for name, tensor in self.decoder.state_dict().items()}

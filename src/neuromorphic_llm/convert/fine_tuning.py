@@ -27,7 +27,7 @@ from neuromorphic_llm.convert.calibrate import calibrate
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.emulation import EmulatedDecoder, Prices, check_plain, emulation_of
-from neuromorphic_llm.convert.fine_tune import FineTuneConfig, FineTuner, HeldOutFigures, StepFigures
+from neuromorphic_llm.convert.fine_tune import FineTuneConfig, FineTuner, HeldOutFigures, StepFigures, process_count, process_rank
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
 from neuromorphic_llm.convert.own_text import own_text
@@ -90,16 +90,18 @@ def fine_tune(
     watch = watch or Watch()
     canonical = checkpoint.canonical
     check_plain(canonical)
-    if recipe.batch % _processes():
-        raise ConversionError(f"a batch of {recipe.batch} windows cannot be shared by {_processes()} processes; choose a multiple of them")
+    if recipe.batch % process_count():
+        raise ConversionError(
+            f"a batch of {recipe.batch} windows cannot be shared by {process_count()} processes; choose a multiple of them"
+        )
     code = get_code(recipe.code, recipe.phases, **dict(recipe.code_parameters))
     surrogate = Surrogate(recipe.masked, recipe.activity)
     emulation = emulation_of(code, ConvertConfig().query_phases, surrogate, half=device.type == "cuda")
-    if _rank() == 0:
+    if process_rank() == 0:
         _open(checkpoint, texts, recipe, folder, own_tokens)
     _wait()
     _make_text(checkpoint, texts, recipe, folder, own_tokens, device, watch)
-    if _rank() == 0 and not (folder / "start.safetensors").is_file():
+    if process_rank() == 0 and not (folder / "start.safetensors").is_file():
         _write_start(checkpoint, recipe, folder, device, watch)
     _wait()
     windows, held_out, about = _load_text(folder)
@@ -108,7 +110,7 @@ def fine_tune(
     decoder = EmulatedDecoder(canonical, prices, emulation)
     tuner = FineTuner(checkpoint, decoder, price * decoder.weights_total, recipe, device, folder)
     tuner.load()
-    log = _Log(folder / "log.jsonl", tuner.step) if _rank() == 0 else None
+    log = _Log(folder / "log.jsonl", tuner.step) if process_rank() == 0 else None
     dense = tuner.dense_perplexity(held_out) if log else math.nan
     if log and watch.dense:
         watch.dense(dense)
@@ -176,17 +178,9 @@ def _train(tuner: FineTuner, windows: Tensor, held_out: Tensor, log: _Log | None
     return quality or look()
 
 
-def _rank() -> int:
-    return distributed.get_rank() if distributed.is_initialized() else 0
-
-
 def _wait() -> None:
     if distributed.is_initialized():
         distributed.barrier()
-
-
-def _processes() -> int:
-    return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def _open(checkpoint: Checkpoint, texts: Sequence[str], recipe: FineTuneConfig, folder: Path, own_tokens: int) -> None:
@@ -243,7 +237,7 @@ def _make_text(
     """
     there = (folder / "text.safetensors").is_file()
     _wait()  # until all processes have looked
-    if _rank() == 0:
+    if process_rank() == 0:
         for part in folder.glob("own-text.*"):  # of a run that was cut
             part.unlink()
     if there:
@@ -251,19 +245,19 @@ def _make_text(
     _wait()
     begin = time.monotonic()
     windows, held_out = text_windows(checkpoint.tokenizer(), texts, recipe.window, recipe.batch)
-    parts = [folder / f"own-text.{rank}.safetensors" for rank in range(_processes() if own_tokens else 0)]
+    parts = [folder / f"own-text.{rank}.safetensors" for rank in range(process_count() if own_tokens else 0)]
     if parts:
         limit = {} if recipe.seconds is None else {"seconds": recipe.seconds * _OWN_TEXT_TIME}
         start = max(1, recipe.window // _PIECES)
         starts = windows[:, : recipe.window // start * start].reshape(-1, start)
         written = own_text(
             checkpoint.canonical, starts, math.ceil(own_tokens / len(parts)), length=recipe.window, device=device,
-            seed=recipe.seed + _rank(), **limit,
+            seed=recipe.seed + process_rank(), **limit,
             progress=lambda done, total: watch.tell("write own text, tokens", done * len(parts), total * len(parts)),
         )  # fmt: skip
-        _save({"windows": written.int()}, parts[_rank()], {})
+        _save({"windows": written.int()}, parts[process_rank()], {})
     _wait()
-    if _rank() == 0:
+    if process_rank() == 0:
         own = [_load(part)[0]["windows"] for part in parts]
         spent = time.monotonic() - begin
         about = {
