@@ -46,14 +46,15 @@ def test_levels_equal_those_on_the_cpu(steps: int) -> None:
     price = torch.exp(torch.randn(1, 96, generator=generator) - 2)
     found = []
     for device, function in (("cpu", coded_levels), ("cuda", coded_levels), ("cuda", torch.compile(coded_levels, dynamic=False))):
-        leaf, prices = x.to(device).requires_grad_(True), price.to(device).requires_grad_(True)
+        leaf, prices = (tensor.to(device).detach().requires_grad_(True) for tensor in (x, price))
         result, spikes = function(leaf, prices, 8, steps, Surrogate())
         (result.sum() + 0.3 * spikes).backward()
         assert leaf.grad is not None and prices.grad is not None
         found.append([result.detach().cpu(), spikes.detach().cpu(), leaf.grad.cpu(), prices.grad.cpu()])
     for other in found[1:]:
         assert torch.equal(other[0], found[0][0]) and other[1] == found[0][1]
-        assert torch.allclose(other[2], found[0][2], rtol=1e-5) and torch.allclose(other[3], found[0][3], rtol=1e-3, atol=1e-2)
+        # A gradient may be the small difference of numbers around 1, so its error is theirs.
+        assert torch.allclose(other[2], found[0][2], rtol=1e-5, atol=1e-6) and torch.allclose(other[3], found[0][3], rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("emulation", [EmulationConfig(14, 10, Surrogate()), EmulationConfig(8, 10, Surrogate(), steps=8)])

@@ -1,15 +1,19 @@
 """The code first-spike-log in floating point, differentiable (docs/reference/conversion.md, Fine-tuning).
 
-Elementwise operations of torch throughout, which a compiled decoder fuses by itself. Scales are powers of two, so every step is exact but
-the comparison with the dead zone.
+Two operators of torch, the code and its gradients, so that a compiled decoder contains them as they are; on a GPU each is compiled by
+itself. As part of a decoder layer torch 2.11 compiled the gradients wrongly for GPUs (wrong numbers, and prices' of a wrong shape). Scales
+are powers of two, so every step is exact but the comparison with the dead zone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import custom_op
 
 from neuromorphic_llm.convert.straight_through import STRAIGHT, Surrogate
 from neuromorphic_llm.spikes.first_spike_log import WEIGHTS
@@ -41,36 +45,78 @@ def _level(y: Tensor, phases: int, steps: int) -> Tensor:
     return torch.where(2 * y >= weights[0], level, 0.0)
 
 
+def _encode(x: Tensor, unit: Tensor, price: Tensor, phases: int, steps: int, half: bool) -> tuple[Tensor, Tensor]:
+    """(coded x, in bfloat16 if `half`, number of spikes) of x float32 [.., inputs], with its units [.., 1] and prices [1, inputs]."""
+    coded = torch.where(x * x > price, _level(x.abs() / unit, phases, steps) * unit, 0.0)
+    return (torch.sign(x) * coded).to(torch.bfloat16 if half else torch.float32), (coded > 0).float().sum()
+
+
+def _differentiate(
+    x: Tensor, unit: Tensor, price: Tensor, coded: Tensor, spikes: Tensor, steps: int, masked: bool, activity: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients (of x, of price) from those of the coded x and of the number of spikes; the definition is on the page."""
+    change, sign, magnitude = coded.float(), torch.sign(x), x.abs()
+    least = unit * (WEIGHTS[steps][0] / 2)
+    zone = price.clamp_min(_LEAST_PRICE).sqrt()
+    threshold = torch.maximum(zone, least)
+    near = (magnitude - threshold).abs() < 0.5 * threshold
+    passes = near | ((x * x > price) & (magnitude >= least))
+    for_x = torch.where(passes, change, 0.0) if masked else change.clone()
+    if activity:
+        for_x = for_x + torch.where(near, spikes * sign / threshold, 0.0)
+    by_price = torch.where(near & (zone >= least), (change * sign + spikes / zone) / (2 * zone), 0.0)
+    return for_x, -by_price.flatten(0, -2).sum(0, keepdim=True)
+
+
+@cache
+def _fused(function: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The function, compiled by itself on its first call."""
+    return torch.compile(function, dynamic=False)
+
+
+@custom_op("neuromorphic_llm::log_levels", mutates_args=())
+def _code(x: Tensor, unit: Tensor, price: Tensor, phases: int, steps: int, half: bool) -> tuple[Tensor, Tensor]:
+    return (_fused(_encode) if x.is_cuda else _encode)(x, unit, price, phases, steps, half)
+
+
+@_code.register_fake
+def _code_shapes(x: Tensor, unit: Tensor, price: Tensor, phases: int, steps: int, half: bool) -> tuple[Tensor, Tensor]:
+    return torch.empty(x.shape, dtype=torch.bfloat16 if half else torch.float32, device=x.device), x.new_empty(())
+
+
+@custom_op("neuromorphic_llm::log_levels_gradients", mutates_args=())
+def _gradients(
+    x: Tensor, unit: Tensor, price: Tensor, coded: Tensor, spikes: Tensor, steps: int, masked: bool, activity: bool
+) -> tuple[Tensor, Tensor]:
+    function = _fused(_differentiate) if x.is_cuda else _differentiate
+    return function(x, unit, price, coded, spikes, steps, masked, activity)
+
+
+@_gradients.register_fake
+def _gradients_shapes(
+    x: Tensor, unit: Tensor, price: Tensor, coded: Tensor, spikes: Tensor, steps: int, masked: bool, activity: bool
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(price)
+
+
 class _Levels(torch.autograd.Function):
-    """The code, with the gradients of the page."""
+    """The code, with the gradients of the operator above."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, price: Tensor, phases: int, steps: int, half: bool, masked: bool, activity: bool
     ) -> tuple[Tensor, Tensor]:
-        weights = WEIGHTS[steps]
-        magnitude = x.abs()
-        unit = _unit(x, weights[-1] << (phases - 1))
-        coded = torch.where(x * x > price, _level(magnitude / unit, phases, steps) * unit, 0.0)
-        ctx.save_for_backward(x, price, unit * (weights[0] / 2))
-        ctx.options = masked, activity
-        return (torch.sign(x) * coded).to(torch.bfloat16 if half else torch.float32), (coded > 0).float().sum()
+        unit = _unit(x, WEIGHTS[steps][-1] << (phases - 1))
+        ctx.save_for_backward(x, unit, price)
+        ctx.options = steps, masked, activity
+        coded: tuple[Tensor, Tensor] = _code(x, unit, price, phases, steps, half)
+        return coded
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        change, spikes = gradients
-        x, price, least = ctx.saved_tensors
-        masked, activity = ctx.options
-        change, sign, magnitude = change.float(), torch.sign(x), x.abs()
-        zone = price.clamp_min(_LEAST_PRICE).sqrt()
-        threshold = torch.maximum(zone, least)
-        near = (magnitude - threshold).abs() < 0.5 * threshold
-        passes = near | ((x * x > price) & (magnitude >= least))
-        for_x = torch.where(passes, change, 0.0) if masked else change
-        if activity:
-            for_x = for_x + torch.where(near, spikes * sign / threshold, 0.0)
-        by_price = torch.where(near & (zone >= least), (change * sign + spikes / zone) / (2 * zone), 0.0)
-        return for_x, -by_price.flatten(0, -2).sum(0, keepdim=True), None, None, None, None, None
+        coded, spikes = gradients
+        for_x, for_price = _gradients(*ctx.saved_tensors, coded.contiguous(), spikes, *ctx.options)
+        return for_x, for_price, None, None, None, None, None
 
 
 def coded_levels(
