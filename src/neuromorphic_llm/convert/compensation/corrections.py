@@ -30,15 +30,12 @@ _BIAS_LIMIT = 2**30
 
 @dataclass(frozen=True)
 class SiteInputs:
-    """What a correction may look at. Inputs are integers of the site's input fraction.
-
-    `ideal_mean` [inputs] is the mean input of the network without a stop rule.
-    """
+    """What a correction may look at. Inputs are integers of the site's input fraction."""
 
     weight: Tensor  # float64 [outputs, inputs], of the decoder
     output_factor: Tensor  # float64 [outputs], W x times this are the integers of the output
     coded: Tensor  # float32 [rows, inputs], what the site gets
-    ideal_mean: Tensor  # float64
+    mean: Tensor  # float64 [inputs], of the same inputs before they are coded
 
 
 class Correction(Protocol):
@@ -59,8 +56,11 @@ def gptq(site: LinearWeights, inputs: SiteInputs) -> LinearWeights:
 
 
 def bias(site: LinearWeights, inputs: SiteInputs) -> LinearWeights:
-    """Bias raised by the mean error of the output, against the float weights on the inputs of the network without a stop rule."""
-    exact = (inputs.weight @ inputs.ideal_mean) * inputs.output_factor
+    """Bias raised by the mean error of the output, against the float weights on the same inputs before they are coded.
+
+    Not on the inputs of a network without errors: later sites undo a part of what earlier ones lost, and would be held back from it.
+    """
+    exact = (inputs.weight @ inputs.mean) * inputs.output_factor
     got = torch.from_numpy(site.weight).to(exact) @ inputs.coded.double().mean(0)
     scale = torch.from_numpy(site.multiplier.astype(np.float64)).to(exact) * 2.0**-site.shift
     change = (exact - got * scale).round().cpu().numpy()
@@ -82,28 +82,30 @@ class _Pass:
         self.decoder = FunctionalDecoder(weights, device)
         self.corrected: dict[int, LinearWeights] = {}
 
-    def site(self, index: int, coded: Tensor, ideal_mean: Tensor) -> LinearWeights:
-        """The corrected site for its coded inputs [rows, inputs]."""
+    def site(self, index: int, coded: Tensor, mean: Tensor) -> LinearWeights:
+        """The corrected site for its coded inputs [rows, inputs] and their mean [inputs] before they were coded."""
         weight = site_weight(self.canonical, index).to(coded.device)
         factor = output_factor(self.weights, index).to(coded.device)
-        site, inputs = self.weights.site(index), SiteInputs(weight, factor, coded, ideal_mean)
+        site, inputs = self.weights.site(index), SiteInputs(weight, factor, coded, mean)
         for correction in self.corrections:
             site = correction(site, inputs)
         self.corrected[index] = site
         return site
 
-    def run(self, ids: Tensor, means: Sequence[Tensor], progress: Progress | None) -> None:
+    def run(self, ids: Tensor, progress: Progress | None) -> None:
         """Correct all sites that spike, the head last: it gets rows in parts, because its outputs are many."""
         head = self.weights.config.sites - 1
         parts: list[Tensor] = []
+        sums: list[Tensor] = []
 
-        def at_site(index: int, _: Tensor, coded: Coded) -> None:
+        def at_site(index: int, x: Tensor, coded: Coded) -> None:
             if self.weights.site(index).spiking:
                 values = coded.integers().float() * torch.exp2(coded.exponent.float())[:, None]
                 if index == head:
                     parts.append(values)
+                    sums.append(x.double().sum(0))
                     return
-                site, tensors = self.site(index, values, means[index]), self.decoder.site_tensors(index)
+                site, tensors = self.site(index, values, x.double().mean(0)), self.decoder.site_tensors(index)
                 tensors.weight = torch.from_numpy(site.weight).to(self.decoder.device)
                 tensors.bias = None if site.bias is None else torch.from_numpy(site.bias).to(self.decoder.device)
             if progress:
@@ -112,7 +114,7 @@ class _Pass:
         self.decoder.observer = at_site
         _run(self.decoder, ids)
         if parts:
-            self.site(head, torch.cat(parts), means[head])
+            self.site(head, torch.cat(parts), torch.stack(sums).sum(0) / ids.numel())
         if progress:
             progress("correct the sites", head + 1, head + 1)
 
@@ -122,21 +124,6 @@ def _run(decoder: FunctionalDecoder, ids: Tensor) -> None:
     hidden = decoder.hidden(ids, decoder.new_cache(*ids.shape), [ids.shape[1]] * len(ids)).flatten(0, 1)
     for first in range(0, len(hidden), _HEAD_ROWS):
         decoder.head(hidden[first : first + _HEAD_ROWS])
-
-
-def _ideal_means(weights: DecoderWeights, ids: Tensor, device: str) -> list[Tensor]:
-    """Mean input float64 [inputs] of every site, as integers of the network without a stop rule at its sites."""
-    decoder = FunctionalDecoder(weights, device)
-    sums = [torch.zeros((), dtype=torch.float64, device=device) for _ in range(weights.config.sites)]
-    for site in range(weights.config.sites):
-        decoder.site_tensors(site).stop = torch.zeros_like(decoder.site_tensors(site).stop)
-
-    def at_site(index: int, x: Tensor, _: Coded) -> None:
-        sums[index] = sums[index] + x.double().sum(0)
-
-    decoder.observer = at_site
-    _run(decoder, ids)
-    return [total / ids.numel() for total in sums]
 
 
 def correct(
@@ -153,7 +140,7 @@ def correct(
     """
     ids = torch.tensor([list(window) for window in windows if len(window) == len(windows[0])])
     steps = _Pass(canonical, weights, corrections, device)
-    steps.run(ids, _ideal_means(weights, ids, device), progress)
+    steps.run(ids, progress)
     corrected = steps.corrected
     layers = tuple(
         replace(layer, **{key: corrected.get(4 * number + position, getattr(layer, key)) for position, key in enumerate(SITES)})
