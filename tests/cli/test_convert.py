@@ -50,6 +50,22 @@ def test_options_reach_the_network() -> None:
     assert content["price"] == 0 and not weights.head.spiking and weights.layers[0].down.spiking
 
 
+def test_queries_have_a_budget_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--calibration", "text.txt", "--query-spikes", "0.5")
+    network = SpikingNetwork.load("network")
+    assert network.provenance["options"]["query_spikes"] == 0.5
+    decoder = network.functional()
+    decoder.forward(torch.tensor([list(Path("text.txt").read_bytes())]))
+    assert decoder.statistics.query_spikes_per_value() == pytest.approx(0.5, rel=0.05)
+    for arguments, message in (
+        (["--query-spikes", "0"], "query_spikes must be positive"),
+        (["--query-spikes", "1", "--parts", "feed-forward"], "leaves attention dense"),
+    ):
+        capsys.readouterr()
+        assert run_command_line(["convert", "random-tiny", "-o", "other", *arguments]) == 2
+        assert message in capsys.readouterr().err and not Path("other").exists()
+
+
 def test_codes_without_a_stop_rule_by_default_keep_all_spikes() -> None:
     assert run("--code", "bit-planes", "--calibration", "text.txt")["price"] == 0
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 nmllm convert smollm2-135m -o networks/smollm2-135m
 nmllm convert smollm2-135m -o networks/small --spikes 1.25 --calibration wikitext2
+nmllm convert smollm2-135m -o networks/thrifty --spikes 1.25 --query-spikes 1.2
 nmllm convert nano -o networks/burst --code burst --code-option gamma=7 --code-option shift=3
 nmllm convert smollm2-135m -o networks/greedy --spikes 1.0 --allocation greedy --compensate gptq --compensate bias
 nmllm convert nano -o networks/cheap --energy 1.2e-6 --chip nano
@@ -35,6 +36,10 @@ def command(
     code_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the code, repeatable.")] = None,
     phases: Annotated[int | None, typer.Option(help="Phases of the code (default: the code's own).")] = None,
     spikes: Annotated[float | None, typer.Option(help="Mean spikes per activation to meet (default 1.5).")] = None,
+    query_spikes: Annotated[
+        float | None,
+        typer.Option(help="Mean spikes per query value of attention to meet; a model whose queries spike less keeps all (default 1.8)."),
+    ] = None,
     price: Annotated[float | None, typer.Option("--lambda", help="Price of a spike instead of a target; 0 keeps all spikes.")] = None,
     energy: Annotated[float | None, typer.Option(metavar="JOULES", help="Joules a token to meet on --chip instead of spikes.")] = None,
     chip: Annotated[str, typer.Option(help="Chip whose account gives the joules of a spike, for --energy.")] = "nc1",
@@ -56,7 +61,7 @@ def command(
 ) -> None:
     """Convert a pretrained model into a spiking network, without training."""
     arguments = {"model": model, "output": output, "code": code, "code_option": code_option, "phases": phases,
-                 "spikes": spikes, "lambda": price, "energy": energy, "chip": chip, "allocation": allocation,
+                 "spikes": spikes, "query_spikes": query_spikes, "lambda": price, "energy": energy, "chip": chip, "allocation": allocation,
                  "compensate": compensate, "calibration": calibration,
                  "save_calibration": save_calibration, "parts": parts, "weights": weights, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
@@ -79,8 +84,9 @@ def command(
                 raise UsageError(f"--save-calibration and --output are both {output}; choose another folder for one of them")
             check_artefact_place(save_calibration, CALIBRATION_FORMAT)
         options = _options(
-            _target(code, spikes, price, energy), code=code, phases=phases, code_parameters=tuple(parameters.items()), parts=parts,
-            seed=seed, allocation=allocation, compensation=tuple(compensate or ()), weights=weights,
+            _target(code, spikes, price, energy) | _attention(query_spikes, parts), code=code, phases=phases,
+            code_parameters=tuple(parameters.items()), parts=parts, seed=seed, allocation=allocation,
+            compensation=tuple(compensate or ()), weights=weights,
         )  # fmt: skip
         spec = None if energy is None else load_spec(chip)
         stored, text = _calibration(calibration)
@@ -132,6 +138,15 @@ def _target(code: str, spikes: float | None, price: float | None, energy: float 
     if not asked:
         spikes, price = (1.5, None) if code == "signed-digit" else (None, 0.0)
     return {"spikes": spikes, "price": price, "energy_j": energy}
+
+
+def _attention(query_spikes: float | None, parts: str) -> dict[str, float]:
+    """What is asked of attention."""
+    if query_spikes is None:
+        return {}
+    if parts == "feed-forward":
+        raise UsageError("--query-spikes is of attention, and --parts feed-forward leaves attention dense; leave one out")
+    return {"query_spikes": query_spikes}
 
 
 def _options(target: dict[str, Any], **options: Any) -> ConvertConfig:
