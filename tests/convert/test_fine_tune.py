@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch.nn import functional
 
 from neuromorphic_llm.convert.config import ConvertConfig
@@ -268,6 +269,8 @@ def test_a_whole_run_that_is_interrupted_ends_in_the_same_network(nano: Checkpoi
 
     with pytest.raises(KeyboardInterrupt):
         story_run(nano, tmp_path / "cut", watch=Watch(step=interrupt))
+    with safe_open(tmp_path / "cut" / "state.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["progress"])["step"] == 5  # not 3, the last multiple of save_every
     again = story_run(nano, tmp_path / "cut")
     for site in range(whole.weights.config.sites):
         assert np.array_equal(whole.weights.site(site).weight, again.weights.site(site).weight)

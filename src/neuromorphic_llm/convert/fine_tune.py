@@ -223,27 +223,25 @@ class FineTuner:
     def run(self, windows: Tensor) -> Iterator[StepFigures]:
         """Train to the end of the recipe on windows int64 [n, window], in an order that the seed gives; yields after every step.
 
-        A state is written every `save_every` steps, at the end and when the run is interrupted.
+        A state is written every `save_every` steps and at the end; who interrupts the run, or works between its steps, calls
+        `save_interrupted`.
         Raises ConversionError after ten steps in a row whose gradients are not finite.
         """
         order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(self.recipe.seed))
         before = self.elapsed_s
         start = time.monotonic()
-        try:
-            while self.passed < 1:
-                first = self.step * self.recipe.batch
-                chosen = order[torch.arange(first, first + self.recipe.batch) % len(windows)]
-                figures = self._one_step(
-                    windows[chosen[process_rank() :: process_count()]].to(self.device), before + time.monotonic() - start
-                )
-                if self.step % self.recipe.save_every == 0 or self.passed >= 1:
-                    self.save()
-                yield figures
-        except KeyboardInterrupt:
-            # Between the first changed weight and the count of the step the state is neither of two steps; the last one written stays.
-            if self._whole and self.step:
+        while self.passed < 1:
+            first = self.step * self.recipe.batch
+            chosen = order[torch.arange(first, first + self.recipe.batch) % len(windows)]
+            figures = self._one_step(windows[chosen[process_rank() :: process_count()]].to(self.device), before + time.monotonic() - start)
+            if self.step % self.recipe.save_every == 0 or self.passed >= 1:
                 self.save()
-            raise
+            yield figures
+
+    def save_interrupted(self) -> None:
+        """Write a state, if this is one: between the first changed weight of a step and its count the last one written stays."""
+        if self._whole and self.step:
+            self.save()
 
     def _one_step(self, ids: Tensor, elapsed_s: float) -> StepFigures:
         decoder, recipe, target, share = self.decoder, self.recipe, self.target(), self.rate()

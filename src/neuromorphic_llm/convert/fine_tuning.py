@@ -168,14 +168,18 @@ def _train(tuner: FineTuner, windows: Tensor, held_out: Tensor, log: _Log | None
         return quality
 
     # A state is written before its step's look at the held-out text, so a run that goes on takes it again.
-    quality = look() if tuner.step % tuner.recipe.evaluate_every == 0 else None
-    for figures in tuner.run(windows):
-        if log:
-            log.write(asdict(figures))
-            if watch.step:
-                watch.step(figures, tuner.passed)
+    try:
         quality = look() if tuner.step % tuner.recipe.evaluate_every == 0 else None
-    return quality or look()
+        for figures in tuner.run(windows):
+            if log:
+                log.write(asdict(figures))
+                if watch.step:
+                    watch.step(figures, tuner.passed)
+            quality = look() if tuner.step % tuner.recipe.evaluate_every == 0 else None
+        return quality or look()
+    except KeyboardInterrupt:
+        tuner.save_interrupted()
+        raise
 
 
 def _wait() -> None:

@@ -103,9 +103,10 @@ class SsaTuner:
         while self.step < self.recipe.total:
             first = self.step * self.recipe.batch
             chosen = order[torch.arange(first, first + self.recipe.batch) % len(windows)]
-            yield self._one_step(windows[chosen].to(self.device))
+            figures = self._one_step(windows[chosen].to(self.device))
             if self.folder is not None and (self.step % self.recipe.save_every == 0 or self.step == self.recipe.total):
                 self.save(self.folder)
+            yield figures
 
     def _one_step(self, ids: Tensor) -> SsaStep:
         stage, rate = self.rate()
@@ -167,8 +168,11 @@ class SsaTuner:
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
         waiting = folder / f"{STATE}.{os.getpid()}"
         progress = json.dumps({"step": self.step, "recipe": self.recipe.to_json(), "ssa": self.modules[0].config.to_json()})
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, waiting, {"progress": progress})
-        waiting.replace(folder / STATE)
+        try:
+            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, waiting, {"progress": progress})
+            waiting.replace(folder / STATE)
+        finally:
+            waiting.unlink(missing_ok=True)
 
     def load(self) -> bool:
         """Go on from the state in the folder; False if there is none. ConversionError if it is damaged or of another recipe or model."""
