@@ -1,4 +1,4 @@
-"""A text file is whole or not there."""
+"""Texts of the user are read or refused; a text file of ours is whole or not there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from neuromorphic_llm.errors import NeuromorphicLLMError
-from neuromorphic_llm.text_file import write_text
+from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
+from neuromorphic_llm.text_file import read_text, write_text
 
 
 def test_write_text_is_atomic(tmp_path: Path) -> None:
@@ -40,3 +40,31 @@ def test_a_path_that_is_no_utf8_stays_json(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff")
     write_text(tmp_path / "a.json", json.dumps(name, ensure_ascii=False))
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == name
+
+
+def test_texts_of_the_user(tmp_path: Path) -> None:
+    plain, lines = tmp_path / "a.txt", tmp_path / "a.jsonl"
+    plain.write_text('{"text": "é"}\n', encoding="utf-8")
+    assert read_text(plain, "--text") == '{"text": "é"}\n'
+    lines.write_text('{"text": "One.\u2028Two."}\n\n{"article": "Three.", "highlights": ""}\n', encoding="utf-8")
+    assert read_text(lines, "--text") == "One.\u2028Two.\n\nThree."
+    lines.write_text("", encoding="utf-8")
+    assert read_text(lines, "--text") == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff", r"--text .*a.jsonl is not UTF-8 text \(byte 0\); give a text file"),
+        (b'{"text": "a"}\n{"text": ', r"--text .*a.jsonl, line 2 is not JSON \(.*\); give lines of JSON"),
+        (b'{"text": 3}', "line 1 has no field text or article with a text"),
+        (b"[1]", "line 1 has no field text or article with a text"),
+        (b"[" * 100_000, "line 1 is not JSON"),
+    ],
+)
+def test_texts_that_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(NeuromorphicLLMError, match=message):
+        read_text(tmp_path / "a.jsonl", "--text")
+    with pytest.raises(UsageError, match=r"--text .* cannot be read \(Is a directory\)"):
+        read_text(tmp_path, "--text")

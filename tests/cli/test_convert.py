@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,9 @@ import pytest
 import torch
 
 from neuromorphic_llm.cli.main import run_command_line
+from neuromorphic_llm.convert.allocation.prices import Allocation
+from neuromorphic_llm.convert.allocation.search import SearchInput
+from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.files import RawCheckpoint, write_folder
 from neuromorphic_llm.models.llama import hugging_face_config
@@ -106,6 +112,7 @@ def empty_folder() -> str:
         (short, "fewer than two tokens"),
         (empty_folder, "folder holds no artefact.json"),
         (lambda: "wikitxt2", "wikitext2"),
+        (lambda: "x" * 300, "x cannot be read (File name too long); give a text file, a task or a calibration folder"),
     ],
 )
 def test_bad_calibration(calibration: Callable[[], str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +120,25 @@ def test_bad_calibration(calibration: Callable[[], str], message: str, capsys: p
     error = capsys.readouterr().err
     assert code in (1, 2) and message in error and error.count("\n") == 1
     assert not Path("network").exists()
+
+
+def test_a_calibration_text_that_cannot_be_read(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not with chmod: root may read anything.
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "text.txt")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert run_command_line(["convert", "random-tiny", "-o", "network", "--calibration", "text.txt"]) == 2
+    error = capsys.readouterr().err
+    assert "--calibration text.txt cannot be read (Permission denied); give a text file" in error and error.count("\n") == 1
+
+
+def test_a_calibration_text_from_a_pipe() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        stream.write("A river runs to the sea. " * 12)
+    assert run("--lambda", "0", "--calibration", f"/dev/fd/{reader}")["calibration_tokens"] == 300
+    os.close(reader)
 
 
 def test_calibration_of_another_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,6 +239,20 @@ def test_allocation_and_compensation_are_kept(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("neuromorphic_llm.convert.allocation.knunyants.knunyants", calls.append)
     # The text is another one here, but the search is done already.
     assert run("--calibration", "calibration", *options, output="other")["allocation"] == "knunyants" and not calls
+
+
+def test_a_changed_decoder_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches: list[str] = []
+
+    def search(given: SearchInput) -> Allocation:
+        searches.append("knunyants")
+        return replace(given.base, method="knunyants")
+
+    monkeypatch.setattr("neuromorphic_llm.convert.allocation.knunyants.knunyants", search)
+    options = ["--allocation", "knunyants", "--compensate", "means"]
+    run("--calibration", "text.txt", "--save-calibration", "calibration", *options)
+    assert searches == ["knunyants"]
+    assert not Calibration.load("calibration").allocations  # it is of the decoder as it was
 
 
 def test_a_budget_in_joules() -> None:

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, progress, status
-from neuromorphic_llm.errors import ConversionError, UsageError
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.text_file import read_text
 
 if TYPE_CHECKING:
     from neuromorphic_llm.chip.spec import ChipSpec
@@ -189,13 +190,15 @@ def _calibration(argument: str | None) -> tuple[Calibration | None, str | None]:
     if argument is None:
         return None, None
     path = Path(argument)
-    if path.is_dir():
-        return Calibration.load(path), None
-    if path.is_file():
-        try:
-            return None, path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ConversionError(f"{path} is not UTF-8 text; give a text file, a task or a calibration folder") from error
+    try:
+        if path.is_dir():
+            return Calibration.load(path), None
+        there = path.exists()  # not is_file(): a pipe is a text, too
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"--calibration {path} cannot be read ({reason}); give a text file, a task or a calibration folder") from error
+    if there:
+        return None, read_text(path, "--calibration")
     if argument not in TASKS:
         texts = ", ".join(name for name, task in TASKS.items() if task.kind == "language-model")
         raise UsageError(f"--calibration {argument}: no such file or folder, and no task of that name; tasks are {texts}")

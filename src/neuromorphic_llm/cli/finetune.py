@@ -13,7 +13,8 @@ import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, error_console, progress, status
-from neuromorphic_llm.errors import ConversionError, UsageError
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.text_file import read_text
 
 if TYPE_CHECKING:
     import torch
@@ -43,10 +44,14 @@ def command(
     spikes: Annotated[float, typer.Option(help="Mean spikes per activation to hold.")] = 1.0,
     start_spikes: Annotated[float | None, typer.Option(help="Spikes to begin with; they fall to --spikes in the first fifth.")] = None,
     tokens: Annotated[str, typer.Option(help="Tokens to train on, such as 500k or 50M.")] = "50M",
-    seconds: Annotated[float | None, typer.Option(help="End after so long, text writing included; the schedule is fitted to it.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="End after about so long, text writing included; the schedule is fitted to it.")
+    ] = None,
     text: Annotated[
         list[Path] | None,
-        typer.Option(help="Text file to train on, the last twentieth held out; more than once for more files.", metavar="FILE"),
+        typer.Option(
+            help="Text to train on, the last twentieth held out: UTF-8, or .jsonl with a field text or article; repeatable.", metavar="FILE"
+        ),
     ] = None,
     own_text: Annotated[str, typer.Option(help="Tokens that the dense model writes itself to train on.", metavar="TOKENS")] = "0",
     state: Annotated[
@@ -57,7 +62,7 @@ def command(
     price_rate: Annotated[float, typer.Option(help="Learning rate of the logarithms of the stop prices; 0 keeps their ratios.")] = 1e-2,
     batch: Annotated[int, typer.Option(help="Windows a step, of all processes together.", min=1)] = 16,
     window: Annotated[int | None, typer.Option(help="Tokens per window (default 1024, less if the model holds less).", min=2)] = None,
-    masked: Annotated[bool, typer.Option(help="Pass gradients to inputs that fire only.")] = True,
+    masked: Annotated[bool, typer.Option(help="Pass gradients only to inputs that fire or almost do.")] = True,
     activity: Annotated[bool, typer.Option(help="Charge the weights for spikes too, not the prices alone.")] = True,
     save_every: Annotated[int, typer.Option(help="Steps between states.", min=1)] = 200,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
@@ -114,17 +119,7 @@ def _texts(paths: list[Path] | None) -> list[str]:
     """What the files hold, or the text that comes with Python."""
     from neuromorphic_llm.convert.text import default_text
 
-    if not paths:
-        return [default_text()]
-    texts = []
-    for path in paths:
-        try:
-            texts.append(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise ConversionError(f"--text {path} is not UTF-8 text (byte {error.start}); give a text file") from error
-        except OSError as error:
-            raise UsageError(f"--text {path} cannot be read ({error.strerror}); give a text file") from error
-    return texts
+    return [read_text(path, "--text") for path in paths] if paths else [default_text()]
 
 
 def _checkpoint(model: str, window: int | None, given: dict[str, Any]) -> tuple[Checkpoint, FineTuneConfig]:

@@ -9,6 +9,7 @@ import typer
 
 from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress, status
 from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.text_file import read_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,7 +80,7 @@ def command(
             ConvertConfig(spikes=spikes, query_spikes=query_spikes)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        training = default_text() if text is None else _read(text)
+        training = default_text() if text is None else read_text(text, "--text")
         with status(f"loading {model}"):
             checkpoint = load_checkpoint(model)
             tokenizer = checkpoint.tokenizer()
@@ -102,13 +103,6 @@ def result_of(name: str, config: SsaConfig, recipe: SsaTuneConfig, rows: list[Ro
         "kind": "measured",
         "energy_kind": "estimated",
     }
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--text {path} cannot be read ({error}); give a UTF-8 text file") from error
 
 
 def _ssa_rows(
