@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from family_models import family_model, saved
 
 from neuromorphic_llm.convert.allocation import greedy as greedy_module
 from neuromorphic_llm.convert.allocation.fisher import fisher
@@ -16,16 +17,16 @@ from neuromorphic_llm.convert.allocation.greedy import greedy
 from neuromorphic_llm.convert.allocation.knunyants import LOSS_BUDGET, knunyants
 from neuromorphic_llm.convert.allocation.methods import allocate, allocation_names, check_allocation
 from neuromorphic_llm.convert.allocation.prices import Allocation, SpikeCosts, site_stop
-from neuromorphic_llm.convert.allocation.search import LayerwiseDecoder, SearchInput, above, coded_as, magnitude
+from neuromorphic_llm.convert.allocation.search import LayerwiseDecoder, SearchInput, above, coded_as, magnitude, ordered_magnitudes
 from neuromorphic_llm.convert.allocation.teal import teal
 from neuromorphic_llm.convert.budget import Target
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert, search_allocation
+from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert, search_allocation
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
 from neuromorphic_llm.errors import ArtefactError, UsageError
-from neuromorphic_llm.models.checkpoint import Checkpoint
+from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -77,8 +78,14 @@ def test_a_coded_input_is_what_the_network_gets(given: SearchInput, dense: Layer
 
 def test_thresholds() -> None:
     x = torch.tensor([0.1, -0.5, 0.3, 0.9])
-    assert magnitude(x, 0.5) == pytest.approx(0.5)
+    assert magnitude(ordered_magnitudes(x), 0.5) == pytest.approx(0.5)
     assert above(0.3)(x).tolist() == pytest.approx([0.0, -0.5, 0.0, 0.9])
+
+
+def test_thresholds_of_inputs_that_are_mostly_zero_are_not_zero() -> None:
+    x = torch.cat([torch.zeros(600), torch.arange(1.0, 401.0)])
+    assert [magnitude(ordered_magnitudes(x), share) for share in (0.01, 0.6, 0.61, 0.9)] == [5.0, 5.0, 11.0, 301.0]
+    assert [magnitude(ordered_magnitudes(torch.zeros(7)), share) for share in (0.01, 0.95)] == [2.0**-16] * 2
 
 
 def test_joules_instead_of_operations(given: SearchInput, calibration: Calibration) -> None:
@@ -123,7 +130,9 @@ def test_teal_takes_the_step_of_least_error(given: SearchInput, dense: Layerwise
             weights = [inputs * outputs for inputs, outputs in shapes]
             shares[position] += 0.02 * sum(weights) / weights[position]
             sites = range(4 * entry["layer"], 4 * entry["layer"] + 4)
-            zeroed = {site: above(magnitude(dense.sites[site], share)) for site, share in zip(sites, shares, strict=True)}
+            zeroed = {
+                site: above(magnitude(ordered_magnitudes(dense.sites[site]), share)) for site, share in zip(sites, shares, strict=True)
+            }
             output = dense.layer(entry["layer"], dense.residual[entry["layer"]], zeroed)
             errors.append(float((output - dense.residual[entry["layer"] + 1]).square().sum()))
         assert entry["position"] == int(np.argmin(errors)) and entry["squared_error"] == pytest.approx(min(errors), rel=1e-5)
@@ -178,6 +187,27 @@ def test_converted_networks_meet_the_same_spikes(
         convert(tiny, replace(options, spikes=1.3), windows, calibration=loaded)
 
 
+@pytest.fixture(scope="module")
+def relu(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A decoder with ReLU whose first layer has inputs of the down projection that are all zero."""
+    model = family_model("opt", num_hidden_layers=2)
+    model.model.decoder.layers[0].fc1.bias.fill_(-100.0)
+    return load_checkpoint(saved(model, tmp_path_factory.mktemp("relu") / "opt"))
+
+
+@pytest.mark.parametrize("name", ["teal", "knunyants"])
+def test_sites_behind_relu_have_a_price(relu: Checkpoint, windows: list[list[int]], name: str, tmp_path: Path) -> None:
+    short, options = [window[:32] for window in windows], ConvertConfig(spikes=1.6, allocation=name)  # few steps
+    search_allocation(relu, options, short, calibrate_checkpoint(relu, short)).save(tmp_path / "calibration")
+    loaded = Calibration.load(tmp_path / "calibration")
+    dense = LayerwiseDecoder(relu.canonical, short, "cpu")
+    assert not dense.sites[3].any() and float((dense.sites[7] == 0).float().mean()) > 0.3
+    costs = loaded.allocations[name].costs
+    assert costs[3] == 2.0**-32 and costs[7] >= float(dense.sites[7][dense.sites[7] > 0].quantile(0.005)) ** 2
+    network = convert(relu, options, short, calibration=loaded)
+    assert network.provenance["spikes_per_activation"] == pytest.approx(1.6, rel=0.01)
+
+
 def _no_search(*_: Any) -> None:
     raise RuntimeError("searched again")
 
@@ -187,6 +217,9 @@ def test_the_default_searches_nothing(
 ) -> None:
     options = ConvertConfig(spikes=ASKED)
     assert search_allocation(tiny, options, windows, calibration) is calibration
+    # Of the unchanged decoder it would be of no use.
+    changing = replace(options, allocation="greedy", compensation=("bias", "means"))
+    assert search_allocation(tiny, changing, windows, calibration) is calibration
     allocation = allocate(tiny.canonical, integers, calibration, options, windows, "cpu")
     assert allocation.method == allocation_names()[0] == "fisher"
     assert all((ours == theirs).all() for ours, theirs in zip(allocation.sensitivity, calibration.sensitivity, strict=True))

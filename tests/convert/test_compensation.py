@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from neuromorphic_llm.convert.calibrate import Calibration
-from neuromorphic_llm.convert.compensation.corrections import SiteInputs, bias, gptq
+from neuromorphic_llm.convert.calibrate import Calibration, calibrate
+from neuromorphic_llm.convert.compensation.corrections import SiteInputs, bias, correct, gptq
 from neuromorphic_llm.convert.compensation.gptq import rounded_against
 from neuromorphic_llm.convert.compensation.methods import changed_decoder, compensation_names, split_names
 from neuromorphic_llm.convert.compensation.rotation import hadamard
@@ -18,6 +18,7 @@ from neuromorphic_llm.convert.compensation.sites import output_factor, site_weig
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
+from neuromorphic_llm.convert.integers import integer_decoder
 from neuromorphic_llm.errors import ConversionError, UsageError
 from neuromorphic_llm.models.canonical import CanonicalDecoder, canonical_shapes, rotary_frequencies
 from neuromorphic_llm.models.checkpoint import Checkpoint
@@ -26,6 +27,7 @@ from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.linear import fold_scale
 from neuromorphic_llm.reference.weights import DecoderConfig, LinearWeights
+from neuromorphic_llm.spikes.registry import get_code
 
 
 def logits(canonical: CanonicalDecoder, window: list[int]) -> torch.Tensor:
@@ -181,6 +183,28 @@ def test_gptq_changes_weights_only() -> None:
     assert corrected.weight.dtype == np.int8 and (corrected.weight != site.weight).any()
     assert np.abs(corrected.weight.astype(int) - site.weight).max() <= 3
     assert corrected.bias is None and (corrected.multiplier == site.multiplier).all()
+
+    def error(integers: np.ndarray[Any, Any]) -> float:
+        scale = weight.abs().amax(1, keepdim=True) / 127
+        return float(((weight - torch.from_numpy(integers) * scale) @ x.double().T).norm())
+
+    assert error(corrected.weight) < 0.85 * error(site.weight)
+
+
+def test_corrected_accumulators_that_could_overflow_are_refused(tiny: Checkpoint) -> None:
+    """Inputs that are all alike: rounded to nearest every weight loses a part, rounded against the inputs their sum keeps it."""
+    config = replace(tiny.config, layers=1, hidden_size=16, intermediate_size=1405, heads=1, kv_heads=1)
+    tensors, prefix = dict(random_canonical(config, seed=5).tensors), "model.layers.0.mlp."
+    for name in ("gate_proj.weight", "gate_proj.bias", "up_proj.weight", "up_proj.bias"):
+        tensors[prefix + name] = tensors[prefix + name][:1].expand_as(tensors[prefix + name]).contiguous()
+    tensors[prefix + "down_proj.weight"] = torch.full((16, 1405), 124.49)
+    tensors[prefix + "down_proj.weight"][:, 0] = 127.0
+    canonical, ids = CanonicalDecoder(config, tensors), [list(range(20, 60))]
+    ranges = calibrate(FloatDecoder(canonical), ids, checkpoint_hash="")
+    integers = integer_decoder(config, tensors, ranges, ConvertConfig(), get_code("signed-digit"))
+    with pytest.raises(ConversionError, match=r"layers\.0\.down: an accumulator could reach 2\.15e\+09.*; leave gptq out, or use fewer"):
+        correct(canonical, integers, [gptq], ids, "cpu")
+    assert correct(canonical, integers, [bias], ids, "cpu").layers[0].down.bias is not None
 
 
 def test_sites_are_stacked_as_the_integers(

@@ -47,9 +47,11 @@ def search_allocation(
 ) -> Calibration:
     """The calibration with the allocation that `options` asks for, searched unless it is there, to be kept for later conversions.
 
-    Raises as convert().
+    Without one where a compensation changes the decoder: convert() calibrates that decoder anew, and searches for it. Raises as convert().
     """
-    if options.allocation == DEFAULT:
+    check_allocation(options.allocation)
+    changes, _ = split_names(options.compensation)
+    if options.allocation == DEFAULT or changes:
         return calibration
     canonical = checkpoint.canonical
     code = get_code(options.code, options.phases, **dict(options.code_parameters))

@@ -61,6 +61,13 @@ def quantise_rows(weight: torch.Tensor) -> tuple[NDArray[np.int8], NDArray[np.fl
     return (wide / scale.unsqueeze(1)).round().to(torch.int8).numpy(), scale.numpy()
 
 
+def check_accumulator(integers: NDArray[np.int8], largest: int, name: str, advice: str = "use fewer phases") -> None:
+    """ConversionError with `advice` if weights [outputs, inputs] of site `name`, times |a| up to `largest`, could exceed 32 bits."""
+    bound = int(np.abs(integers.astype(np.int64)).sum(1).max()) * largest
+    if bound >= 2**31:
+        raise ConversionError(f"{name}: an accumulator could reach {bound:.3g}, beyond 32 bits; {advice}")
+
+
 def linear_weights(
     weight: torch.Tensor,
     row_scale: float | NDArray[np.float64],
@@ -84,9 +91,7 @@ def linear_weights(
     else:
         integers, scale = quantise_rows(weight)
     multiplier, shift = fold_scale(scale * row_scale, f_in, f_out)
-    bound = int(np.abs(integers.astype(np.int64)).sum(1).max()) * (largest if spiking else 1 << 13)
-    if bound >= 2**31:
-        raise ConversionError(f"{name}: an accumulator could reach {bound:.3g}, beyond 32 bits; use fewer phases")
+    check_accumulator(integers, largest if spiking else 1 << 13, name)
     stop = np.zeros(integers.shape[1], np.int32)
     added = None
     if bias is not None:

@@ -20,7 +20,6 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
 from neuromorphic_llm.convert.calibrate import VERSION as CALIBRATION_VERSION
 from neuromorphic_llm.convert.calibrate import Calibration
-from neuromorphic_llm.convert.compensation.methods import split_names
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert, search_allocation
 from neuromorphic_llm.convert.text import calibration_windows
@@ -186,12 +185,10 @@ class Pareto:
 
     def _measured(self, config: ConvertConfig) -> dict[str, Any]:
         device = self.options.device
-        changes, _ = split_names(config.compensation)
-        if not changes:
-            # A search is for a code and its spikes, so that points that differ in corrections only share it.
-            self._calibration = search_allocation(
-                self.checkpoint, config, self._windows, self._calibration, device=device, progress=self._progress
-            )
+        # A search is for a code and its spikes, so that points that differ in corrections only share it.
+        self._calibration = search_allocation(
+            self.checkpoint, config, self._windows, self._calibration, device=device, progress=self._progress
+        )
         network = convert(self.checkpoint, config, self._windows, calibration=self._calibration, device=device, progress=self._progress)
         model = SpikingModel(network.functional(device))
         result = evaluate_text(

@@ -36,7 +36,7 @@ def greedy(given: SearchInput) -> Allocation:
     spikes = _spikes(given, run, price)
     weight = given.base.costs
     operations = spikes * weight[:, None]
-    asked = float(np.interp(0, _STEPS, operations.sum(0)))
+    asked = float(operations[:, _STEPS == 0].sum())
     steps = _walk(divergence, operations, asked)
     factors = np.exp2(_STEPS[steps] / 2)
     history: list[dict[str, Any]] = [

@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from neuromorphic_llm.convert.allocation.prices import Allocation
-from neuromorphic_llm.convert.allocation.search import LEAST_ZEROED, LayerwiseDecoder, Replace, SearchInput, above, dead_zones, magnitude
+from neuromorphic_llm.convert.allocation.search import (
+    LEAST_ZEROED,
+    LayerwiseDecoder,
+    Replace,
+    SearchInput,
+    above,
+    dead_zones,
+    magnitude,
+    ordered_magnitudes,
+)
 from neuromorphic_llm.reference.weights import SITES
 
 LOSS_BUDGET = 1.0005
@@ -43,10 +52,10 @@ def knunyants(given: SearchInput) -> Allocation:
 
 def _search(run: LayerwiseDecoder, site: int, x: Tensor, zeroed: dict[int, Replace], loss: float) -> tuple[float, float, float]:
     """(keep fraction, its threshold, loss with it) of one site; x is the stream in front of its layer, `loss` the loss before."""
-    values = _input(run, site, x, zeroed)
+    ordered = ordered_magnitudes(_input(run, site, x, zeroed))
 
     def tried(keep: float) -> tuple[float, float, float]:
-        threshold = magnitude(values, 1 - keep)
+        threshold = magnitude(ordered, 1 - keep)
         return keep, threshold, run.loss(run.logits_from(site // 4, x, {**zeroed, site: above(threshold)}))
 
     best = tried(1 - LEAST_ZEROED)

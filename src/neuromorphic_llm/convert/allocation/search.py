@@ -28,6 +28,9 @@ _PRICE_TOLERANCE = 1e-3
 LEAST_ZEROED = 0.01
 """Share of the smallest inputs that thresholds zero at every site, so that every site has a price."""
 
+_SILENT_THRESHOLD = 2.0**-16
+"""Threshold of a site without any input but zero: the finest step that inputs have."""
+
 Replace = Callable[[Tensor], Tensor]
 """What becomes of the input of a site."""
 
@@ -152,10 +155,22 @@ def above(threshold: float) -> Replace:
     return lambda x: torch.where(x.abs() > threshold, x, torch.zeros_like(x))
 
 
-def magnitude(x: Tensor, share: float) -> float:
-    """Magnitude that `share` of the values of x do not exceed."""
-    ordered = x.abs().flatten().sort().values
-    return float(ordered[min(int(share * len(ordered)), len(ordered) - 1)])
+def ordered_magnitudes(x: Tensor) -> Tensor:
+    """Magnitudes of all values of x, rising."""
+    return x.abs().flatten().sort().values
+
+
+def magnitude(ordered: Tensor, share: float) -> float:
+    """Magnitude that `share` of the rising magnitudes do not exceed, but at least LEAST_ZEROED of those that are not zero: never zero.
+
+    Most inputs behind a ReLU are zero, and a threshold of zero would make spikes of the others free at every price.
+    """
+    zeros = int((ordered == 0).sum())
+    others = len(ordered) - zeros
+    if others == 0:
+        return _SILENT_THRESHOLD
+    rank = min(int(share * len(ordered)), len(ordered) - 1)
+    return float(ordered[max(rank, zeros + int(LEAST_ZEROED * others))])
 
 
 def dead_zones(base: Allocation, thresholds: Sequence[float], method: str, history: list[dict[str, Any]]) -> Allocation:

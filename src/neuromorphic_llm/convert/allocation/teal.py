@@ -14,7 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from neuromorphic_llm.convert.allocation.prices import Allocation
-from neuromorphic_llm.convert.allocation.search import LEAST_ZEROED, LayerwiseDecoder, Replace, SearchInput, above, dead_zones, magnitude
+from neuromorphic_llm.convert.allocation.search import (
+    LEAST_ZEROED,
+    LayerwiseDecoder,
+    Replace,
+    SearchInput,
+    above,
+    dead_zones,
+    magnitude,
+    ordered_magnitudes,
+)
 from neuromorphic_llm.reference.weights import SITES
 
 _STEP, _MOST = 0.02, 0.95
@@ -29,12 +38,11 @@ class _Block:
         weights = np.array([inputs * outputs for inputs, outputs in shapes], np.float64)
         self.steps = _STEP * weights.sum() / weights
         self.sparsity = np.full(len(SITES), LEAST_ZEROED)
-        self.ordered = [dense.sites[4 * number + position].abs().flatten().sort().values for position in range(len(SITES))]
+        self.ordered = [ordered_magnitudes(dense.sites[4 * number + position]) for position in range(len(SITES))]
 
     def thresholds(self, sparsity: NDArray[np.float64]) -> list[float]:
         """Thresholds of the four sites."""
-        ranks = [min(int(share * len(values)), len(values) - 1) for share, values in zip(sparsity, self.ordered, strict=True)]
-        return [float(values[rank]) for rank, values in zip(ranks, self.ordered, strict=True)]
+        return [magnitude(ordered, share) for share, ordered in zip(sparsity, self.ordered, strict=True)]
 
     def advance(self) -> tuple[int, float]:
         """Take the step that leaves the smallest squared error of the layer's output: (position of the site, that error)."""
@@ -61,7 +69,7 @@ def teal(given: SearchInput) -> Allocation:
     asked = given.target.amount(given.integers.config, run.spikes_with(given.integers, given.base, given.price(run, given.base)))
     dense = LayerwiseDecoder(given.canonical, given.windows, given.device)
     blocks = [_Block(dense, number) for number in range(dense.config.layers)]
-    head, head_sparsity = dense.sites[dense.config.sites - 1], LEAST_ZEROED
+    head, head_sparsity = ordered_magnitudes(dense.sites[dense.config.sites - 1]), LEAST_ZEROED
     history: list[dict[str, Any]] = []
     most = int(_MOST / _STEP)
     for step in range(most):

@@ -17,6 +17,7 @@ from torch import Tensor
 from neuromorphic_llm.convert.calibrate import Progress
 from neuromorphic_llm.convert.compensation.gptq import rounded_against
 from neuromorphic_llm.convert.compensation.sites import output_factor, site_weight
+from neuromorphic_llm.convert.integers import check_accumulator
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.network.functional import FunctionalDecoder
@@ -80,6 +81,7 @@ class _Pass:
     def __init__(self, canonical: CanonicalDecoder, weights: DecoderWeights, corrections: Sequence[Correction], device: str) -> None:
         self.canonical, self.weights, self.corrections = canonical, weights, corrections
         self.decoder = FunctionalDecoder(weights, device)
+        self.largest = weights.code.spike_code().largest_value
         self.corrected: dict[int, LinearWeights] = {}
 
     def site(self, index: int, coded: Tensor, mean: Tensor) -> LinearWeights:
@@ -89,6 +91,8 @@ class _Pass:
         site, inputs = self.weights.site(index), SiteInputs(weight, factor, coded, mean)
         for correction in self.corrections:
             site = correction(site, inputs)
+        # Rounding against the inputs may round more weights away from zero than rounding to nearest, whose bound held.
+        check_accumulator(site.weight, self.largest, self.weights.config.site_name(index), "leave gptq out, or use fewer phases")
         self.corrected[index] = site
         return site
 
