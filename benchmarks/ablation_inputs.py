@@ -16,10 +16,8 @@ outputs r    the same at the down projections only, with the r largest eigenvect
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -29,13 +27,12 @@ from torch import Tensor
 from neuromorphic_llm.convert.budget import price_for_spikes
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.convert.text import calibration_windows
-from neuromorphic_llm.evaluate.language_model import encode_text, windows
+from neuromorphic_llm.evaluate.language_model import windows
 from neuromorphic_llm.evaluate.open_model import checked_device
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
+from table_run import table_parser, text_of
 
 PHASES, GROUPS = 14, 16
-WINDOW = 512
 _LEAST_SHARE = 1e-9
 """Of the largest sensitivity of a site: what an input counts at least."""
 
@@ -159,18 +156,13 @@ def measure(decoder: FloatDecoder, text: Sequence[Sequence[int]], found: Sequenc
 
 def main() -> None:
     """Calibrate, code, compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--task", default="default")
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--limit-tokens", type=int, default=2048)
+    parser = table_parser(__doc__, limit_tokens=2048, window=512)
     parser.add_argument("--spikes", type=float, default=1.0)
-    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     device = checked_device(arguments.device)
     checkpoint = load_checkpoint(arguments.model)
     tokenizer = checkpoint.tokenizer()
-    text = windows(encode_text(tokenizer, load_text(get_task(arguments.task), arguments.data), arguments.limit_tokens).ids, WINDOW)
+    text = windows(text_of(arguments, tokenizer).ids, arguments.window)
     decoder = FloatDecoder(checkpoint.canonical, device=device)
     statistics, generator = Statistics(decoder), torch.Generator(device=device).manual_seed(0)
     for window in calibration_windows(tokenizer):

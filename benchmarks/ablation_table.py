@@ -12,18 +12,13 @@ written as soon as it is there, and a run that was cut goes on with those that a
 from __future__ import annotations
 
 import argparse
-import json
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import check_writable_file
-from neuromorphic_llm.cli.result import write_result
 from neuromorphic_llm.convert.allocation.methods import DEFAULT, allocation_names
 from neuromorphic_llm.convert.budget import price_for_spikes
 from neuromorphic_llm.convert.calibrate import Calibration
@@ -32,14 +27,14 @@ from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
 from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.errors import NeuromorphicLLMError
-from neuromorphic_llm.evaluate.language_model import LanguageModelResult, encode_text, evaluate_text
+from neuromorphic_llm.evaluate.language_model import LanguageModelResult, evaluate_text
 from neuromorphic_llm.evaluate.open_model import checked_device
 from neuromorphic_llm.evaluate.quality import with_scaled_price
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
+from table_run import Rows, add_json, key_of, table_parser, text_of, token_hash
 
 _MATCH_TOKENS, _MATCH_TOLERANCE, _HEAD_ROWS = 8192, 0.003, 512
 _COMBINED = (("gptq", "bias"), ("means", "bias"))
@@ -57,24 +52,15 @@ class Ablation:
     """The rows that are there, and how the others are made."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments, self.started, self.begin = arguments, datetime.now(UTC), time.perf_counter()
-        self.key = {name: str(getattr(arguments, name)) for name in ("model", "task", "limit_tokens", "window", "spikes", "device")}
+        self.arguments = arguments
         self.device = checked_device(arguments.device)
         self.checkpoint: Checkpoint = load_checkpoint(arguments.model)
         tokenizer = self.checkpoint.tokenizer()
-        self.text = encode_text(tokenizer, load_text(get_task(arguments.task), arguments.data), arguments.limit_tokens)
+        self.text = text_of(arguments, tokenizer)
         self.windows = calibration_windows(tokenizer)
         self.dense = DenseModel(self.checkpoint.dense_model(device=self.device))
-        self.rows: dict[str, dict[str, Any]] = self._stored()
-
-    def _stored(self) -> dict[str, dict[str, Any]]:
-        path = self.arguments.json
-        if path is None or not path.is_file():
-            return {}
-        content = json.loads(path.read_text())
-        if content.get("measured_for") != self.key:
-            raise SystemExit(f"{path} holds rows of another model, text, budget or device; give another file")
-        return {row["name"]: row for row in content["rows"]}
+        key = key_of(arguments, self.checkpoint, self.text, spikes=arguments.spikes, calibration=token_hash(self.windows))
+        self.rows = Rows("ablation_table", arguments, key)
 
     def evaluate(self, model: ScoredModel, against: ScoredModel | None = None) -> LanguageModelResult:
         """Perplexity, and divergence from `against`."""
@@ -104,10 +90,11 @@ class Ablation:
         begin = time.perf_counter()
         try:
             network = convert(self.checkpoint, options, self.windows, calibration=calibration, device=self.arguments.device)
+            seconds = time.perf_counter() - begin
+            weights = self.matched(network.weights)
         except NeuromorphicLLMError as error:
             return {"name": name, "reason": str(error)}
-        seconds = time.perf_counter() - begin
-        model = SpikingModel(FunctionalDecoder(self.matched(network.weights), self.device))
+        model = SpikingModel(FunctionalDecoder(weights, self.device))
         result = self.evaluate(model, self.dense)
         return {
             "name": name,
@@ -117,22 +104,11 @@ class Ablation:
             "conversion_s": seconds,
         }
 
-    def keep(self, row: dict[str, Any]) -> None:
-        """Print a row and write all of them."""
-        self.rows[row["name"]] = row
-        print(
-            *(f"{key}: {value:.5g}" if isinstance(value, float) else f"{key}: {value}" for key, value in row.items()), sep=", ", flush=True
-        )
-        if self.arguments.json is not None:
-            payload = {"measured_for": self.key, "rows": list(self.rows.values()), "kind": "measured"}
-            passed = time.perf_counter() - self.begin
-            write_result(self.arguments.json, "ablation_table", vars(self.arguments), 0, payload, self.started, passed)
-
 
 def _table(ablation: Ablation) -> Table:
     title = f"{ablation.checkpoint.name}, {ablation.arguments.task}, {len(ablation.text.ids):,} tokens"
     table = Table("variant", "spikes per activation", "perplexity", "KL to dense, nats", "conversion, s", title=title)
-    for row in ablation.rows.values():
+    for row in ablation.rows:
         if "reason" in row:
             table.add_row(row["name"], row["reason"])
             continue
@@ -144,31 +120,22 @@ def _table(ablation: Ablation) -> Table:
 
 def main() -> None:
     """Convert, evaluate and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--task", default="default")
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--limit-tokens", type=int)
-    parser.add_argument("--window", type=int, default=1024)
+    parser = table_parser(__doc__)
     parser.add_argument("--spikes", type=float, default=1.0)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--rows", nargs="+", choices=tuple(variants()), default=tuple(variants()), metavar="ROW", help=", ".join(variants())
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON; go on from those that are there")
+    add_json(parser)
     arguments = parser.parse_args()
-    if arguments.json:
-        check_writable_file(arguments.json, "--json")
     ablation = Ablation(arguments)
     if "dense" not in ablation.rows:
         perplexity = ablation.evaluate(ablation.dense).perplexity
         nothing = dict.fromkeys(("spikes_per_activation", "kl_to_dense", "conversion_s"))
-        ablation.keep({"name": "dense", "perplexity": perplexity, **nothing})
-    missing = [name for name in arguments.rows if name not in ablation.rows]
-    if missing:
+        ablation.rows.keep({"name": "dense", "perplexity": perplexity, **nothing})
+    if missing := ablation.rows.missing(arguments.rows):
         calibration = calibrate_checkpoint(ablation.checkpoint, ablation.windows, device=arguments.device)
         for name in missing:
-            ablation.keep(ablation.row(name, variants()[name], calibration))
+            ablation.rows.keep(ablation.row(name, variants()[name], calibration))
     Console(width=120).print(_table(ablation))
 
 

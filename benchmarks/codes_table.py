@@ -12,12 +12,8 @@ written as soon as it is there, and a run that was cut goes on with those that a
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +21,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import check_writable_file
-from neuromorphic_llm.cli.result import write_result
 from neuromorphic_llm.convert.allocation.fisher import fisher
 from neuromorphic_llm.convert.budget import Budget, meet_budget
 from neuromorphic_llm.convert.config import ConvertConfig
@@ -34,16 +28,16 @@ from neuromorphic_llm.convert.convert import calibrate_checkpoint
 from neuromorphic_llm.convert.integers import integer_decoder
 from neuromorphic_llm.convert.text import WINDOW_TOKENS, WINDOWS, calibration_windows
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text, evaluate_text
+from neuromorphic_llm.evaluate.language_model import EncodedText, evaluate_text
 from neuromorphic_llm.evaluate.open_model import checked_device
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Coded
 from neuromorphic_llm.reference.weights import CodeConfig
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.registry import code_names, get_code
+from table_run import Rows, add_json, key_of, table_parser, text_of, token_hash
 
 CANDIDATES: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
     "signed-digit": ((14, {}),),
@@ -78,28 +72,18 @@ class CodesTable:
     """The rows that are there, and how the others are made."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments, self.started, self.begin = arguments, datetime.now(UTC), time.perf_counter()
-        self.key = {name: str(getattr(arguments, name)) for name in ("model", "task", "limit_tokens", "window", "device")}
+        self.arguments = arguments
         self.device = checked_device(arguments.device)
         self.batch = 8 if self.device.type == "cuda" else 1
         self.checkpoint = load_checkpoint(arguments.model)
         tokenizer = self.checkpoint.tokenizer()
-        self.text = encode_text(tokenizer, load_text(get_task(arguments.task), arguments.data), arguments.limit_tokens)
+        self.text = text_of(arguments, tokenizer)
         windows = calibration_windows(tokenizer, count=WINDOWS + _SELECTION_WINDOWS)
         self.windows, rest = windows[:WINDOWS], windows[WINDOWS:]
         self.selection = EncodedText(tuple(token for window in rest or windows[-1:] for token in window), 1)
         self.dense = DenseModel(self.checkpoint.dense_model(device=self.device))
-        self.rows: dict[str, dict[str, Any]] = self._stored()
+        self.rows = Rows("codes_table", arguments, key_of(arguments, self.checkpoint, self.text, calibration=token_hash(windows)))
         self.last: Budget | None = None
-
-    def _stored(self) -> dict[str, dict[str, Any]]:
-        path = self.arguments.json
-        if path is None or not path.is_file():
-            return {}
-        content = json.loads(path.read_text())
-        if content.get("measured_for") != self.key:
-            raise SystemExit(f"{path} holds rows of another model, text or device; give another file")
-        return {row["name"]: row for row in content["rows"]}
 
     def calibrate(self) -> None:
         """Sensitivities, prices of the sites, and the integer weights that all codes share."""
@@ -180,7 +164,7 @@ class CodesTable:
             model = SpikingModel(FunctionalDecoder(candidate.budget.weights, self.arguments.device))
             perplexity = self.perplexity(model)
             statistics = model.decoder.statistics
-            self.keep(
+            self.rows.keep(
                 {
                     "name": f"{name} {spikes:g}",
                     "code": name,
@@ -197,20 +181,11 @@ class CodesTable:
                 }
             )
 
-    def keep(self, row: dict[str, Any]) -> None:
-        """Print a row and write all of them."""
-        self.rows[row["name"]] = row
-        print(*(f"{key}: {value}" for key, value in row.items() if key != "tried"), sep=", ", flush=True)
-        if self.arguments.json is not None:
-            payload = {"measured_for": self.key, "rows": list(self.rows.values()), "kind": "measured"}
-            passed = time.perf_counter() - self.begin
-            write_result(self.arguments.json, "codes_table", vars(self.arguments), 0, payload, self.started, passed)
-
     def table(self) -> Table:
         """All rows."""
         title = f"{self.checkpoint.name}, {self.arguments.task}, {len(self.text.ids):,} tokens"
         table = Table("code", "asked", "spikes per activation", "pulses", "phases", "parameters", "perplexity", title=title)
-        for row in sorted(self.rows.values(), key=lambda row: (row.get("asked_spikes", 0.0), row["perplexity"])):
+        for row in sorted(self.rows, key=lambda row: (row.get("asked_spikes", 0.0), row["perplexity"])):
             if row["name"] == "dense":
                 table.add_row("dense float32", "-", "-", "-", "-", "-", f"{row['perplexity']:.2f}")
                 continue
@@ -227,22 +202,14 @@ def _label(code: SpikeCode) -> str:
 
 def main() -> None:
     """Convert, evaluate and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--task", default="default")
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--limit-tokens", type=int)
-    parser.add_argument("--window", type=int, default=1024)
+    parser = table_parser(__doc__)
     parser.add_argument("--spikes", type=float, nargs="+", default=[0.67, 1.0, 1.25, 1.5])
     parser.add_argument("--codes", nargs="+", default=list(code_names()), metavar="CODE", help=", ".join(code_names()))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON; go on from those that are there")
+    add_json(parser)
     arguments = parser.parse_args()
-    if arguments.json:
-        check_writable_file(arguments.json, "--json")
     table = CodesTable(arguments)
     if "dense" not in table.rows:
-        table.keep({"name": "dense", "perplexity": table.perplexity(table.dense)})
+        table.rows.keep({"name": "dense", "perplexity": table.perplexity(table.dense)})
     missing = {name: [spikes for spikes in arguments.spikes if f"{name} {spikes:g}" not in table.rows] for name in arguments.codes}
     if any(missing.values()):
         table.calibrate()

@@ -79,21 +79,24 @@ def rows(results: dict[str, Any], counts: SynapticCounts, samples: int) -> list[
 
 
 def main() -> None:
+    """Convert, run both and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="nano", help="known model or network folder")
     parser.add_argument("--spikes", type=float, default=1.5, help="of a model that is converted")
     parser.add_argument("--windows", type=int, default=2, help="samples; a power of two, so that means are exact")
     parser.add_argument("--tokens", type=int, default=32, help="tokens of a window")
     arguments = parser.parse_args()
+    if arguments.windows < 1 or arguments.tokens < 1:
+        parser.error("--windows and --tokens must be at least 1")
     import_neurobench()
-    if Path(arguments.model).is_dir():
-        network = SpikingNetwork.load(arguments.model)
-    else:
-        checkpoint = load_checkpoint(arguments.model)
-        network = convert(checkpoint, ConvertConfig(spikes=arguments.spikes), calibration_windows(checkpoint.tokenizer()))
+    source = SpikingNetwork.load(arguments.model) if Path(arguments.model).is_dir() else load_checkpoint(arguments.model)
+    text = calibration_windows(source.tokenizer())
+    wanted = arguments.windows * arguments.tokens
+    if wanted > len(text[0]):
+        parser.error(f"--windows times --tokens is {wanted}, the text has {len(text[0])} tokens; give smaller ones")
+    network = source if isinstance(source, SpikingNetwork) else convert(source, ConvertConfig(spikes=arguments.spikes), text)
     weights = network.weights
-    text = calibration_windows(network.tokenizer())[0]
-    ids = torch.tensor(text[: arguments.windows * arguments.tokens]).view(arguments.windows, arguments.tokens)
+    ids = torch.tensor(text[0][:wanted]).view(arguments.windows, arguments.tokens)
     counts, decoder = count(weights, ids)
     found = rows(harness(weights, ids), counts, len(ids))
     table = Table("metric", "NeuroBench", "our counters", title=f"{arguments.model}, {ids.numel()} tokens")

@@ -7,21 +7,18 @@ One calibration serves all conversions. Prints one row a variant.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from rich.console import Console
 from rich.table import Table
 
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
 from neuromorphic_llm.convert.text import calibration_windows
-from neuromorphic_llm.evaluate.language_model import LanguageModelResult, encode_text, evaluate_text
+from neuromorphic_llm.evaluate.language_model import LanguageModelResult, evaluate_text
 from neuromorphic_llm.evaluate.open_model import checked_device
 from neuromorphic_llm.evaluate.quantisers import integer_activations, largest_activations, quantised
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
+from table_run import table_parser, text_of
 
 QUANTISERS = {
     "INT8 activations": integer_activations(8),
@@ -34,19 +31,13 @@ QUANTISERS = {
 
 def main() -> None:
     """Convert, evaluate and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--task", default="default")
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--limit-tokens", type=int)
-    parser.add_argument("--window", type=int, default=1024)
+    parser = table_parser(__doc__)
     parser.add_argument("--spikes", type=float, nargs="+", default=[1.0, 1.25, 1.5, 2.0])
-    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     device = checked_device(arguments.device)
     checkpoint = load_checkpoint(arguments.model)
     tokenizer = checkpoint.tokenizer()
-    text = encode_text(tokenizer, load_text(get_task(arguments.task), arguments.data), arguments.limit_tokens)
+    text = text_of(arguments, tokenizer)
     dense = DenseModel(checkpoint.dense_model(device=device))
 
     def evaluate(model: ScoredModel) -> LanguageModelResult:

@@ -37,6 +37,7 @@ from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models import llama
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
+from table_run import data_folder
 
 CALIBRATION_WINDOWS, CALIBRATION_TOKENS, LEVELS = 16, 512, 16
 
@@ -68,7 +69,7 @@ def measured(
     spikes: Callable[[], float | None],
     runs: int,
 ) -> Row:
-    """Perplexity once, then the median time of `runs` passes."""
+    """Perplexity in one pass over all windows, which warms up, then the median time of `runs` further passes."""
     with torch.no_grad():
         value = perplexity(logits, windows)
         spent = []
@@ -152,13 +153,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="smollm2-135m")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=data_folder(), help="folder (default: $NMLLM_DATA or ../shared/data)")
     parser.add_argument("--windows", type=int, default=8)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--steps", type=int, nargs="+", default=[32, 160])
     parser.add_argument("--quantiles", type=float, nargs="+", default=[0.999, 1.0])
     parser.add_argument("--spikes", type=float, nargs="+", default=[1.0, 1.25, 1.5])
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3, help="timed passes of each variant; the median counts")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     device = checked_device(arguments.device)
@@ -173,7 +174,7 @@ def main() -> None:
     batches = c4_batches(tokenizer, arguments.data, device)
     for quantile in arguments.quantiles:
         for steps in arguments.steps:
-            rows.append(spikingjelly_row(dense, batches, windows, steps, quantile, 1))
+            rows.append(spikingjelly_row(dense, batches, windows, steps, quantile, arguments.runs))
     rows += our_rows(checkpoint, windows, arguments.spikes, arguments.device, arguments.runs)
     title = f"{checkpoint.name}, {arguments.windows} windows of {count} tokens of WikiText-2"
     table = Table("variant", "perplexity", "change", "spikes per coded activation", "seconds", "times dense", title=title)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +21,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from neuromorphic_llm.evaluate.open_model import checked_device
 from neuromorphic_llm.models.tokenizer import load_tokenizer, read_tokenizer_files
+from table_run import data_folder
 
 HELD_OUT = 0.05
 TEXT = "tinystories/tinystories_train_first2MiB.txt"
@@ -32,7 +32,7 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("NMLLM_DATA", "../shared/data")) / TEXT)
+    parser.add_argument("--data", type=Path, default=data_folder() / TEXT)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--heads", type=int, default=8)

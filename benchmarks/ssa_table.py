@@ -3,13 +3,13 @@
     python benchmarks/ssa_table.py smollm2-135m --task wikitext2 --tokens 65536 --text C4.jsonl --seconds 150 --device cuda --json ssa.json
 
 The time of a few steps decides how many fit into `--seconds`: a third of the time layer by layer, the rest end to end. `--text` is plain
-text or lines of JSON with a field `text`; `--own-only` leaves spiking self-attention out. Writes what `nmllm ssa` writes.
+text or lines of JSON with a field `text` or `article`. Writes what `nmllm ssa` writes; `--own-only` leaves spiking self-attention out, and
+`ssa` and `recipe` are null.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from neuromorphic_llm.ssa.compare import Comparison, Row
 from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig, SsaTuner, training_windows
 from neuromorphic_llm.ssa.neuron import RESETS, SURROGATES, NeuronConfig
 from neuromorphic_llm.ssa.replace import replaced
+from table_run import read_text
 
 _TIMED_STEPS = 4
 
@@ -64,12 +65,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
-
-
-def read_text(path: Path) -> str:
-    """Plain text, or the field `text` of lines of JSON."""
-    content = path.read_text(encoding="utf-8")
-    return "\n\n".join(json.loads(line)["text"] for line in content.splitlines()) if path.suffix == ".jsonl" else content
 
 
 def timed_recipe(dense: Any, student: Any, windows: torch.Tensor, recipe: SsaTuneConfig, seconds: float) -> SsaTuneConfig:
@@ -138,6 +133,8 @@ def main() -> None:
     if arguments.json:
         given = {name: value for name, value in vars(arguments).items() if name not in ("json", "seed")}
         payload = result_of(checkpoint.name, config, recipe, rows)
+        if arguments.own_only:
+            payload |= dict.fromkeys(("ssa", "recipe"))  # nothing was run that they would describe
         write_result(arguments.json, "ssa_table", given, arguments.seed, payload, started, time.perf_counter() - start_s)
 
 

@@ -7,10 +7,8 @@ Prints perplexity and the Kullback-Leibler divergence from the float decoder, on
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,10 +19,10 @@ from torch import Tensor
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.group_weights import quantise_groups
 from neuromorphic_llm.convert.integers import quantise_rows
-from neuromorphic_llm.evaluate.language_model import encode_text, windows
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.evaluate.language_model import windows
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import load_checkpoint
+from table_run import table_parser, text_of
 
 
 def rows(weight: Tensor) -> Tensor:
@@ -64,16 +62,9 @@ def measure(decoder: FloatDecoder, dense: FloatDecoder, texts: Sequence[Sequence
 
 def main() -> None:
     """Round, evaluate and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("--task", default="default")
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--limit-tokens", type=int)
-    parser.add_argument("--window", type=int, default=512)
-    parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args()
+    arguments = table_parser(__doc__, window=512).parse_args()
     checkpoint = load_checkpoint(arguments.model)
-    text = encode_text(checkpoint.tokenizer(), load_text(get_task(arguments.task), arguments.data), arguments.limit_tokens)
+    text = text_of(arguments, checkpoint.tokenizer())
     texts = [window for window in windows(text.ids, arguments.window) if len(window) > 1]
     dense = FloatDecoder(checkpoint.canonical, device=arguments.device)
     table = Table("weights", "perplexity", "KL, nats", title=f"{checkpoint.name}, {arguments.task}, {len(text.ids):,} tokens")
