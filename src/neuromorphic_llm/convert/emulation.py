@@ -16,31 +16,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from neuromorphic_llm.convert.straight_through import STRAIGHT, Surrogate, coded
+from neuromorphic_llm.convert.float_decoder import LOG2_E, rotate
+from neuromorphic_llm.convert.straight_through import LEAST_MAXIMUM, LEAST_PRICE, STRAIGHT, Surrogate, coded
 from neuromorphic_llm.convert.straight_through_log import coded_levels
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.models.canonical import SITE_PROJECTIONS, CanonicalDecoder
 from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
-
-_LOG2_E = 1.4426950408889634
-_LEAST_MAXIMUM = 1e-20
-_LEAST_PRICE = 1e-30
-
-_PROJECTIONS = {
-    "qkv": ("self_attn.q", "self_attn.k", "self_attn.v"),
-    "output": ("self_attn.o",),
-    "gate_up": ("mlp.gate", "mlp.up"),
-    "down": ("mlp.down",),
-}
-"""Site of a layer -> the projections whose rows it stacks."""
 
 
 def rounded_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """8-bit weights per row, round to nearest as conversion does it: (integers, with the gradient of weight / scale, scale [rows])."""
     with torch.no_grad():
-        scale = weight.abs().amax(1).clamp_min(_LEAST_MAXIMUM) / 127
+        scale = weight.abs().amax(1).clamp_min(LEAST_MAXIMUM) / 127
     quotient = weight / scale[:, None]
     return quotient + (quotient.round() - quotient).detach(), scale
 
@@ -57,24 +46,12 @@ def rms_norm(x: Tensor, gain: Tensor, epsilon: float) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * gain
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x [batch, tokens, heads, head_dim], the halves of a head apart."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat((-second, first), -1) * sin
-
-
 def rotary(tensors: Mapping[str, Tensor], tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines [tokens, 1, head_dim] of a canonical decoder's `rotary.frequencies` and `rotary.scale`."""
     angles = torch.arange(tokens, device=device, dtype=torch.float64)[:, None] * tensors["rotary.frequencies"].to(device)
     scale = tensors["rotary.scale"].to(device) if "rotary.scale" in tensors else 1.0
     cos, sin = (torch.cat((table * scale,) * 2, -1).float()[:, None] for table in (angles.cos(), angles.sin()))
     return cos, sin
-
-
-def input_fractions(weights: DecoderWeights, number: int) -> tuple[int, int, int, int]:
-    """Fractions of the inputs of a layer's four sites."""
-    formats = weights.formats
-    return formats.norm, formats.attention, formats.norm, weights.layers[number].hidden_fraction
 
 
 @dataclass(frozen=True)
@@ -87,13 +64,9 @@ class Prices:
     @classmethod
     def of(cls, weights: DecoderWeights) -> Prices:
         """Those of a network's stop tables."""
-        formats, sites = weights.formats, []
-        for number, layer in enumerate(weights.layers):
-            own = zip(SITES, input_fractions(weights, number), strict=True)
-            sites += [torch.from_numpy(getattr(layer, key).stop / 4.0**fraction).float() for key, fraction in own]
-        sites.append(torch.from_numpy(weights.head.stop / 4.0**formats.norm).float())
-        queries = tuple(torch.from_numpy(layer.query_stop / 4.0**formats.qkv).float() for layer in weights.layers)
-        return cls(tuple(sites), queries)
+        sites = [weights.site(site).stop / 4.0 ** weights.input_fraction(site) for site in range(weights.config.sites)]
+        queries = [layer.query_stop / 4.0**weights.formats.qkv for layer in weights.layers]
+        return cls(*(tuple(torch.from_numpy(table).float() for table in tables) for tables in (sites, queries)))
 
 
 @dataclass(frozen=True)
@@ -148,7 +121,7 @@ def _layer(
     parts = product(hidden, qkv, biases[0]).split([query, key, key], -1)  # type: ignore[no-untyped-call]
     q, k, v = (part.view(batch, tokens, -1, config.head_dim) for part in parts)
     # The chip's queries carry the scale of the softmax and its base 2.
-    factor = _LOG2_E / math.sqrt(config.head_dim)
+    factor = LOG2_E / math.sqrt(config.head_dim)
     q, _ = coded(rotate(q, *rotation) * factor, prices[4], emulation.query_phases)
     kind = hidden.dtype
     attended = functional.scaled_dot_product_attention(
@@ -177,11 +150,11 @@ class EmulatedLayer(nn.Module):
         prefix = f"model.layers.{number}."
 
         def stacked(position: int) -> nn.Parameter:
-            names = _PROJECTIONS[SITES[position]]
-            return nn.Parameter(torch.cat([tensors[f"{prefix}{name}_proj.weight"] for name in names]).clone())
+            names = SITE_PROJECTIONS[SITES[position]]
+            return nn.Parameter(torch.cat([tensors[f"{prefix}{name}.weight"] for name in names]).clone())
 
         def bias(position: int) -> Tensor:
-            names = [f"{prefix}{name}_proj" for name in _PROJECTIONS[SITES[position]]]
+            names = [f"{prefix}{name}" for name in SITE_PROJECTIONS[SITES[position]]]
             rows = (tensors[f"{name}.weight"].new_zeros(len(tensors[f"{name}.weight"])) for name in names)
             return torch.cat([tensors.get(f"{name}.bias", zeros) for name, zeros in zip(names, rows, strict=True)]).clone()
 
@@ -189,9 +162,9 @@ class EmulatedLayer(nn.Module):
         self.feed_forward_gain = nn.Parameter(tensors[f"{prefix}post_attention_layernorm.weight"].clone())
         self.qkv, self.output, self.gate_up, self.down = map(stacked, range(len(SITES)))
         self.biases = nn.ParameterList(map(bias, range(len(SITES))))
-        log_prices = [price.clamp_min(_LEAST_PRICE).log() for price in prices.sites[4 * number : 4 * number + 4]]
+        log_prices = [price.clamp_min(LEAST_PRICE).log() for price in prices.sites[4 * number : 4 * number + 4]]
         self.log_prices = nn.ParameterList(log_prices)
-        self.register_buffer("query_log_price", prices.queries[number].clamp_min(_LEAST_PRICE).log())
+        self.register_buffer("query_log_price", prices.queries[number].clamp_min(LEAST_PRICE).log())
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
@@ -214,7 +187,7 @@ class EmulatedLayer(nn.Module):
         for position, site in enumerate(SITES):
             for kind, tensor in (("weight", getattr(self, site)), ("bias", self.biases[position])):
                 parts = tensor.split(rows.get(site, len(tensor)))
-                named |= {f"{prefix}{name}_proj.{kind}": part for name, part in zip(_PROJECTIONS[site], parts, strict=True)}
+                named |= {f"{prefix}{name}.{kind}": part for name, part in zip(SITE_PROJECTIONS[site], parts, strict=True)}
         return named
 
 
@@ -255,7 +228,7 @@ class EmulatedDecoder(nn.Module):
         self.layers = nn.ModuleList(EmulatedLayer(config, tensors, number, prices) for number in range(config.layers))
         self.final_gain = nn.Parameter(tensors["model.norm.weight"].clone())
         self.untied_head = None if config.tie_embeddings else nn.Parameter(tensors["lm_head.weight"].clone())
-        self.head_log_price = nn.Parameter(prices.sites[-1].clamp_min(_LEAST_PRICE).log())
+        self.head_log_price = nn.Parameter(prices.sites[-1].clamp_min(LEAST_PRICE).log())
         self.register_buffer("log_scale", torch.zeros(()))
         shapes = [config.site_shape(site) for site in range(config.sites)]
         self.register_buffer("outputs", torch.tensor([outputs for _, outputs in shapes], dtype=torch.float32))

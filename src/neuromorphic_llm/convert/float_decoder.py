@@ -135,7 +135,7 @@ class FloatDecoder:
         q, k, v = heads
         if config.query_key_norm:
             q, k = self.norm(prefix + "q_norm", q), self.norm(prefix + "k_norm", k)
-        q, k = _rotate(q, *tables) * (LOG2_E * config.query_scale), _rotate(k, *tables)
+        q, k = rotate(q, *tables) * (LOG2_E * config.query_scale), rotate(k, *tables)
         observer.value("key", number, k)
         o = self._attend(number, observer.query(number, q), k, v).transpose(1, 2).flatten(2)
         return self.linear(prefix + "o_proj", observer.site(4 * number + 1, o))
@@ -169,7 +169,7 @@ class FloatDecoder:
         return self.linear(prefix + "down_proj", observer.site(4 * number + 3, h))
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x [.., tokens, head_dim], the halves of a head apart."""
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x [.., head_dim] by tables that fit it, the halves of a head apart."""
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat((-second, first), -1) * sin

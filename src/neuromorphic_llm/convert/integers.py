@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.float_decoder import LOG2_E
 from neuromorphic_llm.convert.group_weights import quantise_groups
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.format import spiking_flags
@@ -19,7 +20,6 @@ from neuromorphic_llm.reference.rotary import Table, tables_of
 from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
 from neuromorphic_llm.spikes.code import SpikeCode
 
-LOG2_E = 1.4426950408889634
 _HEADROOM_BITS = 2  # a factor of four between calibration maxima and saturation
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neuromorphic_llm.convert.emulation import rms_norm, rotary, rotate
+from neuromorphic_llm.convert.emulation import rms_norm, rotary
+from neuromorphic_llm.convert.float_decoder import rotate
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 
 TEMPERATURE = 0.9

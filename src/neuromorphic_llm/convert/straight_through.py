@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-_LEAST_MAXIMUM = 1e-20
+LEAST_MAXIMUM, LEAST_PRICE = 1e-20, 1e-30
+"""Where a maximum or a price is zero, so that it can be divided by and has a logarithm."""
 _MANTISSA, _ONE_AND_A_HALF = (1 << 23) - 1, 1 << 22
 
 
@@ -36,7 +37,7 @@ STRAIGHT = Surrogate(masked=False, activity=False)
 
 def top_weight(x: Tensor) -> Tensor:
     """Weight of the first phase [.., 1]: the smallest power of two w with 3 w >= 2 max |x|, of x float32 [.., inputs]."""
-    bits = x.detach().abs().amax(-1, keepdim=True).clamp_min(_LEAST_MAXIMUM).view(torch.int32)
+    bits = x.detach().abs().amax(-1, keepdim=True).clamp_min(LEAST_MAXIMUM).view(torch.int32)
     exponent = (bits >> 23) + ((bits & _MANTISSA) > _ONE_AND_A_HALF).to(torch.int32)
     return (exponent << 23).view(torch.float32)
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from neuromorphic_llm.convert.straight_through import STRAIGHT, Surrogate
+from neuromorphic_llm.convert.straight_through import LEAST_PRICE, STRAIGHT, Surrogate
 from neuromorphic_llm.spikes.first_spike_log import WEIGHTS
 
-_LEAST_QUOTIENT, _LEAST_PRICE = 1e-30, 1e-30
+_LEAST_QUOTIENT = 1e-30
 
 
 def _power_below(x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def _differentiate(
     """Gradients (of x, of price) from those of the coded x and of the number of spikes; the definition is on the page."""
     change, sign, magnitude = coded.float(), torch.sign(x), x.abs()
     least = unit * (WEIGHTS[steps][0] / 2)
-    zone = price.clamp_min(_LEAST_PRICE).sqrt()
+    zone = price.clamp_min(LEAST_PRICE).sqrt()
     threshold = torch.maximum(zone, least)
     near = (magnitude - threshold).abs() < 0.5 * threshold
     passes = near | ((x * x > price) & (magnitude >= least))

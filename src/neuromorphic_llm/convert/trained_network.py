@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neuromorphic_llm.convert.emulation import Prices, input_fractions
+from neuromorphic_llm.convert.emulation import Prices
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import SITES, DecoderWeights
@@ -27,12 +28,14 @@ def with_prices(weights: DecoderWeights, prices: Prices, factor: float = 1.0) ->
     def table(price: Tensor, fraction: int, times: float) -> NDArray[np.int32]:
         return np.minimum(np.round(price.double().numpy() * times * 4.0**fraction), 2**31 - 1).astype(np.int32)
 
+    def site(index: int) -> Any:
+        return replace(weights.site(index), stop=table(prices.sites[index], weights.input_fraction(index), factor))
+
     layers = []
     for number, layer in enumerate(weights.layers):
-        own = zip(SITES, prices.sites[4 * number :], input_fractions(weights, number), strict=False)
-        sites = {key: replace(getattr(layer, key), stop=table(price, fraction, factor)) for key, price, fraction in own}
+        sites = {key: site(4 * number + position) for position, key in enumerate(SITES)}
         layers.append(replace(layer, query_stop=table(prices.queries[number], weights.formats.qkv, 1.0), **sites))
-    head = replace(weights.head, stop=table(prices.sites[-1], weights.formats.norm, factor))
+    head = site(weights.config.sites - 1)
     return replace(weights, layers=tuple(layers), head=head)
 
 

@@ -10,6 +10,14 @@ import torch
 from neuromorphic_llm.reference import rotary
 from neuromorphic_llm.reference.weights import DecoderConfig
 
+SITE_PROJECTIONS = {
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "output": ("self_attn.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}
+"""Site of a layer -> the projections whose rows it stacks; a decoder without a gate has no gate_proj."""
+
 
 def canonical_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor that a canonical decoder must have, in the order of execution; linear weights are [outputs, inputs]."""

@@ -325,6 +325,13 @@ class DecoderWeights:
         site: LinearWeights = getattr(layer, SITES[index % 4])
         return site
 
+    def input_fraction(self, index: int) -> int:
+        """Fraction of the integers that enter crossbar site `index`."""
+        if index == 4 * self.config.layers:
+            return self.formats.norm
+        own = {"output": self.formats.attention, "down": self.layers[index // 4].hidden_fraction}
+        return own.get(SITES[index % 4], self.formats.norm)
+
     @property
     def parameters(self) -> int:
         """Number of synaptic weights over all crossbar sites."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuromorphic_llm.convert.float_decoder import rotate
 from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.ssa.neuron import NeuronConfig, lif
 
@@ -81,7 +82,7 @@ class SpikingSelfAttention(nn.Module):
         )
         if position_embeddings is not None:
             cos, sin = (angle[:, None].float() for angle in position_embeddings)
-            q, k = (_rotated(part, cos, sin) for part in (q, k))
+            q, k = (rotate(part, cos, sin) for part in (q, k))
         return q, k, v
 
     def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor] | None = None, **_: Any) -> tuple[Tensor, None]:
@@ -158,9 +159,3 @@ class SpikingSelfAttention(nn.Module):
 def _per_token(train: Tensor) -> Tensor:
     """Spikes of each token, float64 [tokens], of trains [steps, batch, heads, tokens, head_dim]."""
     return train.sum((0, 1, 2, 4), dtype=torch.float64)
-
-
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x [batch, heads, tokens, head_dim], the halves of a head apart."""
-    first, second = x.chunk(2, -1)
-    return x * cos + torch.cat((-second, first), -1) * sin

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import ArtefactError
-from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,6 @@ def operation_costs(config: DecoderConfig) -> NDArray[np.float64]:
     return np.array([config.site_shape(site)[1] for site in range(config.sites)], np.float64)
 
 
-def input_fraction(weights: DecoderWeights, site: int) -> int:
-    """Fraction of the integers that enter a crossbar site."""
-    formats = weights.formats
-    if site == weights.config.sites - 1:
-        return formats.norm
-    key = SITES[site % 4]
-    return {"output": formats.attention, "down": weights.layers[site // 4].hidden_fraction}.get(key, formats.norm)
-
-
 def stop_table(cost: float, sensitivity: NDArray[np.float64], fraction: int) -> NDArray[np.int32]:
     """R = cost / sensitivity at the given fraction, as integers in 0 .. 2^31 - 1."""
     floor = max(float(sensitivity.max()) * 1e-9, 1e-30)
@@ -67,7 +58,7 @@ def stop_table(cost: float, sensitivity: NDArray[np.float64], fraction: int) -> 
 
 def site_stop(weights: DecoderWeights, allocation: Allocation, site: int, price: float) -> NDArray[np.int32]:
     """Stop table [inputs] of one site at a price."""
-    return stop_table(price * float(allocation.costs[site]), allocation.sensitivity[site], input_fraction(weights, site))
+    return stop_table(price * float(allocation.costs[site]), allocation.sensitivity[site], weights.input_fraction(site))
 
 
 def stored(allocations: Mapping[str, Allocation]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

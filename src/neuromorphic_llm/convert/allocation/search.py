@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neuromorphic_llm.convert.allocation.prices import Allocation, input_fraction
+from neuromorphic_llm.convert.allocation.prices import Allocation
 from neuromorphic_llm.convert.allocation.recorded import RecordedInputs
 from neuromorphic_llm.convert.budget import Target, site_price
 from neuromorphic_llm.convert.calibrate import Calibration, Progress
@@ -138,7 +138,7 @@ class LayerwiseDecoder:
 def coded_as(run: RecordedInputs, site: int, stop: NDArray[np.int32]) -> Replace:
     """The input of a site as the network codes it with a stop table [inputs]."""
     weights = run.decoder.weights
-    scale = 2.0 ** input_fraction(weights, site)
+    scale = 2.0 ** weights.input_fraction(site)
 
     def replace_input(x: Tensor) -> Tensor:
         table = torch.from_numpy(stop).to(x.device)

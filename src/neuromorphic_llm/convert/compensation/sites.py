@@ -5,24 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neuromorphic_llm.convert.allocation.prices import input_fraction
 from neuromorphic_llm.convert.float_decoder import LOG2_E
-from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.models.canonical import SITE_PROJECTIONS, CanonicalDecoder
 from neuromorphic_llm.reference.weights import SITES, DecoderWeights
-
-_STACKED = {
-    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "output": ("self_attn.o_proj",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "down": ("mlp.down_proj",),
-}
 
 
 def site_weight(canonical: CanonicalDecoder, site: int) -> Tensor:
     """Weights [outputs, inputs] of a site, float64, stacked as the site has them."""
     if site == canonical.config.sites - 1:
         return canonical.tensors["lm_head.weight"].double()
-    names = [f"model.layers.{site // 4}.{linear}.weight" for linear in _STACKED[SITES[site % 4]]]
+    names = [f"model.layers.{site // 4}.{linear}.weight" for linear in SITE_PROJECTIONS[SITES[site % 4]]]
     return torch.cat([canonical.tensors[name] for name in names if name in canonical.tensors]).double()
 
 
@@ -31,7 +23,7 @@ def output_factor(weights: DecoderWeights, site: int) -> Tensor:
     config, formats = weights.config, weights.formats
     fractions = {"qkv": formats.qkv, "gate_up": formats.gate, "head": formats.logit}
     key = "head" if site == config.sites - 1 else SITES[site % 4]
-    shift = fractions.get(key, formats.residual) - input_fraction(weights, site)
+    shift = fractions.get(key, formats.residual) - weights.input_fraction(site)
     factor = torch.full((config.site_shape(site)[1],), 2.0**shift, dtype=torch.float64)
     if key == "qkv" and not config.query_key_norm:  # which has the scale of the scores in its gain
         factor[: config.heads * config.head_dim] *= LOG2_E * config.query_scale
