@@ -165,6 +165,8 @@ def test_calibration_of_another_checkpoint(capsys: pytest.CaptureFixture[str]) -
         (["--device", "cuda"], 2, "cuda"),
         (["--calibration", "absent.txt"], 2, "--calibration absent.txt: no such file or folder, and no task of that name"),
         (["--save-calibration", "network"], 2, "--save-calibration and --output are both network"),
+        (["--save-calibration", "network/calibration"], 2, "lies in --output network, which is written as a whole"),
+        (["--save-calibration", "."], 2, "--output network lies in --save-calibration"),
     ],
 )
 def test_bad_options_are_one_line(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:

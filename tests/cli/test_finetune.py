@@ -54,6 +54,11 @@ def test_a_network_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
         (["--spikes", "0"], 2, "spikes must be positive, got 0.0"),
         (["--seconds", "-1"], 2, "seconds must be positive"),
         (["--state", "tuned"], 2, "--state and --output are both tuned"),
+        (
+            ["--state", "tuned/state"],
+            2,
+            "--state tuned/state lies in --output tuned, which is written as a whole; choose a folder beside it",
+        ),
         (["--text", "missing.txt"], 2, "--text missing.txt cannot be read (No such file or directory)"),
         (["--text", "binary"], 1, "--text binary is not UTF-8 text (byte 0)"),
         (["--window", "512"], 1, "the texts do not fill two windows of 512 tokens"),

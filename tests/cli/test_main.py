@@ -172,6 +172,20 @@ def test_json_and_output_must_differ(tmp_path: Path) -> None:
         raise AssertionError("the work must not begin")
 
 
+def test_json_leaves_inputs_and_artefacts_alone(tmp_path: Path) -> None:
+    data, artefact = tmp_path / "data.jsonl", tmp_path / "network"
+    data.touch()
+    artefact.mkdir()
+    (artefact / "artefact.json").touch()
+    for place, arguments, message in (
+        (data, {"model": str(data)}, "--json and --model are both"),
+        (artefact / "artefact.json", {}, "lies in .*network, an artefact, whose files are its own"),
+        (artefact / "result.json", {}, "an artefact"),
+    ):
+        with pytest.raises(UsageError, match=message), CommandRun("probe", place, 0, False, arguments):
+            raise AssertionError("the work must not begin")
+
+
 @pytest.mark.parametrize("seed", ["-1", str(2**63)])
 def test_a_seed_outside_64_bits_is_wrong_usage(probe: list[int], capsys: pytest.CaptureFixture[str], seed: str) -> None:
     assert run_command_line(["probe", "ok", "--seed", seed]) == 2

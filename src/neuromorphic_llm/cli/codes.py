@@ -11,6 +11,9 @@ from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, conso
 from neuromorphic_llm.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from neuromorphic_llm.spikes.code import SpikeCode
 
 EXAMPLES = """
@@ -34,34 +37,53 @@ def command(
     """List the spike codes with their spikes and errors at equal phases, or show one of them."""
     arguments = {"name": name, "phases": phases, "code_option": code_option}
     with CommandRun("codes", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.spikes.compare import at_most
         from neuromorphic_llm.spikes.parameters import parse_options
-        from neuromorphic_llm.spikes.registry import code_class, code_names, get_code
+        from neuromorphic_llm.spikes.registry import code_class, failures_of, get_code
 
         if name is None:
             if code_option:
                 raise UsageError("--code-option belongs to one code; name it, as in nmllm codes burst --code-option gamma=7")
-            codes = [at_most(each, phases or 6, {}) for each in code_names()]
-            described = [_described(code, seed) for code in codes]
+            described, broken = _all(phases or 6, seed)
             console.print(_list(described))
             console.print(_meanings(described))
-            run.result({"codes": described, "kind": "simulated"})
+            for each in broken:
+                console.print(f"not listed: {' '.join(each['reason'].split())}", soft_wrap=True)
+            run.result({"codes": described, "kind": "simulated"} | ({"broken": broken} if broken else {}))
         else:
-            code = get_code(name, phases, **parse_options(code_class(name), code_option or []))
-            detail = _described(code, seed) | {"examples": _examples(code)}
+            found = code_class(name)
+            with failures_of(name):
+                code = get_code(name, phases, **parse_options(found, code_option or []))
+                detail = _described(code, seed) | {"examples": _examples(code)}
             console.print(_detail(detail))
             console.print(_trains(detail))
             run.result({"codes": [detail], "kind": "simulated"})
 
 
+def _all(phases: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """All codes that work, described, and names and reasons of those that do not: one broken distribution must not hide the others."""
+    from neuromorphic_llm.spikes.compare import at_most
+    from neuromorphic_llm.spikes.registry import code_names, failures_of
+
+    described, broken = [], []
+    for name in code_names():
+        try:
+            with failures_of(name):
+                described.append(_described(at_most(name, phases, {}), seed))
+        except UsageError as error:
+            broken.append({"name": name, "reason": str(error)})
+    return described, broken
+
+
 def _described(code: SpikeCode, seed: int) -> dict[str, Any]:
-    """A code as one entry of the JSON result."""
+    """A code as one entry of the JSON result. Raises ValueError or TypeError if it is none that codes vectors."""
     from dataclasses import asdict
 
     from neuromorphic_llm.compiler.legalise import CHIP_CODES
     from neuromorphic_llm.spikes.compare import figures, gaussian
     from neuromorphic_llm.spikes.parameters import parameters_of
 
+    inputs = gaussian(seed)
+    _check(code, inputs[:2])
     parameters = [
         {"name": each.name, "value": getattr(code, each.name), "default": each.default, "allowed": each.allowed, "help": each.help}
         for each in parameters_of(code)
@@ -77,8 +99,32 @@ def _described(code: SpikeCode, seed: int) -> dict[str, Any]:
         "largest_value": code.largest_value,
         "on_chip": code.name in CHIP_CODES,
         "parameters": parameters,
-        "gaussian": asdict(figures(code, gaussian(seed))),
+        "gaussian": asdict(figures(code, inputs)),
     }
+
+
+def _check(code: SpikeCode, x: NDArray[np.int32]) -> None:
+    """ValueError or TypeError unless the code says what it is and turns x [tokens, inputs] into spikes of that many inputs."""
+    import numpy as np
+
+    from neuromorphic_llm.spikes.code import SpikeTrain, coded
+
+    kinds = {"summary": str, "source": str, "default_phases": int, "horner_shift": int, "graded": bool, "largest_value": int}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(code, name), kind):
+            raise TypeError(f"{name} is {getattr(code, name)!r}, not of type {kind.__name__}")
+    free = np.zeros(x.shape[1], np.int32)
+    train = code.encode(x, free)
+    if not isinstance(train, SpikeTrain):
+        raise TypeError(f"encode returns {type(train).__name__}, not SpikeTrain")
+    expected = {"digits": (len(train.digits), *x.shape), "exponent": x.shape[:1], "phases": x.shape[:1]}
+    for name, shape in expected.items():
+        array = np.asarray(getattr(train, name))
+        if array.shape != shape or array.dtype.kind not in "iu":
+            raise ValueError(f"encode gives {name} as {array.dtype} {array.shape}, not integers {shape}")
+    largest = int(np.abs(coded(train).a.astype(np.int64)).max())
+    if largest > code.largest_value:
+        raise ValueError(f"encode gives |a| of {largest}, above the largest_value {code.largest_value}")
 
 
 def _examples(code: SpikeCode) -> list[dict[str, Any]]:

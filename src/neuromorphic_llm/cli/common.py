@@ -94,6 +94,31 @@ class WorkBars:
             self._bars.update(task, visible=False)
 
 
+def check_apart(first: tuple[str, Path], second: tuple[str, Path]) -> None:
+    """UsageError unless two folders, each with the option that names it, are apart: saving one replaces it with all that is in it."""
+    (option, path), (other_option, other) = first, second
+    if path.resolve() == other.resolve():
+        raise UsageError(f"{option} and {other_option} are both {path}; choose another folder for one of them")
+    for (option, inner), (other_option, outer) in ((first, second), (second, first)):
+        if inner.resolve().is_relative_to(outer.resolve()):
+            raise UsageError(f"{option} {inner} lies in {other_option} {outer}, which is written as a whole; choose a folder beside it")
+
+
+def check_result_file(path: Path, arguments: Mapping[str, Any]) -> None:
+    """UsageError unless --json `path` can be written and is nothing that the command reads or writes otherwise."""
+    from neuromorphic_llm.artefact import METADATA
+
+    check_writable_file(path, "--json")
+    place = path.resolve()
+    for name, value in arguments.items():
+        given = isinstance(value, Path) or (isinstance(value, str) and os.path.isfile(value))
+        if given and Path(value).resolve() == place:
+            raise UsageError(f"--json and --{name.replace('_', '-')} are both {value}; choose another file for the result")
+    for folder in place.parents:
+        if (folder / METADATA).is_file():
+            raise UsageError(f"--json {path} lies in {folder}, an artefact, whose files are its own; choose another file for the result")
+
+
 def check_writable_file(path: Path, option: str) -> None:
     """UsageError unless a file can be written at `path`; checked before the work, so that no result is lost after it."""
     if path.is_dir():
@@ -135,10 +160,7 @@ class CommandRun:
 
     def __enter__(self) -> CommandRun:
         if self._json is not None:
-            check_writable_file(self._json, "--json")
-            for option in ("output", "picture", "save_calibration", "trace"):
-                if (other := self._arguments.get(option)) is not None and other.resolve() == self._json.resolve():
-                    raise UsageError(f"--json and --{option.replace('_', '-')} are both {other}; choose another file for the result")
+            check_result_file(self._json, self._arguments)
         self._started = datetime.now(UTC)
         self._start_s = time.perf_counter()
         return self

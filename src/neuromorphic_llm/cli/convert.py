@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, progress, status
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, check_apart, console, progress, status
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.text_file import read_text
 
@@ -81,8 +81,7 @@ def command(
         checked_device(device)
         check_artefact_place(output, NETWORK_FORMAT)
         if save_calibration is not None:
-            if save_calibration.resolve() == output.resolve():
-                raise UsageError(f"--save-calibration and --output are both {output}; choose another folder for one of them")
+            check_apart(("--save-calibration", save_calibration), ("--output", output))
             check_artefact_place(save_calibration, CALIBRATION_FORMAT)
         options = _options(
             _target(code, spikes, price, energy) | _attention(query_spikes, parts), code=code, phases=phases,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, error_console, progress, status
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, check_apart, console, error_console, progress, status
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.text_file import read_text
 
@@ -88,8 +88,7 @@ def command(
         get_code(code, phases, **parameters)
         check_artefact_place(output, FORMAT)
         folder = output.with_name(output.name + ".state") if state is None else state
-        if folder.resolve() == output.resolve():
-            raise UsageError(f"--state and --output are both {output}; choose another folder for one of them")
+        check_apart(("--state", folder), ("--output", output))
         recipe_values: dict[str, Any] = {**given, "tokens": _count(tokens, "--tokens"), "seed": seed}
         recipe_values["code_parameters"] = tuple(parameters.items())
         own_tokens, texts = _count(own_text, "--own-text"), _texts(text)

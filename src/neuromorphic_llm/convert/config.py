@@ -54,7 +54,7 @@ class ConvertConfig:
         if self.price is not None and not 0.0 <= self.price < 1e30:
             raise ValueError(f"price (lambda) must not be negative and must be below 1e30, got {self.price}")
         if not 0.0 < self.query_spikes < 1000.0:
-            raise ValueError(f"query_spikes must be positive, got {self.query_spikes}")
+            raise ValueError(f"query_spikes must be positive and below 1000, got {self.query_spikes}")
         if not 0.0 < self.tolerance < 1.0:
             raise ValueError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
         if not isinstance(self.compensation, tuple):
