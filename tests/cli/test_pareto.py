@@ -72,3 +72,9 @@ def test_files_and_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "no point could be made" in capsys.readouterr().err
     assert json.loads((tmp_path / "r.json").read_text())["points"][0]["failed"]
     assert run_command_line([*line, "--task", "cnn_dailymail"]) == 2
+
+
+def test_a_window_that_the_model_cannot_hold_is_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "pareto"
+    assert run_command_line(["pareto", "random-tiny", "-o", str(output), "--window", "100000"]) == 2
+    assert "--window must lie in 2..2048, the context of the model; got 100000" in capsys.readouterr().err and not output.exists()

@@ -124,15 +124,16 @@ def _texts(paths: list[Path] | None) -> list[str]:
 def _checkpoint(model: str, window: int | None, given: dict[str, Any]) -> tuple[Checkpoint, FineTuneConfig]:
     """The checkpoint and the recipe for it; UsageError for a recipe that makes no sense."""
     from neuromorphic_llm.convert.fine_tune import FineTuneConfig
+    from neuromorphic_llm.evaluate.language_model import check_window
     from neuromorphic_llm.models.checkpoint import load_checkpoint
 
     with status(f"loading {model}"):
         checkpoint = load_checkpoint(model)
     positions = checkpoint.config.max_positions
-    if window is not None and window > positions:
-        raise UsageError(f"--window must lie in 2..{positions}, the context of the model; got {window}")
+    window = window or min(1024, positions)
+    check_window(window, positions)
     try:
-        return checkpoint, FineTuneConfig(**given, window=window or min(1024, positions))
+        return checkpoint, FineTuneConfig(**given, window=window)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -62,6 +62,12 @@ def windows(ids: Sequence[int], window: int) -> list[list[int]]:
     return [list(ids[start : start + window]) for start in range(0, len(ids), window) if len(ids) - start > 1]
 
 
+def check_window(window: int, positions: int) -> None:
+    """UsageError for a window that a model with so many positions cannot hold."""
+    if not 2 <= window <= positions:
+        raise UsageError(f"--window must lie in 2..{positions}, the context of the model; got {window}")
+
+
 def evaluate_text(
     model: ScoredModel,
     text: EncodedText,
@@ -78,8 +84,8 @@ def evaluate_text(
     Raises UsageError for a window that the model cannot hold, DataError for other vocabularies.
     """
     for scored in (model, against):
-        if scored is not None and not 2 <= window <= scored.max_positions:
-            raise UsageError(f"--window must lie in 2..{scored.max_positions}, the context of the model; got {window}")
+        if scored is not None:
+            check_window(window, scored.max_positions)
     if against is not None and against.vocab_size != model.vocab_size:
         raise DataError(f"the models have {model.vocab_size} and {against.vocab_size} token ids; compare models with the same tokenizer")
     if max(text.ids) >= model.vocab_size:

@@ -25,7 +25,7 @@ from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert, sear
 from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.energy import account, chip_memories
 from neuromorphic_llm.errors import NeuromorphicLLMError, SimulationError, UsageError
-from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text, evaluate_text
+from neuromorphic_llm.evaluate.language_model import EncodedText, check_window, encode_text, evaluate_text
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
@@ -92,7 +92,9 @@ class Pareto:
         self.checkpoint = load_checkpoint(options.model)
         tokenizer = self.checkpoint.tokenizer()
         self.text: EncodedText = encode_text(tokenizer, content, options.limit_tokens)
-        self.window = min(1024, self.checkpoint.config.max_positions) if options.window is None else options.window
+        positions = self.checkpoint.config.max_positions
+        self.window = min(1024, positions) if options.window is None else options.window
+        check_window(self.window, positions)
         self._windows = calibration_windows(tokenizer)
         self.steps = Steps(options.output, force=options.force, on_step=on_step)
 

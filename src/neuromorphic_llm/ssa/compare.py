@@ -12,8 +12,7 @@ from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.errors import UsageError
-from neuromorphic_llm.evaluate.language_model import EncodedText, windows
+from neuromorphic_llm.evaluate.language_model import EncodedText, check_window, windows
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.spiking import SpikingNetwork
@@ -80,8 +79,7 @@ class Comparison:
     """Makes rows on one text against one dense model. UsageError for a window that the model cannot hold."""
 
     def __init__(self, checkpoint: Checkpoint, text: EncodedText, window: int, batch: int = 1, device: torch.device | str = "cpu") -> None:
-        if not 2 <= window <= checkpoint.config.max_positions:
-            raise UsageError(f"--window must lie in 2..{checkpoint.config.max_positions}, the context of the model; got {window}")
+        check_window(window, checkpoint.config.max_positions)
         self.checkpoint, self.text, self.window, self.batch = checkpoint, text, window, batch
         self.device = torch.device(device)
         self.dense: Any = checkpoint.dense_model(device=device)
