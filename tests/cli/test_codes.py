@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from neuromorphic_llm.compiler.legalise import CHIP_CODES
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.rtl import loader
 from neuromorphic_llm.simulate.encoder_kernels import CODES
+from neuromorphic_llm.spikes import registry
 from neuromorphic_llm.spikes.registry import code_names
 
 
@@ -35,6 +38,92 @@ def test_all_codes_are_listed_at_equal_phases(capsys: pytest.CaptureFixture[str]
         assert code["gaussian"]["spikes"] > 0 and 0 < code["gaussian"]["rms_error"] <= code["gaussian"]["worst_case_error"]
         assert code["on_chip"] == (code["name"] in CHIP_CODES)
     assert "multi-threshold" in capsys.readouterr().out
+
+
+BROKEN = """
+from dataclasses import replace
+import numpy as np
+from neuromorphic_llm.spikes.code import SpikeCode
+from neuromorphic_llm.spikes.rate import Rate
+
+class Raises(Rate):
+    name = "raises"
+    def encode(self, x, stop):
+        raise RuntimeError("boom\\nand more")
+
+class Nothing(Rate):
+    name = "nothing"
+    def encode(self, x, stop):
+        return None
+
+class Shorter(Rate):
+    name = "shorter"
+    def encode(self, x, stop):
+        train = super().encode(x, stop)
+        return replace(train, digits=train.digits[:, :, :1])
+
+class Large(Rate):
+    name = "large"
+    largest_value = 1
+
+class Mute(Rate):
+    name = "mute"
+    summary = None
+
+class Abstract(SpikeCode):
+    name = "abstract"
+    default_phases = largest_phases = 1
+
+class Other:
+    name = "other"
+"""
+REASONS = {
+    "raises": "RuntimeError: boom and more",
+    "nothing": "TypeError: encode returns NoneType",
+    "shorter": "ValueError: encode gives digits as int8",
+    "large": "ValueError: encode gives |a| of",
+    "mute": "TypeError: summary is None",
+    "abstract": "TypeError: Can't instantiate abstract class",
+    "other": "is not a subclass of SpikeCode",
+    "absent": "cannot be loaded (AttributeError",
+}
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A distribution whose codes are all broken."""
+    (tmp_path / "broken_module.py").write_text(BROKEN)
+    folder = tmp_path / "broken_codes-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-codes\nVersion: 1.0\n")
+    points = "\n".join(f"{name} = broken_module:{name.capitalize()}" for name in REASONS)
+    (folder / "entry_points.txt").write_text(f"[{registry.ENTRY_POINTS}]\n{points}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.installed_codes.cache_clear()
+    yield
+    registry.installed_codes.cache_clear()
+    sys.modules.pop("broken_module", None)
+
+
+@pytest.mark.usefixtures("broken")
+def test_broken_codes_leave_the_others_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    found = result("codes", "--phases", "5")
+    assert [code["name"] for code in found["codes"]] == [name for name in code_names() if name not in REASONS]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not listed: ")]
+    assert len(lines) == len(found["broken"]) == len(REASONS)
+    for name, reason in REASONS.items():
+        (line,) = (line for line in lines if f"spike code {name!r}: broken_module:{name.capitalize()} of broken-codes 1.0" in line)
+        assert reason in line
+        assert reason in next(each["reason"] for each in found["broken"] if each["name"] == name)
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize("name", REASONS)
+def test_a_broken_code_is_one_clear_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["codes", name]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "internal error" not in error
+    assert f"{name!r}: broken_module:{name.capitalize()} of broken-codes 1.0" in error and REASONS[name] in error
 
 
 def test_the_figures_follow_the_seed() -> None:

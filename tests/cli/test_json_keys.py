@@ -16,6 +16,7 @@ from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.energy import records_for
 from neuromorphic_llm.pipeline import pareto
 from neuromorphic_llm.pipeline import run as pipeline
+from neuromorphic_llm.spikes import registry
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
 
@@ -124,6 +125,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
             patch.setattr(pipeline, name, value)
         for module in (pipeline, pareto):
             patch.setattr(module, "calibration_windows", lambda tokenizer: [calibration_windows(tokenizer)[0][:256]])
+        patch.setitem(registry._CODES, "of-nowhere", "nowhere:Code")
         for line in lines:
             assert run_command_line([*line, "--json", "result.json"]) == 0, line
             found.setdefault(line[0], []).append(json.loads(Path("result.json").read_text()))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from neuromorphic_llm.artefact import METADATA, TENSORS
-from neuromorphic_llm.convert.calibrate import Calibration, calibrate
+from neuromorphic_llm.artefact import METADATA, TENSORS, load_artefact, save_artefact
+from neuromorphic_llm.convert.allocation.prices import Allocation
+from neuromorphic_llm.convert.calibrate import FORMAT, VERSION, Calibration, calibrate
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
@@ -202,3 +204,150 @@ def test_calibration_of_another_checkpoint(tiny: Checkpoint, calibration: Calibr
     other = replace(calibration, checkpoint_hash="0" * 64)
     with pytest.raises(ConversionError, match="made for another checkpoint"):
         convert(tiny, ConvertConfig(price=0.0, spikes=None), windows, calibration=other)
+
+
+@pytest.mark.parametrize("config", [SMALL, VARIANTS], ids=["llama", "variants"])
+@pytest.mark.parametrize("silent", ["mlp", "self_attn", "mlp.down", "lm_head", ""])
+def test_what_pruned_decoders_give_is_loaded(config: DecoderConfig, silent: str, tmp_path: Path) -> None:
+    """Zeros that calibrate() itself finds are no damage."""
+    decoder = decoder_of(config)
+    for name, tensor in decoder.weights.items():
+        if silent in name and tensor.ndim == 2 and "rotary" not in name:
+            tensor.zero_()
+    calibration = calibrate(decoder, WINDOWS, checkpoint_hash="h")
+    calibration.save(tmp_path / "calibration")
+    Calibration.load(tmp_path / "calibration").check_checkpoint(config, "h")
+
+
+def damaged(calibration: Calibration, folder: Path, scalars: dict[str, Any], arrays: dict[str, Any]) -> Path:
+    """The calibration with other fields and tensors (ABSENT: without them), under a valid hash."""
+    calibration.save(folder)
+    metadata, tensors = load_artefact(folder, format_name=FORMAT, version=VERSION)
+    kept = {name: value for name, value in metadata.items() if name not in ("format", "version", "files", "content_hash")}
+    fields = {name: value for name, value in {**kept, **scalars}.items() if value is not ABSENT}
+    changed = {name: change(tensors.get(name)) if callable(change) else change for name, change in arrays.items()}
+    tensors = {name: value for name, value in {**tensors, **changed}.items() if value is not ABSENT}
+    save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=fields, arrays=tensors)
+    return folder
+
+
+ABSENT = object()
+SCALARS: list[tuple[str, Any, str]] = [
+    *((name, "9", f"field '{name}' is '9', not a number") for name in ("residual_max", "qkv_max", "projection_max")),
+    ("logit_max", None, "field 'logit_max' is None, not a number"),
+    ("gate_max", True, "field 'gate_max' is True"),
+    ("attention_max", -3.0, r"field 'attention_max' is -3\.0"),
+    ("residual_max", 1e300, "field 'residual_max' is 1e"),
+    ("residual_max", ABSENT, "field 'residual_max' is missing"),
+    ("gate_max", 0, "gate_max is 0, and hidden_max, which follows from it, is not"),
+    ("residual_max", 0.0, "residual_max is 0"),
+    ("logit_max", 0.0, "logit_max is 0"),
+    ("qkv_max", 0.0, "'qkv_max' is 0, below"),
+    ("tokens", "x", "field 'tokens' is 'x', not a positive integer"),
+    ("tokens", 0, "field 'tokens' is 0"),
+    ("tokens", ABSENT, "field 'tokens' is missing"),
+    ("checkpoint_hash", 5, "field 'checkpoint_hash' is 5, not a text"),
+    ("allocations", [], r"field 'allocations' is \[\], not an object"),
+    ("allocations", {"greedy": 5}, "allocation 'greedy' of the calibration is 5"),
+    ("allocations", {"greedy": {}}, "allocation 'greedy' of the calibration lacks 'asked'"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), SCALARS)
+def test_damaged_fields(calibration: Calibration, tmp_path: Path, name: str, value: Any, message: str) -> None:
+    folder = damaged(calibration, tmp_path / "calibration", {name: value}, {})
+    with pytest.raises(ArtefactError, match=f"^{folder}: .*{message}.*; (calibrate|search it) again$"):
+        Calibration.load(folder)
+
+
+ARRAYS: list[tuple[str, Any, str]] = [
+    ("sensitivity.0", lambda x: x * np.nan, r"tensor sensitivity\.0 holds nan"),
+    ("sensitivity.0", lambda x: x + np.inf, r"tensor sensitivity\.0 holds inf"),
+    ("sensitivity.0", lambda x: -x, r"tensor sensitivity\.0 holds -"),
+    ("sensitivity.0", lambda x: x[:5], r"tensor sensitivity\.0 is \(5,\), expected"),
+    ("sensitivity.1", lambda x: x[:-1], r"tensor sensitivity\.1 is"),
+    ("sensitivity.7", lambda x: x[:-1], r"tensor sensitivity\.7 is"),
+    ("sensitivity.0", lambda x: x[None], r"tensor sensitivity\.0 is float64 \(1, "),
+    ("sensitivity.0", lambda x: np.ones(len(x), np.int8), r"tensor sensitivity\.0 is int8"),
+    ("sensitivity.1", ABSENT, r"tensor sensitivity\.1 is missing"),
+    ("sensitivity.99", lambda _: np.ones(3), r"tensor sensitivity\.99 is of none of the"),
+    ("query_sensitivity", ABSENT, "tensor query_sensitivity is missing"),
+    ("query_sensitivity", lambda x: x[:, :1], "tensor"),
+    ("query_sensitivity", lambda x: x[..., :-1], "tensor"),
+    ("query_sensitivity", lambda x: x[0], "tensor query_sensitivity is"),
+    ("query_sensitivity", lambda x: x[:, :0], "tensor query_sensitivity is"),
+    ("query_sensitivity", lambda x: x.astype(np.float32), "tensor query_sensitivity is float32"),
+    ("query_sensitivity", lambda x: x * np.nan, "tensor query_sensitivity holds nan"),
+    ("hidden_max", ABSENT, "tensor hidden_max is missing"),
+    ("hidden_max", lambda x: x[:-1], r"tensor sensitivity\.\d+ is"),
+    ("hidden_max", lambda x: x[None], "tensor hidden_max is"),
+    ("hidden_max", lambda x: x * np.nan, "tensor hidden_max holds nan"),
+    ("value_max", ABSENT, "tensor value_max is missing"),
+    ("value_max", lambda x: -x, "tensor value_max holds -"),
+    ("value_max", lambda x: x * 0, "value_max is 0, and attention_max"),
+    ("value_max", lambda x: x * 100, "'qkv_max' is .*, below"),
+    ("value_max", lambda x: x[:1], "tensor value_max is"),
+    ("value_max", lambda x: np.repeat(x, 5, 1), "tensor value_max has"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), ARRAYS)
+def test_damaged_tensors(calibration: Calibration, tmp_path: Path, name: str, change: Any, message: str) -> None:
+    folder = damaged(calibration, tmp_path / "calibration", {}, {name: change})
+    with pytest.raises(ArtefactError, match=f"^{folder}: .*{message}.*; calibrate again$"):
+        Calibration.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("scalars", "arrays", "message"),
+    [
+        ({"start_price": "x"}, {}, "has the start_price 'x'"),
+        ({"start_price": 0.0}, {}, r"has the start_price 0\.0"),
+        ({"history": [1]}, {}, "has an 'asked' or 'history' that is not of objects"),
+        ({"asked": None}, {}, "has an 'asked' or 'history' that is not of objects"),
+        ({}, {"costs": lambda x: x.astype(np.float32)}, "has costs that are not positive float64"),
+        ({}, {"costs": lambda x: x * np.inf}, "has costs that are not positive float64"),
+        ({}, {"sensitivity.2": lambda x: x * np.nan}, r"tensor allocation\.greedy\.sensitivity\.2 holds nan"),
+        ({}, {"sensitivity.2": lambda x: x[:3]}, r"tensor allocation\.greedy\.sensitivity\.2 is float64 \(3,\)"),
+        ({}, {"sensitivity.2": ABSENT}, r"lacks 'allocation\.greedy\.sensitivity\.2'"),
+    ],
+)
+def test_damaged_allocations(
+    calibration: Calibration, tmp_path: Path, scalars: dict[str, Any], arrays: dict[str, Any], message: str
+) -> None:
+    found = Allocation("greedy", np.ones(len(calibration.sensitivity)), calibration.sensitivity, ({"site": 1},), {"spikes": 1.5})
+    kept = replace(calibration, allocations={"greedy": found})
+    kept.save(tmp_path / "kept")
+    assert Calibration.load(tmp_path / "kept").allocations["greedy"].asked == {"spikes": 1.5}
+    described = {"asked": {"spikes": 1.5}, "history": [], "start_price": 1e-9, **scalars}
+    changes = {f"allocation.greedy.{name}": change for name, change in arrays.items()}
+    folder = damaged(kept, tmp_path / "calibration", {"allocations": {"greedy": described}}, changes)
+    with pytest.raises(ArtefactError, match=f"^{folder}: .*{message}.*; (calibrate|search it) again$"):
+        Calibration.load(folder)
+
+
+def test_sensitivities_that_are_all_zero(calibration: Calibration, tmp_path: Path) -> None:
+    replace(calibration, sensitivity=tuple(0 * array for array in calibration.sensitivity)).save(tmp_path / "calibration")
+    with pytest.raises(ArtefactError, match="sensitivity is 0, and query_sensitivity, which follows from it, is not; calibrate again"):
+        Calibration.load(tmp_path / "calibration")
+
+
+def test_numbers_without_a_point_and_no_projections(calibration: Calibration, tmp_path: Path) -> None:
+    loaded = Calibration.load(damaged(calibration, tmp_path / "calibration", {"logit_max": 40, "projection_max": ABSENT}, {}))
+    assert type(loaded.logit_max) is float and loaded.logit_max == 40.0 and loaded.projection_max == 0.0
+
+
+def test_shapes_of_another_checkpoint(tiny: Checkpoint, calibration: Calibration) -> None:
+    config = tiny.canonical.config
+    calibration.check_checkpoint(config, tiny.content_hash)
+    with pytest.raises(ConversionError, match="made for another checkpoint"):
+        calibration.check_checkpoint(config, "0" * 64)
+    fewer = replace(calibration, value_max=np.repeat(calibration.value_max, 2, 1), sensitivity=calibration.sensitivity[:-1])
+    for other, message in (
+        (replace(fewer, sensitivity=calibration.sensitivity), "tensor value_max of the calibration is"),
+        (fewer, rf"tensor sensitivity\.{config.sites - 1} of the calibration is missing"),
+        (replace(calibration, sensitivity=(*calibration.sensitivity, np.ones(3))), r"is \(3,\), expected none"),
+        (replace(calibration, query_sensitivity=calibration.query_sensitivity[:, :, :2]), "tensor query_sensitivity of the calibration"),
+    ):
+        with pytest.raises(ConversionError, match=message):
+            other.check_checkpoint(config, tiny.content_hash)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neuromorphic_llm.errors import DataError, UsageError
-from neuromorphic_llm.evaluate.tasks import get_task, load_documents, load_text
+from neuromorphic_llm.evaluate.tasks import get_task, load_documents, load_questions, load_text
 
 
 def test_default_text_is_in_the_package() -> None:
@@ -48,6 +48,37 @@ def test_bad_text_file(tmp_path: Path, content: bytes, message: str) -> None:
 def test_missing_file_option(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         load_text(get_task("default"), tmp_path / "absent")
+
+
+def test_what_is_no_file_says_what_it_is(tmp_path: Path) -> None:
+    for path, message in ((tmp_path, "is a folder"), (Path(""), "--data is empty, or the current folder"), (Path("/dev/null"), "device")):
+        with pytest.raises(DataError, match=message):
+            load_text(get_task("default"), path)
+
+
+@pytest.mark.parametrize(
+    ("task", "line", "message"),
+    [
+        ("piqa", r'{"query": "The \ud800 dog", "choices": ["ran.", "sat."], "gold": 0}', r"line 2: \\ud800 is half a character"),
+        ("piqa", r'{"query": "The dog", "choices": ["ran.", "\udc00"], "gold": 0}', r"line 2: \\udc00 is half a character"),
+        ("lambada", r'{"text": "The dog \ud83d"}', r"line 2: \\ud83d is half a character"),
+        ("piqa", "[" * 100_000, "line 2: JSON that cannot be read"),
+        ("piqa", '{"gold": ' + "1" * 5000 + "}", "line 2: JSON that cannot be read"),
+        ("piqa", '{"query": "The dog", "choices": ["ran.", "sat."], "gold": true}', "line 2: field 'gold' is no index"),
+        ("cnn_dailymail", r'{"article": "a \ud800", "highlights": "b"}', r"line 2: \\ud800 is half a character"),
+    ],
+    ids=["query", "choice", "text", "brackets", "digits", "boolean", "article"],
+)
+def test_lines_that_are_no_text(tmp_path: Path, task: str, line: str, message: str) -> None:
+    (tmp_path / "q.jsonl").write_text("\n" + line)
+    with pytest.raises(DataError, match=message):
+        (load_documents if task == "cnn_dailymail" else load_questions)(get_task(task), tmp_path / "q.jsonl")
+
+
+def test_whole_characters_and_other_line_ends_are_text(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"text": "The\\ud83d\\ude00 dog\u2028 ran"}\r\n', encoding="utf-8", newline="")
+    (question,) = load_questions(get_task("lambada"), tmp_path / "q.jsonl")
+    assert question.context == "The\U0001f600 dog\u2028" and question.choices == ("ran",)
 
 
 def test_documents_and_limit(tmp_path: Path) -> None:

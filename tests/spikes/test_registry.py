@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from neuromorphic_llm.errors import UsageError
-from neuromorphic_llm.spikes.registry import code_names, get_code, register_code
+from neuromorphic_llm.spikes import registry
+from neuromorphic_llm.spikes.registry import code_names, failures_of, get_code, register_code
 
 
 def test_all_codes_are_there_with_their_defaults() -> None:
@@ -31,3 +33,35 @@ def test_a_taken_name_is_refused() -> None:
 def test_codes_are_imported_when_asked_for() -> None:
     program = "import sys, neuromorphic_llm.spikes.registry; print('neuromorphic_llm.spikes.rate' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("neuromorphic_llm.spikes.rate:Missing", "cannot be loaded .AttributeError.*Missing"),
+        ("nocolon", "nocolon cannot be loaded .ModuleNotFoundError"),
+        ("json", "json is not a subclass of SpikeCode"),
+        ("nowhere.at.all:Code", "cannot be loaded .ModuleNotFoundError"),
+        ("json:dumps", "is not a subclass of SpikeCode"),
+        ("", "cannot be loaded"),
+        ("leaving:Code", "cannot be loaded .SystemExit: 7"),
+    ],
+)
+def test_a_broken_location_is_named(
+    location: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "leaving.py").write_text("raise SystemExit(7)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    register_code("morse", location)
+    request.addfinalizer(lambda: registry._CODES.pop("morse"))
+    with pytest.raises(UsageError, match=f"spike code 'morse': .*{reason}"):
+        get_code("morse")
+
+
+def test_what_a_code_raises_names_it() -> None:
+    message = r"'rate': neuromorphic_llm.spikes.rate:Rate fails .RuntimeError: no key.; repair"
+    with pytest.raises(UsageError, match=message) as caught, failures_of("rate"):
+        raise RuntimeError("no\nkey")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    with pytest.raises(UsageError, match=r"^as it is$"), failures_of("rate"):
+        raise UsageError("as it is")

@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuromorphic_llm.artefact import load_artefact, save_artefact
-from neuromorphic_llm.convert.allocation.prices import Allocation, restored, stored
+from neuromorphic_llm.convert.allocation.prices import LARGEST, Allocation, real_tensor, restored, stored
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
-from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.errors import ArtefactError, ConversionError
+from neuromorphic_llm.reference.weights import DecoderConfig
 
 FORMAT = "neuromorphic-llm-calibration"
 VERSION = 1
-_SCALARS = ("checkpoint_hash", "tokens", "residual_max", "qkv_max", "attention_max", "gate_max", "logit_max", "projection_max")
+_MAXIMA = ("residual_max", "qkv_max", "attention_max", "gate_max", "logit_max", "projection_max")
+_LATER = ("projection_max",)
+"""Fields that calibrations of earlier versions lack."""
+_SCALARS = ("checkpoint_hash", "tokens", *_MAXIMA)
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -63,17 +67,128 @@ class Calibration:
 
     @classmethod
     def load(cls, folder: Path | str) -> Calibration:
-        """Load a calibration folder; ArtefactError if it is damaged."""
+        """Load a calibration folder; ArtefactError naming the folder and the field if it is damaged or contradicts itself."""
         metadata, arrays = load_artefact(folder, format_name=FORMAT, version=VERSION)
-        count = sum(name.startswith("sensitivity.") for name in arrays)
-        return cls(
-            **{name: metadata[name] for name in _SCALARS if name in metadata},
-            sensitivity=tuple(arrays[f"sensitivity.{index}"] for index in range(count)),
-            query_sensitivity=arrays["query_sensitivity"],
-            hidden_max=arrays["hidden_max"],
-            value_max=arrays["value_max"],
-            allocations=restored(metadata.get("allocations", {}), arrays, count),
+        source = str(folder)
+        layers, sizes = _stored_layers(arrays, source), _stored_sizes(arrays, source)
+        shapes = {name: array.shape for name, array in arrays.items() if name in ("query_sensitivity", "value_max")}
+        loaded = cls(
+            checkpoint_hash=_text(metadata, "checkpoint_hash", source),
+            tokens=_count(metadata, "tokens", source),
+            **{name: _magnitude(metadata, name, source) for name in _MAXIMA if name in metadata or name not in _LATER},
+            sensitivity=tuple(real_tensor(arrays, f"sensitivity.{site}", (size,), source) for site, size in enumerate(sizes)),
+            query_sensitivity=real_tensor(arrays, "query_sensitivity", shapes.get("query_sensitivity", ()), source),
+            hidden_max=real_tensor(arrays, "hidden_max", (layers,), source),
+            value_max=real_tensor(arrays, "value_max", shapes.get("value_max", ()), source),
+            allocations=restored(metadata.get("allocations", {}), arrays, sizes, source),
         )
+        if problem := _mismatch(loaded) or _contradiction(loaded):
+            raise ArtefactError(f"{source}: {problem}; calibrate again")
+        return loaded
+
+    def check_checkpoint(self, config: DecoderConfig, checkpoint_hash: str) -> None:
+        """ConversionError unless this calibration is of the checkpoint with this configuration and hash."""
+        if self.checkpoint_hash != checkpoint_hash:
+            raise ConversionError("the calibration was made for another checkpoint; calibrate this one")
+        expected: dict[str, tuple[int, ...]] = {f"sensitivity.{site}": (config.site_shape(site)[0],) for site in range(config.sites)}
+        expected["query_sensitivity"] = (config.layers, config.heads, config.head_dim)
+        expected |= {"hidden_max": (config.layers,), "value_max": (config.layers, config.kv_heads)}
+        found = {f"sensitivity.{site}": array.shape for site, array in enumerate(self.sensitivity)}
+        found |= {name: getattr(self, name).shape for name in ("query_sensitivity", "hidden_max", "value_max")}
+        for name in [*expected, *found]:
+            if found.get(name) != expected.get(name):
+                shapes = f"{found.get(name, 'missing')}, expected {expected.get(name, 'none')}"
+                raise ConversionError(f"tensor {name} of the calibration is {shapes} for this checkpoint; calibrate again")
+
+
+def _stored_layers(arrays: Mapping[str, NDArray[Any]], source: str) -> int:
+    """Number of layers, of which `hidden_max` has one entry each."""
+    array = arrays.get("hidden_max")
+    if array is None or array.ndim != 1 or not array.size:
+        found = "missing" if array is None else f"{array.dtype} {array.shape}"
+        raise ArtefactError(f"{source}: tensor hidden_max is {found}, expected float64 [layers]; calibrate again")
+    return len(array)
+
+
+def _stored_sizes(arrays: Mapping[str, NDArray[Any]], source: str) -> list[int]:
+    """Inputs of every site: four a layer and the head."""
+    sites = 4 * _stored_layers(arrays, source) + 1
+    names = [f"sensitivity.{site}" for site in range(sites)]
+    for name in names:
+        if name not in arrays or arrays[name].ndim != 1 or not arrays[name].size:
+            found = f"{arrays[name].dtype} {arrays[name].shape}" if name in arrays else "missing"
+            raise ArtefactError(f"{source}: tensor {name} is {found}, expected float64 [inputs]; calibrate again")
+    for name in arrays:
+        if name.startswith("sensitivity.") and name not in names:
+            raise ArtefactError(f"{source}: tensor {name} is of none of the {sites} sites; calibrate again")
+    return [len(arrays[name]) for name in names]
+
+
+def _mismatch(loaded: Calibration) -> str | None:
+    """Which tensors are not of one decoder."""
+    layers = len(loaded.hidden_max)
+    for name, axes in (("query_sensitivity", 3), ("value_max", 2)):
+        array = getattr(loaded, name)
+        if array.ndim != axes or len(array) != layers or not array.size:
+            return f"tensor {name} is {array.shape}, expected {axes} axes of which the first has {layers} layers"
+    heads, kv_heads = loaded.query_sensitivity.shape[1], loaded.value_max.shape[1]
+    if heads % kv_heads:
+        return f"tensor value_max has {kv_heads} heads a layer, of which the {heads} of query_sensitivity are no multiple"
+    hidden, intermediate = len(loaded.sensitivity[-1]), len(loaded.sensitivity[3])
+    expected = [*[hidden, heads * loaded.query_sensitivity.shape[2], hidden, intermediate] * layers, hidden]
+    for site, (array, size) in enumerate(zip(loaded.sensitivity, expected, strict=True)):
+        if len(array) != size:
+            return f"tensor sensitivity.{site} is {array.shape}, expected {(size,)} as the other tensors have it"
+    return None
+
+
+def _contradiction(loaded: Calibration) -> str | None:
+    """Which range is smaller than what it bounds.
+
+    A zero alone is no mistake: inputs of a site may all be zero (ReLU), and whole parts of a pruned decoder. But then so is what they make.
+    """
+    if loaded.qkv_max < loaded.value_max.max():
+        return f"field 'qkv_max' is {loaded.qkv_max:g}, below the {loaded.value_max.max():g} of value_max"
+    some = any(array.any() for array in loaded.sensitivity)
+    zeros = (
+        ("qkv_max", loaded.qkv_max, "query_sensitivity", loaded.query_sensitivity.any()),
+        ("value_max", loaded.value_max.any(), "attention_max", loaded.attention_max),
+        ("gate_max", loaded.gate_max, "hidden_max", loaded.hidden_max.any()),
+        ("logit_max", loaded.logit_max, "sensitivity", some),
+        ("sensitivity", some, "query_sensitivity", loaded.query_sensitivity.any()),
+        ("residual_max", loaded.residual_max, "logit_max", loaded.logit_max),
+    )
+    for name, value, other, follows in zeros:
+        if follows and not value:
+            return f"{name} is 0, and {other}, which follows from it, is not"
+    return None
+
+
+def _stored(metadata: Mapping[str, Any], name: str, source: str) -> Any:
+    if name not in metadata:
+        raise ArtefactError(f"{source}: field {name!r} is missing; calibrate again")
+    return metadata[name]
+
+
+def _text(metadata: Mapping[str, Any], name: str, source: str) -> str:
+    value = _stored(metadata, name, source)
+    if not isinstance(value, str):
+        raise ArtefactError(f"{source}: field {name!r} is {value!r}, not a text; calibrate again")
+    return value
+
+
+def _count(metadata: Mapping[str, Any], name: str, source: str) -> int:
+    value = _stored(metadata, name, source)
+    if type(value) is not int or value < 1:
+        raise ArtefactError(f"{source}: field {name!r} is {value!r}, not a positive integer; calibrate again")
+    return value
+
+
+def _magnitude(metadata: Mapping[str, Any], name: str, source: str) -> float:
+    value = _stored(metadata, name, source)
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST:
+        raise ArtefactError(f"{source}: field {name!r} is {value!r}, not a number in 0..{LARGEST:g}; calibrate again")
+    return float(value)
 
 
 _RANGES = {

@@ -16,7 +16,6 @@ from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
 from neuromorphic_llm.convert.text import fitting_windows
-from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -54,6 +53,7 @@ def search_allocation(
     if options.allocation == DEFAULT or changes:
         return calibration
     canonical = checkpoint.canonical
+    calibration.check_checkpoint(canonical.config, checkpoint.content_hash)
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
     integers = integer_decoder(canonical.config, canonical.tensors, calibration, options, code)
     windows = fitting_windows(windows, canonical.config.max_positions)
@@ -82,8 +82,8 @@ def convert(
     check_allocation(options.allocation)
     changes, corrections = split_names(options.compensation)
     canonical = checkpoint.canonical
-    if calibration is not None and calibration.checkpoint_hash != checkpoint.content_hash:
-        raise ConversionError("the calibration was made for another checkpoint; calibrate this one")
+    if calibration is not None:
+        calibration.check_checkpoint(canonical.config, checkpoint.content_hash)
     short = fitting_windows(windows[:_BUDGET_WINDOWS], canonical.config.max_positions)
     windows = fitting_windows(windows, canonical.config.max_positions)
     if changes:

@@ -129,16 +129,30 @@ def load_questions(task: Task, data: Path | None = None, limit: int | None = Non
 def _rows(path: Path, limit: int | None) -> Iterator[tuple[str, Any]]:
     """(place for messages, JSON value) of the first `limit` lines that are not empty."""
     found = 0
-    for number, line in enumerate(_read(path).splitlines(), start=1):
+    # Not splitlines(): a JSON string may hold characters that end a line elsewhere.
+    for number, line in enumerate(_read(path).split("\n"), start=1):
         if found == limit:
             return
         if line.strip():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: not JSON ({error.msg}); one object a line is expected") from error
             found += 1
-            yield f"{path}, line {number}", row
+            yield f"{path}, line {number}", _row(line, f"{path}, line {number}")
+
+
+def _row(line: str, where: str) -> Any:
+    """The JSON value of one line, all of whose texts are Unicode."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not JSON ({error.msg}); one object a line is expected") from error
+    except (ValueError, RecursionError) as error:  # numbers of too many digits, brackets in brackets
+        raise DataError(f"{where}: JSON that cannot be read ({error}); one object a line is expected") from error
+    try:
+        if "\\u" in line:  # a file of UTF-8 has surrogates only as escapes
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise DataError(f"{where}: {half} is half a character, which no text holds; write both halves, or the character itself") from error
+    return row
 
 
 def _question(row: Any, where: str) -> Question:
@@ -150,7 +164,7 @@ def _question(row: Any, where: str) -> Question:
         raise DataError(f"{where}: field 'query' is missing or empty; expected {fields}")
     if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(choice, str) and choice for choice in choices):
         raise DataError(f"{where}: field 'choices' is no list of texts; expected {fields}")
-    if not isinstance(gold, int) or not 0 <= gold < len(choices):
+    if type(gold) is not int or not 0 <= gold < len(choices):
         raise DataError(f"{where}: field 'gold' is no index of a choice; expected {fields}")
     context = f"{query.rstrip()}\nAnswer:" if query.startswith("Question:") else query
     return Question(context, tuple(choices), gold)
@@ -195,10 +209,21 @@ def _candidates(task: Task) -> list[Path]:
 def _find(task: Task, data: Path | None) -> Path | None:
     """The local file of a task, or None if only the hub is left."""
     if data is not None:
-        if not data.is_file():
-            raise DataError(f"--data {data}: no such file; give an existing file")
+        _check_file(data)
         return data
     return next((path for path in _candidates(task) if path.is_file()), None)
+
+
+def _check_file(data: Path) -> None:
+    """DataError that says why `data`, what --data names, is no file."""
+    if data == Path():  # what an empty argument becomes
+        raise DataError("--data is empty, or the current folder; give an existing file")
+    if data.is_dir():
+        raise DataError(f"--data {data} is a folder; give a file in it")
+    if not data.exists():
+        raise DataError(f"--data {data}: no such file; give an existing file")
+    if not data.is_file():
+        raise DataError(f"--data {data} is a device or a pipe; give a file")
 
 
 _ADVICE = "give the file with --data FILE or set NMLLM_DATA to the folder that holds it"

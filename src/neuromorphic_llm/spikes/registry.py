@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from neuromorphic_llm.errors import UsageError, name_advice
+from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError, name_advice
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.parameters import ParameterValue, check_parameters
 
@@ -52,22 +53,43 @@ def code_names() -> tuple[str, ...]:
 
 
 def code_class(name: str) -> type[SpikeCode]:
-    """The class of a code; UsageError with the nearest name if there is none, or naming the distribution whose code is broken."""
+    """The class of a code; UsageError with the nearest name if there is none, or naming where it comes from if it is broken."""
     names = code_names()
     if name not in names:
         raise UsageError(f"unknown spike code {name!r}; {name_advice(name, names)}")
-    if name in _CODES:
-        module, _, attribute = _CODES[name].partition(":")
-        return _checked(name, getattr(importlib.import_module(module), attribute), _CODES[name])
-    point = installed_codes()[name]
-    where = f"{point.value} of {_owner(point)}"
+    where = _origin(name)
     try:
-        found = point.load()
-    except Exception as error:  # whatever the other distribution's import raises
-        raise UsageError(
-            f"spike code {name!r}: {where} cannot be loaded ({type(error).__name__}: {error}); repair or uninstall it"
-        ) from error
+        found = _point(name).load()
+    except (Exception, SystemExit) as error:  # whatever the import of a foreign module raises
+        raise UsageError(f"spike code {name!r}: {where} cannot be loaded ({_reason(error)}); repair or uninstall it") from error
     return _checked(name, found, where)
+
+
+def _point(name: str) -> EntryPoint:
+    """The entry point of an installed code, or one made for a registered code."""
+    return EntryPoint(name, _CODES[name], ENTRY_POINTS) if name in _CODES else installed_codes()[name]
+
+
+def _origin(name: str) -> str:
+    """Where a code comes from, for messages: `module:class`, with the distribution of an installed one."""
+    point = _point(name)
+    return point.value if name in _CODES else f"{point.value} of {_owner(point)}"
+
+
+def _reason(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+
+
+@contextmanager
+def failures_of(name: str) -> Iterator[None]:
+    """Turns what the code of that name raises, beside the errors of this package, into a UsageError naming where it comes from."""
+    try:
+        yield
+    except NeuromorphicLLMError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"spike code {name!r}: {_origin(name)} fails ({_reason(error)}); repair or uninstall it") from error
 
 
 def _checked(name: str, found: object, where: str) -> type[SpikeCode]:
@@ -81,10 +103,11 @@ def _checked(name: str, found: object, where: str) -> type[SpikeCode]:
 
 
 def get_code(name: str, phases: int | None = None, **parameters: ParameterValue) -> SpikeCode:
-    """A code with `phases` phases (its default if None) and its parameters. UsageError on a wrong name, number or value."""
+    """A code with `phases` phases (its default if None) and its parameters. UsageError on a wrong name or value, or if it is broken."""
     code = code_class(name)
-    check_parameters(code, parameters)
-    return code(code.default_phases if phases is None else phases, **parameters)
+    with failures_of(name):
+        check_parameters(code, parameters)
+        return code(code.default_phases if phases is None else phases, **parameters)
 
 
 register_code("signed-digit", "neuromorphic_llm.spikes.signed_digit:SignedDigit")

@@ -7,7 +7,7 @@ A spike at site s of an input i costs `costs[s]`, an error e of it `sensitivity[
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import ArtefactError
 from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+
+LARGEST = 1e100
+"""Bound of everything that is stored: sums of squared gradients of float32 stay below it, and products of two such numbers are finite."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,45 @@ def stored(allocations: Mapping[str, Allocation]) -> tuple[dict[str, Any], dict[
     return described, arrays
 
 
-def restored(described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], sites: int) -> dict[str, Allocation]:
-    """Inverse of stored; ArtefactError naming what is missing or of another shape."""
-    found = {}
-    for name, data in described.items():
-        try:
-            costs = arrays[f"allocation.{name}.costs"]
-            sensitivity = tuple(arrays[f"allocation.{name}.sensitivity.{site}"] for site in range(sites))
-            found[name] = Allocation(name, costs, sensitivity, tuple(data["history"]), data["asked"], float(data["start_price"]))
-        except (KeyError, TypeError) as error:
-            raise ArtefactError(f"the allocation {name!r} of the calibration lacks {error}; search it again") from error
-        if costs.shape != (sites,) or not (np.isfinite(costs).all() and (costs > 0).all() and found[name].start_price > 0):
-            raise ArtefactError(
-                f"the allocation {name!r} of the calibration has costs that are not positive for {sites} sites; search it again"
-            )
-    return found
+def real_tensor(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...], source: str) -> NDArray[np.float64]:
+    """The tensor of that name, float64 of this shape with values in 0 .. LARGEST; ArtefactError naming `source` and it otherwise."""
+    array = arrays.get(name)
+    if array is None:
+        raise ArtefactError(f"{source}: tensor {name} is missing; calibrate again")
+    if array.dtype != np.float64 or array.shape != shape:
+        raise ArtefactError(f"{source}: tensor {name} is {array.dtype} {array.shape}, expected float64 {shape}; calibrate again")
+    wrong = array[~((array >= 0) & (array <= LARGEST))]
+    if wrong.size:
+        raise ArtefactError(f"{source}: tensor {name} holds {wrong[0]}, expected 0 to {LARGEST:g}; calibrate again")
+    return array
+
+
+def restored(described: object, arrays: Mapping[str, NDArray[Any]], sizes: Sequence[int], source: str) -> dict[str, Allocation]:
+    """Inverse of stored for sites of these inputs; ArtefactError naming `source` and what is missing or wrong."""
+    if not isinstance(described, dict):
+        raise ArtefactError(f"{source}: field 'allocations' is {described!r}, not an object; calibrate again")
+    return {name: _restored(name, data, arrays, sizes, source) for name, data in described.items()}
+
+
+def _restored(name: str, data: Any, arrays: Mapping[str, NDArray[Any]], sizes: Sequence[int], source: str) -> Allocation:
+    what = f"{source}: the allocation {name!r} of the calibration"
+    tensors = [f"allocation.{name}.sensitivity.{site}" for site in range(len(sizes))]
+    if not isinstance(data, dict):
+        raise ArtefactError(f"{what} is {data!r}, not an object; search it again")
+    for key in ("asked", "history", "start_price"):
+        if key not in data:
+            raise ArtefactError(f"{what} lacks {key!r}; search it again")
+    for tensor in (f"allocation.{name}.costs", *tensors):
+        if tensor not in arrays:
+            raise ArtefactError(f"{what} lacks {tensor!r}; search it again")
+    asked, history, price = data["asked"], data["history"], data["start_price"]
+    if not isinstance(asked, dict) or not isinstance(history, list) or not all(isinstance(step, dict) for step in history):
+        raise ArtefactError(f"{what} has an 'asked' or 'history' that is not of objects; search it again")
+    if type(price) not in (int, float) or not 0 < price <= LARGEST:
+        raise ArtefactError(f"{what} has the start_price {price!r}, not a positive number; search it again")
+    costs = arrays[f"allocation.{name}.costs"]
+    expected = costs.dtype == np.float64 and costs.shape == (len(sizes),)
+    if not expected or not ((costs > 0) & (costs <= LARGEST)).all():
+        raise ArtefactError(f"{what} has costs that are not positive float64 for {len(sizes)} sites; search it again")
+    sensitivity = tuple(real_tensor(arrays, tensor, (size,), source) for tensor, size in zip(tensors, sizes, strict=True))
+    return Allocation(name, costs, sensitivity, tuple(history), asked, float(price))
