@@ -245,11 +245,27 @@ def test_writing_steps_are_the_dense_models(nano: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("spikes", 0.0), ("tokens", 0), ("price_rate", 1.0), ("learning_rate", -1.0), ("batch", 0), ("optimizer", "sgd")]
+    ("field", "value"),
+    [
+        ("spikes", 0.0),
+        ("tokens", 0),
+        ("price_rate", 1.0),
+        ("learning_rate", -1.0),
+        ("batch", 0),
+        ("optimizer", "sgd"),
+        ("batch", 100_000_000),
+    ],
 )
 def test_recipes_that_make_no_sense(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         replace(RECIPE, **{field: value})
+
+
+def test_bounds_are_both_told() -> None:
+    with pytest.raises(ValueError, match=r"learning_rate must be positive and below 1e\+06, got 1e\+30"):
+        replace(RECIPE, learning_rate=1e30)
+    with pytest.raises(ValueError, match="batch must be at most 524288 with a window of 32, got 524289"):
+        replace(RECIPE, batch=524289)
 
 
 def story_run(nano: Checkpoint, folder: Path, recipe: FineTuneConfig = RECIPE, watch: Watch | None = None, own: int = 60) -> SpikingNetwork:
@@ -293,7 +309,7 @@ def test_a_request_that_failed_can_be_mended_in_the_same_folder(nano: Checkpoint
     with pytest.raises(ConversionError, match="do not fill two windows"):
         fine_tune(nano, ["Once"], RECIPE, tmp_path, device=CPU)
     too_many = replace(RECIPE, spikes=40.0)
-    with pytest.raises(ConversionError, match="cannot be met"):
+    with pytest.raises(ConversionError, match=r"before training at 40 spikes .* cannot be met.* keeps the text, and takes other spikes"):
         story_run(nano, tmp_path, too_many)
     (tmp_path / "own-text.7.safetensors").write_bytes(b"of a run that was cut")
     with pytest.raises(ConversionError, match="run with another own_text"):

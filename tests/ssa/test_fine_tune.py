@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint
@@ -80,6 +83,39 @@ def test_refuses_another_or_a_damaged_state(dense: Any, checkpoint: Checkpoint, 
     (tmp_path / STATE).write_bytes(b"nothing")
     with pytest.raises(ConversionError, match="damaged"):
         tuner(dense, checkpoint, windows, recipe, tmp_path).load()
+
+
+DAMAGE: dict[str, tuple[Callable[[dict[str, torch.Tensor]], object], str]] = {
+    "no parameter": (lambda t: t.pop("parameter.0.decode_gain"), "it lacks parameter.0.decode_gain"),
+    "no moment": (lambda t: t.pop("optimizer.0.exp_avg"), "it lacks optimizer.0.exp_avg"),
+    "shape": (lambda t: t.update({"optimizer.0.exp_avg": torch.ones(1, 1)}), "optimizer.0.exp_avg has the shape"),
+    "NaN": (lambda t: t["parameter.0.decode_gain"].fill_(torch.nan), "parameter.0.decode_gain has values that are no finite numbers"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_states_are_told(dense: Any, checkpoint: Checkpoint, windows: torch.Tensor, tmp_path: Path, damage: str) -> None:
+    recipe = SsaTuneConfig(layer_steps=1, steps=0, batch=2)
+    own = tuner(dense, checkpoint, windows, recipe, tmp_path)
+    list(own.run(windows))
+    tensors = load_file(tmp_path / STATE)
+    with safe_open(tmp_path / STATE, framework="pt") as file:
+        metadata = file.metadata()
+    edit, message = DAMAGE[damage]
+    edit(tensors)
+    save_file(tensors, tmp_path / STATE, metadata)
+    with pytest.raises(ConversionError, match=rf"is damaged \({message}.*\); remove it to begin anew"):
+        own.load()
+    save_file(tensors, tmp_path / STATE, {"progress": "[]"})
+    with pytest.raises(ConversionError, match="is no JSON object"):
+        own.load()
+
+
+def test_other_folders_are_refused(dense: Any, checkpoint: Checkpoint, windows: torch.Tensor, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    for folder, message in ((tmp_path, "holds other files; choose an empty folder"), (tmp_path / "mine.txt", "cannot be read")):
+        with pytest.raises(ConversionError, match=message):
+            SsaTuner(dense, dense, SsaTuneConfig(), folder)
 
 
 def test_gradients_that_are_not_finite_change_nothing(

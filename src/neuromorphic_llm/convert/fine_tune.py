@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,16 +11,27 @@ from typing import Any
 
 import torch
 import torch.distributed as distributed
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from neuromorphic_llm.convert.emulation import EmulatedDecoder, product, rounded_rows
+from neuromorphic_llm.convert.training_state import (
+    check_number,
+    check_tensors,
+    damaged,
+    load_tensors,
+    moments_of,
+    restore_moments,
+    save_tensors,
+)
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint
 
 STATE_WEIGHTS = "state.safetensors"
+_NUMBERS = ("elapsed_s", "price", "price_slope", "text_ratio", "recent_spikes")
+_BEGIN_ANEW = "remove it to train from the start"
+_LARGEST, _LARGEST_STEP = 1e6, 2**24
+"""Of the recipe's numbers; of the tokens a step."""
 _HEAD_ROWS = 4
 """Sequences whose predictions are held at once."""
 _BAD_STEPS = 10
@@ -72,14 +81,17 @@ class FineTuneConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.window < 2:
             raise ValueError(f"window must be at least 2, got {self.window}")
+        if self.batch * self.window > _LARGEST_STEP:
+            raise ValueError(f"batch must be at most {_LARGEST_STEP // self.window} with a window of {self.window}, got {self.batch}")
         for name in ("spikes", "start_spikes", "seconds", "learning_rate", "clip"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < 1e6:
-                raise ValueError(f"{name} must be positive, got {value}")
+            if value is not None and not 0 < value < _LARGEST:
+                bounds = f"positive and below {_LARGEST:g}" if value > 0 else "positive"
+                raise ValueError(f"{name} must be {bounds}, got {value}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be {' or '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if not 0 <= self.price_rate < 1:
-            raise ValueError(f"price_rate must lie in 0..1, got {self.price_rate}")
+            raise ValueError(f"price_rate must be at least 0 and below 1, got {self.price_rate}")
 
     @property
     def steps(self) -> int:
@@ -337,17 +349,10 @@ class FineTuner:
         """Write weights, optimizer and step into the folder, by the first process; a state there is replaced as a whole."""
         if process_rank():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"decoder.{name}": tensor.contiguous() for name, tensor in self.decoder.state_dict().items()}
+        tensors = {f"decoder.{name}": tensor for name, tensor in self.decoder.state_dict().items()}
         for number, optimizer in enumerate(self.optimizers):
-            for index, moments in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{number}.{index}.{name}": value.clone() for name, value in moments.items()}
-        waiting = self.folder / f"{STATE_WEIGHTS}.{os.getpid()}"
-        try:
-            save_file({name: tensor.cpu() for name, tensor in tensors.items()}, waiting, {"progress": json.dumps(self._progress())})
-            waiting.replace(self.folder / STATE_WEIGHTS)
-        finally:
-            waiting.unlink(missing_ok=True)
+            tensors |= moments_of(optimizer, f"optimizer.{number}.")
+        save_tensors(self.folder / STATE_WEIGHTS, tensors, self._progress(), "progress")
 
     def _progress(self) -> dict[str, Any]:
         numbers = {"step": self.step, "elapsed_s": self.elapsed_s, "price": self.price, "price_slope": self._price_slope}
@@ -359,26 +364,27 @@ class FineTuner:
         path = self.folder / STATE_WEIGHTS
         if not path.is_file():
             return False
+        tensors, progress = load_tensors(path, "progress", _BEGIN_ANEW)
+        recipe = progress.get("recipe")
+        if not isinstance(recipe, dict):
+            raise damaged(path, "it lacks its recipe", _BEGIN_ANEW)
+        if recipe != self.recipe.to_json():
+            changed = [name for name, value in self.recipe.to_json().items() if recipe.get(name) != value]
+            raise ConversionError(f"{path} was made with another {', '.join(changed or recipe)}; give the same, or another folder")
         try:
-            with safe_open(path, framework="pt") as file:
-                progress = json.loads(file.metadata()["progress"])
-            tensors = load_file(path)
-            numbers = [float(progress[key]) for key in ("elapsed_s", "price", "price_slope", "text_ratio", "recent_spikes")]
-            step = int(progress["step"])
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ConversionError(f"{path} is damaged ({error}); remove the folder to begin anew") from error
-        if progress["recipe"] != self.recipe.to_json():
-            changed = [name for name, value in self.recipe.to_json().items() if progress["recipe"].get(name) != value]
-            raise ConversionError(f"{path} was made with another {', '.join(changed)}; give the same, or another folder")
-        state = {name.removeprefix("decoder."): value for name, value in tensors.items() if name.startswith("decoder.")}
-        self.decoder.load_state_dict(state)
-        for number, optimizer in enumerate(self.optimizers):
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, value in tensors.items():
-                if name.startswith(f"optimizer.{number}."):
-                    index, moment = name.split(".")[2:]
-                    moments.setdefault(int(index), {})[moment] = value
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
-        self.step = step
-        self.elapsed_s, self.price, self._price_slope, self.text_ratio, self._recent_spikes = numbers
+            self._restore(tensors, progress)
+        except ValueError as error:
+            raise damaged(path, error, _BEGIN_ANEW) from error
         return True
+
+    def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+        """Take over a state; ValueError if it is not whole."""
+        numbers = [check_number(progress, name) for name in _NUMBERS]
+        step = check_number(progress, "step")
+        state = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
+        check_tensors(state, {f"decoder.{name}": value.shape for name, value in self.decoder.state_dict().items()})
+        for number, optimizer in enumerate(self.optimizers):
+            restore_moments(optimizer, tensors, f"optimizer.{number}.")
+        self.decoder.load_state_dict({name.removeprefix("decoder."): value for name, value in state.items()})
+        self.step = int(step)
+        self.elapsed_s, self.price, self._price_slope, self.text_ratio, self._recent_spikes = numbers

@@ -11,15 +11,14 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as distributed
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from neuromorphic_llm import __version__
@@ -33,11 +32,20 @@ from neuromorphic_llm.convert.integers import integer_decoder
 from neuromorphic_llm.convert.own_text import own_text
 from neuromorphic_llm.convert.straight_through import Surrogate
 from neuromorphic_llm.convert.trained_network import meet_spikes
+from neuromorphic_llm.convert.training_state import (
+    TrainingLog,
+    check_folder,
+    check_number,
+    check_tensors,
+    damaged,
+    load_tensors,
+    save_tensors,
+)
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.spiking import SpikingNetwork
-from neuromorphic_llm.reference.weights import DecoderWeights
+from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
 from neuromorphic_llm.spikes.registry import get_code
 from neuromorphic_llm.text_file import write_text
 
@@ -51,9 +59,11 @@ _PIECES = 8
 _TEXT_KEYS = ("checkpoint", "texts", "own_text", "window", "batch", "seconds", "seed")
 """What the text of a run depends on."""
 
+_MADE = ("text", "start", "state")
+"""Files of tensors that a run makes, in this order."""
+
 _CALIBRATION_TOKENS = 4096
 _BUDGET_TOKENS = {"cpu": 4096, "cuda": 8192}
-_LAST_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -97,20 +107,21 @@ def fine_tune(
     code = get_code(recipe.code, recipe.phases, **dict(recipe.code_parameters))
     surrogate = Surrogate(recipe.masked, recipe.activity)
     emulation = emulation_of(code, ConvertConfig().query_phases, surrogate, half=device.type == "cuda")
-    if process_rank() == 0:
-        _open(checkpoint, texts, recipe, folder, own_tokens)
-    _wait()
-    _make_text(checkpoint, texts, recipe, folder, own_tokens, device, watch)
+    with _nothing_left_behind(folder):
+        if process_rank() == 0:
+            _open(checkpoint, texts, recipe, folder, own_tokens)
+        _wait()
+        _make_text(checkpoint, texts, recipe, folder, own_tokens, device, watch)
     if process_rank() == 0 and not (folder / "start.safetensors").is_file():
         _write_start(checkpoint, recipe, folder, device, watch)
     _wait()
-    windows, held_out, about = _load_text(folder)
-    prices, price, options = _load_start(folder)
+    windows, held_out, about = _load_text(folder, recipe, canonical.config)
+    prices, price, options = _load_start(folder, canonical.config)
     recipe = replace(recipe, seconds=about["training_s"])
     decoder = EmulatedDecoder(canonical, prices, emulation)
     tuner = FineTuner(checkpoint, decoder, price * decoder.weights_total, recipe, device, folder)
     tuner.load()
-    log = _Log(folder / "log.jsonl", tuner.step) if process_rank() == 0 else None
+    log = TrainingLog(folder / "log.jsonl", tuner.step) if process_rank() == 0 else None
     dense = tuner.dense_perplexity(held_out) if log else math.nan
     if log and watch.dense:
         watch.dense(dense)
@@ -118,28 +129,48 @@ def fine_tune(
     if log is None:
         return None
     watch.tell("make the network", 0, 1)
-    weights, spikes = _integers(canonical, decoder, windows, held_out, recipe, options, device)
+    weights, spikes = _network_of(tuner, canonical, windows, held_out, options)
     watch.tell("make the network", 1, 1)
+    figures = {"loss": log.last_loss(), "held_out_perplexity": quality.perplexity, "dense_held_out_perplexity": dense}
     provenance = {
+        **_provenance(checkpoint, tuner, options, {**figures, **{key: about[key] for key in ("texts", "text_tokens", "own_text_tokens")}}),
+        "calibration_tokens": sum(map(len, _short(windows))),
+        "spikes_per_activation": spikes,
+    }
+    return SpikingNetwork(weights, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)
+
+
+def _provenance(checkpoint: Checkpoint, tuner: FineTuner, options: ConvertConfig, figures: dict[str, Any]) -> dict[str, Any]:
+    """What the network is of, and how it was trained."""
+    recipe = tuner.recipe
+    return {
         "model": checkpoint.name,
         "checkpoint_hash": checkpoint.content_hash,
-        "calibration_tokens": sum(map(len, _short(windows))),
         "options": replace(options, spikes=recipe.spikes).to_json(),
-        "price": tuner.price / decoder.weights_total,
-        "spikes_per_activation": spikes,
+        "price": tuner.price / tuner.decoder.weights_total,
         "package_version": __version__,
         "fine_tuning": {
             "recipe": recipe.to_json(),
             "steps": tuner.step,
             "tokens": tuner.step * recipe.batch * recipe.window,
             "seconds": tuner.elapsed_s,
-            "loss": log.last_loss(),
-            "held_out_perplexity": quality.perplexity,
-            "dense_held_out_perplexity": dense,
-            **{key: about[key] for key in ("texts", "text_tokens", "own_text_tokens")},
+            **figures,
         },
     }
-    return SpikingNetwork(weights, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)
+
+
+def _network_of(
+    tuner: FineTuner, canonical: CanonicalDecoder, windows: Tensor, held_out: Tensor, options: ConvertConfig
+) -> tuple[DecoderWeights, float]:
+    """_integers of the trained decoder; its state is in the folder and stays there whatever happens."""
+    try:
+        return _integers(canonical, tuner.decoder, windows, held_out, tuner.recipe, options, tuner.device)
+    except ConversionError as error:
+        reason = str(error).partition(";")[0]  # its advice is for a conversion: this folder takes no other spikes
+        raise ConversionError(
+            f"after training, {reason}; the trained state stays in {tuner.folder}, a run in another state folder may train on more text "
+            "(more is held out then) or for other spikes"
+        ) from error
 
 
 def _integers(
@@ -155,7 +186,7 @@ def _integers(
     return meet_spikes(integers, decoder.prices(), recipe.spikes, [window.tolist() for window in budget], str(device))
 
 
-def _train(tuner: FineTuner, windows: Tensor, held_out: Tensor, log: _Log | None, watch: Watch) -> HeldOutFigures:
+def _train(tuner: FineTuner, windows: Tensor, held_out: Tensor, log: TrainingLog | None, watch: Watch) -> HeldOutFigures:
     """Run to the end, and return the last figures on the held-out text."""
 
     def look() -> HeldOutFigures:
@@ -187,6 +218,25 @@ def _wait() -> None:
         distributed.barrier()
 
 
+@contextmanager
+def _nothing_left_behind(folder: Path) -> Iterator[None]:
+    """Remove what was asked for, and the folders that are new, if no text comes of it."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    asked = folder / "run.json"
+    before = asked.exists()
+    _wait()  # until all processes have looked
+    try:
+        yield
+    except BaseException:
+        if process_rank() == 0 and not before and not any((folder / f"{name}.safetensors").is_file() for name in _MADE):
+            for path in (asked, *folder.glob("own-text.*")) if asked.is_file() else ():
+                path.unlink(missing_ok=True)
+            for path in new:
+                with suppress(OSError):
+                    path.rmdir()
+        raise
+
+
 def _open(checkpoint: Checkpoint, texts: Sequence[str], recipe: FineTuneConfig, folder: Path, own_tokens: int) -> None:
     """Make the folder and write what is asked for into it; ConversionError if it is of another run."""
     sums = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
@@ -200,37 +250,23 @@ def _open(checkpoint: Checkpoint, texts: Sequence[str], recipe: FineTuneConfig, 
 
 def _check_asked(folder: Path, asked: dict[str, Any]) -> None:
     """Keep what is asked for; ConversionError naming what that which is in the folder was made for otherwise."""
-    path = folder / "run.json"
+    path, anew = folder / "run.json", f"remove {folder} to begin anew"
+    made = [name for name in _MADE if (folder / f"{name}.safetensors").is_file()]
+    if made and not path.is_file():
+        raise ConversionError(f"{path} is missing, which says what {made[0]}.safetensors beside it was made for; {anew}")
+    check_folder(folder, "run.json", "--state")
     try:
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        made = [name for name in ("text", "start") if (folder / f"{name}.safetensors").is_file()]
-        fixed = set(asked) if "start" in made else set(_TEXT_KEYS) if made else set()
-        changed = [name for name in asked if name in fixed and before.get(name) != asked[name]]
-    except (ValueError, AttributeError) as error:
-        raise ConversionError(f"{path} is damaged ({error}); remove the folder to begin anew") from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error, anew) from error
+    if path.is_file() and not (isinstance(before, dict) and set(_TEXT_KEYS) <= set(before)):
+        raise damaged(path, "it does not say what a fine-tuning was asked for", anew)
+    fixed = set(asked) if set(made) - {"text"} else set(_TEXT_KEYS) if made else set()
+    changed = [name for name in asked if name in fixed and before.get(name) != asked[name]]
     if changed:
         raise ConversionError(f"{folder} is of a run with another {', '.join(changed)}; give the same, or another folder")
     if before != asked:
         write_text(path, json.dumps(asked, indent=1) + "\n")
-
-
-def _save(tensors: dict[str, Tensor], path: Path, about: dict[str, Any]) -> None:
-    """Write tensors and a JSON object beside them, as a whole."""
-    waiting = path.with_suffix(".partial")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, waiting, {"about": json.dumps(about)})
-        waiting.replace(path)
-    finally:
-        waiting.unlink(missing_ok=True)
-
-
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-        return load_file(path), about
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ConversionError(f"{path} is damaged ({error}); remove the folder to begin anew") from error
 
 
 def _make_text(
@@ -259,10 +295,10 @@ def _make_text(
             seed=recipe.seed + process_rank(), **limit,
             progress=lambda done, total: watch.tell("write own text, tokens", done * len(parts), total * len(parts)),
         )  # fmt: skip
-        _save({"windows": written.int()}, parts[process_rank()], {})
+        save_tensors(parts[process_rank()], {"windows": written.int()}, {})
     _wait()
     if process_rank() == 0:
-        own = [_load(part)[0]["windows"] for part in parts]
+        own = [load_tensors(part)[0]["windows"] for part in parts]
         spent = time.monotonic() - begin
         about = {
             "texts": [hashlib.sha256(text.encode()).hexdigest() for text in texts],
@@ -270,7 +306,7 @@ def _make_text(
             "own_text_tokens": sum(part.numel() for part in own),
             "training_s": None if recipe.seconds is None else max(recipe.seconds - spent, recipe.seconds / 2),
         }
-        _save({"windows": torch.cat([windows.int(), *own]), "held_out": held_out.int()}, folder / "text.safetensors", about)
+        save_tensors(folder / "text.safetensors", {"windows": torch.cat([windows.int(), *own]), "held_out": held_out.int()}, about)
         for part in parts:
             part.unlink()
 
@@ -294,8 +330,25 @@ def text_windows(tokenizer: Any, texts: Sequence[str], window: int, held_out: in
     return train, rest[torch.linspace(0, len(rest) - 1, min(held_out, len(rest))).round().long()]
 
 
-def _load_text(folder: Path) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    tensors, about = _load(folder / "text.safetensors")
+def _load_text(folder: Path, recipe: FineTuneConfig, config: DecoderConfig) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """(windows to train on, windows held out, what is known of them); ConversionError unless they are token ids of the model."""
+    path, advice = folder / "text.safetensors", f"remove {folder} to begin anew"
+    tensors, about = load_tensors(path, advice=advice)
+    try:
+        for name in ("windows", "held_out"):
+            if name not in tensors:
+                raise ValueError(f"it lacks {name}")
+            ids = tensors[name]
+            if ids.dtype not in (torch.int32, torch.int64) or ids.ndim != 2 or ids.shape[1] != recipe.window or len(ids) == 0:
+                raise ValueError(f"{name} are no windows of {recipe.window} tokens")
+            if not 0 <= int(ids.min()) <= int(ids.max()) < config.vocab_size:
+                raise ValueError(f"{name} have tokens outside the vocabulary of {config.vocab_size}")
+        for name in ("text_tokens", "own_text_tokens", *(["training_s"] if recipe.seconds is not None else [])):
+            check_number(about, name)
+        if "texts" not in about or (about.get("training_s") is None) != (recipe.seconds is None) or about.get("training_s") == 0:
+            raise ValueError("it lacks what was noted of the texts or of the time")
+    except ValueError as error:
+        raise damaged(path, error, advice) from error
     return tensors["windows"].long(), tensors["held_out"].long(), about
 
 
@@ -308,49 +361,36 @@ def _short(windows: Tensor) -> list[list[int]]:
 
 def _write_start(checkpoint: Checkpoint, recipe: FineTuneConfig, folder: Path, device: torch.device, watch: Watch) -> None:
     """Prices of the conversion without training."""
-    windows, _, _ = _load_text(folder)
+    windows, _, _ = _load_text(folder, recipe, checkpoint.canonical.config)
     options = ConvertConfig(recipe.code, recipe.phases, recipe.first_spikes, seed=recipe.seed, code_parameters=recipe.code_parameters)
-    network = convert(checkpoint, options, _short(windows), device=str(device), progress=watch.progress)
+    try:
+        network = convert(checkpoint, options, _short(windows), device=str(device), progress=watch.progress)
+    except ConversionError as error:
+        raise ConversionError(
+            f"the conversion before training at {recipe.first_spikes:g} spikes per activation: {error} ({folder} keeps the text, and takes "
+            "other spikes and start spikes)"
+        ) from error
     prices = Prices.of(network.weights)
     tensors = {f"sites.{index}": price for index, price in enumerate(prices.sites)}
     tensors |= {f"queries.{index}": price for index, price in enumerate(prices.queries)}
     # A price of conversion is one of a synaptic operation.
-    _save(tensors, folder / "start.safetensors", {"price": network.provenance["price"], "options": options.to_json()})
+    save_tensors(folder / "start.safetensors", tensors, {"price": network.provenance["price"], "options": options.to_json()})
 
 
-def _load_start(folder: Path) -> tuple[Prices, float, ConvertConfig]:
-    """(prices, price of a synaptic operation, options)."""
-    tensors, about = _load(folder / "start.safetensors")
-    sites, queries = (
-        tuple(tensors[f"{kind}.{index}"] for index in range(sum(name.startswith(kind) for name in tensors)))
-        for kind in ("sites", "queries")
-    )
-    options = about["options"]
-    parameters = tuple((name, value) for name, value in options.get("code_parameters", []))
-    return Prices(sites, queries), about["price"], ConvertConfig(**{**options, "code_parameters": parameters})
-
-
-class _Log:
-    """A JSON object a line; lines after the training step that a run goes on from are dropped."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines() if step and path.is_file() else []
-        entries = [(line, json.loads(line)) for line in lines if line.endswith("}")]
-        kept = [line for line, entry in entries if entry["step"] < step or (entry["step"] == step and "loss" in entry)]
-        self._losses: list[float] = [entry["loss"] for _, entry in entries if entry["step"] <= step and entry.get("loss") is not None]
-        write_text(path, "".join(line + "\n" for line in kept))
-        self._path = path
-
-    def write(self, entry: dict[str, Any]) -> None:
-        """Append a line."""
-        # A step that diverges has no finite figures; JSON has no word for them.
-        finite = {key: value if math.isfinite(value) else None for key, value in entry.items()}
-        if finite.get("loss") is not None:
-            self._losses.append(entry["loss"])
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite) + "\n")
-
-    def last_loss(self) -> float | None:
-        """Mean over the last hundred steps; None if there were none."""
-        last = self._losses[-_LAST_STEPS:]
-        return sum(last) / len(last) if last else None
+def _load_start(folder: Path, config: DecoderConfig) -> tuple[Prices, float, ConvertConfig]:
+    """(prices, price of a synaptic operation, options); ConversionError unless they are of the model."""
+    path, advice = folder / "start.safetensors", "remove it, and it is made anew"
+    tensors, about = load_tensors(path, advice=advice)
+    shapes: dict[str, tuple[int, ...]] = {f"sites.{site}": config.site_shape(site)[:1] for site in range(config.sites)}
+    shapes |= {f"queries.{layer}": (config.heads, config.head_dim) for layer in range(config.layers)}
+    try:
+        check_tensors(tensors, shapes)
+        price, options = check_number(about, "price"), about.get("options")
+        if not isinstance(options, dict):
+            raise ValueError("it lacks its options")
+        parameters = tuple((name, value) for name, value in options.get("code_parameters", []))
+        found = ConvertConfig(**{**options, "code_parameters": parameters})
+    except (TypeError, ValueError) as error:
+        raise damaged(path, error, advice) from error
+    sites, queries = (tuple(tensors[name] for name in shapes if name.startswith(kind)) for kind in ("sites", "queries"))
+    return Prices(sites, queries), price, found

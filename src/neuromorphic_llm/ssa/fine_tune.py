@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from neuromorphic_llm.convert.training_state import (
+    check_folder,
+    check_number,
+    check_tensors,
+    damaged,
+    load_tensors,
+    moments_of,
+    restore_moments,
+    save_tensors,
+)
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.ssa.replace import Places
 
@@ -48,7 +54,7 @@ class SsaTuneConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("layer_learning_rate", "learning_rate", "clip"):
             if not 0 < getattr(self, name) < 1e6:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be positive and below 1e6, got {getattr(self, name)}")
 
     @property
     def total(self) -> int:
@@ -76,6 +82,8 @@ class SsaTuner:
 
     def __init__(self, dense: Any, student: Any, recipe: SsaTuneConfig, folder: Path | None = None) -> None:
         self.dense, self.student, self.recipe, self.folder = dense, student, recipe, folder
+        if folder is not None:
+            _check(folder)
         self.places = Places(student)
         self.modules = self.places.spiking()
         if not self.modules:
@@ -162,44 +170,39 @@ class SsaTuner:
 
     def save(self, folder: Path) -> None:
         """Write parameters, optimizer and step into the folder; a state there is replaced as a whole."""
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {f"parameter.{name}": p.detach() for name, p in self.named.items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-        waiting = folder / f"{STATE}.{os.getpid()}"
-        progress = json.dumps({"step": self.step, "recipe": self.recipe.to_json(), "ssa": self.modules[0].config.to_json()})
-        try:
-            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, waiting, {"progress": progress})
-            waiting.replace(folder / STATE)
-        finally:
-            waiting.unlink(missing_ok=True)
+        tensors = {f"parameter.{name}": p.detach() for name, p in self.named.items()} | moments_of(self.optimizer, "optimizer.")
+        progress = {"step": self.step, "recipe": self.recipe.to_json(), "ssa": self.modules[0].config.to_json()}
+        save_tensors(folder / STATE, tensors, progress, "progress")
 
     def load(self) -> bool:
         """Go on from the state in the folder; False if there is none. ConversionError if it is damaged or of another recipe or model."""
         path = None if self.folder is None else self.folder / STATE
         if path is None or not path.is_file():
             return False
-        try:
-            with safe_open(path, framework="pt") as file:
-                progress = json.loads(file.metadata()["progress"])
-            tensors = load_file(path)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ConversionError(f"{path} is damaged ({error}); remove it to begin anew") from error
+        tensors, progress = load_tensors(path, "progress")
         wanted = {"recipe": self.recipe.to_json(), "ssa": self.modules[0].config.to_json()}
-        shapes = {name.removeprefix("parameter."): t.shape for name, t in tensors.items() if name.startswith("parameter.")}
-        if {key: progress.get(key) for key in wanted} != wanted or shapes != {name: p.shape for name, p in self.named.items()}:
+        if {key: progress.get(key) for key in wanted} != wanted:
             raise ConversionError(f"{path} was made with another recipe or model; give the same options, or another folder")
+        try:
+            step = check_number(progress, "step")
+            state = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
+            check_tensors(state, {f"parameter.{name}": p.shape for name, p in self.named.items()})
+            restore_moments(self.optimizer, tensors, "optimizer.")
+        except ValueError as error:
+            raise damaged(path, error, "remove it to begin anew, or choose another folder if it is another model's") from error
         with torch.no_grad():
             for name, parameter in self.named.items():
                 parameter.copy_(tensors[f"parameter.{name}"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, moment = name.split(".")
-                moments.setdefault(int(index), {})[moment] = value
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
-        self.step = int(progress["step"])
+        self.step = int(step)
         return True
+
+
+def _check(folder: Path) -> None:
+    """ConversionError for a folder that is in use for something else."""
+    try:
+        check_folder(folder, STATE, "--folder")
+    except OSError as error:
+        raise ConversionError(f"{folder} cannot be read ({error.strerror or error}); choose another folder for --folder") from error
 
 
 def training_windows(tokenizer: Any, text: str, window: int) -> Tensor:
