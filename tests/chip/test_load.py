@@ -6,7 +6,7 @@ import pytest
 
 from neuromorphic_llm.chip.load import known_chips, load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.errors import CompileError, UsageError
 
 
 def test_nc1_is_the_default_specification() -> None:
@@ -59,9 +59,9 @@ def test_bad_file_names_file_and_field(tmp_path: Path, text: str, message: str) 
 
 
 def test_wrong_names() -> None:
-    with pytest.raises(CompileError, match="did you mean 'nc1'"):
+    with pytest.raises(UsageError, match="did you mean 'nc1'"):
         load_spec("nc2")
-    with pytest.raises(CompileError, match=r"known chips: nano, nc1"):
+    with pytest.raises(UsageError, match=r"known chips: nano, nc1"):
         load_spec("something else")
     with pytest.raises(CompileError, match="No such file"):
         load_spec("missing.yaml")

@@ -63,7 +63,7 @@ def test_a_network_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
         (["--text", "binary"], 1, "--text binary is not UTF-8 text (byte 0)"),
         (["--window", "512"], 1, "the texts do not fill two windows of 512 tokens"),
         (["--state", "text.txt"], 1, "text.txt cannot be written"),
-        (["--code", "first-spike"], 1, "fine-tuning knows the codes signed-digit and first-spike-log, not first-spike"),
+        (["--code", "first-spike"], 2, "fine-tuning knows the codes signed-digit and first-spike-log, not first-spike"),
         (["--code", "first-spike-log", "--code-option", "stepz=8"], 2, "no parameter 'stepz'"),
         (["--optimizer", "sgd"], 2, "optimizer must be adamw or muon, got 'sgd'"),
         (["--device", "cuda9"], 2, "--device must be cpu or cuda"),

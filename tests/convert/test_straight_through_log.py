@@ -9,7 +9,7 @@ import torch
 from neuromorphic_llm.convert.emulation import emulation_of
 from neuromorphic_llm.convert.straight_through import STRAIGHT, Surrogate
 from neuromorphic_llm.convert.straight_through_log import coded_levels
-from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.registry import get_code
 
 
@@ -87,7 +87,7 @@ def test_compiled_gradients_are_the_eager_ones() -> None:
 def test_codes_that_cannot_be_trained() -> None:
     assert emulation_of(get_code("first-spike-log", 8, steps=8), 10, STRAIGHT, half=False).steps == 8
     assert emulation_of(get_code("signed-digit"), 10, STRAIGHT, half=True).steps == 0
-    with pytest.raises(ConversionError, match="signed-digit and first-spike-log, not burst"):
+    with pytest.raises(UsageError, match="signed-digit and first-spike-log, not burst"):
         emulation_of(get_code("burst"), 10, STRAIGHT, half=False)
-    with pytest.raises(ConversionError, match="unclipped"):
+    with pytest.raises(UsageError, match="unclipped"):
         emulation_of(get_code("first-spike-log", 8, clip_per_mille=1), 10, STRAIGHT, half=False)

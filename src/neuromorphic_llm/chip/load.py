@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.errors import CompileError, UsageError
 
 
 def known_chips() -> list[str]:
@@ -22,7 +22,7 @@ def load_spec(name_or_path: str | Path) -> ChipSpec:
     """The chip called `name_or_path` (see known_chips), or the one that the YAML file of this path describes.
 
     Fields left out take the defaults of ChipSpec; `name` defaults to the file's stem.
-    Raises CompileError naming the file and the field.
+    Raises UsageError for a name that no chip has, CompileError naming the file and the field.
     """
     text = str(name_or_path)
     known = known_chips()
@@ -37,7 +37,7 @@ def load_spec(name_or_path: str | Path) -> ChipSpec:
             raise CompileError(f"chip file {text} cannot be read ({reason}); give a YAML file or one of {', '.join(known)}") from error
     close = difflib.get_close_matches(text, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known chips: {', '.join(known)}; or give a .yaml file"
-    raise CompileError(f"no chip is called {text!r}; {hint}")
+    raise UsageError(f"no chip is called {text!r}; {hint}")
 
 
 def _configs() -> Any:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from neuromorphic_llm.convert.float_decoder import LOG2_E, rotate
 from neuromorphic_llm.convert.straight_through import LEAST_MAXIMUM, LEAST_PRICE, STRAIGHT, Surrogate, coded
 from neuromorphic_llm.convert.straight_through_log import coded_levels
-from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.errors import ConversionError, UsageError
 from neuromorphic_llm.models.canonical import SITE_PROJECTIONS, CanonicalDecoder
 from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
 from neuromorphic_llm.spikes.code import SpikeCode
@@ -91,16 +91,16 @@ class EmulationConfig:
 
 
 def emulation_of(code: SpikeCode, query_phases: int, surrogate: Surrogate, half: bool) -> EmulationConfig:
-    """The emulation of a code; ConversionError for one whose derivative nobody has written."""
+    """The emulation of a code; UsageError for one whose derivative nobody has written."""
     steps = 0
     if isinstance(code, FirstSpikeLog):
         if not code.signed or code.clip_per_mille or code.octaves > 1:
-            raise ConversionError(
+            raise UsageError(
                 "fine-tuning knows the code first-spike-log signed, unclipped and with octaves=1 only; leave those options out"
             )
         steps = code.steps
     elif code.name != "signed-digit":
-        raise ConversionError(f"fine-tuning knows the codes signed-digit and first-spike-log, not {code.name}; convert without it")
+        raise UsageError(f"fine-tuning knows the codes signed-digit and first-spike-log, not {code.name}; convert without it")
     return EmulationConfig(code.phases, query_phases, surrogate, half, steps)
 
 
