@@ -60,6 +60,7 @@ def test_texts_of_the_user(tmp_path: Path) -> None:
         (b'{"text": 3}', "line 1 has no field text or article with a text"),
         (b"[1]", "line 1 has no field text or article with a text"),
         (b"[" * 100_000, "line 1 is not JSON"),
+        (b'{"text": "\\ud83d\\ude00 \\ud800 dog"}', r"line 1: \\ud800 is half a character, which no text holds; write both halves"),
     ],
 )
 def test_texts_that_are_refused(tmp_path: Path, content: bytes, message: str) -> None:

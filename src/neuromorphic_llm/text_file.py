@@ -34,6 +34,17 @@ def read_text(path: Path, option: str) -> str:
     return "\n\n".join(_text_of(line, f"{option} {path}, line {number}") for number, line in lines)
 
 
+def half_character(line: str, value: object) -> str | None:
+    """Escape of a surrogate without its other half in the JSON `value` of a line, or None: no text holds one, for it has no UTF-8."""
+    if "\\u" not in line:  # a file of UTF-8 has surrogates only as escapes
+        return None
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(error.object[error.start]):04x}"
+    return None
+
+
 def _text_of(line: str, where: str) -> str:
     try:
         entry = json.loads(line)
@@ -42,6 +53,8 @@ def _text_of(line: str, where: str) -> str:
     texts = [entry[field] for field in _TEXT_FIELDS if isinstance(entry, dict) and isinstance(entry.get(field), str)]
     if not texts:
         raise NeuromorphicLLMError(f"{where} has no field {' or '.join(_TEXT_FIELDS)} with a text; give lines that have one")
+    if half := half_character(line, texts[0]):
+        raise NeuromorphicLLMError(f"{where}: {half} is half a character, which no text holds; write both halves, or the character itself")
     text: str = texts[0]
     return text
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neuromorphic_llm.errors import DataError, UsageError
+from neuromorphic_llm.text_file import half_character
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,8 @@ def _row(line: str, where: str) -> Any:
         raise DataError(f"{where}: not JSON ({error.msg}); one object a line is expected") from error
     except (ValueError, RecursionError) as error:  # numbers of too many digits, brackets in brackets
         raise DataError(f"{where}: JSON that cannot be read ({error}); one object a line is expected") from error
-    try:
-        if "\\u" in line:  # a file of UTF-8 has surrogates only as escapes
-            json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(error.object[error.start]):04x}"
-        raise DataError(f"{where}: {half} is half a character, which no text holds; write both halves, or the character itself") from error
+    if half := half_character(line, row):
+        raise DataError(f"{where}: {half} is half a character, which no text holds; write both halves, or the character itself")
     return row
 
 
