@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
-BASE = {"errors", "units", "artefact", "text_file"}
+BASE = {"errors", "units", "artefact", "text_file", "repository"}
 ALLOWED = {
     "errors": set(),
     "units": set(),
     "artefact": {"errors"},
     "text_file": {"errors"},
+    "repository": set(),
     "spikes": set(),
     "reference": {"spikes"},
     "models": {"reference"},

@@ -27,6 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGED = ROOT / "src" / "neuromorphic_llm" / "models" / "nano"
+"""Where the package keeps the model, if this is a checkout and no installed package, which is left alone."""
+WORK = (ROOT if PACKAGED.is_dir() else Path()) / "runs" / "nano"
 TEXT = "tinystories/tinystories_train_first2MiB.txt"
 END, UNKNOWN = "<|endoftext|>", "<|unknown|>"
 HELD_OUT = 0.05
@@ -366,8 +369,8 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     data = Path(os.environ.get("NMLLM_DATA") or ROOT.parent / "shared" / "data") / TEXT
     parser.add_argument("--text", type=Path, default=data, help="training text (default: TinyStories in $NMLLM_DATA)")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "nano", help="folder of checkpoints and the log")
-    parser.add_argument("--output", type=Path, default=ROOT / "src" / "neuromorphic_llm" / "models" / "nano")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of checkpoints and the log")
+    parser.add_argument("--output", type=Path, default=PACKAGED if PACKAGED.is_dir() else WORK / "model")
     parser.add_argument("--stage", choices=("all", "tokenizer", "train", "export"), default="all")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=torch.cuda.is_available())
     return parser.parse_args()

@@ -68,7 +68,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Run pretrained language models as spiking networks on a simulated neuromorphic chip.",
-    epilog="Example: nmllm run smollm2-135m --article examples/article.txt -o runs/smollm2-135m",
+    epilog="Example: nmllm run smollm2-135m -o runs/smollm2-135m",
 )
 
 

@@ -8,16 +8,22 @@ from typing import Annotated
 import typer
 
 from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, progress
+from neuromorphic_llm.repository import REPOSITORY
+
+EXAMPLE = REPOSITORY / "examples" / "article.txt"
 
 EXAMPLES = """
-nmllm run smollm2-135m --article examples/article.txt -o runs/smollm2-135m
-nmllm run random-tiny --article examples/article.txt --chip nano -o runs/tiny --max-new-tokens 16
+nmllm run smollm2-135m -o runs/smollm2-135m
+nmllm run smollm2-135m --article article.txt --spikes 1.25 --max-new-tokens 128
+nmllm run random-tiny --chip nano -o runs/tiny --max-new-tokens 16
 """
 
 
 def command(
     model: Annotated[str, typer.Argument(help="Known name, folder, GGUF file or hub id.")],
-    article: Annotated[Path, typer.Option(help="Text file to summarise.", metavar="FILE")],
+    article: Annotated[
+        Path, typer.Option(help="Text file to summarise (default: an example of the package).", metavar="FILE", show_default=False)
+    ] = EXAMPLE,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder (default: runs/MODEL).", metavar="DIR")] = None,
     spikes: Annotated[float, typer.Option(help="Mean spikes per activation to convert for.")] = 1.5,
     chip: Annotated[str, typer.Option(help="Known chip (nc1, nano) or a YAML file.")] = "nc1",

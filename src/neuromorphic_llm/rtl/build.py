@@ -68,7 +68,9 @@ def source_files(top: str, extra: Sequence[Path] = (), observe: bool = False) ->
     """The files of a module and of all modules it names, directly or not, those of `extra` first; observers if asked for."""
     by_name = {path.stem: path for path in [*sorted(RTL_FOLDER.glob("*.sv")), *sorted(RTL_FOLDER.glob("tb/*.sv")), *extra]}
     if top not in by_name:
-        raise SimulationError(f"there is no {top}.sv in {RTL_FOLDER}; give the file of the module in `sources`, or run from a checkout")
+        raise SimulationError(
+            f"there is no {top}.sv in {RTL_FOLDER}; name a module of that folder, give the file in `sources`, or install the package again"
+        )
     found: dict[str, Path] = {}
     waiting = [top, *(name for name in by_name if observe and name.startswith("nmllm_observe_"))]
     while waiting:

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
-from pathlib import Path
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.reference.fixed_point import EXP2, SIG
+from neuromorphic_llm.repository import IS_CHECKOUT, REPOSITORY
 
-RTL_FOLDER = Path(__file__).resolve().parents[3] / "rtl"
-"""SystemVerilog sources; beside src in the repository, not part of an installed package."""
+RTL_FOLDER = REPOSITORY / "rtl"
+"""SystemVerilog sources."""
 
 PACKAGE_FILE = RTL_FOLDER / "generated" / "nmllm_pkg.sv"
 
@@ -89,5 +90,7 @@ def _table(name: str, values: list[int]) -> list[str]:
 
 
 if __name__ == "__main__":
+    if not IS_CHECKOUT:
+        sys.exit("nmllm_pkg.sv is written again in a checkout only; an installed package holds it as it was released")
     PACKAGE_FILE.parent.mkdir(parents=True, exist_ok=True)
     PACKAGE_FILE.write_text(package_text(load_spec("nano")), encoding="utf-8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from neuromorphic_llm.rtl.package import RTL_FOLDER
 from neuromorphic_llm.rtl.synthesis.liberty import read_library
 from neuromorphic_llm.rtl.synthesis.mapping import Target
 
@@ -15,7 +14,7 @@ MACRO = "RM_IHPSG13_1P_64x64_c2_bm_bist_typ_1p20V_25C.lib"
 
 def folder() -> Path:
     """NMLLM_PDK, or shared/pdk beside the repository."""
-    return Path(os.environ.get("NMLLM_PDK") or RTL_FOLDER.parents[1] / "shared" / "pdk")
+    return Path(os.environ.get("NMLLM_PDK") or Path(__file__).resolve().parents[4] / "shared" / "pdk")
 
 
 def targets() -> list[Target]:
