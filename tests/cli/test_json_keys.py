@@ -111,7 +111,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         ["eval", "network", "--task", "cnn_dailymail", "--data", "documents.jsonl", "--max-new-tokens", "2", "--against", "random-tiny"],
         ["ssa", "random-tiny", *tuned, "--feed-forward-steps", "8"],
         ["eval", "network", "--task", "zero-shot", "--limit-documents", "2", "--against", "random-tiny"],
-        ["pareto", "random-tiny", "-o", "points", "--spikes", "1,900", "--chip", "nano", *small],
+        ["pareto", "random-tiny", "-o", "points", "--spikes", "1,1.5,900", "--tolerance", "0.001", "--chip", "nano", *small],
         ["pareto", "random-tiny", "-o", "points", "--codes", "burst:gamma=3", "--spikes", "all", *small],
         ["run", "random-tiny", "--article", "text.txt", "--chip", "nano", "--max-new-tokens", "4", "-o", "out"],
         ["report", "out"],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ import torch
 from neuromorphic_llm.convert import budget
 from neuromorphic_llm.convert.allocation.fisher import fisher
 from neuromorphic_llm.convert.allocation.prices import stop_table
-from neuromorphic_llm.convert.budget import floored_heads, price_for_spikes, with_price
+from neuromorphic_llm.convert.budget import TargetError, floored_heads, price_for_spikes, with_price
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
@@ -215,3 +218,60 @@ def test_the_budget_that_was_missed_is_named(make: Make, monkeypatch: pytest.Mon
         make(price=0.0, query_spikes=1.5)
     with pytest.raises(ConversionError, match=r"^1\.2 spikes per activation \(reached .*\) cannot be met in 1 attempts; ask for"):
         make(spikes=1.2, parts="feed-forward")
+
+
+def reached_by_price(monkeypatch: pytest.MonkeyPatch, spikes: Callable[[float], float]) -> list[float]:
+    """Every network of meet_budget has the spikes of its price by this rule, whatever was recorded says; the prices that were tried."""
+    tried: list[float] = []
+
+    class Run:
+        def __init__(self, weights: Any, *_: Any) -> None:
+            self.site_spikes, self.query_spikes = spikes(weights.price), 1.8
+            self.decoder = SimpleNamespace(statistics=SimpleNamespace(spikes_per_activation=lambda: spikes(weights.price)))
+            tried.append(weights.price)
+
+    def weights(integers: Any, calibration: Any, allocation: Any, price: float, query_price: float) -> Any:
+        return SimpleNamespace(price=price, config=None)
+
+    monkeypatch.setattr(budget, "with_price", weights)
+    monkeypatch.setattr(budget, "RecordedInputs", Run)
+    monkeypatch.setattr(budget.Target, "amount", lambda *given: given[-1])
+    # What was recorded would halve the price or double it, for ever.
+    monkeypatch.setattr(budget, "site_price", lambda run, *_: tried[-1] * (2.0 if run.site_spikes > 1.0 else 0.5))
+    return tried
+
+
+def met(options: ConvertConfig) -> budget.Budget:
+    allocation = SimpleNamespace(start_price=1.0)
+    return budget.meet_budget(None, None, allocation, options, [], "cpu")  # type: ignore[arg-type]
+
+
+def test_a_search_that_goes_in_circles_is_ended_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = reached_by_price(monkeypatch, lambda price: 1.3 / price**0.5)
+    found = met(ConvertConfig(spikes=1.0))
+    assert found.spikes == pytest.approx(1.0, abs=0.01) and found.note is None
+    assert tried[:4] == [1.0, 2.0, 1.0, 2.0] and found.price == pytest.approx(1.69, rel=0.02) and len(tried) <= 16
+
+
+@pytest.mark.parametrize(("nearest", "note"), [(0.985, True), (1.015, True), (0.995, False), (0.979, None), (1.021, None)])
+def test_a_target_met_nearly_is_a_result_with_a_note(monkeypatch: pytest.MonkeyPatch, nearest: float, note: bool | None) -> None:
+    reached_by_price(monkeypatch, lambda price: nearest if price > 1.5 else 1.2)
+    if note is None:
+        with pytest.raises(ConversionError, match=rf"^1 spikes per activation \(reached {nearest:.3g}\) cannot be met in 16 .*--tolerance"):
+            met(ConvertConfig(spikes=1.0))
+        found = met(ConvertConfig(spikes=1.0, tolerance=0.015))
+        assert found.note == f"asked for 1 spikes per activation (reached {nearest:.3g})"
+    else:
+        found = met(ConvertConfig(spikes=1.0))
+        assert found.note == (f"asked for 1 spikes per activation (reached {nearest:.3g})" if note else None)
+    assert found.spikes == nearest
+
+
+def test_all_that_the_code_emits_may_be_a_little_less_than_asked(make: Make) -> None:
+    most = make(price=0.0).provenance["spikes_per_activation"]
+    near = make(spikes=most * 1.008)
+    assert near.provenance["spikes_per_activation"] == pytest.approx(most, rel=0.01) and "budget_note" not in near.provenance
+    with pytest.raises(TargetError, match=r"this code emits .* with no stop rule; ask for less"):
+        make(spikes=most * 1.05)
+    noted = make(spikes=most * 1.05, tolerance=0.03)
+    assert re.fullmatch(r"asked for .* spikes per activation \(reached .*\)", noted.provenance["budget_note"])

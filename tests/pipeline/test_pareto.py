@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from neuromorphic_llm.pipeline.pareto import Pareto, ParetoOptions, mark_frontie
 from neuromorphic_llm.pipeline.steps import StepRecord
 from neuromorphic_llm.report.pareto import markdown, pareto_plot, pareto_table
 
-FEW, MANY, IMPOSSIBLE = (ConvertConfig(spikes=spikes) for spikes in (1.0, 1.5, 900.0))
+FEW, MANY, TOO_MANY = (ConvertConfig(spikes=spikes) for spikes in (1.0, 1.5, 900.0))
+IMPOSSIBLE = ConvertConfig(spikes=1.0, tolerance=1e-7)
 PLAIN = ConvertConfig(spikes=None, price=0.0)
 """Converts fast: no price is searched for."""
 ALL = ConvertConfig(code="sign-magnitude", spikes=None, price=0.0)
@@ -45,17 +47,22 @@ def forbidden(*_: Any, **__: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A finished run with a chip, one point of which cannot be made, and one that the chip cannot run."""
+    """A finished run with a chip, one point of which cannot be made, one that asks for too much, and one that the chip cannot run."""
     folder = tmp_path_factory.mktemp("pareto")
-    return folder, run(folder, FEW, MANY, IMPOSSIBLE, ALL, chip="nano")[0]
+    return folder, run(folder, FEW, MANY, IMPOSSIBLE, ALL, TOO_MANY, chip="nano")[0]
 
 
 def test_points_and_reasons(made: tuple[Path, dict[str, Any]]) -> None:
-    few, many, impossible, every = made[1]["points"]
+    few, many, impossible, every, too_many = made[1]["points"]
     assert few["spikes_per_activation"] < many["spikes_per_activation"] and few["kl_to_dense"] > many["kl_to_dense"]
     assert few["phases"] == 14 and 0 < few["chip_energy_j_per_token"]["nominal"] < many["chip_energy_j_per_token"]["nominal"]
     assert few["cycles_per_token"] > 0 and few["failed"] is None
-    assert "cannot be met" in impossible["failed"] and not impossible["frontier"] and impossible["asked_spikes"] == 900.0
+    assert "cannot be met" in impossible["failed"] and "--tolerance" in impossible["failed"] and not impossible["frontier"]
+    assert few["note"] is None and too_many["failed"] is None and too_many["asked_spikes"] == 900.0
+    assert re.fullmatch(
+        r"900 spikes per activation cannot be met: this code emits [\d.]+ with no stop rule; all of them are kept", too_many["note"]
+    )
+    assert many["spikes_per_activation"] < too_many["spikes_per_activation"]
     assert every["asked_spikes"] is None and every["failed"] is None
     assert every["chip_energy_j_per_token"] is None and "sign-magnitude" in every["chip_energy_j_per_token_reason"]
 
@@ -64,7 +71,7 @@ def test_a_finished_run_is_reused_and_a_changed_option_is_not(made: tuple[Path, 
     folder, first = made
     with monkeypatch.context() as patch:
         patch.setattr(pareto, "convert", forbidden)
-        again, steps = run(folder, FEW, MANY, IMPOSSIBLE, ALL, chip="nano")
+        again, steps = run(folder, FEW, MANY, IMPOSSIBLE, ALL, TOO_MANY, chip="nano")
     assert again == first and all(step.reused for step in steps)
     other, steps = run(folder, FEW, limit_tokens=32, chip="nano")
     assert other["points"][0]["perplexity"] != first["points"][0]["perplexity"]
@@ -131,7 +138,8 @@ def test_table_and_plot(made: tuple[Path, dict[str, Any]]) -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + 1 + 1 + len(result["points"])  # columns, rule, dense
     assert f"{result['points'][0]['spikes_per_activation']:.3f}" in text and "J (" in text
-    assert "signed-digit, fisher, 900 spikes" in rows[-1] and "failed: " in rows[-1] and "No energy: " in text
+    assert "signed-digit, fisher, 1 spikes" in rows[-1] and "failed: " in rows[-1] and "No energy: " in text
+    assert f"signed-digit, 14 phases, fisher: {result['points'][4]['note']}." in text
     picture = pareto_plot(result)
     assert picture is not None and picture.count("perplexity") >= 2 and "energy a decoded token" in picture
     assert pareto_plot({**result, "points": [result["points"][2]]}) is None

@@ -47,6 +47,12 @@ from neuromorphic_llm.errors import UsageError
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", readable=False, help="Write the result as JSON to this file.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Tolerance = Annotated[
+    float,
+    typer.Option(
+        "--tolerance", metavar="SHARE", help="How far what is reached may lie from the target (0.01: 1 %); up to twice that, with a note."
+    ),
+]
 
 # No markup: names of files and chips may hold brackets.
 console = Console(markup=False)

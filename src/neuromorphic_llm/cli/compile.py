@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 nmllm compile networks/smollm2-135m --chip nc1 -o programs/smollm2-135m
-nmllm compile networks/smollm2-135m --chip mychip.yaml -o programs/mine --time-passes --picture floorplan.svg
+nmllm compile networks/nano --chip nano -o programs/nano
+nmllm compile networks/smollm2-135m --chip CHIP.yaml -o programs/mine --time-passes --picture floorplan.svg
 """
 
 

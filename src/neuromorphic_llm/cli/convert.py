@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, check_apart, console, progress, status
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, check_apart, console, progress, status
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.text_file import read_text
 
@@ -23,10 +23,11 @@ EXAMPLES = """
 nmllm convert smollm2-135m -o networks/smollm2-135m
 nmllm convert smollm2-135m -o networks/small --spikes 1.25 --calibration wikitext2
 nmllm convert smollm2-135m -o networks/thrifty --spikes 1.25 --query-spikes 1.2
+nmllm convert nano -o networks/nano --spikes 1 --tolerance 0.05
 nmllm convert nano -o networks/burst --code burst --code-option gamma=7 --code-option shift=3
 nmllm convert smollm2-135m -o networks/greedy --spikes 1.0 --allocation greedy --compensate gptq --compensate bias
 nmllm convert nano -o networks/cheap --energy 1.2e-6 --chip nano
-nmllm convert model.gguf -o networks/hybrid --parts feed-forward --calibration text.txt
+nmllm convert MODEL.gguf -o networks/hybrid --parts feed-forward --calibration TEXT.txt
 """
 
 
@@ -44,6 +45,7 @@ def command(
     price: Annotated[float | None, typer.Option("--lambda", help="Price of a spike instead of a target; 0 keeps all spikes.")] = None,
     energy: Annotated[float | None, typer.Option(metavar="JOULES", help="Joules a token to meet on --chip instead of spikes.")] = None,
     chip: Annotated[str, typer.Option(help="Chip whose account gives the joules of a spike, for --energy.")] = "nc1",
+    tolerance: Tolerance = 0.01,
     allocation: Annotated[str, typer.Option(help="Spikes among sites: fisher, greedy, teal or knunyants.")] = "fisher",
     compensate: Annotated[
         list[str] | None,
@@ -62,8 +64,8 @@ def command(
 ) -> None:
     """Convert a pretrained model into a spiking network, without training."""
     arguments = {"model": model, "output": output, "code": code, "code_option": code_option, "phases": phases,
-                 "spikes": spikes, "query_spikes": query_spikes, "lambda": price, "energy": energy, "chip": chip, "allocation": allocation,
-                 "compensate": compensate, "calibration": calibration,
+                 "spikes": spikes, "query_spikes": query_spikes, "lambda": price, "energy": energy, "chip": chip, "tolerance": tolerance,
+                 "allocation": allocation, "compensate": compensate, "calibration": calibration,
                  "save_calibration": save_calibration, "parts": parts, "weights": weights, "device": device}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
@@ -86,7 +88,7 @@ def command(
         options = _options(
             _target(code, spikes, price, energy) | _attention(query_spikes, parts), code=code, phases=phases,
             code_parameters=tuple(parameters.items()), parts=parts, seed=seed, allocation=allocation,
-            compensation=tuple(compensate or ()), weights=weights,
+            compensation=tuple(compensate or ()), weights=weights, tolerance=tolerance,
         )  # fmt: skip
         spec = None if energy is None else load_spec(chip)
         stored, text = _calibration(calibration)
@@ -175,6 +177,7 @@ def _result(output: Path, network: SpikingNetwork, content_hash: str) -> dict[st
         "allocation": network.provenance["options"].get("allocation", "fisher"),
         "compensation": network.provenance["options"].get("compensation", []),
         "energy_j_per_token": network.provenance.get("energy_j"),
+        "note": network.provenance.get("budget_note"),
         "calibration_tokens": network.provenance["calibration_tokens"],
         "parts": network.parts,
         "code": network.weights.code.to_json(),
@@ -210,6 +213,8 @@ def _table(output: Path, provenance: dict[str, Any], parameters: int) -> Table:
     table.add_column(justify="right")
     table.add_row("weights", f"{parameters:,}")
     table.add_row("spikes per activation, on the calibration text", f"{provenance['spikes_per_activation']:.3f}")
+    if "budget_note" in provenance:
+        table.add_row("note", provenance["budget_note"])
     table.add_row("price of a spike", f"{provenance['price']:.3g}")
     if "energy_j" in provenance:
         table.add_row("energy of a token on the chip (estimated)", f"{provenance['energy_j'] * 1e6:.3g} µJ")

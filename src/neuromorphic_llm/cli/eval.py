@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 nmllm eval smollm2-135m --limit-tokens 2048
+nmllm eval networks/nano --against nano
 nmllm eval NETWORK --task wikitext2 --limit-tokens 65536 --against smollm2-135m
 nmllm eval NETWORK --task cnn_dailymail --limit-documents 50 --against smollm2-135m --device cuda --batch 50
 nmllm eval NETWORK --task hellaswag --limit-documents 500 --against smollm2-135m

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from neuromorphic_llm.network.spiking import SpikingNetwork
 
 EXAMPLES = """
-nmllm export runs/network --site layers.0.qkv -o runs/nir
-nmllm export runs/network --site 'layers.0.*' --site head -o runs/nir --bits 24
-nmllm export runs/network --site 'layers.*.down' -o runs/nir --check --prompt "The capital of France is"
+nmllm export networks/nano --site layers.0.qkv -o runs/nir
+nmllm export networks/nano --site 'layers.0.*' --site head -o runs/nir --bits 24
+nmllm export networks/nano --site 'layers.*.down' -o runs/nir --check --prompt "Once upon a time"
 """
 
 FORMATS = ("nir",)

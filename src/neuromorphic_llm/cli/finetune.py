@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, check_apart, console, error_console, progress, status
+from neuromorphic_llm.cli.common import (
+    CommandRun,
+    Debug,
+    JsonFile,
+    Seed,
+    Tolerance,
+    WorkBars,
+    check_apart,
+    console,
+    error_console,
+    progress,
+    status,
+)
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.text_file import read_text
 
@@ -26,7 +38,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 nmllm finetune nano -o networks/nano-tuned --tokens 200k --window 128 --learning-rate 1e-3
-nmllm finetune smollm2-135m -o networks/tuned --text c4.txt --text wiki.txt --own-text 10M --state runs/tuned --device cuda
+nmllm finetune smollm2-135m -o networks/tuned --text TEXT.txt --text MORE.txt --own-text 10M --state runs/tuned --device cuda
 nmllm finetune nano -o networks/nano-log --code first-spike-log --code-option steps=8 --phases 8 --spikes 0.67 --tokens 200k --window 128
 torchrun --nproc-per-node 2 -m neuromorphic_llm.cli finetune smollm2-135m -o networks/tuned --seconds 600 --device cuda
 """
@@ -42,6 +54,7 @@ def command(
     code_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the code, repeatable.")] = None,
     phases: Annotated[int | None, typer.Option(help="Phases of the code (default: the code's own).")] = None,
     spikes: Annotated[float, typer.Option(help="Mean spikes per activation to hold.")] = 1.0,
+    tolerance: Tolerance = 0.01,
     start_spikes: Annotated[float | None, typer.Option(help="Spikes to begin with; they fall to --spikes in the first fifth.")] = None,
     tokens: Annotated[str, typer.Option(help="Tokens to train on, such as 500k or 50M.")] = "50M",
     seconds: Annotated[
@@ -75,7 +88,7 @@ def command(
              "code": code, "phases": phases, "optimizer": optimizer, "batch": batch,
              "masked": masked, "activity": activity, "save_every": save_every}  # fmt: skip
     arguments = {"model": model, "output": output, "tokens": tokens, "text": text, "own_text": own_text, "state": state,
-                 "window": window, "device": device, "code_option": code_option, **given}  # fmt: skip
+                 "window": window, "device": device, "code_option": code_option, "tolerance": tolerance, **given}  # fmt: skip
     first = int(os.environ.get("RANK", "0")) == 0  # under torchrun one process writes
     with CommandRun("finetune", json if first else None, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
@@ -92,10 +105,14 @@ def command(
         recipe_values: dict[str, Any] = {**given, "tokens": _count(tokens, "--tokens"), "seed": seed}
         recipe_values["code_parameters"] = tuple(parameters.items())
         own_tokens, texts = _count(own_text, "--own-text"), _texts(text)
+        if not 0 < tolerance < 1:
+            raise UsageError(f"tolerance must lie between 0 and 1, got {tolerance}")
         with _processes(device) as where:
             checkpoint, recipe = _checkpoint(model, window, recipe_values)
             with _watch(recipe, first) as watch:
-                network = fine_tune(checkpoint, texts, recipe, folder, own_tokens=own_tokens, device=where, watch=watch)
+                network = fine_tune(
+                    checkpoint, texts, recipe, folder, own_tokens=own_tokens, device=where, watch=watch, tolerance=tolerance
+                )
         if network is not None:
             result = _result(output, folder, network, network.save(output))
             console.print(_table(result))
@@ -192,6 +209,7 @@ def _result(output: Path, state: Path, network: SpikingNetwork, content_hash: st
         "state": str(state),
         "parameters": network.weights.parameters,
         "spikes_per_activation": network.provenance["spikes_per_activation"],
+        "note": network.provenance.get("budget_note"),
         "training_s": tuning["seconds"],
         "kind": "measured",
         **{key: tuning[key] for key in _TUNING},
@@ -204,6 +222,7 @@ _TUNING = ("steps", "tokens", "loss", "held_out_perplexity", "dense_held_out_per
 _FIGURES = {
     "parameters": ("weights", ",d"),
     "spikes_per_activation": ("spikes per activation, on the held-out text", ".3f"),
+    "note": ("note", ""),
     "steps": ("steps", ",d"),
     "tokens": ("tokens trained on", ",d"),
     "text_tokens": ("tokens of the given texts", ",d"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, progress
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
 from neuromorphic_llm.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def command(
         str, typer.Option(help="Mean spikes per activation to meet, with commas between; all: keep all.")
     ] = "0.67,1,1.25,1.5",
     allocations: Annotated[str, typer.Option(help="Allocations, with commas between (nmllm convert --help).")] = "fisher",
+    tolerance: Tolerance = 0.01,
     compensations: Annotated[str, typer.Option(help="Compensations, with commas between; none, or names joined by +.")] = "none",
     task: Annotated[str, typer.Option(help="Text task: default, wikitext2 or wikitext103.")] = "default",
     data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
@@ -51,9 +52,10 @@ def command(
 ) -> None:
     """Convert with every combination, evaluate each beside the dense model, and show quality against spikes and energy.
 
-    A run that was interrupted goes on where it was; points whose options have not changed are reused.
+    A run that was interrupted goes on where it was; points whose options have not changed are reused. A point that cannot be made leaves
+    the others alone; one for which a code has too few spikes keeps all of them, with a note.
     """
-    arguments = {"model": model, "output": output, "codes": codes, "spikes": spikes, "allocations": allocations,
+    arguments = {"model": model, "output": output, "codes": codes, "spikes": spikes, "tolerance": tolerance, "allocations": allocations,
                  "compensations": compensations, "task": task, "data": data, "limit_tokens": limit_tokens, "window": window,
                  "batch": batch, "chip": chip, "device": device, "force": force}  # fmt: skip
     with CommandRun("pareto", json, seed, debug, arguments) as run:
@@ -65,7 +67,7 @@ def command(
         from neuromorphic_llm.text_file import write_text
 
         checked_device(device)
-        configs = parse_configs(codes, spikes, allocations, compensations, seed)
+        configs = parse_configs(codes, spikes, allocations, compensations, seed, tolerance)
         options = ParetoOptions(model, output, configs, task, data, limit_tokens, window, batch, chip, device, force, seed)
         with progress() as bars:
             work = WorkBars(bars)
@@ -88,7 +90,9 @@ def command(
             raise ConversionError(f"no point could be made; the first: {failed[0]['failed']}")
 
 
-def parse_configs(codes: str, spikes: str, allocations: str, compensations: str, seed: int) -> tuple[ConvertConfig, ...]:
+def parse_configs(
+    codes: str, spikes: str, allocations: str, compensations: str, seed: int, tolerance: float = 0.01
+) -> tuple[ConvertConfig, ...]:
     """Every combination as the options of a conversion; UsageError naming what is wrong.
 
     Compensations vary fastest, so that points of one search for an allocation follow each other.
@@ -108,7 +112,8 @@ def parse_configs(codes: str, spikes: str, allocations: str, compensations: str,
     for code, amount, allocation, names in product(map(_code, _listed(codes, "--codes")), amounts, methods, sets):
         target: dict[str, Any] = {"spikes": amount, "price": 0.0 if amount is None else None}
         try:
-            configs.append(ConvertConfig(**code, **target, allocation=allocation, compensation=names, seed=seed))
+            options = {**code, **target, "allocation": allocation, "compensation": names}
+            configs.append(ConvertConfig(**options, seed=seed, tolerance=tolerance))
         except ValueError as error:
             raise UsageError(str(error)) from error
     return tuple(dict.fromkeys(configs))

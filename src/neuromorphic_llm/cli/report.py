@@ -11,7 +11,7 @@ from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, conso
 
 EXAMPLES = """
 nmllm report runs/smollm2-135m
-nmllm report runs/tiny --json page.json
+nmllm report runs/nano --json page.json
 """
 
 

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, WorkBars, console, progress
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
 from neuromorphic_llm.repository import REPOSITORY
 
 EXAMPLE = REPOSITORY / "examples" / "article.txt"
 
 EXAMPLES = """
 nmllm run smollm2-135m -o runs/smollm2-135m
-nmllm run smollm2-135m --article article.txt --spikes 1.25 --max-new-tokens 128
-nmllm run random-tiny --chip nano -o runs/tiny --max-new-tokens 16
+nmllm run smollm2-135m --article ARTICLE.txt --spikes 1.25 --max-new-tokens 128
+nmllm run nano --chip nano -o runs/nano --max-new-tokens 48
 """
 
 
@@ -26,6 +26,7 @@ def command(
     ] = EXAMPLE,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder (default: runs/MODEL).", metavar="DIR")] = None,
     spikes: Annotated[float, typer.Option(help="Mean spikes per activation to convert for.")] = 1.5,
+    tolerance: Tolerance = 0.01,
     chip: Annotated[str, typer.Option(help="Known chip (nc1, nano) or a YAML file.")] = "nc1",
     max_new_tokens: Annotated[int, typer.Option(help="Longest summary, in tokens.", min=2)] = 96,
     force: Annotated[bool, typer.Option("--force", help="Do every step again.")] = False,
@@ -40,6 +41,7 @@ def command(
         "article": article,
         "output": folder,
         "spikes": spikes,
+        "tolerance": tolerance,
         "chip": chip,
         "max_new_tokens": max_new_tokens,
         "force": force,
@@ -50,7 +52,7 @@ def command(
         from neuromorphic_llm.report.html import write_page
         from neuromorphic_llm.report.terminal import print_report
 
-        options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed)
+        options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed, tolerance)
         with progress() as bars:
             work = WorkBars(bars)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 nmllm simulate programs/smollm2-135m --chat --prompt "Name three rivers in Europe." --max-new-tokens 32
-nmllm simulate programs/smollm2-135m --prompt-file article.txt --max-new-tokens 96 --json result.json
+nmllm simulate programs/smollm2-135m --prompt-file ARTICLE.txt --max-new-tokens 96 --json result.json
+nmllm simulate programs/nano --prompt "Once upon a time"
 nmllm simulate programs/nano --prompt "Once upon a time" --backend rtl
 """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress, status
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, Tolerance, console, progress, status
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.text_file import read_text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 nmllm ssa nano --tokens 1024 --layer-steps 20 --steps 20
-nmllm ssa smollm2-135m --task wikitext2 --tokens 65536 --text c4.txt --feed-forward-steps 32 --device cuda --json ssa.json
+nmllm ssa smollm2-135m --task wikitext2 --tokens 65536 --text TEXT.txt --feed-forward-steps 32 --device cuda --json ssa.json
 nmllm ssa GPT2_FOLDER --time-steps 8 --score-spikes --folder runs/ssa
 """
 
@@ -45,6 +45,7 @@ def command(
     text: Annotated[Path | None, typer.Option(help="Text for fine-tuning and calibration (default: text that comes with Python).")] = None,
     folder: Annotated[Path | None, typer.Option(help="Keeps the fine-tuning, which goes on from there.")] = None,
     spikes: Annotated[float, typer.Option(help="Spikes per activation of our rows.")] = 1.5,
+    tolerance: Tolerance = 0.01,
     query_spikes: Annotated[float, typer.Option(help="Spikes per query value of our rows.")] = 1.0,
     task: Annotated[str, typer.Option(help="Text of the table: default, wikitext2 or wikitext103.")] = "default",
     data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
@@ -77,7 +78,7 @@ def command(
         try:
             config = SsaConfig(time_steps, score_spikes, NeuronConfig(leak=leak, reset=reset, surrogate=surrogate))
             recipe = SsaTuneConfig(layer_steps=layer_steps, steps=steps, batch=train_batch, seed=seed)
-            ConvertConfig(spikes=spikes, query_spikes=query_spikes)
+            ConvertConfig(spikes=spikes, query_spikes=query_spikes, tolerance=tolerance)
         except ValueError as error:
             raise UsageError(str(error)) from error
         training = default_text() if text is None else read_text(text, "--text")
@@ -88,7 +89,7 @@ def command(
             comparison = Comparison(checkpoint, encode_text(tokenizer, content, tokens), window, batch, where)
         rows = _ssa_rows(comparison, config, recipe, training_windows(tokenizer, training, window), feed_forward_steps, folder)
         with status("converting"):
-            rows += comparison.network_rows(spikes, query_spikes, calibration_windows(tokenizer, training), seed)
+            rows += comparison.network_rows(spikes, query_spikes, calibration_windows(tokenizer, training), seed, tolerance)
         console.print(table_of(checkpoint.name, rows))
         run.result(result_of(checkpoint.name, config, recipe, rows))
 

@@ -105,7 +105,7 @@ def convert(
 def _provenance(
     checkpoint: Checkpoint, options: ConvertConfig, calibration: Calibration, allocation: Allocation, budget: Budget
 ) -> dict[str, Any]:
-    """Where a network comes from; the costs of a searched allocation and reached joules where there are any."""
+    """Where a network comes from; the costs of a searched allocation, reached joules and a note on the budget where there are any."""
     provenance: dict[str, Any] = {
         "model": checkpoint.name,
         "checkpoint_hash": checkpoint.content_hash,
@@ -120,4 +120,6 @@ def _provenance(
         provenance["allocation_costs"] = allocation.costs.tolist()
     if budget.energy_j is not None:
         provenance["energy_j"] = budget.energy_j
+    if budget.note is not None:
+        provenance["budget_note"] = budget.note
     return provenance

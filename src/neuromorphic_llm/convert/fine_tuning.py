@@ -22,6 +22,7 @@ import torch.distributed as distributed
 from torch import Tensor
 
 from neuromorphic_llm import __version__
+from neuromorphic_llm.convert.budget import SITE_SPIKES
 from neuromorphic_llm.convert.calibrate import calibrate
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
@@ -90,11 +91,13 @@ def fine_tune(
     own_tokens: int = 0,
     device: torch.device,
     watch: Watch | None = None,
+    tolerance: float = 0.01,
 ) -> SpikingNetwork | None:
     """Fine-tune a Llama or Qwen2 checkpoint on texts and on `own_tokens` tokens that it writes itself, and return the integer network.
 
     Goes on where an earlier run in the folder was cut. With torch.distributed initialised all processes must call it and see the same
-    folder; the first one gets the network, the others None. Raises ConversionError for another decoder, texts that are too
+    folder; the first one gets the network, the others None. The network's spikes lie at most twice the share `tolerance` below those of
+    the recipe, with a note in its provenance from once the share on. Raises ConversionError for another decoder, texts that are too
     short, a folder of another run, and a run that diverges.
     """
     watch = watch or Watch()
@@ -129,7 +132,7 @@ def fine_tune(
     if log is None:
         return None
     watch.tell("make the network", 0, 1)
-    weights, spikes = _network_of(tuner, canonical, windows, held_out, options)
+    weights, spikes = _network_of(tuner, canonical, windows, held_out, options, tolerance)
     watch.tell("make the network", 1, 1)
     figures = {"loss": log.last_loss(), "held_out_perplexity": quality.perplexity, "dense_held_out_perplexity": dense}
     provenance = {
@@ -137,6 +140,8 @@ def fine_tune(
         "calibration_tokens": sum(map(len, _short(windows))),
         "spikes_per_activation": spikes,
     }
+    if spikes < (1 - tolerance) * recipe.spikes:
+        provenance["budget_note"] = f"asked for {recipe.spikes:g} {SITE_SPIKES} (reached {spikes:.3g})"
     return SpikingNetwork(weights, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)
 
 
@@ -160,22 +165,22 @@ def _provenance(checkpoint: Checkpoint, tuner: FineTuner, options: ConvertConfig
 
 
 def _network_of(
-    tuner: FineTuner, canonical: CanonicalDecoder, windows: Tensor, held_out: Tensor, options: ConvertConfig
+    tuner: FineTuner, canonical: CanonicalDecoder, windows: Tensor, held_out: Tensor, options: ConvertConfig, tolerance: float
 ) -> tuple[DecoderWeights, float]:
     """_integers of the trained decoder; its state is in the folder and stays there whatever happens."""
     try:
-        return _integers(canonical, tuner.decoder, windows, held_out, tuner.recipe, options, tuner.device)
+        return _integers(canonical, tuner.decoder, windows, held_out, tuner.recipe, options, tuner.device, tolerance)
     except ConversionError as error:
         reason = str(error).partition(";")[0]  # its advice is for a conversion: this folder takes no other spikes
         raise ConversionError(
             f"after training, {reason}; the trained state stays in {tuner.folder}, a run in another state folder may train on more text "
-            "(more is held out then) or for other spikes"
+            "(more is held out then) or for other spikes, and a larger --tolerance takes the spikes that were reached"
         ) from error
 
 
 def _integers(
     canonical: CanonicalDecoder, decoder: EmulatedDecoder, windows: Tensor, held_out: Tensor, recipe: FineTuneConfig,
-    options: ConvertConfig, device: torch.device,
+    options: ConvertConfig, device: torch.device, tolerance: float,
 ) -> tuple[DecoderWeights, float]:  # fmt: skip
     """Integer weights of the trained decoder, its ranges calibrated anew, and their spikes per activation on the held-out text."""
     trained = CanonicalDecoder(canonical.config, {**canonical.tensors, **decoder.tensors()})
@@ -183,7 +188,7 @@ def _integers(
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
     integers = integer_decoder(trained.config, trained.tensors, calibration, options, code)
     budget = held_out.view(-1)[: _BUDGET_TOKENS[device.type]].split(recipe.window)  # type: ignore[no-untyped-call]
-    return meet_spikes(integers, decoder.prices(), recipe.spikes, [window.tolist() for window in budget], str(device))
+    return meet_spikes(integers, decoder.prices(), recipe.spikes, [window.tolist() for window in budget], str(device), tolerance)
 
 
 def _train(tuner: FineTuner, windows: Tensor, held_out: Tensor, log: TrainingLog | None, watch: Watch) -> HeldOutFigures:

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from neuromorphic_llm.convert.budget import NEAR
 from neuromorphic_llm.convert.emulation import Prices
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import SITES, DecoderWeights
 
-_TOLERANCE, _LOOSE_TOLERANCE = 0.001, 0.01
+_TOLERANCE = 0.001
 _ATTEMPTS = 10
 _SLOPE = -0.3
 """Of spikes over log prices, relative to the spikes: the first guess."""
@@ -40,11 +41,12 @@ def with_prices(weights: DecoderWeights, prices: Prices, factor: float = 1.0) ->
 
 
 def meet_spikes(
-    weights: DecoderWeights, prices: Prices, spikes: float, windows: Sequence[Sequence[int]], device: str
+    weights: DecoderWeights, prices: Prices, spikes: float, windows: Sequence[Sequence[int]], device: str, tolerance: float = 0.01
 ) -> tuple[DecoderWeights, float]:
     """(weights with the prices all times one factor, spikes per activation on the windows), at most 0.1 % below `spikes` and not above.
 
-    On short windows a factor moves the spikes in jumps, and up to 1 % below is taken. Raises ConversionError if no factor does that.
+    On short windows a factor moves the spikes in jumps, and up to NEAR times the share `tolerance` below is taken. Raises
+    ConversionError if no factor does that.
     """
     most, least = -np.inf, np.inf  # log factors known to give too many spikes, and few enough
     log_factor, previous, best = 0.0, None, (weights, 0.0)
@@ -66,8 +68,9 @@ def meet_spikes(
         log_factor += float(np.clip((spikes * (1 - _TOLERANCE / 2) - reached) / slope, -2.0, 2.0))
         if np.isfinite(most) and np.isfinite(least) and not most < log_factor < least:
             log_factor = float(most + least) / 2
-    if best[1] < (1 - _LOOSE_TOLERANCE) * spikes:
+    if best[1] < (1 - NEAR * tolerance) * spikes:
         raise ConversionError(
-            f"{spikes:g} spikes per activation cannot be met: the search ended at {best[1]:.4g}; hold out more text or ask for fewer"
+            f"{spikes:g} spikes per activation cannot be met: the search ended at {best[1]:.4g}; "
+            "hold out more text, ask for fewer, or allow more (--tolerance)"
         )
     return best

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.convert.budget import TargetError
 from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
 from neuromorphic_llm.convert.calibrate import VERSION as CALIBRATION_VERSION
 from neuromorphic_llm.convert.calibrate import Calibration
@@ -24,7 +26,7 @@ from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert, search_allocation
 from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.energy import account, chip_memories
-from neuromorphic_llm.errors import NeuromorphicLLMError, SimulationError, UsageError
+from neuromorphic_llm.errors import ConversionError, NeuromorphicLLMError, SimulationError, UsageError
 from neuromorphic_llm.evaluate.language_model import EncodedText, check_window, encode_text, evaluate_text
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
@@ -174,7 +176,7 @@ class Pareto:
 
         def work() -> Mapping[str, Any]:
             try:
-                return {**head, "failed": None, **self._measured(config)}
+                return {**head, "failed": None, **self._measured_or_all(config)}
             except NeuromorphicLLMError as error:
                 return {**head, "failed": str(error)}
 
@@ -184,6 +186,14 @@ class Pareto:
             raise  # the folder cannot be written
         except Exception as error:  # memory, or a fault of one method: the other points go on
             return {**head, "failed": f"{type(error).__name__}: {error}"}
+
+    def _measured_or_all(self, config: ConvertConfig) -> dict[str, Any]:
+        """The point as asked, or with all spikes of the code and a note where these are fewer."""
+        try:
+            return self._measured(config)
+        except TargetError as error:
+            found = self._measured(replace(config, spikes=None, price=0.0))
+            return {**found, "note": f"{str(error).partition(';')[0]}; all of them are kept"}
 
     def _measured(self, config: ConvertConfig) -> dict[str, Any]:
         device = self.options.device
@@ -196,11 +206,14 @@ class Pareto:
         result = evaluate_text(
             model, self.text, window=self.window, batch=self.options.batch, against=self.dense, progress=self._count("evaluate")
         )
+        if not math.isfinite(result.perplexity):
+            raise ConversionError(f"the perplexity of this network is {result.perplexity}: it predicts nothing; ask for more spikes")
         statistics = model.decoder.statistics
         return {
             "phases": network.weights.code.phases,
             "spikes_per_activation": statistics.spikes_per_activation(),
             "spikes_per_activation_on_calibration_text": network.provenance["spikes_per_activation"],
+            "note": network.provenance.get("budget_note"),
             "query_spikes_per_value": statistics.query_spikes_per_value(),
             "probability_spikes_per_pair": statistics.probability_spikes_per_pair(),
             "perplexity": result.perplexity,

@@ -60,6 +60,7 @@ class RunOptions:
     max_new_tokens: int = 96
     force: bool = False
     seed: int = 0
+    tolerance: float = 0.01
 
     def article_text(self) -> str:
         """The article; DataError if it is missing, empty or not text."""
@@ -81,7 +82,7 @@ class Pipeline:
         self.options, self._progress = options, progress
         self.article = options.article_text()
         try:
-            self.conversion = ConvertConfig(spikes=options.spikes, seed=options.seed)
+            self.conversion = ConvertConfig(spikes=options.spikes, seed=options.seed, tolerance=options.tolerance)
         except ValueError as error:
             raise UsageError(f"{error}; correct the option") from error
         if options.max_new_tokens < 2:
@@ -157,6 +158,7 @@ class Pipeline:
                 "content_hash": content_hash,
                 "options": self.conversion.to_json(),
                 "spikes_per_activation_on_calibration_text": network.provenance["spikes_per_activation"],
+                "note": network.provenance.get("budget_note"),
                 "kind": "measured",
             }
 

@@ -115,10 +115,13 @@ class Comparison:
             linear.enabled, linear.counting = True, False
         return self._row(name, own, activity, spike_rates=rates, feed_forward_spikes_per_value=spikes)
 
-    def network_rows(self, spikes: float, query_spikes: float, calibration_text: Sequence[Sequence[int]], seed: int = 0) -> list[Row]:
+    def network_rows(
+        self, spikes: float, query_spikes: float, calibration_text: Sequence[Sequence[int]], seed: int = 0, tolerance: float = 0.01
+    ) -> list[Row]:
         """This project's integer networks of the same checkpoint: attention spiking only, and everything, at one price of a spike.
 
-        The price is the one at which everything has `spikes` per activation. Raises ConversionError as convert().
+        The price is the one at which everything has `spikes` per activation, within the share `tolerance` or nearly. Raises
+        ConversionError as convert().
         """
         checkpoint = self.checkpoint
         calibration_text = [window[: self.shape.max_positions] for window in calibration_text]
@@ -129,7 +132,7 @@ class Comparison:
         def network(options: ConvertConfig) -> SpikingNetwork:
             return convert(checkpoint, options, calibration_text, calibration=calibration, device=self.device.type)
 
-        whole = network(ConvertConfig(spikes=spikes, query_spikes=query_spikes, seed=seed))
+        whole = network(ConvertConfig(spikes=spikes, query_spikes=query_spikes, seed=seed, tolerance=tolerance))
         price = float(whole.provenance["price"])
         attention = network(ConvertConfig(spikes=None, price=price, query_spikes=query_spikes, parts="attention", seed=seed))
         return [self._network_row("ours-attention", attention), self._network_row("ours", whole)]
