@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
-BASE = {"errors", "units", "artefact", "text_file", "repository"}
+BASE = {"errors", "units", "artefact", "text_file", "repository", "kernel_time"}
 ALLOWED = {
     "errors": set(),
     "units": set(),
     "artefact": {"errors"},
     "text_file": {"errors"},
     "repository": set(),
+    "kernel_time": set(),
     "spikes": set(),
     "reference": {"spikes"},
     "models": {"reference"},

@@ -9,14 +9,14 @@ import torch
 
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.baseline import measure_dense
-from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel, chop
+from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
+from neuromorphic_llm.evaluate.stop import chop, stop_tokens
 from neuromorphic_llm.evaluate.summaries import (
     INSTRUCTION,
     SummariesResult,
     Summary,
     evaluate_summaries,
     paired_differences,
-    stop_tokens,
     summary_prompt,
 )
 from neuromorphic_llm.evaluate.tasks import Document

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import AutoTokenizer
 
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
@@ -322,3 +323,22 @@ def test_quantised_integers_are_refused(write: Callable[..., Path], small: Check
     save_file({name: tensor.to(torch.int8) for name, tensor in small.tensors.items()}, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"is torch\.int8, not floating point; choose a checkpoint that is not quantised"):
         load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["PreTrainedTokenizerFast", "TokenizersBackend"])
+@pytest.mark.parametrize("model", ["nano", "random-tiny"])
+def test_a_tokenizer_of_the_general_class_is_the_one_that_transformers_finds(model: str, name: str, tmp_path: Path) -> None:
+    files = load_checkpoint(model).tokenizer_files
+    settings = json.loads(files["tokenizer_config.json"]) | {"tokenizer_class": name, "chat_template": "{{ messages[0].content }}!"}
+    files = {**files, "tokenizer_config.json": json.dumps(settings).encode()}
+    for file, content in files.items():
+        (tmp_path / file).write_bytes(content)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    ours, theirs = load_tokenizer(files), AutoTokenizer.from_pretrained(tmp_path)
+    assert type(ours) is type(theirs) and ours.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
+    ids = theirs("Once upon a time , it's <|endoftext|>")["input_ids"]
+    assert ours("Once upon a time , it's <|endoftext|>")["input_ids"] == ids
+    assert ours.decode(ids, skip_special_tokens=True) == theirs.decode(ids, skip_special_tokens=True)
+    chat = [[{"role": "user", "content": "A boat"}]]
+    assert ours.apply_chat_template(*chat, tokenize=False) == theirs.apply_chat_template(*chat, tokenize=False) == "A boat!"
+    assert ours.special_tokens_map == theirs.special_tokens_map and ours.model_max_length == theirs.model_max_length

@@ -41,7 +41,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.status import Status
 from rich.text import Text
 
-from neuromorphic_llm.cli.result import write_result
 from neuromorphic_llm.errors import UsageError
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", readable=False, help="Write the result as JSON to this file.")]
@@ -161,6 +160,8 @@ class CommandRun:
 
     def write(self, path: Path, payload: Mapping[str, Any]) -> None:
         """Write the result of these keys now, with the time since the command began."""
+        from neuromorphic_llm.cli.result import write_result  # with numpy and psutil
+
         wall_s = time.perf_counter() - self._start_s
         write_result(path, self._command, self._arguments, self.seed, payload, self._started, wall_s)
 

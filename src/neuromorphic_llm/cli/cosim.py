@@ -53,7 +53,7 @@ def command(
         text = read_prompt(prompt, prompt_file)
         window = _window(trace, trace_cycles, trace_tile)
         from neuromorphic_llm.chip.program_io import load_program
-        from neuromorphic_llm.evaluate.summaries import stop_tokens
+        from neuromorphic_llm.evaluate.stop import stop_tokens
         from neuromorphic_llm.models.tokenizer import load_tokenizer
         from neuromorphic_llm.rtl.trace import around
 

@@ -145,7 +145,8 @@ def _text(
 def _summaries(
     opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, max_new_tokens: int, batch: int
 ) -> tuple[OpenedModel, dict[str, Any]]:
-    from neuromorphic_llm.evaluate.summaries import SummariesResult, evaluate_summaries, paired_differences, stop_tokens
+    from neuromorphic_llm.evaluate.stop import stop_tokens
+    from neuromorphic_llm.evaluate.summaries import SummariesResult, evaluate_summaries, paired_differences
     from neuromorphic_llm.evaluate.tasks import get_task, load_documents
 
     documents = load_documents(get_task(task), data, limit)

@@ -127,7 +127,7 @@ def encode_prompt(tokenizer: Any, text: str, chat: bool) -> list[int]:
 
 def _cycle(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
     from neuromorphic_llm.evaluate.simulated import simulated_generation, simulation_figures
-    from neuromorphic_llm.evaluate.summaries import stop_tokens
+    from neuromorphic_llm.evaluate.stop import stop_tokens
     from neuromorphic_llm.simulate.run import simulate
 
     stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
@@ -141,7 +141,7 @@ def _rtl(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens
     if threads is not None:
         raise UsageError("--threads is for --backend cycle")
     from neuromorphic_llm.evaluate.simulated import rtl_generation, simulation_figures
-    from neuromorphic_llm.evaluate.summaries import stop_tokens
+    from neuromorphic_llm.evaluate.stop import stop_tokens
 
     stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
     error_console.print("The chip is built with Verilator the first time, which takes some minutes.", style="dim")
@@ -154,7 +154,7 @@ def _rtl(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens
 def _functional(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
     if threads is not None:
         raise UsageError("--threads is for --backend cycle")
-    from neuromorphic_llm.evaluate.summaries import stop_tokens
+    from neuromorphic_llm.evaluate.stop import stop_tokens
     from neuromorphic_llm.network.functional import FunctionalDecoder
     from neuromorphic_llm.simulate.run import check_request
 

@@ -9,6 +9,7 @@ import torch
 
 from neuromorphic_llm.evaluate.likelihood import Continued, Progress, Score, batches, padded, scores
 from neuromorphic_llm.evaluate.spiking_likelihood import spiking_scores
+from neuromorphic_llm.evaluate.stop import chop
 from neuromorphic_llm.network.functional import FunctionalDecoder
 
 
@@ -37,12 +38,6 @@ class ScoredModel(Protocol):
     ) -> list[list[int]]:
         """Greedy continuations of ragged prompts, each ended before a token of `stop`; on_token after every step."""
         ...
-
-
-def chop(tokens: Sequence[int], stop: Sequence[int]) -> list[int]:
-    """The tokens before the first one of `stop`."""
-    end = next((index for index, token in enumerate(tokens) if token in stop), len(tokens))
-    return list(tokens[:end])
 
 
 class SpikingModel:

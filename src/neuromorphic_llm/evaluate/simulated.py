@@ -9,7 +9,7 @@ from typing import Any
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.energy import account, chip_memories, int8_reference
-from neuromorphic_llm.evaluate.scored_model import chop
+from neuromorphic_llm.evaluate.stop import chop
 from neuromorphic_llm.rtl.chip import Counts, RtlChip
 from neuromorphic_llm.simulate.counters import Counters
 from neuromorphic_llm.simulate.run import SimulationResult, check_request

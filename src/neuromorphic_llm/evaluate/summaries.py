@@ -107,12 +107,6 @@ def summary_prompt(tokenizer: Any, article: str, max_prompt_tokens: int) -> list
     )
 
 
-def stop_tokens(tokenizer: Any, eos_token_ids: Sequence[int]) -> tuple[int, ...]:
-    """Token ids that end a summary: the model's and the tokenizer's."""
-    own = tokenizer.eos_token_id
-    return tuple(sorted({*eos_token_ids, *(() if own is None else (own,))}))
-
-
 def evaluate_summaries(
     model: ScoredModel,
     tokenizer: Any,

@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from neuromorphic_llm.errors import CheckpointError
-from neuromorphic_llm.models.files import read_gguf, write_folder
 from neuromorphic_llm.models.registry import KNOWN_MODELS, WheelSource, did_you_mean, known_names
 
 _CHUNK = 1 << 20
@@ -243,6 +242,8 @@ def _ensure_folder(gguf: Path, home: Path, bars: Progress) -> Path:
     folder = home / "folder"
     if _folder_is_intact(folder):
         return folder
+    from neuromorphic_llm.models.files import read_gguf, write_folder  # with torch
+
     task = bars.add_task("converting to float32 safetensors", total=None)
     with _partial(home) as scratch:
         fresh = scratch / "folder"

@@ -22,6 +22,8 @@ TOKENIZER_FILES = (
 )
 """Files of a Hugging Face folder that belong to the tokenizer."""
 
+_GENERAL_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
 BYTE_TOKENS = 256
 """Ids of the byte-level tokenizer: one per byte, then the end of the text."""
 
@@ -48,8 +50,7 @@ def load_tokenizer(files: Mapping[str, bytes]) -> Any:
     """The transformers tokenizer of these files; CheckpointError if there are none or they are damaged."""
     if not files:
         raise CheckpointError("the model has no tokenizer files; add tokenizer.json and tokenizer_config.json to its folder")
-    from transformers import AutoTokenizer
-
+    tokenizer_class = _tokenizer_class(files)
     with tempfile.TemporaryDirectory(prefix="nmllm-tokenizer-") as folder:
         for name, content in files.items():
             # Names come from the folder's own metadata: one with a path would be written outside the scratch folder.
@@ -59,9 +60,28 @@ def load_tokenizer(files: Mapping[str, bytes]) -> Any:
         # Without a model type AutoTokenizer would look for one on the network.
         (Path(folder) / "config.json").write_text('{"model_type": "llama"}')
         try:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            return tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # The tokenizers library raises plain Exception for damaged files.
             raise CheckpointError(f"the tokenizer cannot be read ({error}); fetch the checkpoint again") from error
+
+
+def _tokenizer_class(files: Mapping[str, bytes]) -> Any:
+    """The class of transformers that reads these files: the general one where they name it, else whichever AutoTokenizer finds.
+
+    Both give the same tokenizer then, but AutoTokenizer imports torch and the tables of all models, three seconds that nothing else needs.
+    """
+    try:
+        settings = json.loads(files.get("tokenizer_config.json", b"{}"))
+    except ValueError:
+        settings = {}  # whoever loads it says what is wrong
+    general = isinstance(settings, dict) and settings.get("tokenizer_class") in _GENERAL_CLASSES and "auto_map" not in settings
+    if general and "tokenizer.json" in files:
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def gguf_tokenizer_files(path: Path, splitting: str) -> dict[str, bytes]:

@@ -30,7 +30,8 @@ from neuromorphic_llm.evaluate.quality import quality_against_spikes, quantised_
 from neuromorphic_llm.evaluate.raster import spike_raster
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.evaluate.simulated import simulated_generation, simulation_figures
-from neuromorphic_llm.evaluate.summaries import stop_tokens, summary_prompt
+from neuromorphic_llm.evaluate.stop import stop_tokens
+from neuromorphic_llm.evaluate.summaries import summary_prompt
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
