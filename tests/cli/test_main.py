@@ -66,7 +66,7 @@ def test_debug_shows_the_traceback(probe: list[int], capsys: pytest.CaptureFixtu
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["prob"], ["probe"], ["probe", "ok", "--seed", "x"], ["probe", "ok", "--sed", "1"]])
+@pytest.mark.parametrize("arguments", [["prob"], ["probe"], ["probe", "ok", "--seed", "x"], ["probe", "ok", "--sed", "1"]])
 def test_wrong_usage_is_one_line(probe: list[int], capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert run_command_line(arguments) == 2
     error = capsys.readouterr().err
@@ -127,6 +127,37 @@ def test_help_lists_every_command_and_loads_none() -> None:
     assert time.perf_counter() - start < 2
     assert result.stderr.strip() == ""
     assert all(name in result.stdout for name in COMMANDS)
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for arguments in ([], ["--help"]):
+        assert run_command_line(arguments) == 0
+        printed.append(capsys.readouterr())
+    assert printed[0] == printed[1] and "Usage: nmllm" in printed[0].out and printed[0].err == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_a_shell_asks_nmllm(shell: str) -> None:
+    command = [sys.executable, "-m", "neuromorphic_llm.cli"]
+    result = subprocess.run(command, env=os.environ | {"_NMLLM_COMPLETE": f"source_{shell}"}, capture_output=True, text=True, check=True)
+    assert "nmllm" in result.stdout and f"_NMLLM_COMPLETE=complete_{shell}" in result.stdout and result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("nmllm si", ["simulate"]),
+        ("nmllm ", list(COMMANDS)),
+        ("nmllm simulate --backend ", ["functional", "cycle", "rtl"]),
+        ("nmllm simulate --max-n", ["--max-new-tokens"]),
+    ],
+)
+def test_completions(words: str, expected: list[str]) -> None:
+    variables = {"_NMLLM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-m", "neuromorphic_llm.cli"]
+    result = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == expected and result.stderr == ""
 
 
 def test_help_of_a_command_shows_examples(probe: list[int], capsys: pytest.CaptureFixture[str]) -> None:

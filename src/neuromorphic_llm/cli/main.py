@@ -64,7 +64,7 @@ class LazyGroup(TyperGroup):
 
 app = typer.Typer(
     cls=LazyGroup,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Run pretrained language models as spiking networks on a simulated neuromorphic chip.",
@@ -78,11 +78,14 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)] = False,
 ) -> None:
-    """Options of nmllm itself."""
+    """Options of nmllm itself; without a command, its help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def _fail(message: str, code: int) -> int:

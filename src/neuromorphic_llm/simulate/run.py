@@ -10,6 +10,7 @@ import numpy as np
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError, UsageError
+from neuromorphic_llm.kernel_time import kernel_time
 from neuromorphic_llm.simulate.counters import Counters, count
 from neuromorphic_llm.simulate.events import EventDecoder
 from neuromorphic_llm.simulate.timing import TimingResult, simulate_timing
@@ -29,6 +30,7 @@ class SimulationResult:
     event_s: float  # wall time of event execution, s
     decode_event_s: float  # of this the decoded tokens, s
     timing_s: float  # wall time of the timing simulation, s
+    compile_s: float  # wall time of compiling and loading kernels, which is no part of the times above, s
 
     @property
     def cycles_total(self) -> int:
@@ -52,7 +54,7 @@ class SimulationResult:
 
     @property
     def wall_tokens_per_s(self) -> float:
-        """Tokens processed per second of wall time, prefill, decode and timing simulation included."""
+        """Tokens processed per second of wall time: prefill, decode and timing simulation, but not the compilation of kernels."""
         return self.trace.tokens / (self.event_s + self.timing_s)
 
     @property
@@ -113,25 +115,34 @@ def simulate(
     stop: Sequence[int] | None = None,
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
+    on_token: Callable[[int], None] | None = None,
 ) -> SimulationResult:
     """Generate greedily on the simulated chip, bit- and cycle-exact.
 
     Ends after `max_new_tokens` or with a token of `stop` (default: the model's end-of-sequence tokens). `progress` is called with 1 after
-    every token processed. Results do not depend on `threads`. Raises as check_request does.
+    every token processed, `on_token` with every new token as soon as it is known. Results do not depend on `threads`.
+    Raises as check_request does.
     """
     check_request(program, prompt_ids, max_new_tokens)
     ends = set(program.weights.config.eos_token_ids if stop is None else stop)
-    decoder = EventDecoder(program, threads=threads)
     generated: list[int] = []
-    begin = prefilled = time.perf_counter()
-    for token in generate_greedily(decoder, prompt_ids, max_new_tokens, ends, progress):
-        if not generated:
-            prefilled = time.perf_counter()
-        generated.append(token)
-    executed = time.perf_counter()
-    trace = decoder.trace(len(prompt_ids))
-    timing = simulate_timing(program, trace)
-    timed = time.perf_counter()
+    with kernel_time() as compiled:
+
+        def now() -> float:
+            return time.perf_counter() - compiled()
+
+        decoder = EventDecoder(program, threads=threads)
+        begin = prefilled = now()
+        for token in generate_greedily(decoder, prompt_ids, max_new_tokens, ends, progress):
+            if not generated:
+                prefilled = now()
+            generated.append(token)
+            if on_token is not None:
+                on_token(token)
+        executed = now()
+        trace = decoder.trace(len(prompt_ids))
+        timing = simulate_timing(program, trace)
+        timed = now()
     prompt = len(prompt_ids)
     return SimulationResult(
         token_ids=tuple(generated),
@@ -143,4 +154,5 @@ def simulate(
         event_s=executed - begin,
         decode_event_s=executed - prefilled,
         timing_s=timed - executed,
+        compile_s=compiled(),
     )
