@@ -36,6 +36,10 @@ class DataError(NeuromorphicLLMError):
     """An evaluation data set is missing or not in the expected format."""
 
 
+class NeuromorphicLLMWarning(UserWarning):
+    """Something that the user should know though the work goes on; the command line prints it as one line on standard error."""
+
+
 def name_advice(name: str, known: Iterable[str]) -> str:
     """What to do about an unknown name: take the nearest known one, or else one of all."""
     names = list(known)

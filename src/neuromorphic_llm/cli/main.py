@@ -6,8 +6,9 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import neuromorphic_llm
-from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
+from neuromorphic_llm.errors import NeuromorphicLLMError, NeuromorphicLLMWarning, UsageError
 
 COMMANDS = {
     "fetch": "Bring a pretrained checkpoint into the cache.",
@@ -94,6 +95,23 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """The package's own warnings as one line each on standard error; those of libraries as Python shows them."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if issubclass(category, NeuromorphicLLMWarning):
+                print("nmllm: warning:", " ".join(str(message).split()), file=sys.stderr)
+            else:
+                show(message, category, *place, **options)
+
+        warnings.showwarning = show_line
+        warnings.simplefilter("default", NeuromorphicLLMWarning)
+        yield
+
+
 class _Interrupts:
     """Ctrl-C as KeyboardInterrupt, remembered: libraries turn it into errors of their own, above all while they are imported."""
 
@@ -124,7 +142,8 @@ def run_command_line(arguments: Sequence[str], interrupted: Callable[[], bool] =
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        outcome = typer.main.get_command(app).main(args=list(arguments), prog_name="nmllm", standalone_mode=False)
+        with _warnings_as_lines():
+            outcome = typer.main.get_command(app).main(args=list(arguments), prog_name="nmllm", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
     except KeyboardInterrupt:
         code = 130
