@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ def build_dense_model(
     """The model in eval mode, with its own copy of the weights."""
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-    described = AutoConfig.for_model(**{**settings, "model_type": family.model_type})
+    # Its own copy: transformers writes into the objects of a configuration, and the checkpoint's hash would change.
+    described = AutoConfig.for_model(**{**copy.deepcopy(dict(settings)), "model_type": family.model_type})
     with _parameters_without_memory():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(described, dtype=dtype)  # type: ignore[no-untyped-call]
     names = [name for name in tensors if name != family.head or not config.tie_embeddings]
