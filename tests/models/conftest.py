@@ -13,7 +13,6 @@ import torch
 from neuromorphic_llm.models.checkpoint import Checkpoint, random_checkpoint
 from neuromorphic_llm.models.files import RawCheckpoint, write_folder
 from neuromorphic_llm.models.llama import hugging_face_config
-from neuromorphic_llm.models.llama_gguf import from_gguf_name
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 SMALL = DecoderConfig(
@@ -64,7 +63,7 @@ def interleaved(weight: torch.Tensor, heads: int) -> torch.Tensor:
 def gguf_file(tmp_path: Path, small: Checkpoint) -> Callable[..., Path]:
     """Writes the small checkpoint as a float32 GGUF file, with changed metadata: `gguf_file(architecture="bloom")`."""
 
-    def write_gguf(architecture: str = "llama", scaling: bool = False) -> Path:
+    def write_gguf(architecture: str = "llama") -> Path:
         path = tmp_path / "small.gguf"
         writer = gguf.GGUFWriter(path, architecture)
         writer.add_embedding_length(SMALL.hidden_size)
@@ -76,15 +75,11 @@ def gguf_file(tmp_path: Path, small: Checkpoint) -> Callable[..., Path]:
         writer.add_layer_norm_rms_eps(SMALL.rms_norm_eps)
         writer.add_rope_freq_base(SMALL.rope_theta)
         writer.add_eos_token_id(256)
-        if scaling:
-            writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-        top = ["token_embd.weight", "output_norm.weight", "output.weight"]
-        parts = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]
-        for name in top + [f"blk.{layer}.{part}.weight" for layer in range(SMALL.layers) for part in parts]:
-            tensor = small.tensors[from_gguf_name(name)]
-            if "attn_q" in name or "attn_k" in name:
-                tensor = interleaved(tensor, SMALL.heads if "attn_q" in name else SMALL.kv_heads)
-            writer.add_tensor(name, tensor.numpy())
+        names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, SMALL.layers)
+        for name, weight in small.tensors.items():
+            heads = SMALL.heads if ".q_proj." in name else SMALL.kv_heads
+            stored = interleaved(weight, heads) if ".q_proj." in name or ".k_proj." in name else weight
+            writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), stored.numpy())
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

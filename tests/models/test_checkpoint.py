@@ -13,11 +13,14 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
+from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
 from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.reference.weights import DecoderConfig
+
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8, "original_max_position_embeddings": 32}
 
 
 def same(left: Checkpoint, right: Checkpoint) -> bool:
@@ -138,7 +141,14 @@ def test_damaged_tokenizer(write: Callable[..., Path]) -> None:
         ({"architectures": None, "model_type": "bloom"}, "architecture of model type 'bloom' is not supported"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "the configuration lacks 'low_freq_factor'"),
         ({"rope_parameters": {"type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic' is not supported"),
-        ({"rope_scaling": {"rope_type": "longrope"}}, "rope scaling 'longrope' is not supported"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "the configuration lacks 'short_factor'"),
+        ({"rope_scaling": LONGROPE}, r"rope scaling 'longrope' with other factors for long texts \(long_factor\) is not supported"),
+        ({"rope_scaling": {**LONGROPE, "short_factor": [1.0] * 7}}, "short_factor must be a list of 8 numbers"),
+        ({"rope_scaling": {**LONGROPE, "short_factor": [0.0] * 8, "long_factor": [0.0] * 8}}, "short_factor must hold positive numbers"),
+        (
+            {"rope_scaling": {**LONGROPE, "long_factor": [1.0] * 8, "attention_factor": 2.0}},
+            r"scale must lie between 0\.01 and 2, got 2\.0",
+        ),
         ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, "factor must lie between 1 and 1e6, got 0.5"),
         ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor must be a number, got '2'"),
         ({"rope_scaling": {"type": "yarn", "factor": 2.0, "beta_fast": 0.5}}, "beta_slow must be positive and below beta_fast"),
@@ -233,8 +243,6 @@ def test_missing_and_additional_tensors(write: Callable[..., Path]) -> None:
         load_checkpoint(write(tensors={"lm_head.weight": None}))
     with pytest.raises(CheckpointError, match=r"q_proj\.bias' is no part"):
         load_checkpoint(write(tensors={"model.layers.0.self_attn.q_proj.bias": torch.zeros(64)}))
-    # Old checkpoints store these; they follow from the configuration.
-    load_checkpoint(write(tensors={"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(8)}))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
@@ -257,11 +265,6 @@ def test_truncated_gguf(gguf_file: Callable[..., Path], keep: int) -> None:
 def test_refused_gguf(gguf_file: Callable[..., Path]) -> None:
     with pytest.raises(CheckpointError, match=r"architecture 'bloom' \(GGUF\) is not supported; supported: LlamaForCausalLM"):
         load_checkpoint(gguf_file(architecture="bloom"))
-
-
-def test_refused_gguf_scaling(gguf_file: Callable[..., Path]) -> None:
-    with pytest.raises(CheckpointError, match="rope scaling 'yarn' is not supported"):
-        load_checkpoint(gguf_file(scaling=True))
 
 
 def test_pickled_weights_are_not_read(write: Callable[..., Path]) -> None:
@@ -342,3 +345,88 @@ def test_a_tokenizer_of_the_general_class_is_the_one_that_transformers_finds(mod
     chat = [[{"role": "user", "content": "A boat"}]]
     assert ours.apply_chat_template(*chat, tokenize=False) == theirs.apply_chat_template(*chat, tokenize=False) == "A boat!"
     assert ours.special_tokens_map == theirs.special_tokens_map and ours.model_max_length == theirs.model_max_length
+
+
+def sharded(folder: Path, name: str) -> Path:
+    """The folder with an index that names this file for every tensor."""
+    (folder / "model.safetensors").rename(folder / "part.safetensors")
+    index = {"weight_map": {"model.norm.weight": name, "lm_head.weight": "part.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside.safetensors", "/ABSOLUTE", "..", "", "a/part.safetensors", "./part.safetensors", "a\0b", "a" * 300]
+)
+def test_a_shard_index_names_files_of_its_folder(name: str, write: Callable[..., Path], tmp_path: Path) -> None:
+    """Though the file is there and holds the tensor."""
+    folder = sharded(write(), name.replace("/ABSOLUTE", str(tmp_path / "outside.safetensors")))
+    (folder / "a").mkdir()
+    for place in (tmp_path / "outside.safetensors", folder / "a" / "part.safetensors"):
+        place.write_bytes((folder / "part.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match=r"index\.json names the file '.*', which is not one of its folder; do not trust") as error:
+        load_checkpoint(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+)
+def test_links_that_lead_out_of_the_folder(name: str, write: Callable[..., Path], tmp_path: Path) -> None:
+    """A checkpoint from elsewhere could make a network folder carry away any file of this machine."""
+    folder = write()
+    inside = folder / name
+    if not inside.exists():
+        inside.write_text("{}")
+    inside.rename(tmp_path / "outside")
+    inside.symlink_to(tmp_path / "outside")
+    with pytest.raises(CheckpointError, match=rf"{name} is a link to .*outside, outside its folder; copy the file there if you trust it"):
+        load_checkpoint(folder)
+
+
+def test_links_in_a_circle(write: Callable[..., Path]) -> None:
+    folder = write()
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("config.json")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        load_checkpoint(folder)
+
+
+def test_links_of_shards_lead_nowhere_either(write: Callable[..., Path], tmp_path: Path) -> None:
+    folder = sharded(write(), "other.safetensors")
+    (folder / "part.safetensors").rename(tmp_path / "outside")
+    for name in ("part", "other"):
+        (folder / f"{name}.safetensors").symlink_to("../outside")
+    with pytest.raises(CheckpointError, match=r"other\.safetensors is a link to .*outside, outside its folder"):
+        load_checkpoint(folder)
+
+
+def test_links_of_a_hub_cache_are_followed(write: Callable[..., Path], small: Checkpoint, tmp_path: Path) -> None:
+    """There every file of a snapshot is a link to a blob; and a folder may itself be reached by a link."""
+    source = write()
+    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "0123abc"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(source.iterdir()):
+        path.rename(blobs / str(number))
+        (snapshot / path.name).symlink_to(f"../../blobs/{number}")
+    (tmp_path / "link").symlink_to(snapshot)
+    assert same(load_checkpoint(snapshot), small) and same(load_checkpoint(tmp_path / "link"), small)
+
+
+@torch.no_grad()
+def test_every_pair_may_have_its_own_factor(write: Callable[..., Path]) -> None:
+    """LongRoPE with the same factors for all lengths; the scale of its tables follows from the contexts unless it is given."""
+    from transformers import AutoModelForCausalLM
+
+    factors = [1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0]
+    scaling = {**LONGROPE, "short_factor": factors, "long_factor": factors}
+    ids = torch.arange(40)[None]
+    for own in ({}, {"attention_factor": 1.1}, {"factor": 4.0}):
+        folder = write(config={"rope_scaling": {**scaling, **own}})
+        checkpoint = load_checkpoint(folder)
+        expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        torch.testing.assert_close(FloatDecoder(checkpoint.canonical)(ids), expected(ids).logits, rtol=2e-5, atol=2e-5)
+        rotary = expected.model.rotary_emb
+        torch.testing.assert_close(checkpoint.canonical.tensors["rotary.frequencies"].float(), rotary.inv_freq, rtol=1e-6, atol=0)
+        assert float(checkpoint.canonical.tensors["rotary.scale"]) == pytest.approx(rotary.attention_scaling)

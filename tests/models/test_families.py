@@ -96,15 +96,27 @@ def test_hashes_of_plain_llama_decoders_are_those_of_configuration_and_tensors()
     assert load_checkpoint("nano").content_hash[:16] == "dbb75d5ffec00cf5"
 
 
+MASK = torch.ones(96, 96).tril()[None, None]
+STORED = {
+    "h.0.attn.bias": MASK,
+    "h.1.attn.masked_bias": torch.tensor(-1e4),
+    "layers.0.attention.bias": MASK.bool(),  # Pythia's are of bytes or bits
+    "layers.2.attention.bias": MASK.to(torch.uint8),
+    "layers.0.attention.masked_bias": torch.tensor(-1e9),
+    "layers.1.attention.rotary_emb.inv_freq": (900.0 ** -(torch.arange(0, 4, 2) / 4)).half(),
+    "rotary_emb.inv_freq": 900.0 ** -(torch.arange(0, 4, 2) / 4),
+}
+
+
 def test_names_of_bodies_and_buffers(copy: Callable[..., Path], folders: dict[str, Path]) -> None:
     """Published GPT-2 and OPT files lack the prefix of the head's class and hold masks; those of Pythia call the head embed_out."""
     for name, prefix, buffers in (
         ("gpt2", "transformer.", ["h.0.attn.bias", "h.1.attn.masked_bias"]),
         ("opt", "model.", []),
-        ("gptneox", "gpt_neox.", ["layers.0.attention.bias", "layers.1.attention.rotary_emb.inv_freq"]),
+        ("gptneox", "gpt_neox.", [key for key in STORED if not key.startswith("h.")]),
     ):
         path = copy(name) / "model.safetensors"
-        tensors = {key.removeprefix(prefix): value for key, value in load_file(path).items()} | {key: torch.ones(3) for key in buffers}
+        tensors = {key.removeprefix(prefix): value for key, value in load_file(path).items()} | {key: STORED[key] for key in buffers}
         if "lm_head.weight" in tensors:
             tensors["embed_out.weight"] = tensors.pop("lm_head.weight")
         save_file(tensors, path)

@@ -17,11 +17,13 @@ import torch
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.canonical import CanonicalDecoder, rotary_frequencies
 from neuromorphic_llm.models.dense import build_dense_model
+from neuromorphic_llm.models.duplicates import check_buffers, tie_head, under_one_name
 from neuromorphic_llm.models.entries import Entries
 from neuromorphic_llm.models.families import FAMILIES
 from neuromorphic_llm.models.family import Family
 from neuromorphic_llm.models.fetch import fetch_checkpoint, fetch_from_hub
-from neuromorphic_llm.models.files import RawCheckpoint, is_gguf, read_folder, read_gguf
+from neuromorphic_llm.models.files import RawCheckpoint, read_folder, read_gguf
+from neuromorphic_llm.models.gguf_file import is_gguf
 from neuromorphic_llm.models.llama import ARCHITECTURE
 from neuromorphic_llm.models.llama import hugging_face_config as llama_settings
 from neuromorphic_llm.models.registry import KNOWN_MODELS, did_you_mean, known_names
@@ -130,10 +132,10 @@ def load_checkpoint(argument: str | Path) -> Checkpoint:
 def _checked(name: str, raw: RawCheckpoint, where: str) -> Checkpoint:
     """The checkpoint if every tensor is there, has its shape and is finite."""
     family = FAMILIES[raw.config["architectures"][0]]
-    config, shapes, _ = family.read(raw.config, where)
-    tensors = {family.tensor_name(stored, shapes): tensor for stored, tensor in raw.tensors.items() if not family.ignored.fullmatch(stored)}
-    if config.tie_embeddings and family.embedding in tensors:
-        tensors[family.head] = tensors[family.embedding]
+    config, shapes, entries = family.read(raw.config, where)
+    settings, tensors = raw.config, under_one_name(family, shapes, raw.tensors, where)
+    if config.tie_embeddings and not tie_head(family, tensors, where):
+        config, settings = replace(config, tie_embeddings=False), {**settings, "tie_word_embeddings": False}
     for tensor, shape in shapes.items():
         if tensor not in tensors:
             raise CheckpointError(f"{where}: tensor {tensor!r} is missing; the checkpoint is incomplete, fetch it again")
@@ -147,7 +149,8 @@ def _checked(name: str, raw: RawCheckpoint, where: str) -> Checkpoint:
         if tensor not in shapes:
             what = f"is no part of the {family.architecture} that its configuration describes"
             raise CheckpointError(f"{where}: tensor {tensor!r} {what}; choose a checkpoint without it")
-    return Checkpoint(name, config, {tensor: tensors[tensor] for tensor in shapes}, raw.tokenizer_files, raw.config)
+    check_buffers(raw.buffers, family.frequencies(entries, config), where)
+    return Checkpoint(name, config, {tensor: tensors[tensor] for tensor in shapes}, raw.tokenizer_files, settings)
 
 
 def random_checkpoint(config: DecoderConfig, seed: int) -> Checkpoint:

@@ -91,6 +91,14 @@ class Entries:
         self.read[name] = value
         return value
 
+    def numbers(self, name: str, count: int) -> list[float]:
+        """A list of `count` real numbers."""
+        value = self._value(name, None)
+        numeric = isinstance(value, list) and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value)
+        if not numeric or len(value) != count:
+            raise ValueError(f"{name} must be a list of {count} numbers")
+        return [float(item) for item in value]
+
     def object(self, name: str) -> dict[str, Any]:
         """An object; empty if it is left out."""
         value = self._settings.get(name) or {}

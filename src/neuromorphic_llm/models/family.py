@@ -29,8 +29,8 @@ class Family(ABC):
     """What the body's tensors begin with; checkpoints of the body alone leave it out."""
     renamed: Mapping[str, str] = MappingProxyType({})
     """Older tensor name -> name now."""
-    ignored = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-    """Buffers that old checkpoints store although they follow from the configuration."""
+    ignored = re.compile(r"(?!)")
+    """Masks and rotary tables that old checkpoints store although they follow from the configuration; none unless a family has some."""
     head = "lm_head.weight"
 
     @abstractmethod
@@ -44,6 +44,10 @@ class Family(ABC):
     @abstractmethod
     def canonical(self, entries: Entries, config: DecoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of the canonical decoder (families.md)."""
+
+    def frequencies(self, entries: Entries, config: DecoderConfig) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """Rotary tables of the configuration [rotated / 2], one for each kind of layer; none without a rotary embedding."""
+        return ()
 
     def read(self, settings: Mapping[str, Any], where: str) -> tuple[DecoderConfig, Shapes, Entries]:
         """Canonical configuration, shapes of the tensors, and what was read of the settings for them.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ import torch
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.families import FAMILIES, supported
 from neuromorphic_llm.models.gguf_families import SPELLINGS, read_family
+from neuromorphic_llm.models.gguf_file import open_gguf
 from neuromorphic_llm.models.llama import ARCHITECTURE
-from neuromorphic_llm.models.llama_gguf import GGUF_ARCHITECTURE, read_llama
 from neuromorphic_llm.models.tokenizer import gguf_tokenizer_files, read_tokenizer_files, with_class
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-GGUF_MAGIC = b"GGUF"
+_LONGEST_NAME = 255
+"""Bytes of a file's name that file systems allow."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class RawCheckpoint:
     config: dict[str, Any]  # Hugging Face configuration
     tensors: dict[str, torch.Tensor]  # float32, the family's Hugging Face names
     tokenizer_files: dict[str, bytes]
+    buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Masks and rotary tables that older files hold although the class computes them, as stored."""
 
 
 def _unsupported(where: Path, found: str) -> CheckpointError:
@@ -45,9 +50,28 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def own_file(folder: Path, name: str) -> Path:
+    """The path of a file in a checkpoint's folder; CheckpointError for a link that leads out of it.
+
+    Names and links may come from whoever made the checkpoint. Only a hub cache's links are followed: from `snapshots/REVISION` to `blobs`.
+    """
+    path, home = folder / name, folder.resolve()
+    if path.is_symlink():
+        try:
+            target = path.resolve()
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"{path} is a link that leads nowhere; fetch the checkpoint again") from error
+        in_blobs = home.parent.name == "snapshots" and target.is_relative_to(home.parent.parent / "blobs")
+        if not target.is_relative_to(home) and not in_blobs:
+            raise CheckpointError(f"{path} is a link to {target}, outside its folder; copy the file there if you trust it")
+    return path
+
+
 def read_folder(folder: Path) -> RawCheckpoint:
     """Read a Hugging Face folder; CheckpointError for a missing or damaged file and an unsupported architecture."""
-    if not (folder / "config.json").is_file():
+    if own_file(folder, "adapter_config.json").is_file():
+        raise CheckpointError(f"{folder} holds an adapter (adapter_config.json); merge it into its model and give the result")
+    if not own_file(folder, "config.json").is_file():
         raise CheckpointError(f"{folder} holds no config.json; give a Hugging Face checkpoint folder or a GGUF file")
     config = _read_json(folder / "config.json")
     architectures = config.get("architectures") or [f"of model type {config.get('model_type')!r}"]
@@ -56,41 +80,69 @@ def read_folder(folder: Path) -> RawCheckpoint:
         raise CheckpointError(f"{folder}: architectures must be {expected}, got {architectures!r}; correct its config.json")
     if architectures[0] not in FAMILIES:
         raise _unsupported(folder, architectures[0])
-    generation = folder / "generation_config.json"
+    family = FAMILIES[architectures[0]]
+    if config.get("transformers_weights") not in (None, WEIGHTS):
+        raise CheckpointError(f"{folder}: weights under another name (transformers_weights) are not read; name the file {WEIGHTS}")
+    generation = own_file(folder, "generation_config.json")
     if generation.is_file() and (eos := _read_json(generation).get("eos_token_id")) is not None:
         # Chat models list the end of a turn only here.
         config["eos_token_id"] = eos
-    tensors: dict[str, torch.Tensor] = {}
-    for path in _weight_files(folder):
-        tensors |= _read_safetensors(path)
-    tokenizer = read_tokenizer_files(folder)
+    tensors, buffers = _read_weights(folder, family.ignored)
+    tokenizer = read_tokenizer_files(folder, own_file)
     if architectures[0] != ARCHITECTURE:  # what a tokenizer without a class is taken for anyway
-        tokenizer = with_class(tokenizer, FAMILIES[architectures[0]].tokenizer_class)
-    return RawCheckpoint(config, tensors, tokenizer)
+        tokenizer = with_class(tokenizer, family.tokenizer_class)
+    return RawCheckpoint(config, tensors, tokenizer, buffers)
+
+
+def _read_weights(folder: Path, ignored: re.Pattern[str]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """(tensors in float32, buffers as stored) of all weight files; CheckpointError for a tensor that two files hold differently."""
+    tensors: dict[str, torch.Tensor] = {}
+    buffers: dict[str, torch.Tensor] = {}
+    source: dict[str, str] = {}
+    for path in _weight_files(folder):
+        stored = _read_safetensors(path)
+        buffers |= {name: stored.pop(name) for name in list(stored) if ignored.fullmatch(name)}
+        for name, tensor in _as_float(stored, path).items():
+            if name in tensors and not torch.equal(tensors[name], tensor):
+                what = f"tensor {name!r} is in {source[name]} and, with other weights, in {path.name}"
+                raise CheckpointError(f"{folder}: {what}; fetch the checkpoint again")
+            tensors[name], source[name] = tensor, path.name
+    return tensors, buffers
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    if (folder / INDEX).is_file():
+    """The whole file if there is one, as in transformers, otherwise those that the index names."""
+    whole = own_file(folder, WEIGHTS)
+    if not whole.is_file() and own_file(folder, INDEX).is_file():
         shards = _read_json(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
             raise CheckpointError(f"{folder / INDEX} has no weight_map; fetch the checkpoint again")
-        return [folder / name for name in sorted(set(shards.values()))]
-    if not (folder / WEIGHTS).is_file() and (folder / "pytorch_model.bin").is_file():
+        for name in shards.values():
+            if Path(name).name != name or name in ("", "..") or "\0" in name or len(name.encode(errors="replace")) > _LONGEST_NAME:
+                what = f"names the file {name[:_LONGEST_NAME]!r}, which is not one of its folder"
+                raise CheckpointError(f"{folder / INDEX} {what}; do not trust this checkpoint")
+        return [own_file(folder, name) for name in sorted(set(shards.values()))]
+    if not whole.is_file() and (folder / "pytorch_model.bin").is_file():
         raise CheckpointError(f"{folder} holds only pytorch_model.bin, which is not read because it can run code; save it as safetensors")
-    return [folder / WEIGHTS]
+    return [whole]
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a file in float32; 8-bit matrices [outputs, inputs] times their scales [outputs], stored as `NAME_scale`."""
+    """Tensors of a file as stored; CheckpointError if it is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; fetch the checkpoint again")
     try:
-        tensors = load_file(path)
+        return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}); fetch the checkpoint again") from error
+
+
+def _as_float(stored: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Tensors in float32; 8-bit matrices [outputs, inputs] times their scales [outputs], stored as `NAME_scale`."""
+    tensors = dict(stored)
     for name in [name for name, tensor in tensors.items() if tensor.dtype == torch.int8 and f"{name}_scale" in tensors]:
         scale = tensors.pop(f"{name}_scale")
         if scale.numel() != len(tensors[name]):
@@ -105,34 +157,16 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     return {name: tensor.to(torch.float32) for name, tensor in tensors.items()}
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether the file starts as a GGUF file does."""
-    with path.open("rb") as file:
-        return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
-
-
 def read_gguf(path: Path) -> RawCheckpoint:
     """Read a GGUF file, dequantised to float32; CheckpointError for a damaged file and an unsupported architecture."""
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(path)
-        fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.ggml.token")}
-        architecture = fields.get("general.architecture")
-        if architecture != GGUF_ARCHITECTURE and architecture not in SPELLINGS:
-            raise _unsupported(path, f"{architecture!r} (GGUF)")
-        stored = {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
-        read = read_llama if architecture == GGUF_ARCHITECTURE else read_family
-        config, weights = read(fields, stored, str(path))
-        # The reader maps the file: copy, so that the tensors outlive it.
-        tensors = {name: torch.from_numpy(weight.astype("float32", order="C", copy=True)) for name, weight in weights.items()}
-    except CheckpointError:
-        raise
-    except (OSError, ValueError, IndexError, KeyError, NotImplementedError, UnicodeDecodeError, OverflowError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged ({type(error).__name__}: {error}); fetch the file again") from error
-    splitting = str(fields.get("tokenizer.ggml.pre", ""))
-    tokenizer = gguf_tokenizer_files(path, splitting) if "tokenizer.ggml.model" in fields else {}
-    return RawCheckpoint(config, tensors, tokenizer)
+    fields, stored = open_gguf(path)
+    architecture = fields.get("general.architecture")
+    if architecture not in SPELLINGS:
+        raise _unsupported(path, f"{architecture!r} (GGUF)")
+    config, weights = read_family(fields, stored, str(path))
+    # The reader maps the file: copy, so that the tensors outlive it.
+    tensors = {name: torch.from_numpy(weight.astype("float32", order="C", copy=True)) for name, weight in weights.items()}
+    return RawCheckpoint(config, tensors, gguf_tokenizer_files(path, fields))
 
 
 def write_folder(raw: RawCheckpoint, folder: Path) -> None:

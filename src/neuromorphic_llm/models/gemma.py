@@ -85,11 +85,16 @@ class Gemma3(Gemma2):
     def rotary(self, entries: Entries, head_dim: int, positions: int) -> Rotary:
         return self._rotary(entries, "full_attention", head_dim, positions)
 
+    def frequencies(self, entries: Entries, config: DecoderConfig) -> tuple[Tensor, ...]:
+        full = super().frequencies(entries, config)
+        if not config.local_rotary:
+            return full
+        return (*full, self._rotary(entries, "sliding_attention", config.head_dim, config.max_positions).frequencies)
+
     def canonical(self, entries: Entries, config: DecoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         named = super().canonical(entries, config, tensors)
         if config.local_rotary:
-            local = self._rotary(entries, "sliding_attention", config.head_dim, config.max_positions)
-            named["rotary.local_frequencies"] = local.frequencies
+            named["rotary.local_frequencies"] = self.frequencies(entries, config)[1]
         return named
 
     def _rotary(self, entries: Entries, layers: str, head_dim: int, positions: int) -> Rotary:

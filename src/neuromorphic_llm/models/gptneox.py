@@ -22,7 +22,7 @@ class GPTNeoX(Family):
     architecture, model_type, tokenizer_class = "GPTNeoXForCausalLM", "gpt_neox", "GPTNeoXTokenizer"
     base, embedding = "gpt_neox.", "gpt_neox.embed_in.weight"
     renamed = MappingProxyType({"embed_out.weight": "lm_head.weight"})
-    ignored = re.compile(r"(gpt_neox\.)?layers\.\d+\.attention\.((masked_)?bias|rotary_emb\.inv_freq)")
+    ignored = re.compile(r"(gpt_neox\.)?(layers\.\d+\.attention\.((masked_)?bias|rotary_emb\.inv_freq)|rotary_emb\.inv_freq)")
 
     def config(self, entries: Entries) -> DecoderConfig:
         hidden, heads = equal_heads(entries, "hidden_size", "num_attention_heads")
@@ -43,6 +43,9 @@ class GPTNeoX(Family):
             gated=False,
             parallel_residual=entries.flag("use_parallel_residual", True),
         )
+
+    def frequencies(self, entries: Entries, config: DecoderConfig) -> tuple[Tensor, ...]:
+        return (self._rotary(entries, config.head_dim, config.max_positions).frequencies,)
 
     def _rotary(self, entries: Entries, head_dim: int, positions: int) -> Rotary:
         rope = rotary_entries(entries)

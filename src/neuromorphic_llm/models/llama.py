@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +25,7 @@ class Llama(Family):
     """RMSNorm, gated feed-forward layers, rotary embedding of whole heads."""
 
     architecture, model_type, tokenizer_class = ARCHITECTURE, "llama", "LlamaTokenizer"
+    ignored = re.compile(r"(model\.)?(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
     tied = False
     max_positions = 2048
     default_head_dim: int | None = None
@@ -77,6 +79,9 @@ class Llama(Family):
         for place in (entries, rope):
             entries.refuse(place.number("partial_rotary_factor", 1.0) != 1.0, "a partial rotary embedding (partial_rotary_factor)")
         return read_rotary(rope, entries.number("rope_theta", 10000.0), head_dim, positions)
+
+    def frequencies(self, entries: Entries, config: DecoderConfig) -> tuple[Tensor, ...]:
+        return (self.rotary(entries, config.head_dim, config.max_positions).frequencies,)
 
     def shapes(self, entries: Entries, config: DecoderConfig) -> Shapes:
         shapes = {name: shape for name, shape in canonical_shapes(config).items() if not name.startswith("rotary.")}

@@ -1,6 +1,7 @@
-"""Rotary frequencies as families configure them: plain, linear, llama3 and yarn scaling.
+"""Rotary frequencies as families configure them: plain, linear, llama3, yarn and longrope scaling.
 
-Sources: "RoFormer" (Su et al. 2021), "YaRN" (Peng et al. 2023), and transformers' modeling_rope_utils for the spelling of the entries.
+Sources: "RoFormer" (Su et al. 2021), "YaRN" (Peng et al. 2023), "LongRoPE" (Ding et al. 2024), and transformers' modeling_rope_utils for
+the spelling of the entries.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _OWN = {
     "default": set(),
     "linear": {"factor"},
     "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
+    "longrope": {"factor", "short_factor", "long_factor", "attention_factor", "original_max_position_embeddings"},
     "yarn": {
         "factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate",
     },
@@ -60,6 +62,8 @@ def read_rotary(rope: Entries, theta: float, rotated: int, max_positions: int) -
         return Rotary(theta, torch.from_numpy(plain))
     if kind == "yarn":
         return _yarn(rope, theta, plain, max_positions)
+    if kind == "longrope":
+        return _longrope(rope, theta, plain, max_positions)
     factor = _at_least_one(rope, "factor")
     frequencies = plain / factor if kind == "linear" else _llama3(rope, plain, factor, max_positions)
     return Rotary(theta, torch.from_numpy(frequencies))
@@ -103,6 +107,19 @@ def _yarn(rope: Entries, theta: float, plain: Frequencies, max_positions: int) -
     return Rotary(theta, torch.from_numpy(frequencies), _yarn_scale(rope, factor))
 
 
+def _longrope(rope: Entries, theta: float, plain: Frequencies, max_positions: int) -> Rotary:
+    """LongRoPE: each pair has a factor; refused where those of long texts are others, since frequencies then depend on the length."""
+    short, long = (rope.numbers(name, len(plain)) for name in ("short_factor", "long_factor"))
+    rope.refuse(short != long, "rope scaling 'longrope' with other factors for long texts (long_factor)")
+    factors = np.array(short)
+    if not np.all((factors > 0) & (factors <= 1e9)):
+        raise ValueError(f"short_factor must hold positive numbers up to 1e9, got {min(short)} to {max(short)}")
+    original = rope.integer("original_max_position_embeddings")
+    factor = rope.number("factor", max_positions / original)
+    grown = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1.0 and original > 1 else 1.0
+    return Rotary(theta, torch.from_numpy(plain / factors), _table_scale(rope.number("attention_factor", grown)))
+
+
 def _yarn_scale(rope: Entries, factor: float) -> float:
     if "attention_factor" in rope:
         scale = rope.number("attention_factor")
@@ -110,6 +127,10 @@ def _yarn_scale(rope: Entries, factor: float) -> float:
         scale = _growth(factor, rope.number("mscale")) / _growth(factor, rope.number("mscale_all_dim"))
     else:
         scale = _growth(factor, 1.0)
+    return _table_scale(scale)
+
+
+def _table_scale(scale: float) -> float:
     # Tables of 16 bits at fraction 14 hold cosines and sines below 2.
     if not 0.01 <= scale < 2.0:
         raise ValueError(f"the rotary embedding's scale must lie between 0.01 and 2, got {scale}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from neuromorphic_llm.errors import CheckpointError
+from neuromorphic_llm.errors import CheckpointError, NeuromorphicLLMWarning
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -24,13 +25,26 @@ TOKENIZER_FILES = (
 
 _GENERAL_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
+_GGUF_TOKENIZERS = ("llama", "gpt2")
+"""`tokenizer.ggml.model` that transformers rebuilds for the families here."""
+
+_SPLITTINGS = frozenset(
+    {"", "default", "gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais", "trillion", "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1"}
+    | {"pixtral", "midm-2.0", "lfm2", "dbrx", "smaug-bpe", "tekken", "qwen2", "deepseek-r1-qwen", "kormo", "megrez", "gpt-4o", "llama4"}
+)
+"""`tokenizer.ggml.pre` that transformers knows or that split as GPT-2 does, which it takes for the others."""
+
+_SPLITTINGS_WITH_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
+"""Those that split as GPT-2 does after taking every digit by itself."""
+
 BYTE_TOKENS = 256
 """Ids of the byte-level tokenizer: one per byte, then the end of the text."""
 
 
-def read_tokenizer_files(folder: Path) -> dict[str, bytes]:
-    """The tokenizer's files in a Hugging Face folder, by name."""
-    return {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
+def read_tokenizer_files(folder: Path, place: Callable[[Path, str], Path] = Path.joinpath) -> dict[str, bytes]:
+    """The tokenizer's files in a Hugging Face folder, by name; `place` gives the path of one, or raises for what must not be read."""
+    paths = {name: place(folder, name) for name in TOKENIZER_FILES}
+    return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
 
 
 def with_class(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
@@ -84,13 +98,25 @@ def _tokenizer_class(files: Mapping[str, bytes]) -> Any:
     return AutoTokenizer
 
 
-def gguf_tokenizer_files(path: Path, splitting: str) -> dict[str, bytes]:
-    """The tokenizer inside a GGUF file as Hugging Face files; `splitting` is its `tokenizer.ggml.pre`.
+def gguf_tokenizer_files(path: Path, fields: Mapping[str, Any]) -> dict[str, bytes]:
+    """The tokenizer inside a GGUF file with this metadata, as Hugging Face files; none if the file has none.
 
     Raises CheckpointError if transformers cannot rebuild it.
     """
     from transformers import AutoTokenizer
 
+    model, splitting = fields.get("tokenizer.ggml.model", "none"), str(fields.get("tokenizer.ggml.pre", ""))
+    if model in ("none", "no_vocab"):
+        return {}
+    if model not in _GGUF_TOKENIZERS:
+        known = " and ".join(_GGUF_TOKENIZERS)
+        raise CheckpointError(f"{path}: tokenizer {model!r} is not supported ({known} are); use the checkpoint as a folder")
+    if model == "gpt2" and splitting not in _SPLITTINGS | _SPLITTINGS_WITH_DIGITS:
+        warnings.warn(
+            f"{path}: how its tokenizer splits text ({splitting!r}) is not known; it is split as for GPT-2, and token ids may be others",
+            NeuromorphicLLMWarning,
+            stacklevel=4,
+        )
     with tempfile.TemporaryDirectory(prefix="nmllm-tokenizer-") as folder:
         try:
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
@@ -102,7 +128,7 @@ def gguf_tokenizer_files(path: Path, splitting: str) -> dict[str, bytes]:
     settings = json.loads(files["tokenizer_config.json"])
     kept = {key: value for key, value in settings.items() if key not in ("is_local", "local_files_only")}
     files["tokenizer_config.json"] = json.dumps(kept, indent=1).encode()
-    if splitting == "smollm":
+    if model == "gpt2" and splitting in _SPLITTINGS_WITH_DIGITS:
         # transformers leaves this step out: SmolLM's tokenizer takes every digit by itself.
         content = json.loads(files["tokenizer.json"])
         digits = {"type": "Digits", "individual_digits": True}
