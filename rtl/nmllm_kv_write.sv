@@ -1,4 +1,5 @@
 // Quantises the keys and values of one token to 8 bits with an exponent a vector, for the engines' key/value memories (numerics.md, Attention).
+// With `centred` the keys first lose their offsets, which lie lane by lane as the keys do, in words from `offset_base` on of another memory.
 //
 // The vector holds the keys of all key/value heads, then their values, D elements each. With D <= LANES a word holds LANES / D vectors
 // (groups of D lanes), and the first key may stand at lane `offset`. With D > LANES the words of a vector wait in a small memory until
@@ -6,12 +7,12 @@
 // `done`, while the next instruction (`attend`) encodes its first query.
 //
 // Command: `start` with `size` (N), `base`, the word of the first key, and its lane; takes P(N) + LATENCY cycles, of which 4 are needed beyond
-// P(N). The first address goes out in the cycle of `start`.
+// P(N). The first address goes out in the cycle of `start`; those of the offsets go out with those of the words that have keys.
 // Output: group g of a word, valid if `kv_valid[g]`, is word `kv_word` of vector `kv_vector[g]` (0 .. H - 1 the keys, H .. 2 H - 1 the
 // values of the H key/value heads) with its exponent: e_k of a key, e_v of a value.
 //
 // Register map (cfg_address): 0 D; 1 number of key/value heads H; 32 + h value_base of head h (0..33; beyond that every value is 0).
-// Counters: elements (N, each compared for a maximum and read), vectors (exponents written).
+// Counters: elements (N, each compared for a maximum and read), vectors (exponents written), offsets taken off (N / 2 if `centred`, each read).
 `default_nettype none
 
 module nmllm_kv_write #(
@@ -38,11 +39,17 @@ module nmllm_kv_write #(
     input  logic         [                    14:0] size,
     input  logic         [        ADDRESS_BITS-1:0] base,
     input  logic         [       $clog2(LANES)-1:0] offset,
+    input  logic                                    centred,
+    input  logic         [        ADDRESS_BITS-1:0] offset_base,
     output logic                                    done,
     // vector memory
     output logic                                    read_enable,
     output logic         [        ADDRESS_BITS-1:0] read_address,
     input  logic [ LANES-1:0][                31:0] read_data,
+    // memory of the key offsets
+    output logic                                    offset_enable,
+    output logic         [        ADDRESS_BITS-1:0] offset_address,
+    input  logic [ LANES-1:0][                31:0] offset_data,
     // to the attention engines
     output logic [GROUPS-1:0]                       kv_valid,
     output logic [GROUPS-1:0][     VECTOR_BITS-1:0] kv_vector,
@@ -51,7 +58,8 @@ module nmllm_kv_write #(
     output logic [GROUPS-1:0][                 4:0] kv_exponent,
     // counters
     output logic         [                    47:0] count_elements,
-    output logic         [                    47:0] count_vectors
+    output logic         [                    47:0] count_vectors,
+    output logic         [                    47:0] count_offsets
 );
   /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned LANE_BITS = $clog2(LANES);
@@ -69,12 +77,14 @@ module nmllm_kv_write #(
 
   // issue
   logic [14:0] left_q, left, words;
-  logic [ADDRESS_BITS-1:0] address_q;
+  logic [14:0] keys_left_q, keys_left, key_words;  // words that have keys, while their offsets are read; none without offsets
+  logic [ADDRESS_BITS-1:0] address_q, offset_address_q;
   logic [TIMER_BITS-1:0] timer_q;
   logic issue;
 
   // stage 1: read data; vector of lane group 0 (negative before the first key), word of the vector
-  logic s1_valid_q, s1_vector_end;
+  logic s1_valid_q, s1_centred_q, s1_vector_end;
+  logic [LANES-1:0][31:0] values;  // keys less their offsets, and values
   logic signed [9:0] s1_vector_q;
   logic [WORD_BITS-1:0] s1_word_q;
   logic [31:0] joined_q;  // magnitudes of the vector so far, joined by OR: the length of the largest is that of all
@@ -104,6 +114,11 @@ module nmllm_kv_write #(
     else quantise = rounded[7:0];
   endfunction
 
+  function automatic logic [31:0] difference(input logic [31:0] value, input logic [31:0] taken);
+    automatic logic signed [32:0] wide = 33'(signed'(value)) - 33'(signed'(taken));
+    difference = wide[32] == wide[31] ? wide[31:0] : {wide[32], {31{!wide[32]}}};
+  endfunction
+
   assign words = 15'((32'(size) + 32'(offset) + LANES - 1) >> LANE_BITS);
   assign wide = 32'(head_dim_q) <= LANES;
   assign head_words = (WORD_BITS + 1)'(head_dim_q >> LANE_BITS);
@@ -117,8 +132,17 @@ module nmllm_kv_write #(
   assign left = start ? words : left_q;
   assign read_enable = issue;
   assign read_address = start ? base : address_q;
+  assign key_words = centred ? 15'((32'(size >> 1) + 32'(offset) + LANES - 1) >> LANE_BITS) : '0;
+  assign keys_left = start ? key_words : keys_left_q;
+  assign offset_enable = issue && keys_left != '0;
+  assign offset_address = start ? offset_base : offset_address_q;
   assign done = timer_q == TIMER_BITS'(1);
   assign s1_vector_end = wide || (WORD_BITS + 1)'(s1_word_q) + (WORD_BITS + 1)'(1) == head_words;
+
+  // The offsets of a word's lanes without a key are 0.
+  always_comb begin
+    for (int unsigned i = 0; i < LANES; ++i) values[i] = s1_centred_q ? difference(read_data[i], offset_data[i]) : read_data[i];
+  end
 
   // magnitudes of 2^k neighbours, joined
   always_comb begin
@@ -126,7 +150,7 @@ module nmllm_kv_write #(
       for (int unsigned i = 0; i < LANES; ++i) level[k][i] = '0;
     end
     if (s1_valid_q) begin
-      for (int unsigned i = 0; i < LANES; ++i) level[0][i] = read_data[i][31] ? -read_data[i] : read_data[i];
+      for (int unsigned i = 0; i < LANES; ++i) level[0][i] = values[i][31] ? -values[i] : values[i];
       for (int unsigned k = 1; k <= LANE_BITS; ++k) begin
         for (int unsigned i = 0; i < LANES >> k; ++i) level[k][i] = level[k-1][2*i] | level[k-1][2*i+1];
       end
@@ -144,6 +168,10 @@ module nmllm_kv_write #(
       left_q <= left - 15'd1;
       address_q <= read_address + ADDRESS_BITS'(1);
     end
+    if (offset_enable) begin
+      keys_left_q <= keys_left - 15'd1;
+      offset_address_q <= offset_address + ADDRESS_BITS'(1);
+    end
     if (start) begin
       timer_q <= TIMER_BITS'((32'(size) + LANES - 1) >> LANE_BITS) + TIMER_BITS'(LATENCY - 1);
       s1_vector_q <= -signed'(10'(offset >> head_level));
@@ -151,17 +179,19 @@ module nmllm_kv_write #(
       joined_q <= '0;
       count_elements <= count_elements + 48'(size);
       count_vectors <= count_vectors + (48'(kv_heads_q) << 1);
+      if (centred) count_offsets <= count_offsets + 48'(size >> 1);
     end
     s1_valid_q <= issue;
+    s1_centred_q <= offset_enable;
     if (s1_valid_q) begin
       s1_word_q <= s1_vector_end ? '0 : s1_word_q + WORD_BITS'(1);
       joined_q <= s1_vector_end ? '0 : joined_q | level[LANE_BITS][0];
       if (s1_vector_end) s1_vector_q <= s1_vector_q + signed'(10'(groups));
-      for (int unsigned i = 0; i < LANES; ++i) word_q[i] <= read_data[i];
+      for (int unsigned i = 0; i < LANES; ++i) word_q[i] <= values[i];
     end
     if (rst) begin
-      {left_q, timer_q, s1_valid_q} <= '0;
-      {count_elements, count_vectors} <= '0;
+      {left_q, keys_left_q, timer_q, s1_valid_q} <= '0;
+      {count_elements, count_vectors, count_offsets} <= '0;
     end
   end
 
@@ -221,7 +251,7 @@ module nmllm_kv_write #(
       .clk,
       .write_enable(s1_valid_q && !wide),
       .write_address(s1_word_q),
-      .write_data(read_data),
+      .write_data(values),
       .read_enable(wait_read),
       .read_address(wait_address),
       .read_data(waiting)

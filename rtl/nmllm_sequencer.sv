@@ -4,7 +4,8 @@
 // without logits, take no cycle, so up to three entries of the list are looked at in one cycle.
 //
 // Register map (cfg_address = place in the list): instruction_t of the package. Base of `norm`: gains; of `encode`: stop prices, source 1: the attention
-// output; size of `receive`: flits, of others: elements. The first entry is `receive residual`, the last one `send` or `send-token`.
+// output; of `kv-write`: element of the first key, source 1: key offsets, from word `route` of the parameters on; size of `receive`: flits, of
+// others: elements. The first entry is `receive residual`, the last one `send` or `send-token`.
 //
 //   start     `current` starts in this cycle; `busy`: it has started before
 //   finished  answers of the units, by operation: the instruction under way ends with this cycle

@@ -6,7 +6,7 @@
 //            3 route of outgoing credits         4 hidden size N                5 {head stage[1], last layer[0]}
 //            6 key/value heads                   7 words of the rotary table a position
 //   unit 2   instructions (nmllm_sequencer)
-//   unit 3   parameters (gains and stop prices), unit 4 rotary table, unit 5 stop prices of the queries: address = word * LANES / 2 + pair,
+//   unit 3   parameters (gains, stop prices and key offsets), unit 4 rotary table, unit 5 stop prices of the queries: address = word * LANES / 2 + pair,
 //            data = two lanes of 32 bits
 //   unit 6   norm   7 rope   8 kv-write   9 encoder   10 attention engine address[23:20]
 //   unit 11  engine that owns the lanes of a word of the attention output, 4 bits a lane; address = word * ceil(LANES / 16) + part
@@ -151,6 +151,7 @@ module nmllm_vector_tile
   // verilator lint_off UNUSEDSIGNAL
   logic [23:0] cfg_word;
   logic [ADDRESS_BITS-1:0] norm_residual_address, norm_gain_address, norm_write_address, rope_read_address, rope_write_address, kv_read_address;
+  logic [ADDRESS_BITS-1:0] key_offset_address;
   logic [ADDRESS_BITS-1:0] encode_read_address, stop_address, encode_write_address, add_residual_address, add_operand_address, add_write_address;
   // verilator lint_on UNUSEDSIGNAL
   logic [L-1:0] cfg_mask;
@@ -218,18 +219,20 @@ module nmllm_vector_tile
       .count_words_read(rope_words_read), .count_words_written(rope_words_written), .count_table_entries(table_entries));
 
   localparam int unsigned KV_WORD_BITS = $clog2(HEAD_DIM / L > 1 ? HEAD_DIM / L : 2);
-  logic kv_read;
+  logic kv_read, key_offset_read;
   logic [GROUPS-1:0] kv_valid;
   logic [GROUPS-1:0][5:0] kv_vector;
   logic [KV_WORD_BITS-1:0] kv_word;
   logic [L-1:0][7:0] kv_data;
   logic [GROUPS-1:0][4:0] kv_exponent;
-  logic [47:0] kv_elements, kv_vectors;
+  logic [47:0] kv_elements, kv_vectors, kv_offsets;
   nmllm_kv_write #(.ADDRESS_BITS(ADDRESS_BITS), .MAX_HEAD_DIM(HEAD_DIM)) kv_write (
       .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd8), .cfg_address(cfg_address[5:0]), .cfg_data,
       .start(start && current.operation == KV_WRITE), .size(current.size), .base(ADDRESS_BITS'(current.base >> LANE_BITS)),
-      .offset(current.base[LANE_BITS-1:0]), .done(kv_done), .read_enable(kv_read), .read_address(kv_read_address), .read_data(work_data),
-      .kv_valid, .kv_vector, .kv_word, .kv_data, .kv_exponent, .count_elements(kv_elements), .count_vectors(kv_vectors));
+      .offset(current.base[LANE_BITS-1:0]), .centred(current.source), .offset_base(ADDRESS_BITS'(current.route)), .done(kv_done),
+      .read_enable(kv_read), .read_address(kv_read_address), .read_data(work_data), .offset_enable(key_offset_read),
+      .offset_address(key_offset_address), .offset_data(parameter_data), .kv_valid, .kv_vector, .kv_word, .kv_data, .kv_exponent,
+      .count_elements(kv_elements), .count_vectors(kv_vectors), .count_offsets(kv_offsets));
 
   logic encode_read, stop_read, encode_write, spike_valid, spike_ready, encode_attention_q, encode_attention;
   logic [L-1:0][31:0] encode_read_data, encode_write_data, attention_data;
@@ -280,8 +283,8 @@ module nmllm_vector_tile
       work_write_address = WORK_BITS'(encode_write_address);
       work_write_data = encode_write_data;
     end
-    parameter_read = norm_gain_read | stop_read;
-    parameter_address = PARAMETER_BITS'(norm_gain_read ? norm_gain_address : stop_address);
+    parameter_read = norm_gain_read | stop_read | key_offset_read;
+    parameter_address = PARAMETER_BITS'(norm_gain_read ? norm_gain_address : key_offset_read ? key_offset_address : stop_address);
     residual_read = norm_residual_read | add_read | send_read;
     residual_address = RESIDUAL_BITS'(norm_residual_read ? norm_residual_address : add_read ? add_residual_address : ADDRESS_BITS'(send_address));
   end
@@ -360,7 +363,7 @@ module nmllm_vector_tile
     counters[3] = 64'(norm_elements) + 64'(encode_maximum_elements) + 64'(rope_maximum_elements) + 64'(kv_elements)
         + engine_sum(engine_counts, 4'd4) + (token_values_q >> 1);
     counters[4] = 64'(encode_elements) + engine_sum(engine_counts, 4'd0);
-    counters[5] = 64'(add_elements);
+    counters[5] = 64'(add_elements) + 64'(kv_offsets);
     counters[6] = 64'(rope_elements);
     counters[7] = engine_sum(engine_counts, 4'd1);
     counters[8] = engine_sum(engine_counts, 4'd5);
@@ -368,8 +371,8 @@ module nmllm_vector_tile
     counters[10] = engine_sum(engine_counts, 4'd3);
     counters[11] = engine_sum(engine_counts, 4'd6);
     counters[12] = engine_sum(engine_counts, 4'd8);
-    counters[13] = 32 * (64'(norm_words_read) + 64'(rope_words_read) + 64'(kv_elements) + 64'(encode_words_read) + 64'(add_words_read)
-        + 2 * engine_sum(engine_counts, 4'd0) + sent_values_q + token_values_q);
+    counters[13] = 32 * (64'(norm_words_read) + 64'(rope_words_read) + 64'(kv_elements) + 64'(kv_offsets) + 64'(encode_words_read)
+        + 64'(add_words_read) + 2 * engine_sum(engine_counts, 4'd0) + sent_values_q + token_values_q);
     counters[14] = 32 * (64'(norm_words_written) + 64'(rope_words_written) + 64'(encode_words_written) + 64'(add_words_written)
         + engine_sum(engine_counts, 4'd0) + engine_sum(engine_counts, 4'd8) + arrived_values_q);
     counters[15] = 64'(bank_bits);

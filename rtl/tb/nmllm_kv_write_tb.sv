@@ -1,4 +1,4 @@
-// nmllm_kv_write with the vector memory.
+// nmllm_kv_write with the vector memory, and a copy of it as the memory of the key offsets.
 `default_nettype none
 
 module nmllm_kv_write_tb #(
@@ -21,6 +21,8 @@ module nmllm_kv_write_tb #(
     input  logic         [                    14:0] size,
     input  logic         [        ADDRESS_BITS-1:0] base,
     input  logic         [       $clog2(LANES)-1:0] offset,
+    input  logic                                    centred,
+    input  logic         [        ADDRESS_BITS-1:0] offset_base,
     output logic                                    done,
     output logic [GROUPS-1:0]                       kv_valid,
     output logic [GROUPS-1:0][                 5:0] kv_vector,
@@ -28,11 +30,12 @@ module nmllm_kv_write_tb #(
     output logic [ LANES-1:0][                 7:0] kv_data,
     output logic [GROUPS-1:0][                 4:0] kv_exponent,
     output logic         [                    47:0] count_elements,
-    output logic         [                    47:0] count_vectors
+    output logic         [                    47:0] count_vectors,
+    output logic         [                    47:0] count_offsets
 );
-  logic read_enable;
-  logic [ADDRESS_BITS-1:0] read_address;
-  logic [LANES-1:0][31:0] read_data;
+  logic read_enable, offset_enable;
+  logic [ADDRESS_BITS-1:0] read_address, offset_address;
+  logic [LANES-1:0][31:0] read_data, offset_data;
 
   nmllm_kv_write #(
       .LANES(LANES),
@@ -54,6 +57,18 @@ module nmllm_kv_write_tb #(
       .read_enable,
       .read_address,
       .read_data
+  );
+  nmllm_ram #(
+      .WIDTH(32 * LANES),
+      .DEPTH(1 << ADDRESS_BITS)
+  ) u_offsets (
+      .clk,
+      .write_enable(load_valid),
+      .write_address(load_address),
+      .write_data(load_data),
+      .read_enable(offset_enable),
+      .read_address(offset_address),
+      .read_data(offset_data)
   );
 endmodule
 

@@ -72,6 +72,17 @@ def test_biases_of_every_site_and_scaled_rotary_tables() -> None:
     check_tokens(replace(weights, head=head, rope_cos=cos, rope_sin=sin), 12)
 
 
+def test_offsets_of_keys() -> None:
+    plain, weights = (random_decoder(2, bias=True, key_offset=offset) for offset in (False, True))
+    program = check_tokens(weights, 12).program
+    assert [line for stage in program.stages for line in stage.program if line.startswith("kv-write")] == [
+        "kv-write 32 offset",
+        "kv-write 32",
+    ]
+    bytes_of = [compile_network(each, NANO).report["sram_bytes_by_use"]["vector_memory"] for each in (plain, weights)]
+    assert bytes_of[1] - bytes_of[0] == 4 * 2 * 8
+
+
 def forge(folder: Path, **changes: object) -> Path:
     """The program with other entries of its configuration and a right hash."""
     metadata, arrays = artefact.load_artefact(folder, format_name=FORMAT, version=VERSION)

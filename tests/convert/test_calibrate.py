@@ -181,7 +181,7 @@ def test_round_trip(calibration: Calibration, tmp_path: Path) -> None:
     for name, value in vars(calibration).items():
         if name == "sensitivity":
             assert all((ours == theirs).all() for ours, theirs in zip(value, loaded.sensitivity, strict=True))
-        else:
+        elif name != "keys":  # test_key_offsets.py
             assert np.array_equal(getattr(loaded, name), value)
 
 

@@ -90,6 +90,10 @@ def test_every_count_of_every_family(family: str) -> None:
     check_against_reference(FunctionalDecoder(random_decoder(4, config=FAMILIES[family], bias=True), "cuda"), tokens_of(SMALL_CONFIG, 20))
 
 
+def test_offsets_of_keys_equal_the_reference() -> None:
+    check_against_reference(FunctionalDecoder(random_decoder(6, bias=True, key_offset=True), "cuda"), tokens_of(SMALL_CONFIG, 20))
+
+
 @pytest.mark.parametrize("config", [SMALL_CONFIG, *FAMILIES.values()])
 def test_counts_of_compiled_decoding(config: DecoderConfig) -> None:
     weights = random_decoder(5, config=config)

@@ -66,6 +66,10 @@ def test_versions(tmp_path: Path) -> None:
         save_network(tmp_path / family, weights)
         assert json.loads((tmp_path / family / METADATA).read_text())["version"] == 2
         assert same(load_network(tmp_path / family).weights, weights, "all")
+    centred = random_decoder(0, key_offset=True)
+    save_network(tmp_path / "centred", centred)
+    assert json.loads((tmp_path / "centred" / METADATA).read_text())["version"] == network_version(centred) == 3
+    assert same(load_network(tmp_path / "centred").weights, centred, "all")
     save_network(tmp_path / "llama", random_decoder(0))
     assert json.loads((tmp_path / "llama" / METADATA).read_text())["version"] == 1
 

@@ -48,6 +48,13 @@ def test_every_family_equals_the_reference(family: str, backend: Callable[[], Op
 
 
 @BACKENDS
+@pytest.mark.parametrize("parts", PARTS)
+def test_offsets_of_keys_equal_the_reference(parts: str, backend: Callable[[], Operations]) -> None:
+    weights = random_decoder(6, parts=parts, bias=True, key_offset=True)
+    check_against_reference(FunctionalDecoder(weights, operations=backend()), TOKENS)
+
+
+@BACKENDS
 @pytest.mark.parametrize("family", ["gemma2", "gemma3", "gpt2"])
 def test_families_in_steps(family: str, backend: Callable[[], Operations], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_operations, "_QUERY_BLOCK", 3)  # blocks that begin within and beyond a window

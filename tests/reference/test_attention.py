@@ -135,3 +135,34 @@ def test_cache_keeps_eight_bits_with_an_exponent() -> None:
     assert cache.keys[3, :, :3].tolist() == [[64, -64, 3], [64, -64, 1]]
     assert cache.value_exponent[3].tolist() == [3, 3]
     assert cache.values[3, :, 0].tolist() == [127, -128]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_an_offset_of_all_keys_changes_nothing_but_rounding(seed: int) -> None:
+    """Keys of 7 bits are stored as they are: with an offset added to the keys and taken off again every output is the same."""
+    weights, rng = random_decoder(seed % 3), np.random.default_rng(seed)
+    config, layer = SMALL_CONFIG, weights.layers[0]
+    q = rng.integers(-(2**15), 2**15, (1, config.heads, config.head_dim))
+    k = rng.integers(-127, 128, (9, config.kv_heads, config.head_dim))
+    v = rng.integers(-(2**14), 2**14, k.shape)
+    offset = rng.integers(-(2**24), 2**24, k.shape[1:]).astype(np.int32)
+    plain, moved = LayerCache.empty(config), LayerCache.empty(config)
+    plain.write(0, k, v, layer.value_base)
+    moved.write(0, k + offset, v, layer.value_base, offset)
+    assert np.array_equal(plain.keys, moved.keys) and np.array_equal(plain.key_exponent, moved.key_exponent)
+    # In exact numbers: q (k + offset) is q k plus one number per query, and so are the scores' distances from their maximum.
+    exact, bare = (np.einsum("hi,thi->ht", q[0].astype(object), keys.repeat(2, 1).astype(object)) for keys in (k + offset, k))
+    assert np.array_equal(exact.max(1, keepdims=True) - exact, bare.max(1, keepdims=True) - bare)
+    outputs = [attend(q, cache, 8, layer, config, weights.formats, weights.code)[0] for cache in (plain, moved)]
+    assert np.array_equal(*outputs)
+
+
+def test_keys_less_their_offset_saturate() -> None:
+    cache, config = LayerCache.empty(SMALL_CONFIG), SMALL_CONFIG
+    k = np.zeros((1, config.kv_heads, config.head_dim), np.int64)
+    k[0, :, :2] = [-(2**31), 2**31 - 1]
+    offset = np.zeros(k.shape[1:], np.int32)
+    offset[:, :2] = [2**31 - 1, -(2**31)]
+    cache.write(0, k, np.zeros_like(k), np.zeros(config.kv_heads, np.int32), offset)
+    assert (cache.key_exponent[0] == 25).all()  # bitlen(2^31) - 7
+    assert cache.keys[0, :, :2].tolist() == [[-64, 64]] * config.kv_heads

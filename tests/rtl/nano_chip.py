@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+
+import numpy as np
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program import Program
@@ -21,6 +24,17 @@ def program() -> Program:
     checkpoint = load_checkpoint("nano")
     network = convert(checkpoint, ConvertConfig(), calibration_windows(checkpoint.tokenizer(), count=2))
     return compile_network(network.weights, load_spec("nano"), tokenizer_files=checkpoint.tokenizer_files)
+
+
+@cache
+def centred_program() -> Program:
+    """The same with large offsets of the keys in its first and last layer."""
+    weights = program().weights
+    layers, config = list(weights.layers), weights.config
+    for number in (0, config.layers - 1):
+        drawn = np.random.default_rng(number).normal(0.0, 40.0 * 2.0**weights.formats.qkv, (config.kv_heads, config.head_dim))
+        layers[number] = replace(layers[number], key_offset=np.rint(drawn).astype(np.int32))
+    return compile_network(replace(weights, layers=tuple(layers)), load_spec("nano"))
 
 
 @cache

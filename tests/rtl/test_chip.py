@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pytest
-from nano_chip import chip, program
+from nano_chip import centred_program, chip, program
 
+from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.chip import SYNAPSE_COUNTERS, VECTOR_COUNTERS, RtlChip
 from neuromorphic_llm.simulate.counters import Counters
 from neuromorphic_llm.simulate.run import simulate
 
 
-def check(rtl: RtlChip, prompt: Sequence[int], new: int, stop: Sequence[int] = ()) -> tuple[int, ...]:
-    expected = simulate(program(), prompt, new, stop=stop)
+def check(
+    rtl: RtlChip, prompt: Sequence[int], new: int, stop: Sequence[int] = (), chip_program: Callable[[], Program] = program
+) -> tuple[int, ...]:
+    expected = simulate(chip_program(), prompt, new, stop=stop)
     result = rtl.run(prompt, new, stop)
     assert result.token_ids == expected.token_ids
     assert result.token_end_cycle == tuple(expected.timing.token_end_cycle[len(prompt) - 1 :].tolist())
@@ -55,6 +58,11 @@ def check_single_counters(rows: int, wanted: int) -> None:
         credits_sent = wanted if number == config.layers else rows
         assert values[32] == flits + sent * size + credits_sent
         assert vectors == (0 if number == config.layers else 2 * config.kv_heads * rows)
+
+
+def test_nano_with_offsets_of_keys_decodes_as_simulated() -> None:
+    tokens = check(RtlChip(centred_program()), [5, 17, 3], 3, chip_program=centred_program)
+    assert tokens != simulate(program(), [5, 17, 3], 3).token_ids  # as the integers say: the offsets are not of this model
 
 
 @pytest.mark.slow

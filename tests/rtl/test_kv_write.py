@@ -11,16 +11,16 @@ from neuromorphic_llm.reference.attention import LayerCache
 from neuromorphic_llm.rtl.bench import Bench
 
 CHIPS = [chip(8), chip(2, vector_latency=6), chip(4), chip(32, vector_latency=5)]
-COUNTERS = ("count_elements", "count_vectors")
+COUNTERS = ("count_elements", "count_vectors", "count_offsets")
 OUTPUTS = ("done", "kv_valid", "kv_vector", "kv_word", "kv_data", "kv_exponent")
 MAX_HEAD_DIM = 64
 
 
-def quantised(k, v, value_base) -> tuple[np.ndarray, np.ndarray]:
+def quantised(k, v, value_base, key_offset) -> tuple[np.ndarray, np.ndarray]:
     """Bytes [2 * heads, D] and exponents [2 * heads] of a token by the reference, keys first."""
     shape = (1, *k.shape)
     cache = LayerCache(np.zeros(shape, np.int8), np.zeros(shape[:2], np.int8), np.zeros(shape, np.int8), np.zeros(shape[:2], np.int8))
-    cache.write(0, k[None], v[None], value_base)
+    cache.write(0, k[None], v[None], value_base, key_offset)
     return np.concatenate([cache.keys[0], cache.values[0]]), np.concatenate([cache.key_exponent[0], cache.value_exponent[0]])
 
 
@@ -57,7 +57,7 @@ def check(outputs, lanes: int, rows: np.ndarray, data: np.ndarray) -> None:
 def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
     """Random keys and values at random places, some commands back to back, for `cycles` cycles."""
     rng = np.random.default_rng(seed)
-    script, expected, dones, elements, vectors = Script(lanes), [], [], 0, 0
+    script, expected, dones, elements, vectors, offsets = Script(lanes), [], [], 0, 0, 0
     while script.cycle < cycles:
         d = int(rng.choice([d for d in head_dims(lanes) if d <= MAX_HEAD_DIM]))
         heads = int(rng.integers(1, 7))
@@ -65,6 +65,7 @@ def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
         size = 2 * heads * d
         k, v = random_vectors(rng, 2 * heads, d).reshape(2, heads, d)
         value_base = rng.integers(0, 34, heads)
+        key_offset = random_vectors(rng, heads, d) if rng.integers(2) else None
         rows = words(np.concatenate([rng.integers(-(2**31), 2**31, offset), k.ravel(), v.ravel()]), lanes, rng)
         base = int(rng.integers(0, WORDS - len(rows) + 1))
         script.configure(0, d)
@@ -72,9 +73,17 @@ def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
         for head in range(heads):
             script.configure(32 + head, int(value_base[head]))
         script.load(base, rows)
-        stored, exponents = quantised(k, v, value_base)
+        offset_base = 0
+        if key_offset is not None:  # the memory of the offsets is a copy of the vector memory: they lie in front of or behind the vector
+            taken = np.pad(key_offset.ravel(), (offset, -(offset + heads * d) % lanes)).reshape(-1, lanes)  # 0 where a lane has no key
+            free = [*range(base - len(taken) + 1), *range(base + len(rows), WORDS - len(taken) + 1)]
+            offset_base = int(rng.choice(free))
+            script.load(offset_base, taken)
+        stored, exponents = quantised(k, v, value_base, key_offset)
         for _ in range(int(rng.integers(1, 4))):
-            script.drive(start=1, size=size, base=base, offset=offset)
+            centred = int(key_offset is not None)
+            script.drive(start=1, size=size, base=base, offset=offset, centred=centred, offset_base=offset_base)
+            offsets += centred * heads * d
             start, script.cycle = script.cycle, script.cycle + -(-size // lanes) + latency
             dones.append(script.cycle - 1)
             expected.append(expected_words(start, dones[-1], stored, exponents, lanes))
@@ -85,7 +94,7 @@ def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
     outputs = bench.run(script.inputs(bench), outputs=[*OUTPUTS, *COUNTERS])
     assert np.flatnonzero(outputs["done"]).tolist() == dones
     check(outputs, lanes, *(np.concatenate(parts) for parts in zip(*expected, strict=True)))
-    assert [int(outputs[name][-1]) for name in COUNTERS] == [elements, vectors]
+    assert [int(outputs[name][-1]) for name in COUNTERS] == [elements, vectors, offsets]
 
 
 @pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")

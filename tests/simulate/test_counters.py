@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -97,6 +97,17 @@ def test_by_hand() -> None:
     assert (counters.flits, counters.flit_hops, counters.cycles) == (timing.flits, timing.flit_hops, timing.cycles_total)
     spike = 2 + 1 + 1 + 1 + 2
     assert counters.flits == spike + (8 + 4 + 3 + 4 + 1) + 2 * 4 + 2 + 1
+
+
+def test_offsets_of_keys_are_read_and_taken_off() -> None:
+    """The same run, but for 2 heads of 8 elements in one of two layers; cycles do not change."""
+    weights = random_decoder(4, key_offset=True)
+    without = replace(weights, layers=tuple(replace(layer, key_offset=None) for layer in weights.layers))
+    trace = simulate(make_program(weights, SPEC), [4, 8, 15], 1).trace
+    programs = [make_program(each, SPEC) for each in (without, weights)]
+    plain, counted = (asdict(count(program, trace, simulate_timing(program, trace))) for program in programs)
+    differing = {name: counted[name] - plain[name] for name in plain if counted[name] != plain[name]}
+    assert differing == {"add_elements": 3 * 16, "vector_bits_read": 32 * 3 * 16}
 
 
 def test_prefill_and_decode_add_up() -> None:

@@ -61,6 +61,10 @@ def test_every_code_equals_the_reference(code: str, bias: bool) -> None:
     check_parity(random_decoder(3, code=code, bias=bias), [5, 60, 0, 17, 17, 33, 2, 9])
 
 
+def test_offsets_of_keys_equal_the_reference() -> None:
+    check_parity(random_decoder(6, bias=True, key_offset=True), [5, 60, 0, 17, 17, 33, 2, 9])
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),

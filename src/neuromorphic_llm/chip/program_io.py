@@ -19,7 +19,8 @@ from neuromorphic_llm.network.format import decoder_weights, scalar_metadata, we
 from neuromorphic_llm.reference.weights import SITES, DecoderConfig
 
 FORMAT = "neuromorphic-llm-program"
-VERSION = 1
+VERSION = 2
+"""1: programs without key offsets, which are still written as such; 2: with them."""
 
 
 def save_program(program: Program, folder: Path | str) -> str:
@@ -40,7 +41,8 @@ def save_program(program: Program, folder: Path | str) -> str:
         "report": program.report,
     }
     files = {f"tokenizer/{name}": content for name, content in program.tokenizer_files.items()}
-    return save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays, extra_files=files)
+    version = 1 if all(layer.key_offset is None for layer in program.weights.layers) else VERSION
+    return save_artefact(folder, format_name=FORMAT, version=version, metadata=metadata, arrays=arrays, extra_files=files)
 
 
 def load_program(folder: Path | str) -> Program:

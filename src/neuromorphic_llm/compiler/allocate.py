@@ -75,11 +75,13 @@ def _max_context(module: Module) -> int:
 
 
 def _constant_bytes(module: Module, stage: int) -> int:
-    """Constants (gains, stop tables, value exponents), the two incoming residuals and the residual memory they are copied to."""
+    """Constants (gains, stop tables, value exponents, key offsets), two incoming residuals and the residual memory."""
     weights, config = module.weights, module.weights.config
     total = 3 * 4 * config.hidden_size
     for node in module.graph.nodes:
         if node.stage == stage and node.operation in ("norm", "encode"):
+            total += 4 * node.type.size
+        if node.stage == stage and "key_offset" in node.attributes:
             total += 4 * node.type.size
     if stage < config.layers:
         total += 4 * weights.layers[stage].query_stop.size + weights.layers[stage].value_base.size

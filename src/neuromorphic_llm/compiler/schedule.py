@@ -37,7 +37,7 @@ def _instruction(node: Node, module: Module) -> str:
     if node.operation == "rope":
         return f"rope {node.integer('rotated')}"
     if node.operation == "kv_write":
-        return f"kv-write {2 * node.type.size}"
+        return f"kv-write {2 * node.type.size}" + (" offset" if "key_offset" in node.attributes else "")
     if node.operation == "attention":
         return "attend"
     if node.operation in ("norm", "add"):

@@ -11,7 +11,7 @@ predictions by F_i e_i^2 / 2 (natural logarithm, second order), so F tells how m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor
 from neuromorphic_llm.artefact import load_artefact, save_artefact
 from neuromorphic_llm.convert.allocation.prices import LARGEST, Allocation, real_tensor, restored, stored
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
+from neuromorphic_llm.convert.key_offsets import KeyStatistics, KeySums
 from neuromorphic_llm.errors import ArtefactError, ConversionError
 from neuromorphic_llm.reference.weights import DecoderConfig
 
@@ -53,6 +54,7 @@ class Calibration:
     hidden_max: NDArray[np.float64]  # [layers]
     value_max: NDArray[np.float64]  # [layers, kv_heads]
     projection_max: float = 0.0  # of projections in front of output norms; 0: there are none
+    keys: KeyStatistics | None = None  # calibrations of earlier versions lack it
     allocations: Mapping[str, Allocation] = field(default_factory=dict)  # by method, found by a search
 
     def save(self, folder: Path | str) -> str:
@@ -63,6 +65,8 @@ class Calibration:
         if self.allocations:
             scalars["allocations"], more = stored(self.allocations)
             arrays |= more
+        if self.keys is not None:
+            arrays |= self.keys.arrays()
         return save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=scalars, arrays=arrays)
 
     @classmethod
@@ -75,7 +79,7 @@ class Calibration:
         loaded = cls(
             checkpoint_hash=_text(metadata, "checkpoint_hash", source),
             tokens=_count(metadata, "tokens", source),
-            **{name: _magnitude(metadata, name, source) for name in _MAXIMA if name in metadata or name not in _LATER},
+            **_magnitudes(metadata, source),
             sensitivity=tuple(real_tensor(arrays, f"sensitivity.{site}", (size,), source) for site, size in enumerate(sizes)),
             query_sensitivity=real_tensor(arrays, "query_sensitivity", shapes.get("query_sensitivity", ()), source),
             hidden_max=real_tensor(arrays, "hidden_max", (layers,), source),
@@ -84,7 +88,7 @@ class Calibration:
         )
         if problem := _mismatch(loaded) or _contradiction(loaded):
             raise ArtefactError(f"{source}: {problem}; calibrate again")
-        return loaded
+        return replace(loaded, keys=KeyStatistics.restored(arrays, loaded.query_sensitivity.shape, loaded.value_max.shape, source))
 
     def check_checkpoint(self, config: DecoderConfig, checkpoint_hash: str) -> None:
         """ConversionError unless this calibration is of the checkpoint with this configuration and hash."""
@@ -191,6 +195,11 @@ def _magnitude(metadata: Mapping[str, Any], name: str, source: str) -> float:
     return float(value)
 
 
+def _magnitudes(metadata: Mapping[str, Any], source: str) -> Any:
+    """The largest magnitudes that are there; those that earlier versions lack may be missing."""
+    return {name: _magnitude(metadata, name, source) for name in _MAXIMA if name in metadata or name not in _LATER}
+
+
 _RANGES = {
     "residual": "residual_max",
     "query": "qkv_max",
@@ -214,6 +223,7 @@ class _Recorder(Observer):
         self.maxima = dict.fromkeys([*_RANGES.values(), "attention_max"], 0.0)
         self.hidden_max = np.zeros(self.config.layers)
         self.value_max = np.zeros((self.config.layers, self.config.kv_heads))
+        self.keys = KeySums(decoder)
 
     def site(self, index: int, x: Tensor) -> Tensor:
         largest = float(x.detach().abs().max())
@@ -226,6 +236,7 @@ class _Recorder(Observer):
 
     def query(self, layer: int, q: Tensor) -> Tensor:
         self.value("query", layer, q)
+        self.keys.add_queries(layer, q)
         self.queries[layer] = q
         return q
 
@@ -234,6 +245,8 @@ class _Recorder(Observer):
         if layer < 0 and name == "residual" and not self.config.learned_positions:
             return
         self.maxima[_RANGES[name]] = max(self.maxima[_RANGES[name]], float(x.detach().abs().max()))
+        if name == "key" and x.ndim == 4:
+            self.keys.add_keys(layer, x)
         if name == "value":
             by_head = x.detach().reshape(-1, self.config.kv_heads, self.config.head_dim).abs().amax((0, 2)).double().cpu().numpy()
             self.value_max[layer] = np.maximum(self.value_max[layer], by_head)
@@ -269,6 +282,7 @@ def calibrate(
     return Calibration(
         checkpoint_hash=checkpoint_hash,
         tokens=tokens,
+        keys=recorder.keys.statistics(tokens),
         sensitivity=tuple((total / tokens).cpu().numpy() for total in squares),
         query_sensitivity=_over_pairs(decoder, query / tokens).cpu().numpy(),
         hidden_max=recorder.hidden_max,

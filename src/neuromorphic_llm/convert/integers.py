@@ -13,6 +13,7 @@ from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.float_decoder import LOG2_E
 from neuromorphic_llm.convert.group_weights import quantise_groups
+from neuromorphic_llm.convert.key_offsets import key_offset
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.format import spiking_flags
 from neuromorphic_llm.reference.linear import fold_scale
@@ -125,6 +126,18 @@ class _Converter:
     largest: int
     groups: bool
 
+    @property
+    def rotary_scale(self) -> float:
+        """Of cosines and sines."""
+        return float(self.tensors["rotary.scale"]) if "rotary.scale" in self.tensors else 1.0
+
+    def key_offset(self, number: int) -> NDArray[np.int32] | None:
+        """Offsets of the rotated keys of a layer, if they pay."""
+        local = self.config.local_rotary and self.config.window(number)
+        frequencies = self.tensors["rotary.local_frequencies" if local else "rotary.frequencies"].double().numpy()
+        offset = key_offset(self.config, self.calibration.keys, number, frequencies, self.rotary_scale)
+        return None if offset is None else _int32(offset * 2.0**self.formats.qkv, f"layers.{number}: an offset of keys")
+
     def gain(self, name: str, factor: float = 1.0) -> NDArray[np.int32]:
         """Integer gains of an RMSNorm, times `factor`."""
         gain: NDArray[np.float64] = self.tensors[name].double().numpy() * factor
@@ -180,13 +193,13 @@ class _Converter:
             key_gain=self.gain(f"{prefix}self_attn.k_norm.weight") if normed else None,
             attention_output_gain=self.gain(f"{prefix}attention_output_norm.weight") if outputs else None,
             feed_forward_output_gain=self.gain(f"{prefix}feed_forward_output_norm.weight") if outputs else None,
+            key_offset=self.key_offset(number),
         )
 
     def rope(self, name: str) -> tuple[Table, Table]:
         """Rotary tables of the frequencies `name`."""
-        scale = float(self.tensors["rotary.scale"]) if "rotary.scale" in self.tensors else 1.0
         try:
-            return tables_of(self.tensors[name].double().numpy(), self.config.max_positions, scale)
+            return tables_of(self.tensors[name].double().numpy(), self.config.max_positions, self.rotary_scale)
         except ValueError as error:
             raise ConversionError(f"{error}; use a model with another rotary scaling") from error
 
@@ -198,6 +211,10 @@ def integer_decoder(
 
     Raises ConversionError naming what does not fit its integers.
     """
+    if calibration.keys is None and any(name.endswith("k_proj.bias") for name in tensors):
+        raise ConversionError(
+            "the calibration is of an earlier version, which did not look at keys, and this model has key biases; calibrate again"
+        )
     embedding, positions = tensors["model.embed_tokens.weight"], tensors.get("model.embed_positions.weight")
     largest_row = max(float(table.abs().max()) for table in (embedding, positions) if table is not None)
     formats = formats_for(calibration, largest_row)

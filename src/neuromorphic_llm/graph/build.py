@@ -47,9 +47,10 @@ class _Builder:
         v = self.add(f"{prefix}.v", "slice", qkv, fraction=fraction, size=keys, start=queries + keys)
         q = self.add(f"{prefix}.q.rotated", "rope", q, fraction=fraction, size=queries, head_dim=dim, rotated=queries)
         k = self.add(f"{prefix}.k.rotated", "rope", k, fraction=fraction, size=keys, head_dim=dim, rotated=keys)
-        cache = self.add(
-            f"{prefix}.cache", "kv_write", k, v, kind="cache", fraction=fraction, size=keys, kv_heads=config.kv_heads, head_dim=dim
-        )
+        shape = {"kv_heads": config.kv_heads, "head_dim": dim}
+        if self.weights.layers[layer].key_offset is not None:
+            shape["key_offset"] = 1
+        cache = self.add(f"{prefix}.cache", "kv_write", k, v, kind="cache", fraction=fraction, size=keys, **shape)
         mixed = self.add(f"{prefix}.mixed", "attention", q, cache, fraction=formats.attention, size=queries, heads=config.heads)
         output = self.linear(4 * layer + 1, mixed, formats.attention, formats.residual)
         return self.add(f"{prefix}.attended", "add", residual, output, fraction=formats.residual, size=config.hidden_size)

@@ -148,7 +148,7 @@ OPERATIONS: dict[str, Operation] = {
     "linear": Operation((1,), ("site", "columns"), ("epilogue", "bias", "slices", "row_blocks", "regions", "tiles"), _linear),
     "slice": Operation((1,), ("start",), (), _slice),
     "rope": Operation((1,), ("head_dim", "rotated"), (), _rope),
-    "kv_write": Operation((1, 2), ("kv_heads", "head_dim"), (), _kv_write),
+    "kv_write": Operation((1, 2), ("kv_heads", "head_dim"), ("key_offset",), _kv_write),
     "attention": Operation((2,), ("heads",), (), _attention),
     "gate": Operation((1,), (), (), _gate),
     "add": Operation((2,), (), (), _add),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from neuromorphic_llm.errors import CheckpointError
+from neuromorphic_llm.models.attention_biases import without_idle_biases
 from neuromorphic_llm.models.canonical import CanonicalDecoder, rotary_frequencies
 from neuromorphic_llm.models.dense import build_dense_model
 from neuromorphic_llm.models.duplicates import check_buffers, tie_head, under_one_name
@@ -80,7 +81,7 @@ class Checkpoint:
     def canonical(self) -> CanonicalDecoder:
         """The decoder that every family is brought to (docs/reference/families.md)."""
         entries = Entries(self.hugging_face_config, self.name)
-        return CanonicalDecoder(self.config, self.family.canonical(entries, self.config, self.tensors))
+        return CanonicalDecoder(self.config, without_idle_biases(self.config, self.family.canonical(entries, self.config, self.tensors)))
 
     def _is_plain_llama(self) -> bool:
         """Configuration and tensors say everything."""

@@ -26,6 +26,7 @@ class CpuOperations(Operations):
         self._table = kernels.probability_table()
         self._no_bias = np.zeros(0, np.int32)
         self._no_cap = np.zeros(0, np.int64)
+        self._no_offset = np.zeros((0, 0), np.int32)
 
     def prepare(self, rows: int) -> None:
         # Below a few rows waking the other threads costs more than they save.
@@ -74,7 +75,7 @@ class CpuOperations(Operations):
     def attention(
         self, qkv: torch.Tensor, query_stop: torch.Tensor, value_base: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor],
         rows: Rows, cache: LayerCache, formats: Formats, query_phases: int, probability_bits: int,
-        window: torch.Tensor | None = None, cap: SoftCap | None = None,
+        window: torch.Tensor | None = None, cap: SoftCap | None = None, key_offset: torch.Tensor | None = None,
     ) -> AttentionResult:  # fmt: skip
         heads, dim = query_stop.shape
         kv_heads = value_base.numel()
@@ -82,6 +83,7 @@ class CpuOperations(Operations):
         position, slot = rows.position.numpy(), rows.slot.numpy()
         kernels.rotate_and_store(
             qkv.numpy(), heads, kv_heads, rope[0].numpy(), rope[1].numpy(), position, slot, base,
+            self._no_offset if key_offset is None else key_offset.numpy(),
             cache.keys.numpy(), cache.key_exponent.numpy(), cache.values.numpy(),
         )  # fmt: skip
         query = torch.empty(qkv.shape[0], heads, dim, dtype=cache.keys.dtype)

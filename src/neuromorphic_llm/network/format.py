@@ -28,11 +28,11 @@ from neuromorphic_llm.reference.weights import (
 )
 
 FORMAT = "neuromorphic-llm-network"
-VERSION = 2
-"""1: Llama decoders, which are still written as such; 2: decoders of other families (families.md)."""
+VERSION = 3
+"""1: Llama decoders, which are still written as such; 2: decoders of other families (families.md); 3: with offsets of keys."""
 PARTS = ("all", "feed-forward", "attention")
 
-LAYER_VARIANTS = ("query_gain", "key_gain", "attention_output_gain", "feed_forward_output_gain")
+LAYER_VARIANTS = ("query_gain", "key_gain", "attention_output_gain", "feed_forward_output_gain", "key_offset")
 DECODER_VARIANTS = ("positions", "local_rope_cos", "local_rope_sin")
 """Tensors that only some families have."""
 
@@ -92,6 +92,8 @@ def weight_arrays(weights: DecoderWeights) -> Arrays:
 
 def network_version(weights: DecoderWeights) -> int:
     """Version that a network is written as: the oldest one that knows all its parts."""
+    if any(layer.key_offset is not None for layer in weights.layers):
+        return 3
     return 2 if weights.config.has_variants else 1
 
 
@@ -195,6 +197,13 @@ class _Contents:
             )
         return multiplier
 
+    def key_offset(self, layer: str) -> NDArray[Any] | None:
+        """Offsets of the keys of a layer that has some."""
+        name = f"{layer}.key_offset"
+        if name in self.arrays and self.config.attention_softcap:
+            raise ArtefactError(f"{self.source}: tensor {name} would move scores that a soft cap bends; write the artefact again")
+        return self.tensor(name, np.int32, (self.config.kv_heads, self.config.head_dim)) if name in self.arrays else None
+
     def layer(self, number: int, scalars: Mapping[str, Any], flags: Mapping[str, bool]) -> LayerWeights:
         name, config, hidden = f"layers.{number}", self.config, (self.config.hidden_size,)
         where = f"{self.source}, layer {number}"
@@ -213,6 +222,7 @@ class _Contents:
             key_gain=self.optional(f"{name}.key_gain", np.int32, (config.head_dim,), config.query_key_norm),
             attention_output_gain=self.optional(f"{name}.attention_output_gain", np.int32, hidden, config.output_norms),
             feed_forward_output_gain=self.optional(f"{name}.feed_forward_output_gain", np.int32, hidden, config.output_norms),
+            key_offset=self.key_offset(name),
             qkv=sites["qkv"],
             output=sites["output"],
             gate_up=sites["gate_up"],

@@ -32,6 +32,7 @@ class _Layer:
     attention_gain: torch.Tensor
     query_stop: torch.Tensor
     value_base: torch.Tensor
+    key_offset: torch.Tensor | None  # int32 [kv_heads, head_dim]
     feed_forward_gain: torch.Tensor
     hidden_fraction: torch.Tensor
     query_phases: int
@@ -90,6 +91,7 @@ class FunctionalDecoder:
             self._tensor(layer.attention_gain),
             self._tensor(layer.query_stop),
             self._tensor(layer.value_base),
+            None if layer.key_offset is None else self._tensor(layer.key_offset),
             self._tensor(layer.feed_forward_gain),
             torch.tensor(layer.hidden_fraction, device=self.device),
             self.weights.code.query_phases if layer.attention_spiking else 0,
@@ -249,7 +251,7 @@ class FunctionalDecoder:
         qkv = self._head_norms(layer, linear(0, ops.norm(r, layer.attention_gain, self._epsilon, self._norm_shift)))
         attention = ops.attention(
             qkv, layer.query_stop, layer.value_base, layer.rope, rows, cache, formats, layer.query_phases, bits,
-            layer.window, self._score_cap,
+            layer.window, self._score_cap, layer.key_offset,
         )  # fmt: skip
         o = self._output_norm(layer, 0, linear(1, attention.output))
         # Of a parallel residual the second norm reads what the first did; the sum may be made in its place afterwards.

@@ -243,11 +243,12 @@ def soft_cap(x: Array, limit: int, multiplier: int, shift: int) -> None:
 @njit(cache=True, parallel=True)
 def rotate_and_store(
     qkv: Array, heads: int, kv_heads: int, cos: Array, sin: Array, position: Array, slot: Array, value_base: Array,
-    keys: Array, key_exponent: Array, values: Array,
+    key_offset: Array, keys: Array, key_exponent: Array, values: Array,
 ) -> None:  # fmt: skip
     """Rotate q and k in place; write 8-bit keys and shifted values of each row into its cache slot.
 
-    qkv int32 [rows, (heads + 2 kv_heads) * D]; cos, sin int16 [positions, D/2]; keys, values floats [slots, kv_heads, context, D].
+    qkv int32 [rows, (heads + 2 kv_heads) * D]; cos, sin int16 [positions, D/2]; keys, values floats [slots, kv_heads, context, D];
+    key_offset int32 [kv_heads, D], taken off the keys, or [0, 0] for none.
     """
     dim = qkv.shape[1] // (heads + 2 * kv_heads)
     half = dim // 2
@@ -262,6 +263,9 @@ def rotate_and_store(
                 x[j + half] = _saturate((x2 * c + x1 * s + 8192) >> 14)
         for g in range(kv_heads):
             k = qkv[row, (heads + g) * dim : (heads + g + 1) * dim]
+            if key_offset.size:
+                for j in range(dim):
+                    k[j] = _saturate(np.int64(k[j]) - key_offset[g, j])
             e = max(_bit_length(_max_abs(k)) - 7, 0)
             key_exponent[b, g, p] = e
             for j in range(dim):

@@ -165,17 +165,18 @@ class Operations:
     def attention(
         self, qkv: torch.Tensor, query_stop: torch.Tensor, value_base: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor],
         rows: Rows, cache: LayerCache, formats: Formats, query_phases: int, probability_bits: int,
-        window: torch.Tensor | None = None, cap: SoftCap | None = None,
+        window: torch.Tensor | None = None, cap: SoftCap | None = None, key_offset: torch.Tensor | None = None,
     ) -> AttentionResult:  # fmt: skip
         """Rotate, store keys and values, spike attention. qkv int32 [rows, (heads + 2 kv) * D]; query_phases 0: not spiking.
 
-        window: int64 scalar, tokens that a row sees at most; cap: of the scores.
+        window: int64 scalar, tokens that a row sees at most; cap: of the scores; key_offset: int32 [kv_heads, D], taken off the keys.
         """
         heads, dim = query_stop.shape
         kv_heads = value_base.numel()
         x = qkv.view(-1, heads + 2 * kv_heads, dim)
         rotated = _rotate(x[:, : heads + kv_heads], rope[0][rows.position], rope[1][rows.position])
-        _store(rotated[:, heads:], x[:, heads + kv_heads :], value_base, rows, cache)
+        keys = rotated[:, heads:] if key_offset is None else saturate(rotated[:, heads:].long() - key_offset)
+        _store(keys, x[:, heads + kv_heads :], value_base, rows, cache)
         if query_phases > 0:
             flat = rotated[:, :heads].reshape(-1, dim)
             stop = query_stop.unsqueeze(0).expand(x.shape[0], -1, -1).reshape(-1, dim)
@@ -187,10 +188,10 @@ class Operations:
             exponent = (bit_length(wide.abs().amax(-1), 32) - 10).clamp(min=0)
             q, query_spikes = rsh(wide, exponent.unsqueeze(-1)), torch.zeros_like(exponent)
         capped = None if cap is None else partial(_capped, cap=cap, table=self._tanh)
-        output, p_spikes, keys = _attend(
+        output, p_spikes, used = _attend(
             q, exponent, value_base, rows, cache, formats, query_phases > 0, probability_bits, self._exp2, window, capped
         )
-        return AttentionResult(output, rotated[:, :heads], query_spikes, p_spikes, keys)
+        return AttentionResult(output, rotated[:, :heads], query_spikes, p_spikes, used)
 
 
 def signed_digit(x: torch.Tensor, stop: torch.Tensor, phases: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -33,9 +33,13 @@ class LayerCache:
         vectors = (*heads, config.head_dim)
         return cls(np.zeros(vectors, np.int8), np.zeros(heads, np.int8), np.zeros(vectors, np.int8), np.zeros(heads, np.int8))
 
-    def write(self, position: int, k: Integers, v: Integers, value_base: NDArray[np.int32]) -> None:
-        """Store keys and values of consecutive tokens, [tokens, kv_heads, head_dim], from `position` on."""
+    def write(
+        self, position: int, k: Integers, v: Integers, value_base: NDArray[np.int32], key_offset: NDArray[np.int32] | None = None
+    ) -> None:
+        """Store keys and values of consecutive tokens, [tokens, kv_heads, head_dim], from `position` on; the keys less `key_offset`."""
         rows = slice(position, position + len(k))
+        if key_offset is not None:
+            k = saturate(k - key_offset.astype(np.int64), 32)
         e_k = np.maximum(bit_length(np.abs(k).max(axis=-1)) - 7, 0)
         e_v = np.clip(bit_length(np.abs(v).max(axis=-1)) - 7 - value_base, 0, 3)
         self.keys[rows] = saturate(rsh(k, e_k[..., None]), 8)

@@ -135,7 +135,7 @@ class IntegerDecoder:
         q, k, v = np.split(heads, [config.heads, config.heads + config.kv_heads], axis=1)
         q, k = self._head_norm(q, layer.query_gain), self._head_norm(k, layer.key_gain)
         cos, sin = (table[step.position : step.position + step.tokens] for table in weights.rope(number))
-        layer_cache.write(step.position, rotate(k, cos, sin), v, layer.value_base)
+        layer_cache.write(step.position, rotate(k, cos, sin), v, layer.value_base, layer.key_offset)
         q = rotate(q, cos, sin)
         o, activity = attend(q, layer_cache, step.position, layer, config, formats, weights.code, config.window(number))
         step.attention.append(activity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,6 +119,13 @@ def _table(rows: Floats, formats: Formats) -> NDArray[np.int16]:
     return np.clip(scaled, -(2**15), 2**15 - 1).astype(np.int16)
 
 
+def _key_offset(seed: int, config: DecoderConfig, formats: Formats) -> NDArray[np.int32]:
+    """Offsets of keys, some much larger than the keys, one at each end of the integers; from numbers of their own."""
+    offset = np.random.default_rng((seed, 1)).normal(0.0, 1.0, (config.kv_heads, config.head_dim)) ** 3 * 2.0**formats.qkv
+    offset[0, :2] = -(2**31), 2**31 - 1
+    return np.rint(offset).astype(np.int32)
+
+
 def random_decoder(
     seed: int,
     *,
@@ -126,10 +134,12 @@ def random_decoder(
     phases: int | None = None,
     parts: str = "all",
     bias: bool = False,
+    key_offset: bool = False,
 ) -> DecoderWeights:
     """A random decoder of any family's shape, a code and hybrid (`all`, `feed-forward`, `attention`), with or without biases.
 
-    The same seed gives the same weights for every code and hybrid. UsageError on an unknown code or part.
+    With `key_offset` the keys of the first layer have offsets. The same seed gives the same weights for every code and hybrid.
+    UsageError on an unknown code or part.
     """
     if parts not in ("all", "feed-forward", "attention"):
         raise UsageError(f"parts must be all, feed-forward or attention, not {parts!r}")
@@ -140,6 +150,9 @@ def random_decoder(
     embedding = rng.normal(0.0, 1.0, (config.vocab_size, config.hidden_size))
     embedding[:, rng.choice(config.hidden_size, max(config.hidden_size // 32, 1), replace=False)] *= 2.0
     head = embedding if config.tie_embeddings else rng.normal(0.0, 1.0, embedding.shape)
+    layers = [_layer(rng, config, formats, bias=bias, parts=parts) for _ in range(config.layers)]
+    if key_offset:
+        layers[0] = replace(layers[0], key_offset=_key_offset(seed, config, formats))
     cos, sin = rotary_tables(config.max_positions, config.head_dim, config.rope_theta)
     local = rotary_tables(config.max_positions, config.head_dim, config.rope_theta**0.5) if config.local_rotary else (None, None)
     return DecoderWeights(
@@ -147,7 +160,7 @@ def random_decoder(
         formats=formats,
         code=code_config,
         embedding=_table(embedding, formats),
-        layers=tuple(_layer(rng, config, formats, bias=bias, parts=parts) for _ in range(config.layers)),
+        layers=tuple(layers),
         final_gain=_gain(rng, config.hidden_size, formats),
         head=_linear(rng, head / math.sqrt(config.hidden_size), formats.norm, formats.logit, 1.0, bias=False, spiking=parts == "all"),
         rope_cos=cos,

@@ -292,6 +292,7 @@ class LayerWeights:
     key_gain: NDArray[np.int32] | None = None  # [head_dim], query_key_norm
     attention_output_gain: NDArray[np.int32] | None = None  # [hidden], output_norms
     feed_forward_output_gain: NDArray[np.int32] | None = None  # [hidden], output_norms
+    key_offset: NDArray[np.int32] | None = None  # [kv_heads, head_dim], taken off the rotated keys before they are stored
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,9 @@ def _check_room(program: Program) -> None:
     memory = spec.vector_memory_bytes // 4 // lanes
     inputs, qkv = [config.site_shape(position)[0] for position in range(4)], config.site_shape(0)[1]
     longest = max(*inputs, qkv)
-    gains_and_stops = [config.hidden_size, config.hidden_size, *inputs]
+    parameters = [config.hidden_size, config.hidden_size, *inputs]
+    if any(layer.key_offset is not None for layer in program.weights.layers):
+        parameters.append(config.heads * config.head_dim % lanes + config.kv_heads * config.head_dim)
     table = min(len(program.weights.rope_cos), program.max_context) * -(-(config.head_dim // 2) // lanes)
     larger = "raise vector_memory_bytes"
     needs = [
@@ -97,7 +99,7 @@ def _check_room(program: Program) -> None:
         ("key/value heads", config.kv_heads, _MOST_KEY_VALUE_HEADS, "use a smaller model"),
         ("words of work memory", -(-longest // lanes), memory // 4, larger),
         ("words of a residual buffer", -(-config.hidden_size // lanes), memory // 12, larger),
-        ("words of gains and stop prices", sum(-(-size // lanes) for size in gains_and_stops), memory // 2, larger),
+        ("words of gains, stop prices and key offsets", sum(-(-size // lanes) for size in parameters), memory // 2, larger),
         ("words of rotary table", table, spec.kv_bytes_per_engine // 16, "raise vector_lanes"),
         (
             "writes of an embedding table",
@@ -230,7 +232,8 @@ def _instructions(program: Program, number: int, stage: Stage, parameters: _Para
 
     SimulationError for a line that is no instruction of a vector tile.
     """
-    weights, config = program.weights, program.weights.config
+    spec, weights, config = program.spec, program.weights, program.weights.config
+    first_key = config.heads * config.head_dim  # keys follow the queries
     layer = None if number == config.layers else weights.layers[number]
     gains = iter([weights.final_gain] if layer is None else [layer.attention_gain, layer.feed_forward_gain])
     sites = {config.site_name(site).rpartition(".")[2]: site for site in stage.sites}
@@ -250,7 +253,10 @@ def _instructions(program: Program, number: int, stage: Stage, parameters: _Para
                 base, route = parameters.add(weights.site(sites[site]).stop), int(program.routes.spike[sites[site]])
                 return word("encode", int(size), base, route, source=int(site == "output"))
             case ["kv-write", size]:
-                return word("kv-write", int(size), config.heads * config.head_dim)  # keys follow the queries
+                return word("kv-write", int(size), first_key)
+            case ["kv-write", size, "offset"] if layer is not None and layer.key_offset is not None:
+                offsets = np.concatenate([np.zeros(first_key % spec.vector_lanes, np.int32), layer.key_offset.reshape(-1)])
+                return word("kv-write", int(size), first_key, parameters.add(offsets), source=1)
             case [operation, size] if operation in ("rope", "add", "send"):
                 return word(operation, int(size))
             case [operation] if operation in ("attend", "send-token"):

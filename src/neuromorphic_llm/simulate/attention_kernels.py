@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.simulate.crossbar_kernels import accumulate
 from neuromorphic_llm.simulate.encoder_kernels import SIGNED_DIGIT, collect_events, encode
-from neuromorphic_llm.simulate.fixed_point import bit_length, rounding_shift, rounding_shift_saturated
+from neuromorphic_llm.simulate.fixed_point import bit_length, rounding_shift, rounding_shift_saturated, saturate_32
 
 PROBABILITY_PHASES = 16
 """Phases k = 15 .. 0; those below m are left out."""
@@ -36,6 +36,7 @@ def write_key_value(
     keys: NDArray[np.int32],
     values: NDArray[np.int32],
     value_base: NDArray[np.int32],
+    key_offset: NDArray[np.int32],
     position: int,
     key_cache: NDArray[np.int8],
     value_cache: NDArray[np.int8],
@@ -44,9 +45,13 @@ def write_key_value(
 ) -> None:
     """Store keys, values [kv_heads, head_dim] of token `position`.
 
-    key_cache [kv_heads, head_dim, context], value_cache [kv_heads, context, head_dim], exponents [kv_heads, context].
+    key_offset [kv_heads, head_dim], taken off `keys` in place, or [0, 0] for none; key_cache [kv_heads, head_dim, context],
+    value_cache [kv_heads, context, head_dim], exponents [kv_heads, context].
     """
     for head in range(len(keys)):
+        if key_offset.size:
+            for i in range(keys.shape[1]):
+                keys[head, i] = saturate_32(np.int64(keys[head, i]) - key_offset[head, i])
         exponent = max(bit_length(_largest(keys[head])) - 7, 0)
         key_exponents[head, position] = exponent
         _store(keys[head], exponent, key_cache[head, :, position])

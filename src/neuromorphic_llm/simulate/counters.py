@@ -238,11 +238,16 @@ def _soma_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> dic
         "divisions": norms + layers * config.heads,
         "maximum_elements": norms * config.hidden_size + work.encoded + layers * (query + 2 * key_value) + pairs + heads * head_choice,
         "encode_elements": work.scanned + config.head_dim * int(trace.query_phases.sum(dtype=np.int64)),
-        "add_elements": 2 * layers * config.hidden_size,
+        "add_elements": 2 * layers * config.hidden_size + _offset_elements(program) * rows,
         "rope_elements": layers * (query + key_value),
         "rotary_bits_read": TABLE_BITS * layers * (query + key_value),
         "attention_values": layers * query,
     }
+
+
+def _offset_elements(program: Program) -> int:
+    """Key elements of a token that have an offset taken off."""
+    return sum(layer.key_offset.size for layer in program.weights.layers if layer.key_offset is not None)
 
 
 def _attention_counts(program: Program, trace: ActivityTrace) -> dict[str, int]:
@@ -284,6 +289,7 @@ def _vector_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> d
     scans = work.scanned + query_scans
     # norm: three passes and the gains; what is received is copied nowhere
     read = hidden * (4 * norms + 4 * layers + sends) + layers * (rotated + 2 * key_value) + heads * choice
+    read += _offset_elements(program) * trace.tokens
     written = hidden * (norms + receives + 2 * layers) + layers * (results + rotated + query) + heads * choice
     return {
         "vector_bits_read": WORD_BITS * (read + work.encoded + scans + stops),

@@ -20,6 +20,7 @@ from neuromorphic_llm.simulate import attention_kernels, crossbar_kernels, encod
 from neuromorphic_llm.simulate.trace import ActivityTrace
 
 _NO_BIAS = np.zeros(0, np.int32)
+_NO_OFFSET = np.zeros((0, 0), np.int32)
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ class EventDecoder:
         vector_kernels.rotate(rotated, weights.rope_cos[self.position], weights.rope_sin[self.position])
         cache = (self._keys[index], self._values[index], self._key_exponents[index], self._value_exponents[index])
         keys, values = rotated[config.heads :], heads[config.heads + config.kv_heads :]
-        attention_kernels.write_key_value(keys, values, layer.value_base, self.position, *cache)
+        offset = _NO_OFFSET if layer.key_offset is None else layer.key_offset
+        attention_kernels.write_key_value(keys, values, layer.value_base, offset, self.position, *cache)
         output = np.empty((config.heads, config.head_dim), np.int32)
         attention_kernels.attend(
             rotated[: config.heads],
