@@ -27,7 +27,6 @@ from torch import Tensor
 from neuromorphic_llm.convert.budget import price_for_spikes
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.convert.text import calibration_windows
-from neuromorphic_llm.evaluate.language_model import windows
 from neuromorphic_llm.evaluate.open_model import checked_device
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from table_run import table_parser, text_of
@@ -162,7 +161,7 @@ def main() -> None:
     device = checked_device(arguments.device)
     checkpoint = load_checkpoint(arguments.model)
     tokenizer = checkpoint.tokenizer()
-    text = windows(text_of(arguments, tokenizer).ids, arguments.window)
+    text = text_of(arguments, tokenizer).windows(arguments.window)
     decoder = FloatDecoder(checkpoint.canonical, device=device)
     statistics, generator = Statistics(decoder), torch.Generator(device=device).manual_seed(0)
     for window in calibration_windows(tokenizer):

@@ -21,6 +21,7 @@ from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
 from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.models.text_tokens import text_ids
 from neuromorphic_llm.rtl.bench import Bench, pack
 from neuromorphic_llm.rtl.chip import RtlChip
 from neuromorphic_llm.rtl.synapse import Epilogue, RegionLoad, synapse_writes
@@ -49,7 +50,7 @@ def nano(tokens: int, checked: bool) -> list[str]:
     network = convert(checkpoint, ConvertConfig(), calibration_windows(tokenizer))
     chip = RtlChip(compile_network(network.weights, load_spec("nano")), checked=checked)
     marks: list[tuple[float, float]] = []
-    prompt = tokenizer("Once upon a time", add_special_tokens=False)["input_ids"]
+    prompt = text_ids(tokenizer, "Once upon a time")
     result = chip.run(prompt, tokens, (), lambda _: marks.append((time.process_time(), time.perf_counter())))
     decoded, cycles = tokens - 1, result.token_end_cycle[-1] - result.token_end_cycle[0]
     processor, wall = (last - first for first, last in zip(marks[0], marks[-1], strict=True))

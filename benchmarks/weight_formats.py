@@ -19,7 +19,6 @@ from torch import Tensor
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.group_weights import quantise_groups
 from neuromorphic_llm.convert.integers import quantise_rows
-from neuromorphic_llm.evaluate.language_model import windows
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from table_run import table_parser, text_of
@@ -65,7 +64,7 @@ def main() -> None:
     arguments = table_parser(__doc__, window=512).parse_args()
     checkpoint = load_checkpoint(arguments.model)
     text = text_of(arguments, checkpoint.tokenizer())
-    texts = [window for window in windows(text.ids, arguments.window) if len(window) > 1]
+    texts = text.windows(arguments.window)
     dense = FloatDecoder(checkpoint.canonical, device=arguments.device)
     table = Table("weights", "perplexity", "KL, nats", title=f"{checkpoint.name}, {arguments.task}, {len(text.ids):,} tokens")
     for name, quantise in FORMATS.items():

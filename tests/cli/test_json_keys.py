@@ -124,7 +124,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         for name, value in (("EVALUATED_TOKENS", 128), ("CURVE_TOKENS", 64), ("WINDOW", 64)):
             patch.setattr(pipeline, name, value)
         for module in (pipeline, pareto):
-            patch.setattr(module, "calibration_windows", lambda tokenizer: [calibration_windows(tokenizer)[0][:256]])
+            patch.setattr(module, "calibration_windows", lambda tokenizer, **_: [calibration_windows(tokenizer)[0][:256]])
         patch.setitem(registry._CODES, "of-nowhere", "nowhere:Code")
         for line in lines:
             assert run_command_line([*line, "--json", "result.json"]) == 0, line
@@ -189,6 +189,6 @@ def test_parts_of_a_run_have_all_their_keys(results: dict[str, list[dict[str, An
         written = {place for place, _ in places(report["references"][name])}
         assert all(any(fits(place, pattern) for place in written) for pattern in DOCUMENTED["energy"])
     assert {(key,) for key in records_for("smollm2-135m")[0].to_json()} == set(DOCUMENTED["gpu"])
-    absent = {"simulate": {"prompt_tokens"}, "compile": {"program_hash", "pass_seconds"}}
+    absent = {"simulate": {"prompt_tokens", "bos_token"}, "compile": {"program_hash", "pass_seconds"}}
     for name, missing in absent.items():
         assert set(report[name]) - {"kind"} == {key[0] for key in DOCUMENTED[name]} - missing - {"kind"}

@@ -47,7 +47,7 @@ def test_wrong_names_and_numbers(codes: str, spikes: str, allocations: str, comp
 
 
 def test_files_and_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pareto, "calibration_windows", lambda tokenizer: [calibration_windows(tokenizer)[0][:128]])
+    monkeypatch.setattr(pareto, "calibration_windows", lambda tokenizer, **_: [calibration_windows(tokenizer)[0][:128]])
     line = [
         "pareto",
         "random-tiny",

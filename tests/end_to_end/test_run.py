@@ -28,7 +28,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(pipeline, "EVALUATED_TOKENS", 256)
         patch.setattr(pipeline, "CURVE_TOKENS", 128)
         patch.setattr(pipeline, "WINDOW", 64)
-        patch.setattr(pipeline, "calibration_windows", lambda tokenizer: [calibration_windows(tokenizer)[0][:256]])
+        patch.setattr(pipeline, "calibration_windows", lambda tokenizer, **_: [calibration_windows(tokenizer)[0][:256]])
         yield folder
 
 

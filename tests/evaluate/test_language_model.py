@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from neuromorphic_llm.errors import DataError, UsageError
-from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text, evaluate_text, windows
+from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text, evaluate_text
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import Checkpoint
+from neuromorphic_llm.models.text_tokens import token_windows
 
 TEXT = "The wheel shook, shed a curtain of black water, and began to move. " * 6
 
 
 def test_windows_keep_every_token_but_a_lone_last_one() -> None:
-    assert windows(list(range(10)), 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert windows(list(range(9)), 4) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert token_windows(list(range(10)), 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert token_windows(list(range(9)), 4) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_perplexity_equals_transformers_loss(tiny: Checkpoint, dense: DenseModel) -> None:

@@ -29,7 +29,7 @@ ALL = ConvertConfig(code="sign-magnitude", spikes=None, price=0.0)
 def _little() -> Iterator[None]:
     """Little text to calibrate on, and a short generation on the chip."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pareto, "calibration_windows", lambda tokenizer: [calibration_windows(tokenizer)[0][:128]])
+        patch.setattr(pareto, "calibration_windows", lambda tokenizer, **_: [calibration_windows(tokenizer)[0][:128]])
         patch.setattr(pareto, "PROMPT_TOKENS", 4)
         patch.setattr(pareto, "DECODED_TOKENS", 2)
         yield

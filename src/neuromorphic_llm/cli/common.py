@@ -42,9 +42,13 @@ from rich.status import Status
 from rich.text import Text
 
 from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.models.text_tokens import Bos
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", readable=False, help="Write the result as JSON to this file.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")]
+BosChoice = Annotated[
+    Bos, typer.Option("--bos", help="Beginning-of-sequence token before every text: auto (as the model's tokenizer says), always or never.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Tolerance = Annotated[
     float,

@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, check_apart, console, progress, status
+from neuromorphic_llm.cli.common import (
+    BosChoice,
+    CommandRun,
+    Debug,
+    JsonFile,
+    Seed,
+    Tolerance,
+    WorkBars,
+    check_apart,
+    console,
+    progress,
+    status,
+)
 from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.models.text_tokens import Bos, bos_text, choose_bos
 from neuromorphic_llm.text_file import read_text
 
 if TYPE_CHECKING:
@@ -58,6 +71,7 @@ def command(
     parts: Annotated[str, typer.Option(help="What spikes: all, feed-forward or attention.")] = "all",
     weights: Annotated[str, typer.Option(help="Weights of the crossbars: 8-bit or 4-bit-groups.")] = "8-bit",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    bos: BosChoice = Bos.AUTO,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
@@ -66,7 +80,7 @@ def command(
     arguments = {"model": model, "output": output, "code": code, "code_option": code_option, "phases": phases,
                  "spikes": spikes, "query_spikes": query_spikes, "lambda": price, "energy": energy, "chip": chip, "tolerance": tolerance,
                  "allocation": allocation, "compensate": compensate, "calibration": calibration,
-                 "save_calibration": save_calibration, "parts": parts, "weights": weights, "device": device}  # fmt: skip
+                 "save_calibration": save_calibration, "parts": parts, "weights": weights, "device": device, "bos": bos.value}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.chip.load import load_spec
@@ -94,13 +108,15 @@ def command(
         stored, text = _calibration(calibration)
         with status(f"loading {model}"):
             checkpoint = load_checkpoint(model)
-            windows = calibration_windows(checkpoint.tokenizer(), text)
+            tokenizer = choose_bos(checkpoint.tokenizer(), bos)
+            windows = calibration_windows(tokenizer, text, longest=checkpoint.canonical.config.max_positions)
         network, stored = _convert(checkpoint, options, windows, stored, spec, device, search=save_calibration is not None)
         if save_calibration is not None:
             stored.save(save_calibration)
         content_hash = network.save(output)
-        console.print(_table(output, network.provenance, network.weights.parameters))
-        run.result(_result(output, network, content_hash))
+        beginning = bos_text(tokenizer)
+        console.print(_table(output, network.provenance, network.weights.parameters, beginning))
+        run.result(_result(output, network, content_hash) | {"bos_token": beginning})
 
 
 def _convert(
@@ -207,7 +223,7 @@ def _calibration(argument: str | None) -> tuple[Calibration | None, str | None]:
     return None, load_text(TASKS[argument])
 
 
-def _table(output: Path, provenance: dict[str, Any], parameters: int) -> Table:
+def _table(output: Path, provenance: dict[str, Any], parameters: int, bos_token: str | None) -> Table:
     table = Table(title=f"Spiking network {output}", show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -219,4 +235,5 @@ def _table(output: Path, provenance: dict[str, Any], parameters: int) -> Table:
     if "energy_j" in provenance:
         table.add_row("energy of a token on the chip (estimated)", f"{provenance['energy_j'] * 1e6:.3g} µJ")
     table.add_row("calibration tokens", f"{provenance['calibration_tokens']:,}")
+    table.add_row("beginning-of-sequence token of each window", bos_token or "none")
     return table

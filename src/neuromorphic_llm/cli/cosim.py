@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, check_writable_file, console, progress, status
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, check_writable_file, console, progress, status
 from neuromorphic_llm.cli.simulate import encode_prompt, read_prompt
 from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos
 
 if TYPE_CHECKING:
     from neuromorphic_llm.chip.program import Program
@@ -34,6 +35,7 @@ def command(
     trace: Annotated[Path | None, typer.Option(help="Write a VCD waveform around the first difference.", metavar="FILE")] = None,
     trace_cycles: Annotated[str | None, typer.Option(help="Cycles of the waveform, the last one excluded.", metavar="FROM:TO")] = None,
     trace_tile: Annotated[int | None, typer.Option(help="Waveform of this tile only (default: the whole chip).", min=0)] = None,
+    bos: BosChoice = Bos.AUTO,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
@@ -48,6 +50,7 @@ def command(
         "trace": trace,
         "trace_cycles": trace_cycles,
         "trace_tile": trace_tile,
+        "bos": bos.value,
     }
     with CommandRun("cosim", json, seed, debug, arguments) as run:
         text = read_prompt(prompt, prompt_file)
@@ -59,14 +62,14 @@ def command(
 
         with status(f"loading {program}"):
             loaded = load_program(program)
-            tokenizer = load_tokenizer(loaded.tokenizer_files)
+            tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files), bos)
         if trace_tile is not None and trace_tile >= loaded.spec.tiles:
             raise UsageError(f"--trace-tile {trace_tile}: the tiles of {loaded.spec.name} are 0 to {loaded.spec.tiles - 1}")
         stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
         recorded = _simulate(loaded, encode_prompt(tokenizer, text, chat), max_new_tokens, stop)
         window = _within(window, recorded.timing.cycles_total)
         result, error = _lockstep(recorded, stop, seed)
-        figures = _figures(recorded, result, error)
+        figures = _figures(recorded, result, error, first_bos(tokenizer, recorded.prompt))
         figures["text"] = tokenizer.decode([t for t in recorded.token_ids if t not in stop], skip_special_tokens=True).strip()
         _show(figures, error)
         run.keep(figures)  # neither the difference nor a waveform that fails may lose it
@@ -104,9 +107,10 @@ def _within(window: range | None, total: int) -> range | None:
     return range(window.start, min(window.stop, total))
 
 
-def _figures(recorded: RecordedRun, result: LockstepResult, error: DifferenceFoundError | None) -> dict[str, Any]:
+def _figures(recorded: RecordedRun, result: LockstepResult, error: DifferenceFoundError | None, bos_token: str | None) -> dict[str, Any]:
     return {
         "prompt_tokens": len(recorded.prompt),
+        "bos_token": bos_token,
         "token_ids": list(recorded.token_ids),
         "chip": recorded.program.spec.name,
         "cycles_total": recorded.timing.cycles_total,

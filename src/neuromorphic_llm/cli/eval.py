@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, console, progress
+from neuromorphic_llm.models.text_tokens import Bos, bos_text
 
 if TYPE_CHECKING:
     from neuromorphic_llm.evaluate.open_model import OpenedModel
@@ -53,6 +54,7 @@ def command(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     batch: Annotated[int, typer.Option(help="Windows or documents at a time; questions are batched by themselves.", min=1)] = 1,
+    bos: BosChoice = Bos.AUTO,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
@@ -69,6 +71,7 @@ def command(
         "against": against,
         "device": device,
         "batch": batch,
+        "bos": bos.value,
     }
     with CommandRun("eval", json, seed, debug, arguments) as run:
         from neuromorphic_llm.evaluate.open_model import checked_device, open_model
@@ -77,14 +80,14 @@ def command(
         chosen = get_task(task)
         _check_options(chosen.kind, arguments)
         where = checked_device(device)
-        opener = lambda: open_model(model, where)  # noqa: E731
-        other = None if against is None else lambda: open_model(against, where)
+        opener = lambda: open_model(model, where, bos)  # noqa: E731
+        other = None if against is None else lambda: open_model(against, where, bos)
         if chosen.kind == "summaries":
             opened, payload = _summaries(opener, other, task, data, limit_documents, max_new_tokens or LONGEST_SUMMARY, batch)
         elif chosen.kind == "zero-shot":
             opened, payload = _zero_shot(opener, other, chosen, data, limit_documents)
         else:
-            opened, payload = _text(opener, other, task, data, limit_tokens, window, batch)
+            opened, payload = _text(opener, other, task, data, limit_tokens, window, batch, seed)
         payload |= {"task": task, "model_hash": opened.content_hash, "kind": "measured"} | spike_figures(opened)
         if "tasks" in payload:
             print_tasks(payload)
@@ -123,7 +126,7 @@ def _check_options(kind: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _text(
-    opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, window: int | None, batch: int
+    opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, window: int | None, batch: int, seed: int
 ) -> tuple[OpenedModel, dict[str, Any]]:
     from neuromorphic_llm.evaluate.language_model import encode_text, evaluate_text
     from neuromorphic_llm.evaluate.tasks import get_task, load_text
@@ -137,7 +140,7 @@ def _text(
     with progress() as bars:
         bar = bars.add_task("tokens", total=len(text.ids))
         result = evaluate_text(
-            opened.model, text, window=window, batch=batch, against=reference, progress=lambda done: bars.advance(bar, done)
+            opened.model, text, window=window, batch=batch, against=reference, seed=seed, progress=lambda done: bars.advance(bar, done)
         )
     return opened, result.to_json()
 
@@ -196,7 +199,7 @@ def _zero_shot(opener: Open, against: Open | None, task: Task, data: Path | None
     for result in results:
         part: dict[str, Any] = {"tasks": {name: each.to_json() for name, each in result.items()}}
         parts.append(part | ({"average": figures_json(average(result))} if len(result) > 1 else {}))
-    payload = parts[0]
+    payload = parts[0] | {"bos_token": bos_text(opened.tokenizer)}
     if against is not None:
         payload["reference"] = parts[1]
         for name, each in results[0].items():
@@ -221,6 +224,8 @@ FIGURES = {
     "tokens": ("tokens", ",d"),
     "predicted_tokens": ("tokens predicted", ",d"),
     "perplexity": ("perplexity", ".2f"),
+    "reference_perplexity": ("perplexity of the reference", ".2f"),
+    "perplexity_ratio": ("perplexity / that of the reference", ".4f"),
     "word_perplexity": ("perplexity a word", ".2f"),
     "kl_to_dense": ("KL(reference || this model), nats a token", ".4f"),
     "top1_agreement": ("same most likely token as the reference", ".1%"),
@@ -247,16 +252,25 @@ def print_figures(name: str, payload: dict[str, Any]) -> None:
     for key, (label, form) in FIGURES.items():
         if payload.get(key) is not None:
             value = payload[key]
-            # Perplexities of a model that knows nothing have many digits.
-            table.add_row(label, f"{value:.3g}" if form == ".2f" and value >= 1e5 else f"{value:{form}}")
+            table.add_row(label, _number(value, form))
+        if payload.get(f"{key}_interval"):
+            low, high = (_number(payload[f"{key}_interval"][bound], form) for bound in ("low", "high"))
+            table.add_row(f"  {payload['intervals']['level']:.0%} interval", f"{low} to {high}")
         if key in payload.get("difference", {}):
             difference = payload["difference"][key]
             table.add_row("  of the reference", f"{payload['reference'][key]:{form}}")
             relative, error = difference["relative"], difference["relative_standard_error"]
             text = "the reference's is 0" if relative is None else f"{relative:+.1%} ± {'unknown' if error is None else f'{error:.1%}'}"
             table.add_row("  difference, relative, with its standard error", text)
+    if "bos_token" in payload:
+        table.add_row("beginning-of-sequence token", payload["bos_token"] or "none")
     if table.row_count:
         console.print(table)
+
+
+def _number(value: float, form: str) -> str:
+    """Perplexities of a model that knows nothing have many digits."""
+    return f"{value:.3g}" if form == ".2f" and value >= 1e5 else f"{value:{form}}"
 
 
 def print_tasks(payload: Mapping[str, Any]) -> None:

@@ -64,7 +64,9 @@ def command(
 
 
 def _tokens(network: SpikingNetwork, prompt: str) -> list[int]:
-    tokens: list[int] = network.tokenizer()(prompt, add_special_tokens=False)["input_ids"]
+    from neuromorphic_llm.models.text_tokens import text_ids
+
+    tokens = text_ids(network.tokenizer(), prompt)
     if not tokens:
         raise UsageError("--prompt gives no tokens; use a longer text")
     return tokens

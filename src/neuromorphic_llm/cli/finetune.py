@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import (
+    BosChoice,
     CommandRun,
     Debug,
     JsonFile,
@@ -26,6 +27,7 @@ from neuromorphic_llm.cli.common import (
     status,
 )
 from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.models.text_tokens import Bos, bos_text, choose_bos
 from neuromorphic_llm.text_file import read_text
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def command(
     activity: Annotated[bool, typer.Option(help="Charge the weights for spikes too, not the prices alone.")] = True,
     save_every: Annotated[int, typer.Option(help="Steps between states.", min=1)] = 200,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    bos: BosChoice = Bos.AUTO,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
@@ -86,7 +89,7 @@ def command(
     """Fine-tune a model on its own spikes, against the dense model's predictions, and convert it."""
     given = {"spikes": spikes, "start_spikes": start_spikes, "seconds": seconds, "learning_rate": learning_rate, "price_rate": price_rate,
              "code": code, "phases": phases, "optimizer": optimizer, "batch": batch,
-             "masked": masked, "activity": activity, "save_every": save_every}  # fmt: skip
+             "masked": masked, "activity": activity, "save_every": save_every, "bos": bos.value}  # fmt: skip
     arguments = {"model": model, "output": output, "tokens": tokens, "text": text, "own_text": own_text, "state": state,
                  "window": window, "device": device, "code_option": code_option, "tolerance": tolerance, **given}  # fmt: skip
     first = int(os.environ.get("RANK", "0")) == 0  # under torchrun one process writes
@@ -115,6 +118,7 @@ def command(
                 )
         if network is not None:
             result = _result(output, folder, network, network.save(output))
+            result |= {"bos_token": bos_text(choose_bos(checkpoint.tokenizer(), bos))}
             console.print(_table(result))
             run.result(result)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
 from neuromorphic_llm.errors import ConversionError, UsageError
+from neuromorphic_llm.models.text_tokens import Bos
 
 if TYPE_CHECKING:
     from neuromorphic_llm.convert.config import ConvertConfig
@@ -46,6 +47,7 @@ def command(
     chip: Annotated[str | None, typer.Option(help="Known chip (nc1, nano) or a YAML file, for energies; without it none.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Make every point again.")] = False,
+    bos: BosChoice = Bos.AUTO,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
@@ -57,7 +59,7 @@ def command(
     """
     arguments = {"model": model, "output": output, "codes": codes, "spikes": spikes, "tolerance": tolerance, "allocations": allocations,
                  "compensations": compensations, "task": task, "data": data, "limit_tokens": limit_tokens, "window": window,
-                 "batch": batch, "chip": chip, "device": device, "force": force}  # fmt: skip
+                 "batch": batch, "chip": chip, "device": device, "force": force, "bos": bos.value}  # fmt: skip
     with CommandRun("pareto", json, seed, debug, arguments) as run:
         from neuromorphic_llm.evaluate.open_model import checked_device
         from neuromorphic_llm.pipeline.pareto import Pareto, ParetoOptions
@@ -68,7 +70,7 @@ def command(
 
         checked_device(device)
         configs = parse_configs(codes, spikes, allocations, compensations, seed, tolerance)
-        options = ParetoOptions(model, output, configs, task, data, limit_tokens, window, batch, chip, device, force, seed)
+        options = ParetoOptions(model, output, configs, task, data, limit_tokens, window, batch, chip, device, force, seed, bos)
         with progress() as bars:
             work = WorkBars(bars)
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
+from neuromorphic_llm.models.text_tokens import Bos
 from neuromorphic_llm.repository import REPOSITORY
 
 EXAMPLE = REPOSITORY / "examples" / "article.txt"
@@ -30,6 +31,7 @@ def command(
     chip: Annotated[str, typer.Option(help="Known chip (nc1, nano) or a YAML file.")] = "nc1",
     max_new_tokens: Annotated[int, typer.Option(help="Longest summary, in tokens.", min=2)] = 96,
     force: Annotated[bool, typer.Option("--force", help="Do every step again.")] = False,
+    bos: BosChoice = Bos.AUTO,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
@@ -45,6 +47,7 @@ def command(
         "chip": chip,
         "max_new_tokens": max_new_tokens,
         "force": force,
+        "bos": bos.value,
     }
     with CommandRun("run", json, seed, debug, arguments) as run:
         from neuromorphic_llm.pipeline.run import Pipeline, RunOptions
@@ -52,7 +55,7 @@ def command(
         from neuromorphic_llm.report.html import write_page
         from neuromorphic_llm.report.terminal import print_report
 
-        options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed, tolerance)
+        options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed, tolerance, bos)
         with progress() as bars:
             work = WorkBars(bars)
 

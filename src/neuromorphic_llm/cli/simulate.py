@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, error_console, progress, status
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, console, error_console, progress, status
 from neuromorphic_llm.errors import DataError, UsageError
+from neuromorphic_llm.models.text_tokens import Bos, chat_ids, choose_bos, first_bos, text_ids
 from neuromorphic_llm.units import format_si
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def command(
         Backend, typer.Option(help="functional: values only; cycle: cycles and energy too; rtl: the same by the Verilated chip.")
     ] = Backend.CYCLE,
     threads: Annotated[int | None, typer.Option(help="Threads of the cycle backend (default: all cores).", min=1)] = None,
+    bos: BosChoice = Bos.AUTO,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
@@ -80,6 +82,7 @@ def command(
         "max_new_tokens": max_new_tokens,
         "backend": backend.value,
         "threads": threads,
+        "bos": bos.value,
     }
     with CommandRun("simulate", json, seed, debug, arguments) as run:
         text = read_prompt(prompt, prompt_file)
@@ -88,13 +91,14 @@ def command(
 
         with status(f"loading {program}"):
             loaded = load_program(program)
-            tokenizer = load_tokenizer(loaded.tokenizer_files)
+            tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files), bos)
         prompt_ids = encode_prompt(tokenizer, text, chat)
         simulate_on = {Backend.CYCLE: _cycle, Backend.RTL: _rtl, Backend.FUNCTIONAL: _functional}[backend]
-        figures = simulate_on(loaded, tokenizer, prompt_ids, max_new_tokens, threads)
+        figures: dict[str, Any] = {"prompt_tokens": len(prompt_ids), "bos_token": first_bos(tokenizer, prompt_ids)}
+        figures |= simulate_on(loaded, tokenizer, prompt_ids, max_new_tokens, threads)
         console.print(figures["text"], markup=False, highlight=False)
         console.print(_table(figures))
-        run.result({"prompt_tokens": len(prompt_ids), **figures})
+        run.result(figures)
 
 
 def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
@@ -121,8 +125,8 @@ def encode_prompt(tokenizer: Any, text: str, chat: bool) -> list[int]:
     if chat:
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError("--chat: this model has no chat template; leave it out")
-        text = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return chat_ids(tokenizer, [{"role": "user", "content": text}])
+    return text_ids(tokenizer, text)
 
 
 def _cycle(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
@@ -187,7 +191,8 @@ def _table(figures: dict[str, Any]) -> Table:
     table = Table(title=f"{figures['chip']}, {figures['backend']} backend")
     table.add_column("figure")
     table.add_column("value", justify="right")
-    rows = {"tokens generated": str(len(figures["token_ids"]))}
+    begin = figures.get("bos_token") or "none"
+    rows = {"beginning-of-sequence token of the prompt": begin, "tokens generated": str(len(figures["token_ids"]))}
     if figures["cycles_total"] is not None:
         energy, reference = figures["chip_energy_j_per_token"], figures["int8_reference_energy_j_per_token"]
         rows |= {

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, Tolerance, console, progress, status
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, console, progress, status
 from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.models.text_tokens import Bos, choose_bos
 from neuromorphic_llm.text_file import read_text
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ def command(
     ] = None,
     batch: Annotated[int, typer.Option(help="Windows of the table at a time.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    bos: BosChoice = Bos.AUTO,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
 ) -> None:
     """Replace attention by spiking self-attention, fine-tune it, and compare it with the dense model and with ours."""
-    arguments = {name: value for name, value in locals().items() if name not in ("json", "seed", "debug")}
+    arguments = {name: value for name, value in locals().items() if name not in ("json", "seed", "debug")} | {"bos": bos.value}
     with CommandRun("ssa", json, seed, debug, arguments) as run:
         from neuromorphic_llm.convert.config import ConvertConfig
         from neuromorphic_llm.convert.text import calibration_windows, default_text
@@ -84,14 +86,17 @@ def command(
         training = default_text() if text is None else read_text(text, "--text")
         with status(f"loading {model}"):
             checkpoint = load_checkpoint(model)
-            tokenizer = checkpoint.tokenizer()
+            tokenizer = choose_bos(checkpoint.tokenizer(), bos)
             window = window or min(_WINDOW, checkpoint.canonical.config.max_positions)
-            comparison = Comparison(checkpoint, encode_text(tokenizer, content, tokens), window, batch, where)
+            encoded = encode_text(tokenizer, content, tokens)
+            comparison = Comparison(checkpoint, encoded, window, batch, where)
         rows = _ssa_rows(comparison, config, recipe, training_windows(tokenizer, training, window), feed_forward_steps, folder)
         with status("converting"):
-            rows += comparison.network_rows(spikes, query_spikes, calibration_windows(tokenizer, training), seed, tolerance)
+            calibration = calibration_windows(tokenizer, training, longest=checkpoint.canonical.config.max_positions)
+            rows += comparison.network_rows(spikes, query_spikes, calibration, seed, tolerance)
         console.print(table_of(checkpoint.name, rows))
-        run.result(result_of(checkpoint.name, config, recipe, rows))
+        console.print(f"beginning-of-sequence token of each window: {encoded.bos_token or 'none'}", highlight=False)
+        run.result(result_of(checkpoint.name, config, recipe, rows) | {"bos_token": encoded.bos_token})
 
 
 def result_of(name: str, config: SsaConfig, recipe: SsaTuneConfig, rows: list[Row]) -> dict[str, Any]:

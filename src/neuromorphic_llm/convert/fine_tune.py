@@ -52,7 +52,7 @@ class FineTuneConfig:
     `warmup` steps and falls to a fiftieth as a half cosine of what of the run has passed; prices learn at `price_rate`, 0 keeps their
     ratios. `optimizer` is that of the matrices of the layers; "muon" scales its steps as large as AdamW's, which takes the rest.
     A step takes `batch` sequences of `window` tokens. `masked` and `activity`: see straight_through.Surrogate.
-    `code`, `phases` and `code_parameters` are those of ConvertConfig.
+    `code`, `phases` and `code_parameters` are those of ConvertConfig. `bos`: how windows of text begin (models/text_tokens.py).
     """
 
     spikes: float = 1.0
@@ -74,6 +74,7 @@ class FineTuneConfig:
     code: str = "signed-digit"
     phases: int | None = None
     code_parameters: tuple[tuple[str, int | bool | str], ...] = ()
+    bos: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("tokens", "batch", "warmup", "save_every", "evaluate_every"):

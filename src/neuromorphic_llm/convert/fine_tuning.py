@@ -45,6 +45,7 @@ from neuromorphic_llm.convert.training_state import (
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint
+from neuromorphic_llm.models.text_tokens import choose_bos, plain_ids, text_prefix, token_windows
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
 from neuromorphic_llm.spikes.registry import get_code
@@ -57,7 +58,7 @@ _OWN_TEXT_TIME = 1 / 4
 _PIECES = 8
 """Own text goes on from an eighth of a window of the given texts."""
 
-_TEXT_KEYS = ("checkpoint", "texts", "own_text", "window", "batch", "seconds", "seed")
+_TEXT_KEYS = ("checkpoint", "texts", "own_text", "window", "batch", "seconds", "seed", "bos")
 """What the text of a run depends on."""
 
 _MADE = ("text", "start", "state")
@@ -264,6 +265,8 @@ def _check_asked(folder: Path, asked: dict[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (ValueError, RecursionError) as error:
         raise damaged(path, error, anew) from error
+    if isinstance(before, dict) and before:
+        before.setdefault("bos", "auto")  # runs made before there was a choice
     if path.is_file() and not (isinstance(before, dict) and set(_TEXT_KEYS) <= set(before)):
         raise damaged(path, "it does not say what a fine-tuning was asked for", anew)
     fixed = set(asked) if set(made) - {"text"} else set(_TEXT_KEYS) if made else set()
@@ -289,12 +292,13 @@ def _make_text(
         return
     _wait()
     begin = time.monotonic()
-    windows, held_out = text_windows(checkpoint.tokenizer(), texts, recipe.window, recipe.batch)
+    tokenizer = choose_bos(checkpoint.tokenizer(), recipe.bos)
+    windows, held_out = text_windows(tokenizer, texts, recipe.window, recipe.batch)
     parts = [folder / f"own-text.{rank}.safetensors" for rank in range(process_count() if own_tokens else 0)]
     if parts:
         limit = {} if recipe.seconds is None else {"seconds": recipe.seconds * _OWN_TEXT_TIME}
         start = max(1, recipe.window // _PIECES)
-        starts = windows[:, : recipe.window // start * start].reshape(-1, start)
+        starts = _starts(windows, start, text_prefix(tokenizer))
         written = own_text(
             checkpoint.canonical, starts, math.ceil(own_tokens / len(parts)), length=recipe.window, device=device,
             seed=recipe.seed + process_rank(), **limit,
@@ -316,16 +320,26 @@ def _make_text(
             part.unlink()
 
 
+def _starts(windows: Tensor, start: int, prefix: Sequence[int]) -> Tensor:
+    """Pieces of windows int64 [n, window] that own text begins with, [m, start], each with the prefix that the windows have."""
+    first = len(prefix)
+    if not first:
+        return windows[:, : windows.shape[1] // start * start].reshape(-1, start)
+    length = max(start - first, 1)
+    pieces = windows[:, first : first + (windows.shape[1] - first) // length * length].reshape(-1, length)
+    return torch.cat([torch.tensor(prefix, dtype=windows.dtype).expand(len(pieces), first), pieces], dim=1)
+
+
 def text_windows(tokenizer: Any, texts: Sequence[str], window: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """(windows to train on, at most `held_out` windows of the ends of the texts), int64 [n, window].
+    """(windows to train on, at most `held_out` windows of the ends of the texts), int64 [n, window], each begun as a text is.
 
     Raises ConversionError if the texts do not fill two windows.
     """
     kept: list[Tensor] = []
     apart: list[Tensor] = []
     for text in texts:
-        ids = torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.int64)
-        windows = ids[: len(ids) // window * window].view(-1, window)
+        whole = [part for part in token_windows(plain_ids(tokenizer, text), window, text_prefix(tokenizer)) if len(part) == window]
+        windows = torch.tensor(whole, dtype=torch.int64).view(-1, window)
         last = max(1, round(len(windows) * _HELD_OUT))
         kept.append(windows[:-last])
         apart.append(windows[-last:])

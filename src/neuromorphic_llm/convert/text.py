@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.models.text_tokens import plain_ids, text_prefix, token_windows
 
 WINDOW_TOKENS = 512
 WINDOWS = 8
@@ -19,16 +20,22 @@ def default_text() -> str:
     return "\n\n".join(str(topics[name]) for name in sorted(topics))
 
 
-def calibration_windows(tokenizer: Any, text: str | None = None, count: int = WINDOWS) -> list[list[int]]:
-    """Up to `count` windows of 512 tokens of `text` (default_text() if None).
+def calibration_windows(tokenizer: Any, text: str | None = None, count: int = WINDOWS, longest: int = WINDOW_TOKENS) -> list[list[int]]:
+    """Up to `count` windows of 512 tokens of `text` (default_text() if None), each begun as the tokenizer begins a text.
 
+    Windows that have such a beginning are cut into pieces of at most `longest` tokens, each with it; others are left to fitting_windows.
     Raises ConversionError if the text gives fewer than two tokens.
     """
     text = default_text() if text is None else text
-    ids = tokenizer(text[: count * WINDOW_TOKENS * _CHARACTERS_PER_TOKEN], add_special_tokens=False, verbose=False)["input_ids"]
+    ids = plain_ids(tokenizer, text[: count * WINDOW_TOKENS * _CHARACTERS_PER_TOKEN])
     if len(ids) < 2:
         raise ConversionError("the calibration text gives fewer than two tokens; use a longer text")
-    return [ids[start : start + WINDOW_TOKENS] for start in range(0, min(len(ids), count * WINDOW_TOKENS), WINDOW_TOKENS)]
+    prefix = text_prefix(tokenizer)
+    if not prefix:
+        return [ids[start : start + WINDOW_TOKENS] for start in range(0, min(len(ids), count * WINDOW_TOKENS), WINDOW_TOKENS)]
+    ids = ids[len(prefix) :] if tuple(ids[: len(prefix)]) == prefix else ids
+    whole = token_windows(ids, WINDOW_TOKENS, prefix)[:count]
+    return [piece for window in whole for piece in token_windows(window[len(prefix) :], min(longest, WINDOW_TOKENS), prefix)]
 
 
 def fitting_windows(windows: Sequence[Sequence[int]], longest: int) -> list[list[int]]:

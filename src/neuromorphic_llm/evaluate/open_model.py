@@ -12,6 +12,7 @@ from neuromorphic_llm.artefact import METADATA
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.models.text_tokens import Bos, choose_bos
 from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.network.spiking import SpikingNetwork
 
@@ -41,8 +42,8 @@ def checked_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def open_model(argument: str, device: torch.device) -> OpenedModel:
-    """A network folder (it holds artefact.json) or anything that load_checkpoint takes.
+def open_model(argument: str, device: torch.device, bos: Bos = Bos.AUTO) -> OpenedModel:
+    """A network folder (it holds artefact.json) or anything that load_checkpoint takes; `bos` is how its tokenizer begins a text.
 
     Raises ArtefactError or CheckpointError with what is wrong.
     """
@@ -50,7 +51,9 @@ def open_model(argument: str, device: torch.device) -> OpenedModel:
         network = SpikingNetwork.load(argument)
         config = network.weights.config
         model = SpikingModel(network.functional(str(device)))
-        return OpenedModel(argument, model, load_tokenizer(network.tokenizer_files), config.eos_token_ids, network.content_hash)
+        tokenizer = choose_bos(load_tokenizer(network.tokenizer_files), bos)
+        return OpenedModel(argument, model, tokenizer, config.eos_token_ids, network.content_hash)
     checkpoint = load_checkpoint(argument)
     dense = DenseModel(checkpoint.dense_model(device=device))
-    return OpenedModel(checkpoint.name, dense, checkpoint.tokenizer(), checkpoint.config.eos_token_ids, checkpoint.content_hash)
+    tokenizer = choose_bos(checkpoint.tokenizer(), bos)
+    return OpenedModel(checkpoint.name, dense, tokenizer, checkpoint.config.eos_token_ids, checkpoint.content_hash)

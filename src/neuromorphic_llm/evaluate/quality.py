@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from neuromorphic_llm.evaluate.language_model import EncodedText, evaluate_text
+from neuromorphic_llm.evaluate.bootstrap import Bootstrap, interval_json
+from neuromorphic_llm.evaluate.language_model import EncodedText, LanguageModelResult, evaluate_text
 from neuromorphic_llm.evaluate.quantisers import integer_activations, largest_activations, quantised
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.network.functional import FunctionalDecoder
@@ -24,15 +25,27 @@ QUANTISERS = {
 
 @dataclass(frozen=True)
 class QualityPoint:
-    """Perplexity of one variant; spikes per activation where it spikes."""
+    """Perplexity of one variant; spikes per activation where it spikes; the dense model's result on the same tokens, to compare with."""
 
     name: str
-    perplexity: float
+    result: LanguageModelResult
     spikes_per_activation: float | None
+    dense: LanguageModelResult | None = None
+
+    @property
+    def perplexity(self) -> float:
+        """Perplexity of the variant."""
+        return self.result.perplexity
 
     def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
-        return asdict(self)
+        """JSON object of the figures, with the intervals of the perplexity and of its ratio to the dense model's."""
+        bootstrap = Bootstrap.of(self.result.losses.windows, self.result.seed)
+        figures = {"name": self.name, "perplexity": self.perplexity, "spikes_per_activation": self.spikes_per_activation}
+        figures |= interval_json("perplexity", bootstrap.perplexity(self.result.losses))
+        if self.dense is None:
+            return figures
+        ratio = interval_json("perplexity_ratio", bootstrap.ratio(self.result.losses, self.dense.losses))
+        return figures | {"perplexity_ratio": self.perplexity / self.dense.perplexity, **ratio}
 
 
 def with_scaled_price(weights: DecoderWeights, factor: float) -> DecoderWeights:
@@ -60,6 +73,8 @@ def quality_against_spikes(
     text: EncodedText,
     window: int,
     *,
+    dense: LanguageModelResult | None = None,
+    seed: int = 0,
     device: str = "cpu",
     factors: Sequence[float] = PRICE_FACTORS,
     progress: Callable[[int], None] | None = None,
@@ -68,15 +83,25 @@ def quality_against_spikes(
     points = []
     for factor in (1.0, *factors):
         model = SpikingModel(FunctionalDecoder(with_scaled_price(weights, factor), device))
-        perplexity = evaluate_text(model, text, window=window, progress=progress).perplexity
-        points.append(QualityPoint(f"spike price x {factor:g}", perplexity, model.decoder.statistics.spikes_per_activation()))
+        result = evaluate_text(model, text, window=window, seed=seed, progress=progress)
+        points.append(QualityPoint(f"spike price x {factor:g}", result, model.decoder.statistics.spikes_per_activation(), dense))
     return [points[0], *sorted(points[1:], key=lambda point: point.spikes_per_activation or 0.0)]
 
 
 def quantised_baselines(
-    dense: DenseModel, text: EncodedText, window: int, progress: Callable[[int], None] | None = None
+    dense: DenseModel,
+    text: EncodedText,
+    window: int,
+    *,
+    exact: LanguageModelResult | None = None,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[QualityPoint]:
-    """Perplexity of the dense model with 8-bit weights and each of QUANTISERS on the inputs of all linear layers."""
+    """Perplexity of the dense model with 8-bit weights and each of QUANTISERS on the inputs of all linear layers.
+
+    exact: result of the dense model as it is, to compare with.
+    """
     for name, transform in QUANTISERS.items():
         with quantised(dense.model, transform):
-            yield QualityPoint(name, evaluate_text(dense, text, window=window, progress=progress).perplexity, None)
+            result = evaluate_text(dense, text, window=window, seed=seed, progress=progress)
+        yield QualityPoint(name, result, None, exact)

@@ -11,6 +11,7 @@ from typing import Any
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.scored_model import ScoredModel
 from neuromorphic_llm.evaluate.tasks import Document
+from neuromorphic_llm.models.text_tokens import chat_ids, first_bos, text_ids
 
 INSTRUCTION = "Summarize the following news article in three sentences."
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -30,12 +31,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class SummariesResult:
-    """Means over the documents."""
+    """Means over the documents; bos_token: the beginning-of-sequence token, if the prompts begin with it."""
 
     documents: tuple[Summary, ...]
     rouge1: float
     rouge2: float
     rougeL: float  # noqa: N815 (the name of the metric)
+    bos_token: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the means and every document."""
@@ -77,11 +79,8 @@ def paired_differences(evaluated: SummariesResult, reference: SummariesResult) -
 def _render(tokenizer: Any, article: str) -> list[int]:
     """Token ids of the prompt: the model's chat template, or plain text where it has none."""
     if getattr(tokenizer, "chat_template", None):
-        messages = [{"role": "user", "content": f"{INSTRUCTION}\n\n{article}"}]
-        rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    else:
-        rendered = f"{INSTRUCTION}\n\n{article}\n\nSummary:"
-    return list(tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"])
+        return chat_ids(tokenizer, [{"role": "user", "content": f"{INSTRUCTION}\n\n{article}"}])
+    return text_ids(tokenizer, f"{INSTRUCTION}\n\n{article}\n\nSummary:")
 
 
 def summary_prompt(tokenizer: Any, article: str, max_prompt_tokens: int) -> list[int]:
@@ -127,9 +126,11 @@ def evaluate_summaries(
     scorer = RougeScorer(list(ROUGE), use_stemmer=True)
     limit = min(max_context, model.max_positions) - max_new_tokens
     summaries = []
+    bos_token = None
     for start in range(0, len(documents), batch):
         group = documents[start : start + batch]
         prompts = [summary_prompt(tokenizer, document.article, limit) for document in group]
+        bos_token = first_bos(tokenizer, prompts[0])
         outputs = model.generate(prompts, max_new_tokens, stop)
         for document, prompt, output in zip(group, prompts, outputs, strict=True):
             text = tokenizer.decode(output, skip_special_tokens=True).strip()
@@ -138,4 +139,4 @@ def evaluate_summaries(
         if progress:
             progress(len(group))
     means = {name: fmean(getattr(summary, name) for summary in summaries) for name in ROUGE}
-    return SummariesResult(tuple(summaries), **means)
+    return SummariesResult(tuple(summaries), **means, bos_token=bos_token)

@@ -17,6 +17,7 @@ from neuromorphic_llm.models.families import FAMILIES, supported
 from neuromorphic_llm.models.gguf_families import SPELLINGS, read_family
 from neuromorphic_llm.models.gguf_file import open_gguf
 from neuromorphic_llm.models.llama import ARCHITECTURE
+from neuromorphic_llm.models.text_tokens import with_gguf_beginning
 from neuromorphic_llm.models.tokenizer import gguf_tokenizer_files, read_tokenizer_files, with_class
 
 WEIGHTS = "model.safetensors"
@@ -166,7 +167,8 @@ def read_gguf(path: Path) -> RawCheckpoint:
     config, weights = read_family(fields, stored, str(path))
     # The reader maps the file: copy, so that the tensors outlive it.
     tensors = {name: torch.from_numpy(weight.astype("float32", order="C", copy=True)) for name, weight in weights.items()}
-    return RawCheckpoint(config, tensors, gguf_tokenizer_files(path, fields))
+    tokenizer = gguf_tokenizer_files(path, fields)
+    return RawCheckpoint(config, tensors, with_gguf_beginning(tokenizer, fields, str(path)) if tokenizer else {})
 
 
 def write_folder(raw: RawCheckpoint, folder: Path) -> None:

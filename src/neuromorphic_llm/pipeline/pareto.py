@@ -31,6 +31,7 @@ from neuromorphic_llm.evaluate.language_model import EncodedText, check_window, 
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.models.text_tokens import Bos, choose_bos
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 from neuromorphic_llm.simulate.run import simulate
@@ -59,6 +60,7 @@ class ParetoOptions:
     device: str = "cpu"
     force: bool = False
     seed: int = 0
+    bos: Bos = Bos.AUTO
 
 
 def point_name(config: ConvertConfig) -> str:
@@ -92,12 +94,12 @@ class Pareto:
         self.spec = None if options.chip is None else load_spec(options.chip)
         content = load_text(get_task(options.task), options.data)
         self.checkpoint = load_checkpoint(options.model)
-        tokenizer = self.checkpoint.tokenizer()
+        tokenizer = choose_bos(self.checkpoint.tokenizer(), options.bos)
         self.text: EncodedText = encode_text(tokenizer, content, options.limit_tokens)
         positions = self.checkpoint.config.max_positions
         self.window = min(1024, positions) if options.window is None else options.window
         check_window(self.window, positions)
-        self._windows = calibration_windows(tokenizer)
+        self._windows = calibration_windows(tokenizer, longest=positions)
         self.steps = Steps(options.output, force=options.force, on_step=on_step)
 
     @cached_property
@@ -124,6 +126,7 @@ class Pareto:
             "task": self.options.task,
             "tokens": len(self.text.ids),
             "window": self.window,
+            "bos_token": self.text.bos_token,
             "chip": None if self.spec is None else self.spec.name,
             "dense": dense,
             "points": points,
@@ -133,7 +136,7 @@ class Pareto:
 
     def _inputs(self) -> dict[str, Any]:
         """What every result depends on."""
-        text = hashlib.sha256(json.dumps([self.text.ids, self._windows]).encode()).hexdigest()
+        text = hashlib.sha256(json.dumps([self.text.prefix, self.text.ids, self._windows]).encode()).hexdigest()
         return {
             "checkpoint": self.checkpoint.content_hash,
             "text": text,
@@ -233,7 +236,7 @@ class Pareto:
             room = program.max_context - DECODED_TOKENS
             if room < 1:
                 raise SimulationError(f"the chip holds {program.max_context} tokens; {DECODED_TOKENS} are decoded after a prompt")
-            result = simulate(program, list(self.text.ids[: min(PROMPT_TOKENS, room)]), DECODED_TOKENS + 1, stop=())
+            result = simulate(program, [*self.text.prefix, *self.text.ids][: min(PROMPT_TOKENS, room)], DECODED_TOKENS + 1, stop=())
         except NeuromorphicLLMError as error:
             return _absent(names, str(error))
         assert result.decode is not None

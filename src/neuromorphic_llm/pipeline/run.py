@@ -34,6 +34,7 @@ from neuromorphic_llm.evaluate.stop import stop_tokens
 from neuromorphic_llm.evaluate.summaries import summary_prompt
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos, text_prefix
 from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
 from neuromorphic_llm.network.format import VERSION as NETWORK_VERSION
 from neuromorphic_llm.network.format import load_network
@@ -44,6 +45,8 @@ from neuromorphic_llm.simulate.run import simulate
 EVALUATED_TOKENS, WINDOW = 2048, 512
 CURVE_TOKENS = 1024
 COMPARED_TOKENS = 256
+_EXACT = ("bos_token", "window", "intervals", "perplexity_interval", "perplexity_interval_reason")
+"""Keys of a result that the curve of quality against spikes has for the dense model."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -62,6 +65,7 @@ class RunOptions:
     force: bool = False
     seed: int = 0
     tolerance: float = 0.01
+    bos: Bos = Bos.AUTO
 
     def article_text(self) -> str:
         """The article; DataError if it is missing, empty or not text."""
@@ -93,7 +97,7 @@ class Pipeline:
         refuse_missing_units(self.checkpoint.config)  # before the conversion, which takes minutes
         if options.max_new_tokens >= (context := self.checkpoint.config.max_positions):
             raise UsageError(f"--max-new-tokens must be below {context:,}, the context of the model; got {options.max_new_tokens}")
-        self.tokenizer = self.checkpoint.tokenizer()
+        self.tokenizer = choose_bos(self.checkpoint.tokenizer(), options.bos)
         self.steps = Steps(options.output, force=options.force, on_step=on_step)
 
     @cached_property
@@ -133,6 +137,7 @@ class Pipeline:
             "model": self.checkpoint.name,
             "article": self.article,
             "prompt_tokens": len(prompt),
+            "bos_token": first_bos(self.tokenizer, prompt),
             "summary": {"dense": baseline["text"], "spiking": simulated["text"]},
             "perplexity": {"dense": evaluated["dense"]["perplexity"], "spiking": evaluated["perplexity"]},
             "convert": converted,
@@ -151,7 +156,7 @@ class Pipeline:
         folder = self.options.output / "network"
 
         def work() -> Mapping[str, Any]:
-            windows = calibration_windows(self.tokenizer)
+            windows = calibration_windows(self.tokenizer, longest=self.checkpoint.canonical.config.max_positions)
             device = "cuda" if torch.cuda.is_available() else "cpu"
             network = convert(self.checkpoint, self.conversion, windows, device=device, progress=self._progress)
             content_hash = network.save(folder)
@@ -163,8 +168,9 @@ class Pipeline:
                 "kind": "measured",
             }
 
+        prefix = list(text_prefix(self.tokenizer))
         inputs = {"checkpoint": self.checkpoint.content_hash, "options": self.conversion.to_json(), "python": platform.python_version()}
-        return self.steps.run("convert", inputs, work, StepArtefact(folder, NETWORK_FORMAT, NETWORK_VERSION))
+        return self.steps.run("convert", {**inputs, "prefix": prefix}, work, StepArtefact(folder, NETWORK_FORMAT, NETWORK_VERSION))
 
     def _compile(self, network_hash: str) -> dict[str, Any]:
         folder = self.options.output / "program"
@@ -213,8 +219,10 @@ class Pipeline:
         def work() -> Mapping[str, Any]:
             self.spiking.decoder.statistics.reset()
             total = len(self.text.ids)
-            result = evaluate_text(self.spiking, self.text, window=WINDOW, against=self.dense, progress=self._count("evaluate", 2 * total))
-            dense = evaluate_text(self.dense, self.text, window=WINDOW, progress=self._count("evaluate dense", total))
+            seed = self.options.seed
+            count = self._count("evaluate", 2 * total)
+            result = evaluate_text(self.spiking, self.text, window=WINDOW, against=self.dense, seed=seed, progress=count)
+            dense = evaluate_text(self.dense, self.text, window=WINDOW, seed=seed, progress=self._count("evaluate dense", total))
             spikes = {key: value for key, value in self.spiking.decoder.statistics.to_json().items() if key != "tokens"}
             return {"task": "default", **result.to_json(), **spikes, "dense": dense.to_json(), "kind": "measured"}
 
@@ -223,7 +231,7 @@ class Pipeline:
     def _layers(self, network_hash: str, prompt: list[int]) -> dict[str, Any]:
         def work() -> Mapping[str, Any]:
             self._progress("compare layers", 0, 1)
-            ids = torch.tensor([self.text.ids[:COMPARED_TOKENS]])
+            ids = torch.tensor([[*self.text.prefix, *self.text.ids][:COMPARED_TOKENS]])
             layer = self.checkpoint.config.layers // 2
             result = {
                 "cosine": cosine_per_layer(self.dense, self.spiking, ids),
@@ -240,17 +248,27 @@ class Pipeline:
         def work() -> Mapping[str, Any]:
             text = encode_text(self.tokenizer, load_text(get_task("default")), CURVE_TOKENS)
             count = self._count("quality against spikes", 8 * len(text.ids))
-            dense = evaluate_text(self.dense, text, window=WINDOW, progress=count).perplexity
-            quantised = [point.to_json() for point in quantised_baselines(self.dense, text, WINDOW, count)]
-            device = str(self.dense.device)
-            points = quality_against_spikes(self.network.weights, text, WINDOW, device=device, progress=count)
-            curve = [point.to_json() for point in points]
-            return {"tokens": len(text.ids), "dense": dense, "spiking": curve, "quantised": quantised, "kind": "measured"}
+            seed, device = self.options.seed, str(self.dense.device)
+            dense = evaluate_text(self.dense, text, window=WINDOW, seed=seed, progress=count)
+            quantised = quantised_baselines(self.dense, text, WINDOW, exact=dense, seed=seed, progress=count)
+            bars = [point.to_json() for point in quantised]
+            weights = self.network.weights
+            points = quality_against_spikes(weights, text, WINDOW, dense=dense, seed=seed, device=device, progress=count)
+            exact = {key: value for key, value in dense.to_json().items() if key in _EXACT}
+            return {
+                "tokens": len(text.ids),
+                "dense": dense.perplexity,
+                **{key.replace("perplexity", "dense"): value for key, value in exact.items()},
+                "spiking": [point.to_json() for point in points],
+                "quantised": bars,
+                "kind": "measured",
+            }
 
         return self.steps.run("quality", self._evaluation_inputs(network_hash), work)
 
     def _evaluation_inputs(self, network_hash: str) -> dict[str, Any]:
-        return {"network": network_hash, "checkpoint": self.checkpoint.content_hash, "cuda": torch.cuda.is_available()}
+        inputs = {"network": network_hash, "checkpoint": self.checkpoint.content_hash, "cuda": torch.cuda.is_available()}
+        return inputs | {"prefix": list(self.text.prefix), "seed": self.options.seed}
 
     def _references(self, context: int) -> dict[str, Any]:
         """Digital accelerators of the same node with `context` visible tokens, and recorded GPU figures."""

@@ -12,7 +12,7 @@ from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.convert.calibrate import Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.evaluate.language_model import EncodedText, check_window, windows
+from neuromorphic_llm.evaluate.language_model import EncodedText, check_window
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.spiking import SpikingNetwork
@@ -89,7 +89,7 @@ class Comparison:
     def dense_row(self) -> Row:
         """The dense model itself."""
         own = self._quality(DenseModel(self.dense), model_states(self.dense))
-        activity = dense_activity(self.shape, [len(part) for part in windows(self.text.ids, self.window)])
+        activity = dense_activity(self.shape, [len(part) for part in self.text.windows(self.window)])
         return self._row("dense", own, activity)
 
     def ssa_row(self, name: str, student: Any, *, feed_forward: bool = False) -> Row:

@@ -22,6 +22,7 @@ from neuromorphic_llm.convert.training_state import (
     save_tensors,
 )
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.models.text_tokens import plain_ids, text_prefix, token_windows
 from neuromorphic_llm.ssa.replace import Places
 
 STATE = "ssa_state.safetensors"
@@ -206,9 +207,12 @@ def _check(folder: Path) -> None:
 
 
 def training_windows(tokenizer: Any, text: str, window: int) -> Tensor:
-    """Whole windows of a text, int64 [n, window], at least one. ConversionError if the text is shorter than a window."""
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    count = len(ids) // window
-    if count == 0:
+    """Whole windows of a text, each begun as the tokenizer begins a text, int64 [n, window], at least one.
+
+    ConversionError if the text is shorter than a window.
+    """
+    ids = plain_ids(tokenizer, text)
+    whole = [part for part in token_windows(ids, window, text_prefix(tokenizer)) if len(part) == window]
+    if not whole:
         raise ConversionError(f"the text for fine-tuning has {len(ids)} tokens, fewer than a window of {window}; give a longer one")
-    return torch.tensor(ids[: count * window]).view(count, window)
+    return torch.tensor(whole)

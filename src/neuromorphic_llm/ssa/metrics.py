@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neuromorphic_llm.evaluate.language_model import EncodedText, evaluate_text, windows
+from neuromorphic_llm.evaluate.language_model import EncodedText, evaluate_text
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.ssa.replace import Places
@@ -100,7 +100,7 @@ def quality(
     on_text: Callable[[], None] = lambda: None,
 ) -> Quality:
     """Quality of `model` on windows of a text against the dense model; on_text is called before the one pass over the whole text."""
-    some = [torch.tensor([ids]) for ids in windows(text.ids, window)[:_COSINE_WINDOWS]]
+    some = [torch.tensor([ids]) for ids in text.windows(window)[:_COSINE_WINDOWS]]
     layers, last = cosines(states, model_states(dense), some)
     on_text()
     result = evaluate_text(model, text, window=window, batch=batch, against=DenseModel(dense))
