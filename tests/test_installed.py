@@ -24,7 +24,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ASKED_FOR_BY_OTHERS = {"datasets": "lm-eval", "llvmlite": "numba", "triton": "torch"}
 """Module -> the distribution named in pyproject.toml that brings it."""
-BESIDE_SRC = {"rtl": "*.sv", "examples": "*.txt", "benchmarks": "*.py", "training": "*.py", "tests/models": "story.txt"}
+BESIDE_SRC = {
+    "rtl": "*.sv",
+    "examples": "*.txt",
+    "benchmarks": "*.py",
+    "training": "*.py",
+    "tests/models": "story.txt",
+    "docs/reference": "*.md",
+}
 """Folder of the repository -> what an installed package holds of it."""
 
 needs_rtl_tools = pytest.mark.skipif(missing_tools() is not None, reason=missing_tools() or "")

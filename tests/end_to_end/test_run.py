@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,23 @@ def test_page_is_self_contained(report: dict[str, Any], workplace: Path) -> None
     page = (workplace / "out" / "report.html").read_text()
     links = page.replace("http://www.w3.org/2000/svg", "").replace("http://www.w3.org/1999/xlink", "")
     assert "http" not in links and "<script" not in page and "@import" not in page
-    assert page.count("<figure>") == 7 and ARTICLE[:40] in page
+    assert page.count("<figure>") == 9 and ARTICLE[:40] in page
     for kind in ("measured", "simulated", "estimated"):
         assert f'class="kind {kind}"' in page
     assert report["model"] in page
+    pages = re.findall(r'href="(docs/[^"]+)"', page)
+    assert len(pages) >= 5 and all((workplace / "out" / name).is_file() for name in pages)
+
+
+def test_energies_over_the_context_and_latency(report: dict[str, Any]) -> None:
+    points, simulated, latency = report["energy_over_context"], report["simulate"], report["latency"]
+    assert [point["context"] for point in points] == sorted(point["context"] for point in points) and len(points) > 2
+    own = next(point for point in points if point["context"] == simulated["mean_context"])
+    assert own["chip_energy_j_per_token"] == simulated["chip_energy_j_per_token"]
+    assert own["int8_energy_j_per_token"] == report["references"]["int8"]["energy_j_per_token"]
+    assert own["fp16_energy_j_per_token"] == report["references"]["fp16"]["energy_j_per_token"]
+    assert sum(latency["units"].values()) == pytest.approx(simulated["cycles_per_token"]) == latency["cycles_per_token"]
+    assert simulated["cycles_per_token"] * latency["tokens"] == pytest.approx(simulated["counters"]["decode"]["cycles"])
 
 
 def test_second_run_reuses_everything_and_says_so(report: dict[str, Any], workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

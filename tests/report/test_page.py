@@ -5,129 +5,22 @@ from __future__ import annotations
 import copy
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from example_report import REPORT, with_curves
+from page_structure import Structure
 
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.report.html import html_page
 from neuromorphic_llm.report.tables import KINDS, all_tables
 
-RANGE = {"low": 1e-6, "nominal": 2e-6, "high": 5e-6}
-TILE = {"y": 0, "stage": 0}
-REPORT: dict[str, Any] = {
-    "command": "run",
-    "seed": 0,
-    "started": "2026-11-22T12:00:00+00:00",
-    "wall_s": 12.0,
-    "arguments": {"max_new_tokens": 8, "spikes": 1.5},
-    "versions": {"neuromorphic-llm": "0.1.0", "numba": None},
-    "machine": {"cpu": "a processor", "threads": 2, "memory_bytes": 2**34, "gpu": None},
-    "model": "a <model>",
-    "article": "An article & more.",
-    "prompt_tokens": 5,
-    "summary": {"dense": "Short.", "spiking": ""},
-    "perplexity": {"dense": 20.0, "spiking": 21.0},
-    "compile": {
-        "tiles": 3,
-        "tiles_available": 4,
-        "crossbars": 2,
-        "crossbars_available": 8,
-        "utilisation": 0.5,
-        "sram_bytes": 4096,
-        "dram_bytes": 2048,
-        "max_context": 64,
-    },
-    "simulate": {
-        "token_ids": [1, 2],
-        "chip": "nano",
-        "clock_hz": 5e8,
-        "counted_phase": "decode",
-        "cycles_per_token": 1000.0,
-        "prefill_s": 1e-3,
-        "chip_tokens_per_s": 5e5,
-        "chip_energy_j_per_token": RANGE,
-        "energy_scope": "chip",
-        "energy_breakdown_j": {"cells": RANGE, "another part": {"low": 0.0, "nominal": 0.0, "high": 0.0}},
-        "synaptic_operations_per_token": 100.0,
-        "spikes_per_activation": 1.5,
-        "spikes_per_token_by_site": {"layers.0.qkv": 4.0},
-        "wall_tokens_per_s": 10.0,
-    },
-    "baseline": {
-        "dtype": "float32",
-        "device": "a processor",
-        "tokens_per_s": 2.0,
-        "energy_j_per_token": None,
-        "energy_j_per_token_reason": "no counter is readable",
-        "energy_scope": "package",
-    },
-    "eval": {
-        "task": "default",
-        "tokens": 64,
-        "window": 32,
-        "kl_to_dense": 0.01,
-        "top1_agreement": 0.9,
-        "spikes_per_activation": 1.5,
-        "query_spikes_per_value": 1.8,
-        "probability_spikes_per_pair": 1.0,
-        "spikes_per_input_by_site": {"layers.0.qkv": 1.0, "layers.0.output": 1.2, "head": 1.5},
-    },
-    "layers": {"cosine": [0.99], "raster": {"layers.0.qkv": [[0, 1], [-1, 0]]}, "raster_layer": 0, "kind": "measured"},
-    "quality": {
-        "tokens": 32,
-        "dense": 20.0,
-        "spiking": [{"perplexity": 21.0, "spikes_per_activation": 1.5}, {"perplexity": 22.0, "spikes_per_activation": 1.0}],
-        "quantised": [{"name": name, "perplexity": value} for name, value in (("INT8", 20.5), ("INT6", 30.0), ("half", 40.0))],
-    },
-    "references": {"context": 6, **{name: {"energy_j_per_token": RANGE} for name in ("int8", "int8_sram", "fp16")}, "gpu": []},
-    "floorplan": [
-        {"index": 0, "x": 0, "part": "host", "site": None, "columns": 0, "y": 0, "stage": None},
-        {"index": 1, "x": 1, "part": "qkv", "site": "layers.0.qkv", "columns": 10, **TILE},
-        {"index": 2, "x": 2, "part": "unused", "site": None, "columns": 0, "y": 0, "stage": None},
-    ],
-    "steps": [{"name": "convert", "reused": True, "wall_s": 0.02}],
-}
-VOID = {"meta", "path", "use", "rect", "image"}
 
-
-class Structure(HTMLParser):
-    """Checks that tags nest, and collects ids, header cells and pictures."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.headers: list[str] = []
-        self.unnamed: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        values = dict(attributes)
-        self.ids += [values["id"] or ""] if "id" in values else []
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "th":
-            self.headers.append("")
-        if tag == "svg" and not ({"aria-label", "aria-hidden"} & set(values)):
-            self.unnamed.append(str(values))
-
-    def handle_startendtag(self, _tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.ids += [value or "" for name, value in attributes if name == "id"]
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "th":
-            self.headers[-1] += data
-
-
-def test_page_is_well_formed() -> None:
+@pytest.mark.parametrize("report", [REPORT, with_curves()], ids=["old", "new"])
+def test_page_is_well_formed(report: dict[str, Any]) -> None:
     structure = Structure()
-    structure.feed(html_page(REPORT))
+    structure.feed(html_page(report))
     assert structure.open == [] and structure.unnamed == []
     assert len(structure.ids) == len(set(structure.ids))
     assert structure.headers and all(header.strip() for header in structure.headers)
@@ -141,8 +34,9 @@ def test_text_is_escaped_and_absences_are_explained() -> None:
     assert "another part" in page
 
 
-def test_every_row_fills_its_columns_and_says_where_figures_come_from() -> None:
-    for table in all_tables(REPORT):
+@pytest.mark.parametrize("report", [REPORT, with_curves()], ids=["old", "new"])
+def test_every_row_fills_its_columns_and_says_where_figures_come_from(report: dict[str, Any]) -> None:
+    for table in all_tables(report):
         for row in table.rows:
             assert len(row) == len(table.columns), row
             assert row[-1] in KINDS or "not measured" in row, row
@@ -172,6 +66,44 @@ def test_a_run_that_decoded_nothing_speaks_of_prompt_tokens() -> None:
     report["simulate"]["counted_phase"] = "prefill"
     page = html_page(report)
     assert "cycles a prompt token" in page and "decoded token" not in page
+
+
+def test_what_an_old_run_lacks_is_said() -> None:
+    page = html_page(REPORT)
+    assert page.count("This run was made before this was computed") == 2 and "Without intervals" in page
+    page = html_page({**REPORT, "energy_over_context": [], "latency": None, "latency_reason": "nothing was decoded, and so on"})
+    assert "The prompt is too short for it." in page and "nothing was decoded, and so on" in page
+
+
+def test_curves_and_latency_are_shown_with_their_sum() -> None:
+    page = html_page(with_curves())
+    assert page.count("<figure>") == 9 and "made before" not in page
+    assert "16 tokens" in page and "2 µJ (1 µJ to 5 µJ)" in page and ">1.00<" in page
+    rows = dict(re.findall(r'data-column="where the cycles go">(.*?)</th><td role="cell" data-column="cycles">([\d,]+)<', page))
+    assert len(rows) == 7 and rows["total"] == "1,000" == f"{sum(int(cycles) for name, cycles in rows.items() if name != 'total'):,}"
+
+
+def test_intervals_are_shown_where_there_are_any() -> None:
+    report = copy.deepcopy(REPORT)
+    report["eval"] |= {
+        "perplexity_interval": {"low": 20.1, "high": 22.2},
+        "reference_perplexity_interval": {"low": 19.0, "high": 21.0},
+        "perplexity_ratio_interval": {"low": 1.03, "high": 1.07},
+        "intervals": {"method": "paired percentile bootstrap of blocks", "level": 0.95, "blocks": 40, "resamples": 10000, "seed": 0},
+    }
+    page = html_page(report)
+    assert "21.00 (20.10 to 22.20)" in page and "20.00 (19.00 to 21.00)" in page and "+5.00% (+3.0% to +7.0%)" in page
+    assert "95% intervals, paired percentile bootstrap of blocks, 40 blocks" in page and "Without intervals" not in page
+    for name in ("perplexity_interval", "reference_perplexity_interval", "perplexity_ratio_interval"):
+        report["eval"][name] = None
+    assert "no interval was computed" in html_page(report)
+
+
+def test_cells_know_their_columns_so_that_a_phone_shows_all_of_them() -> None:
+    page = html_page(REPORT)
+    assert '<td role="cell" data-column="energy a token">' in page and 'role="columnheader"' in page and 'role="rowheader"' in page
+    for row in re.findall(r'<tr role="row">(.*?)</tr>', page):
+        assert row.startswith(('<th scope="row"', '<th scope="col"')), row
 
 
 def write(folder: Path, content: str) -> Path:

@@ -67,7 +67,7 @@ def command(
             report = Pipeline(options, work.show, finished).run()
         run.write(folder / "report.json", report)
         page = write_page(folder)
-        print_report(report, console)
+        print_report({**report, "arguments": arguments}, console)
         if any(step["reused"] for step in report["steps"]):
             console.print("Some steps were reused from an earlier run; --force does every step again.", highlight=False)
         console.print(f"Report: {page}", highlight=False, soft_wrap=True)

@@ -25,6 +25,7 @@ from neuromorphic_llm.energy import fp16_reference, int8_reference, records_for
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.baseline import device_name, measure_dense
 from neuromorphic_llm.evaluate.cosine import cosine_per_layer
+from neuromorphic_llm.evaluate.energy_curve import decoding_figures, doubling_contexts, observed_rows
 from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text, evaluate_text
 from neuromorphic_llm.evaluate.quality import quality_against_spikes, quantised_baselines
 from neuromorphic_llm.evaluate.raster import spike_raster
@@ -128,7 +129,8 @@ class Pipeline:
         compiled = self._compile(converted["content_hash"])
         limit = min(compiled["report"]["max_context"], self.checkpoint.config.max_positions) - self.options.max_new_tokens
         prompt = summary_prompt(self.tokenizer, self.article, limit)
-        simulated = self._simulate(compiled["content_hash"], prompt)
+        decoding = self._simulate(compiled["content_hash"], prompt)
+        simulated = decoding.pop("figures")
         baseline = self._baseline(prompt)
         evaluated = self._evaluate(converted["content_hash"])
         layers = self._layers(converted["content_hash"], prompt)
@@ -143,6 +145,7 @@ class Pipeline:
             "convert": converted,
             "compile": compiled["report"] | {"kind": "simulated"},
             "simulate": simulated,
+            **decoding,
             "baseline": baseline,
             "eval": evaluated,
             "layers": layers,
@@ -190,8 +193,10 @@ class Pipeline:
             program = load_program(self.options.output / "program")
             stop = stop_tokens(self.tokenizer, self.checkpoint.config.eos_token_ids)
             count = self._count("simulate the chip", len(prompt) + self.options.max_new_tokens - 1)
-            result = simulate(program, prompt, self.options.max_new_tokens, stop=stop, progress=count)
-            return simulation_figures(program, simulated_generation(result), self.tokenizer, stop)
+            observe = observed_rows(doubling_contexts(len(prompt)))
+            result = simulate(program, prompt, self.options.max_new_tokens, stop=stop, progress=count, observe=observe)
+            figures = simulation_figures(program, simulated_generation(result), self.tokenizer, stop)
+            return {"figures": figures, **decoding_figures(program, result, len(prompt), figures["mean_context"])}
 
         inputs = {"program": program_hash, "prompt": prompt, "max_new_tokens": self.options.max_new_tokens}
         return self.steps.run("simulate", inputs, work)

@@ -22,7 +22,7 @@ _TEXT = "#123456"  # replaced by the page's text colour
 # At least 3:1 on the light and on the dark page.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b76c4", "#c9711c", "#2f8f6b", "#a05fb0", "#8a8a8a"
 _MARKERS = {"qkv": "o", "output": "s", "gate_up": "^", "down": "D"}
-_WIDTH = 6.4  # inches
+_WIDTH = 4.0  # inches; small, so that text stays legible where a phone shows the whole picture
 
 
 class _Drawing:
@@ -85,13 +85,60 @@ def ranges_plot(rows: Sequence[tuple[str, Mapping[str, float], str]], label: str
         axes.set_xscale("log")
         axes.set_xlim(lowest / 1.5, highest * 1.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if highest > 1e3 * lowest else (1.0, 3.0)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if highest > 1e2 * lowest else (1.0, 3.0)))
         axes.xaxis.set_major_formatter(EngFormatter("J"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(label)
         grid(axes, "both")
+    return drawing.svg
+
+
+def context_plot(points: Sequence[Mapping[str, Any]]) -> str:
+    """Energy of a decoded token over the visible tokens, of the chip and the references: nominal lines within their bounds."""
+    series = {
+        "chip": ("this chip", BLUE, "o", "-"),
+        "int8": ("INT8, registers", GREEN, "s", "--"),
+        "int8_sram": ("INT8, SRAM", PURPLE, "^", "-."),
+        "fp16": ("FP16, registers", ORANGE, "D", ":"),
+    }
+    contexts = [point["context"] for point in points]
+    with svg_figure(3.6, "context") as drawing:
+        axes = drawing.figure.add_subplot()
+        for key, (name, colour, marker, dashes) in series.items():
+            low, nominal, high = ([point[f"{key}_energy_j_per_token"][bound] for point in points] for bound in ("low", "nominal", "high"))
+            axes.fill_between(contexts, low, high, color=colour, alpha=0.1, linewidth=0)
+            axes.plot(contexts, nominal, marker=marker, markersize=4, linewidth=1.5, linestyle=dashes, color=colour, label=name)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.yaxis.set_major_formatter(EngFormatter("J"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("visible tokens")
+        axes.set_ylabel("energy per decoded token")
+        drawing.figure.legend(fontsize=8, ncols=2, loc="outside upper left")
+        grid(axes, "both")
+    return drawing.svg
+
+
+def latency_plot(stages: Sequence[Mapping[str, float]], labels: Mapping[str, str]) -> str:
+    """Cycles a decoded token spends in every layer and in the head, stacked by unit."""
+    colours = {"synapse": BLUE, "attention": ORANGE, "encode": GREEN, "vector": PURPLE}
+    places = range(len(stages))
+    with svg_figure(3.3, "latency") as drawing:
+        axes = drawing.figure.add_subplot()
+        below = np.zeros(len(stages))
+        for name, colour in colours.items():
+            cycles = np.array([stage[name] for stage in stages])
+            axes.bar(places, cycles, bottom=below, width=0.8, color=colour, label=labels[name])
+            below += cycles
+        axes.set_xlabel("layer; the last bar is the head")
+        axes.set_ylabel("cycles")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        drawing.figure.legend(fontsize=8, ncols=1, loc="outside upper left")
+        grid(axes, "y")
     return drawing.svg
 
 
@@ -108,7 +155,7 @@ def spikes_plot(spikes_by_site: Mapping[str, float]) -> str:
         axes.set_xlabel("layer")
         axes.set_ylabel("spikes per input")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        drawing.figure.legend(ncols=5, loc="outside upper center")
+        drawing.figure.legend(fontsize=8, ncols=3, loc="outside upper left")
         grid(axes, "y")
     return drawing.svg
 
@@ -145,7 +192,7 @@ def raster_plot(raster: Mapping[str, Sequence[Sequence[int]]]) -> str:
 
 def quality_plot(quality: Mapping[str, Any]) -> str:
     """Perplexity of the network over spikes per activation, beside the dense model and its quantised forms."""
-    with svg_figure(3.2, "quality") as drawing:
+    with svg_figure(3.9, "quality") as drawing:
         axes = drawing.figure.add_subplot()
         points = sorted((point["spikes_per_activation"], point["perplexity"]) for point in quality["spiking"])
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1.2, color=BLUE, label="spiking, other prices of a spike")
@@ -161,6 +208,6 @@ def quality_plot(quality: Mapping[str, Any]) -> str:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("spikes per activation")
         axes.set_ylabel("perplexity")
-        drawing.figure.legend(fontsize=8, ncols=2, loc="outside upper left")
+        drawing.figure.legend(fontsize=8, ncols=1, loc="outside upper left")
         grid(axes, "both")
     return drawing.svg

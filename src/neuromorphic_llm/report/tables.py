@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,16 @@ KINDS = {
     "recorded": "measured earlier on other hardware and written down",
 }
 """What the marks of figures mean."""
+
+UNITS = {
+    "synapse": "waiting for crossbars (reads, A/D conversion, results)",
+    "attention": "attention engines",
+    "encode": "spike encoders, and sending",
+    "vector": "norms, additions, rotations, key/value writes",
+    "host": "host and DRAM (embedding row)",
+    "network": "network between host and layers",
+}
+"""Part of a token's latency (docs/reference/timing.md, Latency) -> its label."""
 
 PARTS = {
     "cells": "crossbar cells, row drivers",
@@ -58,9 +68,13 @@ def energy_parts(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, floa
 def quality_table(report: Mapping[str, Any]) -> Table:
     """Perplexity, divergence and spikes on the default task."""
     evaluated = report["eval"]
+    change = report["perplexity"]["spiking"] / report["perplexity"]["dense"] - 1
+    of_dense = evaluated.get("reference_perplexity_interval") or evaluated.get("dense", {}).get("perplexity_interval")
+    of_change = _interval(evaluated.get("perplexity_ratio_interval"), lambda bound: f"{bound - 1:+.1%}")
     rows = [
-        ("perplexity, dense", f"{report['perplexity']['dense']:.2f}", "measured"),
-        ("perplexity, spiking", f"{report['perplexity']['spiking']:.2f}", "measured"),
+        ("perplexity, dense", f"{report['perplexity']['dense']:.2f}{_interval(of_dense)}", "measured"),
+        ("perplexity, spiking", f"{report['perplexity']['spiking']:.2f}{_interval(evaluated.get('perplexity_interval'))}", "measured"),
+        ("change of perplexity", f"{change:+.2%}{of_change}", "measured"),
         ("KL(dense || spiking), nats a token", f"{evaluated['kl_to_dense']:.4f}", "measured"),
         ("same most likely token", f"{evaluated['top1_agreement']:.1%}", "measured"),
         ("spikes per activation", f"{evaluated['spikes_per_activation']:.3f}", "measured"),
@@ -68,7 +82,44 @@ def quality_table(report: Mapping[str, Any]) -> Table:
         ("probability spikes per visible pair", f"{evaluated['probability_spikes_per_pair']:.3f}", "measured"),
     ]
     note = f"{evaluated['tokens']:,} tokens of task {evaluated['task']}, windows of {evaluated['window']:,} tokens."
+    if isinstance(evaluated.get("intervals"), Mapping):
+        note += " In brackets: {level:.0%} intervals, {method}, {blocks:,} blocks.".format(**{"level": 0.95, **evaluated["intervals"]})
+    else:
+        note += " Without intervals: this result has none."
     return Table("Quality", ("figure", "value", "kind"), tuple(rows), note)
+
+
+def _interval(bounds: Mapping[str, float] | None, text: Callable[[float], str] = "{:.2f}".format) -> str:
+    """` (24.1 to 25.8)`; nothing where there is no interval."""
+    return f" ({text(bounds['low'])} to {text(bounds['high'])})" if bounds else ""
+
+
+def context_table(points: Sequence[Mapping[str, Any]]) -> Table:
+    """Energy of a decoded token over the visible tokens, of the chip and of every reference, with bounds."""
+    columns = ("visible", "this chip", "INT8, registers", "INT8, SRAM", "FP16, registers", "chip / INT8, registers", "kind")
+    names = ("chip", "int8", "int8_sram", "fp16")
+    rows = []
+    for point in points:
+        energies = [point[f"{name}_energy_j_per_token"] for name in names]
+        factor = f"{energies[0]['nominal'] / energies[1]['nominal']:.2f}"
+        rows.append((f"{point['context']:,} tokens", *map(energy_text, energies), factor, "estimated"))
+    note = "Chip: mean of the decoded tokens around that context, cycles and counts simulated. In brackets the low and the high bound."
+    return Table("Energy of a decoded token over the context", columns, tuple(rows), note)
+
+
+def latency_table(report: Mapping[str, Any]) -> Table:
+    """Where the cycles of a decoded token go, by unit, largest first."""
+    latency = report["latency"]
+    total = latency["cycles_per_token"]
+    units = sorted(latency["units"].items(), key=lambda item: -item[1])
+    rows = [(UNITS.get(name, name), f"{cycles:,.0f}", f"{cycles / total:.1%}", "simulated") for name, cycles in units]
+    rows.append(("total", f"{total:,.0f}", "100.0%", "simulated"))
+    time_s = total / report["simulate"]["clock_hz"]
+    note = (
+        f"Mean of {latency['tokens']:,} decoded tokens; a token takes {format_si(time_s, 's')}. It is in one place at a time, layer by "
+        "layer, so the parts add up to the total. Crossbars read while the encoder still sends; only waiting for them counts here."
+    )
+    return Table("Latency of a decoded token", ("where the cycles go", "cycles", "share", "kind"), tuple(rows), note)
 
 
 def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
@@ -88,7 +139,9 @@ def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
     ]
     measured = baseline["energy_j_per_token"]
     energy = ("not measured", "") if measured is None else (format_si(measured, "J"), "measured")
-    rows.append((f"PyTorch {baseline['dtype']}, {baseline['device']}", f"{baseline['tokens_per_s']:,.1f}", "measured", *energy))
+    rows.append(
+        (f"dense model, PyTorch {baseline['dtype']}, {baseline['device']}", f"{baseline['tokens_per_s']:,.1f}", "measured", *energy)
+    )
     notes.append(f"PyTorch's energy: {baseline['energy_scope' if measured is not None else 'energy_j_per_token_reason']}.")
     for record in references["gpu"]:
         name = f"{record['device']}, {record['mode']} ({record['recorded']})"
@@ -137,4 +190,8 @@ def steps_table(report: Mapping[str, Any]) -> Table:
 
 def all_tables(report: Mapping[str, Any]) -> list[Table]:
     """Tables in the order of the report."""
-    return [table(report) for table in (quality_table, speed_and_energy_table, breakdown_table, chip_table, steps_table)]
+    tables = [quality_table(report), speed_and_energy_table(report)]
+    tables += [context_table(points)] if (points := report.get("energy_over_context")) else []
+    tables.append(breakdown_table(report))
+    tables += [latency_table(report)] if report.get("latency") else []
+    return [*tables, chip_table(report), steps_table(report)]

@@ -24,6 +24,7 @@ class SimulationResult:
     token_ids: tuple[int, ...]  # generated, an end-of-sequence token included
     clock_hz: float
     trace: ActivityTrace
+    observed: ActivityTrace  # the trace, with the logits of the observed tokens
     timing: TimingResult
     prefill: Counters
     decode: Counters | None  # none if one token was generated
@@ -88,15 +89,16 @@ def generate_greedily(
     max_new_tokens: int,
     ends: Collection[int],
     progress: Callable[[int], None] | None = None,
+    observe: Collection[int] = (),
 ) -> Iterator[int]:
     """The new tokens, one after another, until `max_new_tokens` or one of `ends`; the last one is not fed back.
 
-    `progress` is called with 1 after every token processed.
+    `progress` is called with 1 after every token processed; the logits of the tokens at the positions `observe` are computed too.
     """
     pending = list(prompt_ids)
     for _ in range(max_new_tokens):
         for index, token in enumerate(pending):
-            logits = decoder.step(token, logits_wanted=index == len(pending) - 1)
+            logits = decoder.step(token, logits_wanted=index == len(pending) - 1 or decoder.position in observe)
             if progress is not None:
                 progress(1)
         assert logits is not None  # the last token of `pending` asks for them
@@ -116,11 +118,13 @@ def simulate(
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
     on_token: Callable[[int], None] | None = None,
+    observe: Collection[int] = (),
 ) -> SimulationResult:
     """Generate greedily on the simulated chip, bit- and cycle-exact.
 
     Ends after `max_new_tokens` or with a token of `stop` (default: the model's end-of-sequence tokens). `progress` is called with 1 after
-    every token processed, `on_token` with every new token as soon as it is known. Results do not depend on `threads`.
+    every token processed, `on_token` with every new token as soon as it is known. Results do not depend on `threads`, nor (but for
+    `observed`) on `observe`: positions of prompt tokens whose logits are computed too, so that they can be taken for decoded ones.
     Raises as check_request does.
     """
     check_request(program, prompt_ids, max_new_tokens)
@@ -133,14 +137,16 @@ def simulate(
 
         decoder = EventDecoder(program, threads=threads)
         begin = prefilled = now()
-        for token in generate_greedily(decoder, prompt_ids, max_new_tokens, ends, progress):
+        for token in generate_greedily(decoder, prompt_ids, max_new_tokens, ends, progress, observe):
             if not generated:
                 prefilled = now()
             generated.append(token)
             if on_token is not None:
                 on_token(token)
         executed = now()
-        trace = decoder.trace(len(prompt_ids))
+        observed = decoder.trace(len(prompt_ids))
+        extra = [row for row in observe if row < len(prompt_ids) - 1]
+        trace = observed.without_logits(extra) if extra else observed
         timing = simulate_timing(program, trace)
         timed = now()
     prompt = len(prompt_ids)
@@ -148,6 +154,7 @@ def simulate(
         token_ids=tuple(generated),
         clock_hz=program.spec.clock_hz,
         trace=trace,
+        observed=observed,
         timing=timing,
         prefill=count(program, trace, timing, slice(0, prompt)),
         decode=count(program, trace, timing, slice(prompt, None)) if trace.tokens > prompt else None,

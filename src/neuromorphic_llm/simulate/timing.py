@@ -72,6 +72,27 @@ def attention_cycles(spec: ChipSpec, trace: ActivityTrace, kv_heads: int, head_d
     return longest
 
 
+def vector_instruction_cycles(program: Program, *, head: bool = False) -> int:
+    """Cycles a token spends in `norm`, `add`, `rope` and `kv-write` of one decoder layer's vector tile, or of the head's."""
+    spec, config = program.spec, program.weights.config
+
+    def passes(elements: int) -> int:
+        return -(-elements // spec.vector_lanes)
+
+    norm = 3 * passes(config.hidden_size) + spec.norm_latency
+    if head:
+        return norm
+    query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    moves = passes(config.hidden_size) * 2 + passes(query + key_value) + passes(2 * key_value)
+    return 2 * norm + moves + 4 * spec.vector_latency
+
+
+def host_step_cycles(program: Program) -> int:
+    """Cycles of the host's step for a token, until its first flit."""
+    spec = program.spec
+    return spec.host_latency + spec.dram_latency + -(-2 * program.weights.config.hidden_size // spec.dram_bytes_per_cycle)
+
+
 def _delays(program: Program, trace: ActivityTrace) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """(delay [rows, sites] from the end of the receive before a site to its first scan, scan [sites], cycles of `add`)."""
     spec, config = program.spec, program.weights.config
@@ -130,7 +151,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     rows[:, kernels.NEXT_WANTED] = next_wanted
     rows[1:, kernels.TOKENS_BEFORE] = np.cumsum(trace.logits_wanted)
     rows[: len(wanted_rows), kernels.WANTED_ROW] = wanted_rows
-    row_cycles = spec.host_latency + spec.dram_latency + -(-2 * config.hidden_size // spec.dram_bytes_per_cycle)
+    row_cycles = host_step_cycles(program)
     row_flits = -(-config.hidden_size // 2)
     units = _unit_table(program, sites, flits, latency)
     tile_unit = np.full(spec.tiles, -1, np.int64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,21 @@ class ActivityTrace:
     def tokens(self) -> int:
         """Number of tokens processed, prefill and decode."""
         return len(self.context)
+
+    def without_logits(self, rows: Collection[int]) -> ActivityTrace:
+        """The same activity as if the logits of these tokens had not been wanted: the head stage did not run for them."""
+        chosen = sorted(rows)
+        wanted, phases, events = self.logits_wanted.copy(), self.phases.copy(), self.events.copy()
+        wanted[chosen], phases[chosen, -1], events[chosen, -1] = False, 0, 0
+        return replace(self, logits_wanted=wanted, phases=phases, events=events)
+
+    def decoding(self, rows: slice) -> ActivityTrace:
+        """Consecutive tokens as decoded ones behind a prompt of the token before them; the logits of all were wanted."""
+        return replace(self.select(slice(rows.start - 1, rows.stop)), prompt_tokens=1)
+
+    def decoding_start(self) -> ActivityTrace:
+        """The first token alone."""
+        return self.select(slice(0, 1))
 
     def select(self, rows: slice) -> ActivityTrace:
         """The tokens `rows` as a trace of their own (all counted as prefill)."""
