@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program_io import save_program
 from neuromorphic_llm.cli.main import run_command_line
+from neuromorphic_llm.cli.token_stream import TokenStream
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.reference.random_decoder import random_decoder
@@ -46,7 +53,8 @@ def test_both_backends_give_the_same_tokens(program: Path, tmp_path: Path, capsy
     energy = cycle["chip_energy_j_per_token"]
     assert 0 < energy["low"] < energy["nominal"] < energy["high"]
     assert cycle["counters"]["prefill"]["prompt_tokens"] == 7
-    assert cycle["wall_tokens_per_s"] > 0
+    assert cycle["wall_tokens_per_s"] > 0 and cycle["compile_s"] >= 0
+    assert "kernels compiled or loaded first" in printed
     assert functional["cycles_total"] is None
     assert "use --backend cycle" in functional["cycles_total_reason"]
     assert functional["spikes_per_activation"] > 0
@@ -99,3 +107,41 @@ def test_bad_input_is_one_line(program: Path, capsys: pytest.CaptureFixture[str]
 def test_no_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["simulate", str(tmp_path / "nowhere"), "--prompt", "a"]) == 1
     assert "nowhere is not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["cycle", "functional"])
+def test_text_appears_token_by_token_on_a_terminal(program: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    file = io.StringIO()
+    monkeypatch.setattr("neuromorphic_llm.cli.simulate.console", Console(file=file, force_terminal=True, width=200))
+    seen, show = [], TokenStream.show
+
+    def spy(stream: TokenStream, token: int) -> None:
+        show(stream, token)
+        seen.append(file.getvalue())
+
+    monkeypatch.setattr(TokenStream, "show", spy)
+    arguments = ["simulate", str(program), "--prompt", "A river", "--max-new-tokens", "6", "--backend", backend]
+    assert run_command_line([*arguments, "--json", str(program.parent / "shown.json")]) == 0
+    text = json.loads((program.parent / "shown.json").read_text())["text"]
+    assert len(seen) == 6 and file.getvalue().startswith(f"{text}\n")
+    assert len(set(seen)) > 2 and all(text.startswith(part) for part in seen)
+
+
+def test_progress_is_told_in_lines_without_a_terminal(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["simulate", str(program), "--prompt", "A river", "--max-new-tokens", "3"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [re.sub(r"[\d.]+ s$", "T s", line) for line in lines] == [f"loading {program}: T s", "tokens: 9 of 9, T s"]
+
+
+@pytest.mark.slow
+def test_the_first_run_is_as_fast_as_the_second(program: Path, tmp_path: Path) -> None:
+    """Kernels are compiled in the first one."""
+    results = []
+    for name in ("first", "second"):
+        path = tmp_path / f"{name}.json"
+        command = [sys.executable, "-m", "neuromorphic_llm.cli", "simulate", str(program), "--prompt", "A river", "--json", str(path)]
+        subprocess.run(command, env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}, check=True, capture_output=True)
+        results.append(json.loads(path.read_text()))
+    first, second = results
+    assert first["compile_s"] > 3 * second["compile_s"]
+    assert first["wall_tokens_per_s"] > second["wall_tokens_per_s"] / 3

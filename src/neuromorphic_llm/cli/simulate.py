@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +14,7 @@ import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, console, error_console, progress, status
+from neuromorphic_llm.cli.token_stream import TokenStream
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.models.text_tokens import Bos, chat_ids, choose_bos, first_bos, text_ids
 from neuromorphic_llm.units import format_si
@@ -48,6 +52,10 @@ UNTIMED = {
     ),
 }
 """Keys of the result that only the cycle backend can fill, and why."""
+
+_KERNELS = "kernels compiled or loaded first, s"
+COMPILED = {"functional": _KERNELS, "cycle": _KERNELS, "rtl": "chip built or loaded first, s"}
+"""Backend -> name of the time that is no part of its speed."""
 
 
 class Backend(StrEnum):
@@ -87,16 +95,22 @@ def command(
     with CommandRun("simulate", json, seed, debug, arguments) as run:
         text = read_prompt(prompt, prompt_file)
         from neuromorphic_llm.chip.program_io import load_program
+        from neuromorphic_llm.evaluate.stop import stop_tokens
         from neuromorphic_llm.models.tokenizer import load_tokenizer
 
         with status(f"loading {program}"):
             loaded = load_program(program)
             tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files), bos)
         prompt_ids = encode_prompt(tokenizer, text, chat)
+        stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
+        stream = TokenStream(console, tokenizer, stop) if console.is_terminal else None
         simulate_on = {Backend.CYCLE: _cycle, Backend.RTL: _rtl, Backend.FUNCTIONAL: _functional}[backend]
         figures: dict[str, Any] = {"prompt_tokens": len(prompt_ids), "bos_token": first_bos(tokenizer, prompt_ids)}
-        figures |= simulate_on(loaded, tokenizer, prompt_ids, max_new_tokens, threads)
-        console.print(figures["text"], markup=False, highlight=False)
+        figures |= simulate_on(_Request(loaded, tokenizer, prompt_ids, max_new_tokens, threads, stop, stream))
+        if stream is None:
+            console.print(figures["text"], markup=False, highlight=False)
+        else:
+            stream.finish(figures["text"])
         console.print(_table(figures))
         run.result(figures)
 
@@ -129,46 +143,85 @@ def encode_prompt(tokenizer: Any, text: str, chat: bool) -> list[int]:
     return text_ids(tokenizer, text)
 
 
-def _cycle(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Request:
+    """What to generate, and how tokens are told."""
+
+    program: Program
+    tokenizer: Any
+    prompt_ids: list[int]
+    max_new_tokens: int
+    threads: int | None
+    stop: tuple[int, ...]
+    stream: TokenStream | None  # on a terminal
+
+    @contextmanager
+    def shown(self, total: int) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+        """A bar of `total` tokens, which the text replaces once there is some: functions that take how many are done, and a new token."""
+        with progress() as bars:
+            bar = bars.add_task("tokens", total=total)
+
+            def on_token(token: int) -> None:
+                if self.stream is not None:
+                    if error_console.is_terminal:
+                        bars.stop()
+                    self.stream.show(token)
+
+            yield (lambda done: bars.advance(bar, done)), on_token
+
+
+def _cycle(request: _Request) -> dict[str, Any]:
     from neuromorphic_llm.evaluate.simulated import simulated_generation, simulation_figures
-    from neuromorphic_llm.evaluate.stop import stop_tokens
     from neuromorphic_llm.simulate.run import simulate
 
-    stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
-    with progress() as bars:
-        bar = bars.add_task("tokens", total=len(prompt_ids) + max_new_tokens - 1)
-        result = simulate(program, prompt_ids, max_new_tokens, stop=stop, threads=threads, progress=lambda done: bars.advance(bar, done))
-    return simulation_figures(program, simulated_generation(result), tokenizer, stop)
+    program, prompt_ids, count, stop = request.program, request.prompt_ids, request.max_new_tokens, request.stop
+    with request.shown(len(prompt_ids) + count - 1) as (done, on_token):
+        result = simulate(program, prompt_ids, count, stop=stop, threads=request.threads, progress=done, on_token=on_token)
+    return simulation_figures(program, simulated_generation(result), request.tokenizer, stop)
 
 
-def _rtl(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
-    if threads is not None:
+def _rtl(request: _Request) -> dict[str, Any]:
+    if request.threads is not None:
         raise UsageError("--threads is for --backend cycle")
     from neuromorphic_llm.evaluate.simulated import rtl_generation, simulation_figures
-    from neuromorphic_llm.evaluate.stop import stop_tokens
+    from neuromorphic_llm.rtl.chip import RtlChip
+    from neuromorphic_llm.simulate.run import check_request
 
-    stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
-    error_console.print("The chip is built with Verilator the first time, which takes some minutes.", style="dim")
-    with progress() as bars:
-        bar = bars.add_task("tokens", total=max_new_tokens)
-        result = rtl_generation(program, prompt_ids, max_new_tokens, stop, lambda done: bars.advance(bar, done))
-    return simulation_figures(program, result, tokenizer, stop)
+    program, stop = request.program, request.stop
+    check_request(program, request.prompt_ids, request.max_new_tokens)
+    begin = time.perf_counter()
+    with status("building the chip with Verilator, which takes some minutes the first time"):
+        chip = RtlChip(program, checked=False)
+    built = time.perf_counter() - begin
+    with request.shown(request.max_new_tokens) as (done, on_token):
+
+        def told(token: int) -> None:
+            done(1)
+            on_token(token)
+
+        result = rtl_generation(chip, request.prompt_ids, request.max_new_tokens, stop, built, told)
+    return simulation_figures(program, result, request.tokenizer, stop)
 
 
-def _functional(program: Program, tokenizer: Any, prompt_ids: list[int], max_new_tokens: int, threads: int | None) -> dict[str, Any]:
-    if threads is not None:
+def _functional(request: _Request) -> dict[str, Any]:
+    if request.threads is not None:
         raise UsageError("--threads is for --backend cycle")
-    from neuromorphic_llm.evaluate.stop import stop_tokens
+    from neuromorphic_llm.kernel_time import kernel_time
     from neuromorphic_llm.network.functional import FunctionalDecoder
     from neuromorphic_llm.simulate.run import check_request
 
-    check_request(program, prompt_ids, max_new_tokens)
-    stop = stop_tokens(tokenizer, program.weights.config.eos_token_ids)
+    program, tokenizer, prompt_ids, stop = request.program, request.tokenizer, request.prompt_ids, request.stop
+    check_request(program, prompt_ids, request.max_new_tokens)
     decoder = FunctionalDecoder(program.weights)
-    with status("generating"):
+    with request.shown(request.max_new_tokens) as (done, on_token), kernel_time() as compiled:
+
+        def told(_: int, token: int) -> None:
+            done(1)
+            on_token(token)
+
         begin = time.perf_counter()
-        generated = decoder.generate([prompt_ids], max_new_tokens, eos_token_ids=stop)[0]
-        seconds = time.perf_counter() - begin
+        generated = decoder.generate([prompt_ids], request.max_new_tokens, eos_token_ids=stop, on_token=told)[0]
+        seconds = time.perf_counter() - begin - compiled()
     statistics, config = decoder.statistics, program.weights.config
     by_site = {config.site_name(site): count / statistics.tokens for site, count in enumerate(statistics.site_spikes())}
     return {
@@ -182,6 +235,7 @@ def _functional(program: Program, tokenizer: Any, prompt_ids: list[int], max_new
         "spikes_per_activation": statistics.spikes_per_activation(),
         "spikes_per_token_by_site": by_site,
         "wall_tokens_per_s": (len(prompt_ids) + len(generated) - 1) / seconds,
+        "compile_s": compiled(),
         "kind": "simulated",
     }
 
@@ -207,6 +261,7 @@ def _table(figures: dict[str, Any]) -> Table:
     rows |= {
         "spikes per activation": f"{figures['spikes_per_activation']:.3f}",
         "simulation speed, tokens/s (prompt and decoded)": f"{figures['wall_tokens_per_s']:.1f}",
+        COMPILED[figures["backend"]]: f"{figures['compile_s']:.1f}",
     }
     if figures["counted_phase"] is None:
         table.caption = "Means over the tokens of prompt and answer. Only --backend cycle gives cycles, time and energy."

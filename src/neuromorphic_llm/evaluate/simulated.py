@@ -24,21 +24,26 @@ class Generation:
     prefill: Counters
     decode: Counters | None  # none if one token was generated
     wall_tokens_per_s: float
+    compile_s: float  # wall time of compiling and loading what simulates, apart from the above
 
 
 def simulated_generation(result: SimulationResult) -> Generation:
     """The generation of a cycle simulation."""
-    return Generation("cycle", result.token_ids, result.prefill, result.decode, result.wall_tokens_per_s)
+    return Generation("cycle", result.token_ids, result.prefill, result.decode, result.wall_tokens_per_s, result.compile_s)
 
 
 def rtl_generation(
-    program: Program, prompt_ids: Sequence[int], max_new_tokens: int, stop: Sequence[int], progress: Callable[[int], None] | None = None
+    chip: RtlChip,
+    prompt_ids: Sequence[int],
+    max_new_tokens: int,
+    stop: Sequence[int],
+    compile_s: float,
+    on_token: Callable[[int], None] | None = None,
 ) -> Generation:
-    """A generation by the Verilated chip, built first or taken from the cache. Raises as simulate.run.check_request and RtlChip do."""
-    check_request(program, prompt_ids, max_new_tokens)
-    chip = RtlChip(program, checked=False)
+    """A generation by the Verilated chip, which took `compile_s` to build or load. Raises as check_request and RtlChip do."""
+    check_request(chip.program, prompt_ids, max_new_tokens)
     begin = time.perf_counter()
-    result = chip.run(prompt_ids, max_new_tokens, stop, progress)
+    result = chip.run(prompt_ids, max_new_tokens, stop, on_token)
     seconds = time.perf_counter() - begin
     decoded = len(result.token_ids) - 1
     return Generation(
@@ -47,6 +52,7 @@ def rtl_generation(
         prefill=_counters(result.prefill, prompt_tokens=len(prompt_ids)),
         decode=_counters(result.decode, decoded_tokens=decoded) if decoded else None,
         wall_tokens_per_s=(len(prompt_ids) + decoded) / seconds,
+        compile_s=compile_s,
     )
 
 
@@ -91,6 +97,7 @@ def simulation_figures(program: Program, result: Generation, tokenizer: Any, sto
         "spikes_per_token_by_site": {config.site_name(site): count / counted.tokens for site, count in enumerate(counted.site_spikes)},
         "counters": {"prefill": result.prefill.to_json(), "decode": result.decode.to_json() if result.decode else None},
         "wall_tokens_per_s": result.wall_tokens_per_s,
+        "compile_s": result.compile_s,
         "kind": "simulated",
         "energy_kind": "estimated",
     }

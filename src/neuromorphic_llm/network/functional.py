@@ -169,14 +169,20 @@ class FunctionalDecoder:
         self._eager_rows = COMPILE_AFTER_ROWS
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int = 64, *, progress: Progress | None = None, **options: Any
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int = 64,
+        *,
+        progress: Progress | None = None,
+        on_token: Callable[[int, int], None] | None = None,
+        **options: Any,
     ) -> list[list[int]]:
         """New tokens of every prompt; options are the fields of generation.GenerationConfig, named as in transformers.
 
-        End-of-sequence ids default to the model's own.
+        End-of-sequence ids default to the model's own. `progress` and `on_token` are those of generation.generate.
         """
         options.setdefault("eos_token_ids", self.config.eos_token_ids)
-        return generate(self, prompts, GenerationConfig(max_new_tokens=max_new_tokens, **options), progress)
+        return generate(self, prompts, GenerationConfig(max_new_tokens=max_new_tokens, **options), progress, on_token)
 
     def _hidden(
         self,

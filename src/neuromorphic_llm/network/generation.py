@@ -52,11 +52,16 @@ def log_probabilities(decoder: FunctionalDecoder, logits: torch.Tensor) -> torch
 
 
 def generate(
-    decoder: FunctionalDecoder, prompts: Sequence[Sequence[int]], config: GenerationConfig, progress: Progress | None = None
+    decoder: FunctionalDecoder,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    progress: Progress | None = None,
+    on_token: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """New tokens of every prompt, the end-of-sequence token included where it was reached.
 
     Prompts may have different lengths; each result is what the prompt alone would give, except that sampling draws from one random stream.
+    `on_token` is called with the prompt's index and every new token as soon as it is known, but by beam search, which knows it at the end.
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
         raise UsageError("empty prompt: give at least one token")
@@ -73,6 +78,8 @@ def generate(
         for slot, token in zip(rows, chosen.tolist(), strict=True):
             if slot in active:
                 results[slot].append(token)
+                if on_token:
+                    on_token(slot, token)
                 if token in config.eos_token_ids:
                     active.discard(slot)
         if progress:

@@ -129,11 +129,11 @@ class RtlChip:
         prompt: Sequence[int],
         max_new_tokens: int,
         ends: Sequence[int] = (),
-        progress: Callable[[int], None] | None = None,
+        on_token: Callable[[int], None] | None = None,
         watch: Callable[[int], None] | None = None,
         trace: Waveform | None = None,
     ) -> RtlResult:
-        """Generate greedily from reset, up to `max_new_tokens` tokens or one of `ends`; `progress` is called with 1 after every new token.
+        """Generate greedily from reset, up to `max_new_tokens` tokens or one of `ends`; `on_token` is called with every new token.
 
         `watch` is called with the number of cycles run now and then, and may take `events` and raise; `trace` needs a chip built for it.
         Raises SimulationError if an assertion of the RTL fails or no token comes.
@@ -156,8 +156,8 @@ class RtlChip:
             for index in np.flatnonzero(seen["token_valid"]):
                 tokens.append(int(seen["token"][index]))
                 cycles.append(cycle + int(index) + 1)
-                if progress is not None:
-                    progress(1)
+                if on_token is not None:
+                    on_token(tokens[-1])
             cycle += chunk
             if watch is not None:
                 watch(cycle)
