@@ -153,7 +153,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="smollm2-135m")
-    parser.add_argument("--data", type=Path, default=data_folder(), help="folder (default: $NMLLM_DATA or ../shared/data)")
+    parser.add_argument("--data", type=Path, default=data_folder(), help="folder (default: that of the commands, docs/reference/data.md)")
     parser.add_argument("--windows", type=int, default=8)
     parser.add_argument("--window", type=int, default=256)
     parser.add_argument("--steps", type=int, nargs="+", default=[32, 160])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from neuromorphic_llm import text_file
 from neuromorphic_llm.cli.common import check_writable_file
 from neuromorphic_llm.cli.result import plain, write_result
 from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
+from neuromorphic_llm.evaluate.data_folder import data_folders
 from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text
 from neuromorphic_llm.evaluate.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import Checkpoint
@@ -50,8 +50,9 @@ def _writable(argument: str) -> Path:
 
 
 def data_folder() -> Path:
-    """Where data sets lie: $NMLLM_DATA, or else ../shared/data."""
-    return Path(os.environ.get("NMLLM_DATA") or "../shared/data")
+    """Where data sets lie: the first folder that is there of those that the commands look into."""
+    folders = data_folders()
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def text_of(arguments: argparse.Namespace, tokenizer: Any) -> EncodedText:

@@ -148,6 +148,8 @@ def test_texts_are_read_as_by_the_commands(tmp_path: Path) -> None:
 
 
 def test_data_folder_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for value, folder in (("/data", "/data"), ("", "../shared/data")):
+    monkeypatch.setenv("NMLLM_CACHE", "/nowhere")
+    monkeypatch.setattr("neuromorphic_llm.evaluate.data_folder.IS_CHECKOUT", False)
+    for value, folder in (("/data", "/data"), ("", "/nowhere/data")):
         monkeypatch.setenv("NMLLM_DATA", value)
         assert data_folder() == Path(folder)

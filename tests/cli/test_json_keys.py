@@ -90,6 +90,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     lines = [
         ["fetch", "--list"],
         ["fetch", "smollm2-135m"],
+        ["fetch", "--data", "--list"],
+        ["fetch", "--data", "lambada", "--from", ".", "--force"],
         ["codes"],
         ["codes", "burst", "--code-option", "gamma=7"],
         ["convert", "random-tiny", "-o", "network", "--calibration", "text.txt"],

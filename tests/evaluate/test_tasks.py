@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
 from neuromorphic_llm.errors import DataError, UsageError
+from neuromorphic_llm.evaluate import data_folder
 from neuromorphic_llm.evaluate.tasks import get_task, load_documents, load_questions, load_text
 
 
@@ -30,11 +30,37 @@ def test_data_folder_then_file_option(tmp_path: Path, monkeypatch: pytest.Monkey
     assert load_text(get_task("wikitext2"), tmp_path / "other") == "other text"
 
 
-def test_missing_data_lists_what_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+def test_missing_data_lists_what_was_looked_for_and_what_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NMLLM_DATA", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"wiki\.test\.raw.*not installed.*--data"):
+    with pytest.raises(DataError, match=r"wiki\.test\.raw; nmllm fetch --data wikitext2 brings them.*--data FILE"):
+        load_text(get_task("wikitext2"))
+    for name, load in (("cnn_dailymail", load_documents), ("piqa", load_questions)):
+        with pytest.raises(DataError, match=f"nmllm fetch --data {name} brings them"):
+            load(get_task(name))
+
+
+def test_the_working_directory_is_no_place_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$NMLLM_DATA alone, or the cache and what lies beside a checkout; a package that is installed has no repository."""
+    inside, work, cache = tmp_path / "repository", tmp_path / "a" / "b", tmp_path / "cache"
+    for folder in (work.parent, tmp_path):
+        (folder / "shared" / "data" / "wikitext-2").mkdir(parents=True)
+    (work.parent / "shared" / "data" / "wikitext-2" / "wiki.test.raw").write_text("of the working directory")
+    (tmp_path / "shared" / "data" / "wikitext-2" / "wiki.test.raw").write_text("beside the repository")
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.delenv("NMLLM_DATA", raising=False)
+    monkeypatch.setenv("NMLLM_CACHE", str(cache))
+    monkeypatch.setattr(data_folder, "REPOSITORY", inside)
+    monkeypatch.setattr(data_folder, "IS_CHECKOUT", False)
+    with pytest.raises(DataError, match=f"looked for {cache}/data/wikitext-2/wiki.test.raw; nmllm"):
+        load_text(get_task("wikitext2"))
+    monkeypatch.setattr(data_folder, "IS_CHECKOUT", True)
+    assert load_text(get_task("wikitext2")) == "beside the repository"
+    (cache / "data" / "wikitext-2").mkdir(parents=True)
+    (cache / "data" / "wikitext-2" / "wiki.test.raw").write_text("of the cache")
+    assert load_text(get_task("wikitext2")) == "of the cache"
+    monkeypatch.setenv("NMLLM_DATA", str(tmp_path / "empty"))
+    with pytest.raises(DataError, match=f"looked for {tmp_path}/empty/wikitext-2/wiki.test.raw; nmllm"):
         load_text(get_task("wikitext2"))
 
 

@@ -229,7 +229,7 @@ def test_bad_questions(task: str, line: str, message: str, tmp_path: Path) -> No
 
 
 def test_a_group_takes_no_single_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="NMLLM_DATA"):
+    with pytest.raises(UsageError, match="name one of them"):
         load_task_questions(get_task("zero-shot"), tmp_path, None)
     monkeypatch.setenv("NMLLM_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from neuromorphic_llm.errors import DataError, UsageError
+from neuromorphic_llm.evaluate.data_folder import data_folders, find_data
 from neuromorphic_llm.text_file import half_character
 
 
@@ -36,7 +35,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Task:
-    """A data set and what is done with it; `file` is relative to a data folder, `hub` is (data set, configuration, split).
+    """A data set and what is done with it; `file` is relative to a data folder.
 
     `members`: names of the tasks that this one stands for.
     """
@@ -44,7 +43,6 @@ class Task:
     name: str
     kind: Literal["language-model", "summaries", "zero-shot"]
     file: str | None = None
-    hub: tuple[str, str, str] | None = None
     members: tuple[str, ...] = ()
 
 
@@ -52,9 +50,9 @@ TASKS = {
     task.name: task
     for task in (
         Task("default", "language-model"),
-        Task("wikitext2", "language-model", "wikitext-2/wiki.test.raw", ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")),
-        Task("wikitext103", "language-model", "wikitext-103/wiki.test.tokens", ("Salesforce/wikitext", "wikitext-103-v1", "test")),
-        Task("cnn_dailymail", "summaries", "cnn_dailymail/test_first500.jsonl", ("abisee/cnn_dailymail", "3.0.0", "test")),
+        Task("wikitext2", "language-model", "wikitext-2/wiki.test.raw"),
+        Task("wikitext103", "language-model", "wikitext-103/wiki.test.tokens"),
+        Task("cnn_dailymail", "summaries", "cnn_dailymail/test_first500.jsonl"),
         Task("hellaswag", "zero-shot", "multiple_choice/hellaswag.jsonl"),
         Task("piqa", "zero-shot", "multiple_choice/piqa.jsonl"),
         Task("arc_easy", "zero-shot", "multiple_choice/arc_easy.jsonl"),
@@ -75,7 +73,7 @@ def get_task(name: str) -> Task:
 
 
 def load_text(task: Task, data: Path | None = None) -> str:
-    """The text of a language-model task, verbatim: --data, then $NMLLM_DATA, then ../shared/data, then the hub.
+    """The text of a language-model task, verbatim: --data, or the file in a data folder (data_folder.py).
 
     Raises DataError that lists what was looked for, or says that the file holds no text.
     """
@@ -84,9 +82,9 @@ def load_text(task: Task, data: Path | None = None) -> str:
     if task.file is None and data is None:
         return files("neuromorphic_llm.evaluate").joinpath("default.txt").read_text(encoding="utf-8")
     path = _find(task, data)
-    text = "".join(row["text"] for row in _hub(task)) if path is None else _read(path)
+    text = _read(path)
     if not text.strip():
-        raise DataError(f"{path or task.name} holds no text; give a file with some")
+        raise DataError(f"{path} holds no text; give a file with some")
     return text
 
 
@@ -98,10 +96,6 @@ def load_documents(task: Task, data: Path | None = None, limit: int | None = Non
     if task.kind != "summaries":
         raise UsageError(f"task {task.name!r} is not a summary task; use one of {_names('summaries')}")
     path = _find(task, data)
-    if path is None:
-        rows = _hub(task)
-        count = len(rows) if limit is None else min(limit, len(rows))
-        return [_document(rows[index], f"{task.name} row {index}") for index in range(count)]
     documents = [_document(row, where) for where, row in _rows(path, limit)]
     if not documents:
         raise DataError(f"{path} holds no documents; expected lines of JSON with id, article and highlights")
@@ -118,8 +112,6 @@ def load_questions(task: Task, data: Path | None = None, limit: int | None = Non
     if task.kind != "zero-shot" or task.members:
         raise UsageError(f"task {task.name!r} has no questions of its own; use one of {_names('zero-shot')}")
     path = _find(task, data)
-    if path is None:
-        raise DataError(f"no data for task {task.name!r}: looked for {_looked(task)}; {_ADVICE}")
     build = _last_word if task.name == "lambada" else _question
     questions = [build(row, where) for where, row in _rows(path, limit)]
     if not questions:
@@ -197,18 +189,18 @@ def _read(path: Path) -> str:
         raise DataError(f"{path} cannot be read ({error.strerror}); give another file") from error
 
 
-def _candidates(task: Task) -> list[Path]:
-    assert task.file is not None
-    folders = [Path(os.environ["NMLLM_DATA"])] if os.environ.get("NMLLM_DATA") else []
-    return [folder / task.file for folder in [*folders, Path("../shared/data")]]
-
-
-def _find(task: Task, data: Path | None) -> Path | None:
-    """The local file of a task, or None if only the hub is left."""
+def _find(task: Task, data: Path | None) -> Path:
+    """The local file of a task. DataError that lists what was looked for and says which command brings it."""
     if data is not None:
         _check_file(data)
         return data
-    return next((path for path in _candidates(task) if path.is_file()), None)
+    assert task.file is not None
+    if found := find_data(task.file):
+        return found
+    looked = ", ".join(str(folder / task.file) for folder in data_folders())
+    raise DataError(
+        f"no data for task {task.name!r}: looked for {looked}; nmllm fetch --data {task.name} brings them, or give a file with --data FILE"
+    )
 
 
 def _check_file(data: Path) -> None:
@@ -221,25 +213,3 @@ def _check_file(data: Path) -> None:
         raise DataError(f"--data {data}: no such file; give an existing file")
     if not data.is_file():
         raise DataError(f"--data {data} is a device or a pipe; give a file")
-
-
-_ADVICE = "give the file with --data FILE or set NMLLM_DATA to the folder that holds it"
-
-
-def _looked(task: Task) -> str:
-    return ", ".join(str(path) for path in _candidates(task))
-
-
-def _hub(task: Task) -> Any:
-    """Rows of the task's hub data set; DataError that lists what was tried if that is not possible."""
-    looked = _looked(task)
-    if importlib.util.find_spec("datasets") is None or task.hub is None:
-        raise DataError(f"no data for task {task.name!r}: looked for {looked}; the package 'datasets' is not installed; {_ADVICE}")
-    load_dataset: Callable[..., Any] = importlib.import_module("datasets").load_dataset
-    name, configuration, split = task.hub
-    try:
-        return load_dataset(name, configuration, split=split)
-    except Exception as error:  # whatever a hub client raises when it cannot reach its hub
-        raise DataError(
-            f"no data for task {task.name!r}: looked for {looked} and hub data set {name} ({type(error).__name__}); {_ADVICE}"
-        ) from error

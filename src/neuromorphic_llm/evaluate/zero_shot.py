@@ -66,7 +66,7 @@ def load_task_questions(task: Task, data: Path | None, limit: int | None) -> dic
     """Questions by task name: of the task, or of all its members. Raises DataError, or UsageError for --data with several tasks."""
     if task.members and data is not None:
         raise UsageError(
-            f"--data is one file, and task {task.name!r} stands for {', '.join(task.members)}; set NMLLM_DATA to the folder instead"
+            f"--data is one file, and task {task.name!r} stands for {', '.join(task.members)}; leave it out, or name one of them"
         )
     return {name: load_questions(get_task(name), data, limit) for name in task.members or (task.name,)}
 
