@@ -170,6 +170,8 @@ def test_tokenizers_get_the_class_of_their_family(copy: Callable[..., Path]) -> 
         ("gemma3", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, r"a rotary embedding with a scale \(yarn\) in some layers"),
         ("gemma3", {"hidden_activation": "tanh"}, "activation 'tanh' is not supported"),
         ("gpt2", {"add_cross_attention": True}, "attention to another model"),
+        ("gpt2", {"num_attention_heads": 2}, "n_head and num_attention_heads are one entry, but differ"),
+        ("gpt2", {"max_position_embeddings": 48}, "n_positions and max_position_embeddings are one entry, but differ"),
         ("gpt2", {"n_head": 3}, r"n_embd \(40\) must be a multiple of n_head \(3\)"),
         ("gpt2", {"n_head": 8}, "head_dim must be even"),
         ("gpt2", {"scale_attn_weights": None, "n_embd": "40"}, "n_embd must be a positive integer, got '40'"),
@@ -206,3 +208,13 @@ def test_canonical_decoders_are_complete(folders: dict[str, Path]) -> None:
         CanonicalDecoder(canonical.config, {**tensors, "model.norm.bias": torch.zeros(40)})
     with pytest.raises(ValueError, match=r"tensor 'lm_head\.bias' has shape \[3\], the configuration says \[261\]"):
         CanonicalDecoder(canonical.config, {**tensors, "lm_head.bias": torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("llama", {"rms_norm_eps": None}), ("qwen2", {"attention_dropout": None}), ("gemma3", {"use_cache": "no"})]
+)
+def test_configurations_that_only_transformers_refuses(name: str, change: dict[str, Any], copy: Callable[..., Path]) -> None:
+    """The weights are whole, so that they can be converted; the dense model says why it cannot be had."""
+    checkpoint = load_checkpoint(copy(name, **change))
+    with pytest.raises(CheckpointError, match=f"transformers cannot make the dense model .*{next(iter(change))}"):
+        checkpoint.dense_model()

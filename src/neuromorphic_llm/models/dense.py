@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.family import Family
 from neuromorphic_llm.reference.weights import DecoderConfig
 
@@ -25,9 +26,15 @@ def build_dense_model(
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     # Its own copy: transformers writes into the objects of a configuration, and the checkpoint's hash would change.
-    described = AutoConfig.for_model(**{**copy.deepcopy(dict(settings)), "model_type": family.model_type})
-    with _parameters_without_memory():
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(described, dtype=dtype)  # type: ignore[no-untyped-call]
+    try:
+        described = AutoConfig.for_model(**{**copy.deepcopy(dict(settings)), "model_type": family.model_type})
+        with _parameters_without_memory():
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(described, dtype=dtype)  # type: ignore[no-untyped-call]
+    except Exception as error:  # It checks types of entries that nothing here reads, by errors of several libraries.
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"transformers cannot make the dense model of this configuration ({reason}); correct its config.json"
+        ) from error
     names = [name for name in tensors if name != family.head or not config.tie_embeddings]
     state = {name: tensors[name].to(device=device, dtype=dtype, copy=True) for name in names}
     if config.tie_embeddings:

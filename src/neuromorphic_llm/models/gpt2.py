@@ -13,6 +13,14 @@ from neuromorphic_llm.models.family import Family, Shapes, equal_heads, token_fi
 from neuromorphic_llm.models.layer_norm import Affine, LayerNormLayer, canonical_tensors
 from neuromorphic_llm.reference.weights import LARGEST_LAYERS, DecoderConfig
 
+_OTHER_NAMES = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+}
+"""Names of entries in other families, which transformers takes too -> name in this one."""
+
 
 class GPT2(Family):
     """`transformer.h.N` with `attn.c_attn`, `attn.c_proj`, `mlp.c_fc` and `mlp.c_proj`."""
@@ -23,6 +31,9 @@ class GPT2(Family):
 
     def config(self, entries: Entries) -> DecoderConfig:
         entries.refuse_flag("add_cross_attention", "attention to another model")
+        for other, own in _OTHER_NAMES.items():
+            if other in entries and entries.integer(other) != entries.integer(own, entries.integer(other)):
+                raise ValueError(f"{own} and {other} are one entry, but differ")
         hidden, heads = equal_heads(entries, "n_embd", "n_head")
         entries.flag("scale_attn_by_inverse_layer_idx")
         return DecoderConfig(
