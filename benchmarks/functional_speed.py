@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import check_writable_file
+from neuromorphic_llm.cli.outputs import check_writable_file
 from neuromorphic_llm.cli.result import machine, write_result
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert

@@ -13,7 +13,7 @@ from typing import Any
 
 import neuromorphic_llm
 from neuromorphic_llm import text_file
-from neuromorphic_llm.cli.common import check_writable_file
+from neuromorphic_llm.cli.outputs import check_writable_file
 from neuromorphic_llm.cli.result import plain, write_result
 from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
 from neuromorphic_llm.evaluate.data_folder import data_folders

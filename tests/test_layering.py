@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
-BASE = {"errors", "units", "artefact", "text_file", "repository", "kernel_time", "terminal"}
+BASE = {"errors", "units", "artefact", "text_file", "places", "repository", "kernel_time", "terminal"}
 ALLOWED = {
     "errors": set(),
     "units": set(),
-    "artefact": {"errors"},
-    "text_file": {"errors"},
+    "artefact": {"errors", "places", "text_file"},
+    "text_file": {"errors", "places"},
+    "places": {"errors"},
     "repository": set(),
     "kernel_time": set(),
     "terminal": set(),

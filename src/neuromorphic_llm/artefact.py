@@ -1,6 +1,7 @@
 """Artefact folders: one safetensors file and one JSON file with a format name, a version and a content hash.
 
-Writing is atomic (a temporary sibling folder, then a rename); loading checks format, version and hash and executes nothing.
+Writing is atomic (a temporary sibling folder, then a rename) and removes nothing that the replaced artefact does not list; loading checks
+format, version and hash and executes nothing.
 See docs/reference/formats.md.
 """
 
@@ -11,9 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from neuromorphic_llm.errors import ArtefactError
+from neuromorphic_llm.errors import ArtefactError, NeuromorphicLLMError
+from neuromorphic_llm.places import METADATA as METADATA
+from neuromorphic_llm.places import PlaceError, check_nearest_folder, refuse_inside_artefact, resolved, temporary_name
+from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes
 
 TENSORS = "tensors.safetensors"
-METADATA = "artefact.json"
+
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+_SIDE_FILES = {f"tokenizer/{name}" for name in (*_TOKENIZER, "merges.txt", "chat_template.jinja")}
+"""What an artefact may hold besides its two files, if its list of them cannot be read."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -39,30 +46,56 @@ def _hash(metadata: Mapping[str, Any], tensors: Path) -> str:
     return digest.hexdigest()
 
 
-def check_artefact_place(folder: Path | str, format_name: str) -> None:
-    """ArtefactError unless an artefact of this format can be written at `folder`; commands call it before their work."""
-    folder = Path(folder)
-    # A program written over the network it was made from would destroy the network.
-    if (found := _format_at(folder)) not in (None, format_name):
-        raise ArtefactError(f"{folder} holds {found}, which {format_name} does not replace; choose another output folder")
-    if folder.exists() and not (folder / METADATA).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtefactError(f"{folder} exists and is not an artefact of this package; choose another output folder")
-    parent = folder.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir():
-        raise ArtefactError(f"{folder} cannot be written: {parent} is a file; choose another output folder")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise ArtefactError(f"{folder} cannot be written: {parent} is not writable; choose another output folder")
+def check_artefact_place(folder: Path | str, format_name: str, side_files: Iterable[str] = ()) -> None:
+    """ArtefactError unless an artefact of this format can be written at `folder`; commands call it before their work.
+
+    It is refused inside another artefact, over anything but an artefact of this format, and over one with files that it does not list.
+    `side_files` are those to be written, if they are known already.
+    """
+    try:
+        refuse_inside_artefact(folder)
+        place = resolved(folder)
+        # A program written over the network it was made from would destroy the network.
+        if (found := _format_at(place)) not in (None, format_name):
+            raise PlaceError(f"{folder} holds {found}, which {format_name} does not replace; choose another output folder")
+        if place.exists() and not (place / METADATA).is_file() and (not place.is_dir() or any(place.iterdir())):
+            raise PlaceError(f"{folder} exists and is not an artefact of this package; choose another output folder")
+        if strange := _strange_entry(place, side_files):
+            raise PlaceError(f"{folder} holds {strange}, which is no part of its artefact; move that away or choose another output folder")
+        check_nearest_folder(folder, place.parent)
+    except OSError as error:
+        raise ArtefactError(f"{folder} cannot be written ({error.strerror}); choose another output folder") from error
+    except PlaceError as error:
+        raise ArtefactError(str(error)) from error
+
+
+def _metadata_at(folder: Path) -> dict[str, Any]:
+    """The JSON of the artefact at `folder`; empty if there is none, or a damaged one."""
+    try:
+        metadata = json.loads(read_bytes(folder / METADATA, LIMITS["artefact.json"]))
+    except (OSError, ValueError, RecursionError, NeuromorphicLLMError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _format_at(folder: Path) -> object:
-    """The format name of the artefact at `folder`; None if there is none, or a damaged one."""
-    try:
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    return _metadata_at(folder).get("format")
+
+
+def _strange_entry(folder: Path, side_files: Iterable[str]) -> str | None:
+    """Something in the artefact folder that the artefact does not list, by its name in the folder; None if there is nothing."""
+    if not (folder / METADATA).is_file():
         return None
-    return metadata.get("format") if isinstance(metadata, dict) else None
+    files = _metadata_at(folder).get("files")
+    listed = set(files) if isinstance(files, dict) else _SIDE_FILES | set(side_files)
+    own = {METADATA, TENSORS, *listed}
+    folders = {str(parent) for name in own for parent in PurePosixPath(name).parents} - {"."}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        is_folder = path.is_dir() and not path.is_symlink()
+        if (name not in folders) if is_folder else (name not in own):
+            return name
+    return None
 
 
 def save_artefact(
@@ -77,12 +110,13 @@ def save_artefact(
     """Write an artefact folder atomically and return its content hash.
 
     `extra_files` are side files (tokenizer and the like); their SHA-256 are part of the metadata.
-    An existing artefact of the same format at `folder` is replaced; anything else there is an ArtefactError, as is a failed write.
-    A symbolic link is followed.
+    An existing artefact of the same format at `folder` is replaced; anything else there, also a file that it does not list, is an
+    ArtefactError, as is a failed write. A symbolic link is followed.
     """
-    check_artefact_place(folder, format_name)
-    place = Path(folder).resolve()
-    temporary = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    side_files = tuple(extra_files or ())
+    check_artefact_place(folder, format_name, side_files)
+    place = resolved(folder)
+    temporary = place.with_name(temporary_name(place.name, f"{os.getpid()}.partial"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -99,6 +133,7 @@ def save_artefact(
         (temporary / METADATA).write_text(json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
         # safetensors makes private files; an artefact is for whoever may read its folder.
         shutil.copymode(temporary / METADATA, temporary / TENSORS)
+        check_artefact_place(folder, format_name, side_files)  # again: files may have come while the new ones were written
         _put_in_place(temporary, place)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -110,7 +145,7 @@ def save_artefact(
 
 def _put_in_place(temporary: Path, place: Path) -> None:
     """Rename a finished folder to its place, where another process may be doing the same; what was there is lost only if it succeeds."""
-    old = place.with_name(f".{place.name}.{os.getpid()}.old")
+    old = place.with_name(temporary_name(place.name, f"{os.getpid()}.old"))
     try:
         while temporary.exists():
             try:
@@ -139,8 +174,8 @@ def load_metadata(folder: Path | str, *, format_name: str, version: int) -> dict
     if not path.is_file():
         raise ArtefactError(f"{folder} holds no {METADATA}; give the folder of a {format_name} artefact, or copy this one whole")
     try:
-        metadata = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
+        metadata = json.loads(read_bytes(path, LIMITS["artefact.json"]))
+    except (ValueError, RecursionError, FileRefusedError) as error:
         raise ArtefactError(f"{path} is damaged ({error}); write the artefact again") from error
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read ({error.strerror}); make it readable or write the artefact again") from error
@@ -175,9 +210,8 @@ def load_artefact(folder: Path | str, *, format_name: str, version: int) -> tupl
     if not isinstance(files, dict) or any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         raise ArtefactError(f"{folder / METADATA} lists no valid side files; write the artefact again")
     for name, expected in files.items():
-        path = folder / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise ArtefactError(f"{path} is missing or damaged; write the artefact again")
+        if hashlib.sha256(_side_file(folder / name)).hexdigest() != expected:
+            raise ArtefactError(f"{folder / name} is missing or damaged; write the artefact again")
     try:
         return metadata, load_file(tensors)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # types that numpy does not know, too
@@ -186,4 +220,15 @@ def load_artefact(folder: Path | str, *, format_name: str, version: int) -> tupl
 
 def read_files(folder: Path | str, metadata: Mapping[str, Any]) -> dict[str, bytes]:
     """The side files of a loaded artefact, by name."""
-    return {name: (Path(folder) / name).read_bytes() for name in metadata.get("files", {})}
+    return {name: _side_file(Path(folder) / name) for name in metadata.get("files", {})}
+
+
+def _side_file(path: Path) -> bytes:
+    """The content of a side file; ArtefactError if it is no file, too large or cannot be read."""
+    try:
+        return read_bytes(path, LIMITS.get(path.name, LIMITS["side file"]))
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{path} is missing or damaged; write the artefact again") from error
+    except (OSError, FileRefusedError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArtefactError(f"{path} cannot be read ({reason}); write the artefact again") from error

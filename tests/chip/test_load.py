@@ -31,7 +31,8 @@ def test_file_with_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rows: [1, 2", "bad.yaml:1:12: not valid YAML"),
+        ('rows: "1, 2', "bad.yaml:1:12: not valid YAML"),
+        ("rows: [1, 2", "bad.yaml:1: rows is a list, not a single value"),
         ("- 1", "expected a mapping"),
         ("row: 3", "unknown field 'row'; did you mean 'rows'?"),
         ("rows: many", "rows must be an integer, got 'many'"),

@@ -127,7 +127,7 @@ def test_a_calibration_text_that_cannot_be_read(capsys: pytest.CaptureFixture[st
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "text.txt")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr("neuromorphic_llm.text_file.read_bytes", refuse)
     assert run_command_line(["convert", "random-tiny", "-o", "network", "--calibration", "text.txt"]) == 2
     error = capsys.readouterr().err
     assert "--calibration text.txt cannot be read (Permission denied); give a text file" in error and error.count("\n") == 1

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from neuromorphic_llm.cli import main as command_line
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, check_writable_file, console, status
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, status
 from neuromorphic_llm.cli.main import COMMANDS, run_command_line
+from neuromorphic_llm.cli.outputs import check_writable_file
 from neuromorphic_llm.errors import CheckpointError, UsageError
 
 NMLLM = [sys.executable, "-m", "neuromorphic_llm.cli"]

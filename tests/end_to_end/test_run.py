@@ -168,7 +168,7 @@ def test_a_model_that_no_chip_can_run_is_not_converted_first(
         (["--spikes", "900"], 1, "spikes"),
         (["--chip", "nc9"], None, "nc9"),
         (["--max-new-tokens", "100000"], 2, "--max-new-tokens must be below 2,048, the context of the model"),
-        (["-o", "FILE"], 1, "choose another output folder"),
+        (["-o", "FILE"], 2, "choose another output folder"),
     ],
 )
 def test_bad_requests(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NoReturn
 
 from neuromorphic_llm.errors import CompileError
 
@@ -23,6 +23,17 @@ _LARGEST = {
     "vector_memory_bytes": 1 << 40,
 }
 """Upper bounds; 2^20 for every other field."""
+
+
+_LONGEST_NAME = 80
+
+
+class FieldError(ValueError):
+    """A field, or several that do not go together; `fields` are their names."""
+
+    def __init__(self, message: str, *names: str) -> None:
+        super().__init__(message)
+        self.fields = names
 
 
 @dataclass(frozen=True)
@@ -70,22 +81,15 @@ class ChipSpec:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "name":
-                if type(value) is not str:
-                    raise TypeError(f"name must be text, got {value!r}")
-                continue
-            _check_number(field.name, field.type == "int", value)
-            least = 0 if field.name.endswith(("latency", "offset")) else 1
-            most = _LARGEST.get(field.name, 1 << 20)
-            if not least <= value <= most:
-                raise ValueError(f"{field.name} is out of range: {value}, expected {least} to {most:,.0f}")
+            check_field(field.name, getattr(self, field.name))
         if self.mesh_width * self.mesh_height > LARGEST_MESH:
-            raise ValueError(f"mesh_width * mesh_height is {self.tiles}, the mesh holds at most {LARGEST_MESH} tiles")
+            _refuse(f"mesh_width * mesh_height is {self.tiles}, the mesh holds at most {LARGEST_MESH} tiles", "mesh_width", "mesh_height")
         if self.vector_offset >= self.vector_period:
-            raise ValueError(f"vector_offset ({self.vector_offset}) must be below vector_period ({self.vector_period})")
+            what = f"vector_offset ({self.vector_offset}) must be below vector_period ({self.vector_period})"
+            _refuse(what, "vector_offset", "vector_period")
         if self.cell_bits * self.slices < 7:
-            raise ValueError(f"cell_bits * slices must hold the 7 magnitude bits of a weight, got {self.cell_bits} * {self.slices}")
+            what = f"cell_bits * slices must hold the 7 magnitude bits of a weight, got {self.cell_bits} * {self.slices}"
+            _refuse(what, "cell_bits", "slices")
 
     @property
     def tiles(self) -> int:
@@ -133,21 +137,51 @@ class ChipSpec:
         """Inverse of to_json; CompileError naming `source` and the field on unknown, missing or invalid ones."""
         if not isinstance(data, dict):
             raise CompileError(f"{source}: expected fields of a chip and their values, got {type(data).__name__}; give name: value pairs")
-        known = [field.name for field in fields(cls)]
-        for key in data:
-            if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                advice = f"did you mean {close[0]!r}?" if close else "leave it out; chip/configs/nc1.yaml lists all fields"
-                raise CompileError(f"{source}: unknown field {str(key)!r}; {advice}")
         try:
+            for key in data:
+                unknown_field(key)
             return cls(**data)
         except (TypeError, ValueError) as error:
-            raise CompileError(f"{source}: {error}; correct the field, or leave it out for its default") from error
+            raise CompileError(f"{source}: {error}") from error
 
 
-def _check_number(name: str, integer: bool, value: Any) -> None:
-    """TypeError unless the value is a finite number, or an integer."""
+def field_range(name: str) -> tuple[int, float]:
+    """Least and largest value of a field that is a number."""
+    return (0 if name.endswith(("latency", "offset")) else 1), _LARGEST.get(name, 1 << 20)
+
+
+def unknown_field(name: object) -> None:
+    """FieldError with the nearest name if ChipSpec has no such field."""
+    known = [field.name for field in fields(ChipSpec)]
+    if name not in known:
+        shown = _shown(str(name))
+        close = difflib.get_close_matches(str(name), known, n=1)
+        advice = f"did you mean {close[0]!r}?" if close else "leave it out; chip/configs/nc1.yaml lists all fields"
+        raise FieldError(f"unknown field {shown}; {advice}")
+
+
+def check_field(name: str, value: Any) -> None:
+    """FieldError unless the value can be that of the field, whatever the others are."""
+    if name == "name":
+        if type(value) is not str or not value.strip() or not value.isprintable() or len(value) > _LONGEST_NAME:
+            _refuse(f"name must be text, got {_shown(value)}", name)
+        return
+    integer = next(field.type == "int" for field in fields(ChipSpec) if field.name == name)
     if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
-        raise TypeError(f"{name} must be {'an integer' if integer else 'a number'}, got {value!r}")
+        _refuse(f"{name} must be {'an integer' if integer else 'a number'}, got {_shown(value)}", name)
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
+        _refuse(f"{name} must be finite, got {value}", name)
+    least, most = field_range(name)
+    if not least <= value <= most:
+        shown = f"{value}" if abs(value) < 1e40 else "a number of more than 40 digits"
+        _refuse(f"{name} is out of range: {shown}, expected {least} to {most:,.0f}", name)
+
+
+def _shown(value: Any) -> str:
+    """A wrong value as one short line."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
+
+
+def _refuse(what: str, *names: str) -> NoReturn:
+    raise FieldError(f"{what}; correct the field, or leave it out for its default", *names)

@@ -26,7 +26,6 @@ Raise the classes of `errors.py` for anything a user can cause; main() prints th
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Mapping
@@ -40,7 +39,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.cli.outputs import check_outputs, check_result_file
 from neuromorphic_llm.models.text_tokens import Bos
 from neuromorphic_llm.terminal import LINES, progress_display, status_display
 
@@ -95,44 +94,6 @@ class WorkBars:
             self._bars.update(task, visible=False)
 
 
-def check_apart(first: tuple[str, Path], second: tuple[str, Path]) -> None:
-    """UsageError unless two folders, each with the option that names it, are apart: saving one replaces it with all that is in it."""
-    (option, path), (other_option, other) = first, second
-    if path.resolve() == other.resolve():
-        raise UsageError(f"{option} and {other_option} are both {path}; choose another folder for one of them")
-    for (option, inner), (other_option, outer) in ((first, second), (second, first)):
-        if inner.resolve().is_relative_to(outer.resolve()):
-            raise UsageError(f"{option} {inner} lies in {other_option} {outer}, which is written as a whole; choose a folder beside it")
-
-
-def check_result_file(path: Path, arguments: Mapping[str, Any]) -> None:
-    """UsageError unless --json `path` can be written and is nothing that the command reads or writes otherwise."""
-    from neuromorphic_llm.artefact import METADATA
-
-    check_writable_file(path, "--json")
-    place = path.resolve()
-    for name, value in arguments.items():
-        given = isinstance(value, Path) or (isinstance(value, str) and os.path.isfile(value))
-        if given and Path(value).resolve() == place:
-            raise UsageError(f"--json and --{name.replace('_', '-')} are both {value}; choose another file for the result")
-    for folder in place.parents:
-        if (folder / METADATA).is_file():
-            raise UsageError(f"--json {path} lies in {folder}, an artefact, whose files are its own; choose another file for the result")
-
-
-def check_writable_file(path: Path, option: str) -> None:
-    """UsageError unless a file can be written at `path`; checked before the work, so that no result is lost after it."""
-    if path.is_dir():
-        raise UsageError(f"{option} {path} is a folder; give a file name")
-    if path.exists() and not path.is_file():
-        return  # a device or a pipe, such as /dev/stdout
-    parent = path.resolve().parent
-    if not parent.is_dir():
-        raise UsageError(f"{option} {path}: the folder {parent} does not exist; create it first")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {path}: the folder {parent} is not writable; choose another one")
-
-
 class CommandRun:
     """Context of one command: checks --json before the work, times it, and writes the result after it."""
 
@@ -143,6 +104,16 @@ class CommandRun:
         self._debug = debug
         self._arguments = arguments
         self._payload: Mapping[str, Any] = {}
+
+    def outputs(
+        self,
+        *,
+        artefacts: Mapping[str, tuple[Path, str]] | None = None,
+        folders: Mapping[str, Path] | None = None,
+        files: Mapping[str, Path | None] | None = None,
+    ) -> None:
+        """Check all that the command writes besides --json, by option, before its work (outputs.py)."""
+        check_outputs(self._arguments, self._json, artefacts=artefacts, folders=folders, files=files)
 
     def result(self, payload: Mapping[str, Any]) -> None:
         """Set the command's own keys of the JSON result (formats.md); written when the context ends without an error."""
@@ -163,7 +134,7 @@ class CommandRun:
 
     def __enter__(self) -> CommandRun:
         if self._json is not None:
-            check_result_file(self._json, self._arguments)
+            check_result_file(self._json, self._arguments, self._command)
         self._started = datetime.now(UTC)
         self._start_s = time.perf_counter()
         LINES.hold()

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, check_writable_file, console, status
-from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, status
 
 if TYPE_CHECKING:
     from neuromorphic_llm.compiler.module import Module
@@ -36,11 +35,6 @@ def command(
     """Compile a spiking network for a chip: place it on the mesh, route it and write a program folder."""
     arguments = {"network": network, "output": output, "chip": chip, "picture": picture}
     with CommandRun("compile", json, seed, debug, arguments) as run:
-        if picture is not None:
-            check_writable_file(picture, "--picture")
-            if picture.resolve() == output.resolve():
-                raise UsageError(f"--picture and --output are both {output}; choose another file for the picture")
-        from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.chip.load import load_spec
         from neuromorphic_llm.chip.program_io import FORMAT, save_program
         from neuromorphic_llm.compiler.floorplan import floorplan_svg
@@ -57,7 +51,7 @@ def command(
                 # Not through rich: it would take the shapes in brackets for markup.
                 print(f"--- after {name} ---\n{print_module(module)}", end="")
 
-        check_artefact_place(output, FORMAT)
+        run.outputs(artefacts={"--output": (output, FORMAT)}, files={"--picture": picture})
         spec = load_spec(chip)
         with status(f"compiling {network} for {spec.name}"):
             program = compile_network(load_network(network), spec, seed=seed, observer=observe)

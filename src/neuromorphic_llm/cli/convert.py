@@ -16,14 +16,13 @@ from neuromorphic_llm.cli.common import (
     Seed,
     Tolerance,
     WorkBars,
-    check_apart,
     console,
     progress,
     status,
 )
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos, bos_text, choose_bos
-from neuromorphic_llm.text_file import read_text
+from neuromorphic_llm.text_file import LIMITS, read_text
 
 if TYPE_CHECKING:
     from neuromorphic_llm.chip.spec import ChipSpec
@@ -82,7 +81,6 @@ def command(
                  "allocation": allocation, "compensate": compensate, "calibration": calibration,
                  "save_calibration": save_calibration, "parts": parts, "weights": weights, "device": device, "bos": bos.value}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.chip.load import load_spec
         from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
         from neuromorphic_llm.convert.text import calibration_windows
@@ -95,10 +93,8 @@ def command(
         parameters = parse_options(code_class(code), code_option or [])
         get_code(code, phases, **parameters)
         checked_device(device)
-        check_artefact_place(output, NETWORK_FORMAT)
-        if save_calibration is not None:
-            check_apart(("--save-calibration", save_calibration), ("--output", output))
-            check_artefact_place(save_calibration, CALIBRATION_FORMAT)
+        kept = {} if save_calibration is None else {"--save-calibration": (save_calibration, CALIBRATION_FORMAT)}
+        run.outputs(artefacts=kept | {"--output": (output, NETWORK_FORMAT)})
         options = _options(
             _target(code, spikes, price, energy) | _attention(query_spikes, parts), code=code, phases=phases,
             code_parameters=tuple(parameters.items()), parts=parts, seed=seed, allocation=allocation,
@@ -216,7 +212,7 @@ def _calibration(argument: str | None) -> tuple[Calibration | None, str | None]:
         reason = error.strerror or error
         raise UsageError(f"--calibration {path} cannot be read ({reason}); give a text file, a task or a calibration folder") from error
     if there:
-        return None, read_text(path, "--calibration")
+        return None, read_text(path, "--calibration", LIMITS["calibration"])
     if argument not in TASKS:
         texts = ", ".join(name for name, task in TASKS.items() if task.kind == "language-model")
         raise UsageError(f"--calibration {argument}: no such file or folder, and no task of that name; tasks are {texts}")

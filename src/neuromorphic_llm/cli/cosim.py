@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, check_writable_file, console, progress, status
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, console, progress, status
 from neuromorphic_llm.cli.simulate import encode_prompt, read_prompt
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos
@@ -55,6 +55,7 @@ def command(
     with CommandRun("cosim", json, seed, debug, arguments) as run:
         text = read_prompt(prompt, prompt_file)
         window = _window(trace, trace_cycles, trace_tile)
+        run.outputs(files={"--trace": trace})
         from neuromorphic_llm.chip.program_io import load_program
         from neuromorphic_llm.evaluate.stop import stop_tokens
         from neuromorphic_llm.models.tokenizer import load_tokenizer
@@ -87,7 +88,6 @@ def _window(trace: Path | None, cycles: str | None, tile: int | None) -> range |
         if cycles is not None or tile is not None:
             raise UsageError("--trace-cycles and --trace-tile are for --trace FILE")
         return None
-    check_writable_file(trace, "--trace")
     if trace.exists() and not trace.is_file():
         raise UsageError(f"--trace {trace} is no regular file; give the name of a file")
     if cycles is None:

@@ -41,17 +41,13 @@ def command(
         "network": network, "output": output, "site": site, "format": file_format, "bits": bits, "check": check, "prompt": prompt,
     }  # fmt: skip
     with CommandRun("export", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.artefact import METADATA
         from neuromorphic_llm.interchange.nir_check import site_inputs
         from neuromorphic_llm.interchange.sayable import check_sayable, chosen_sites
         from neuromorphic_llm.network.spiking import SpikingNetwork
 
         if file_format not in FORMATS:
             raise UsageError(f"--format {file_format}: unknown; formats are {', '.join(FORMATS)}")
-        if output.exists() and not output.is_dir():
-            raise UsageError(f"--output {output} is a file; give a folder")
-        if (output / METADATA).exists():  # files beside those of a network would be no part of it
-            raise UsageError(f"--output {output} holds an artefact; give another folder")
+        run.outputs(folders={"--output": output})
         loaded = SpikingNetwork.load(network)
         sites = chosen_sites(loaded.weights, site or ())
         for index in sites:  # before any file is written

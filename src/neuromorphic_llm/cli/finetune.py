@@ -20,7 +20,6 @@ from neuromorphic_llm.cli.common import (
     Seed,
     Tolerance,
     WorkBars,
-    check_apart,
     console,
     error_console,
     progress,
@@ -94,7 +93,6 @@ def command(
                  "window": window, "device": device, "code_option": code_option, "tolerance": tolerance, **given}  # fmt: skip
     first = int(os.environ.get("RANK", "0")) == 0  # under torchrun one process writes
     with CommandRun("finetune", json if first else None, seed, debug, arguments) as run:
-        from neuromorphic_llm.artefact import check_artefact_place
         from neuromorphic_llm.convert.fine_tuning import fine_tune
         from neuromorphic_llm.network.format import FORMAT
         from neuromorphic_llm.spikes.parameters import parse_options
@@ -102,9 +100,8 @@ def command(
 
         parameters = parse_options(code_class(code), code_option or [])
         get_code(code, phases, **parameters)
-        check_artefact_place(output, FORMAT)
         folder = output.with_name(output.name + ".state") if state is None else state
-        check_apart(("--state", folder), ("--output", output))
+        run.outputs(artefacts={"--output": (output, FORMAT)}, folders={"--state": folder})
         recipe_values: dict[str, Any] = {**given, "tokens": _count(tokens, "--tokens"), "seed": seed}
         recipe_values["code_parameters"] = tuple(parameters.items())
         own_tokens, texts = _count(own_text, "--own-text"), _texts(text)

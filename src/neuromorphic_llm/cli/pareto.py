@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
+from neuromorphic_llm.cli.outputs import check_written
 from neuromorphic_llm.errors import ConversionError, UsageError
 from neuromorphic_llm.models.text_tokens import Bos
 
@@ -61,6 +62,8 @@ def command(
                  "compensations": compensations, "task": task, "data": data, "limit_tokens": limit_tokens, "window": window,
                  "batch": batch, "chip": chip, "device": device, "force": force, "bos": bos.value}  # fmt: skip
     with CommandRun("pareto", json, seed, debug, arguments) as run:
+        run.outputs(folders={"--output": output})
+        check_written(output, "pareto.json", "pareto.md", "pareto.svg")
         from neuromorphic_llm.evaluate.open_model import checked_device
         from neuromorphic_llm.pipeline.pareto import Pareto, ParetoOptions
         from neuromorphic_llm.pipeline.steps import StepRecord

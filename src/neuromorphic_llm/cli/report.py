@@ -23,6 +23,7 @@ def command(
 ) -> None:
     """Write report.html again from report.json; nothing is computed."""
     with CommandRun("report", json, seed, debug, {"folder": folder}) as run:
+        run.outputs(folders={"FOLDER": folder})
         from neuromorphic_llm.report.html import write_page
 
         page = write_page(folder)

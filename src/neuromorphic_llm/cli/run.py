@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
+from neuromorphic_llm.cli.outputs import check_written
 from neuromorphic_llm.models.text_tokens import Bos
 from neuromorphic_llm.repository import REPOSITORY
 
@@ -50,6 +51,8 @@ def command(
         "bos": bos.value,
     }
     with CommandRun("run", json, seed, debug, arguments) as run:
+        run.outputs(folders={"--output": folder})
+        check_written(folder, "report.json", "report.html")
         from neuromorphic_llm.pipeline.run import Pipeline, RunOptions
         from neuromorphic_llm.pipeline.steps import StepRecord
         from neuromorphic_llm.report.html import write_page

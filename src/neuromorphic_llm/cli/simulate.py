@@ -17,6 +17,7 @@ from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, 
 from neuromorphic_llm.cli.token_stream import TokenStream
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.models.text_tokens import Bos, chat_ids, choose_bos, first_bos, text_ids
+from neuromorphic_llm.text_file import LIMITS, read_plain_text
 from neuromorphic_llm.units import format_si
 
 if TYPE_CHECKING:
@@ -121,9 +122,9 @@ def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
         raise UsageError("give the prompt with --prompt TEXT or with --prompt-file FILE")
     if prompt_file is not None:
         try:
-            prompt = prompt_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"--prompt-file {prompt_file} cannot be read ({error}); give a UTF-8 text file") from error
+            prompt = read_plain_text(prompt_file, "--prompt-file", LIMITS["prompt"])
+        except UsageError as error:
+            raise DataError(str(error)) from error
     if prompt is None or not prompt.strip():
         raise UsageError("the prompt is empty; give a text")
     try:

@@ -65,6 +65,8 @@ def command(
     """Replace attention by spiking self-attention, fine-tune it, and compare it with the dense model and with ours."""
     arguments = {name: value for name, value in locals().items() if name not in ("json", "seed", "debug")} | {"bos": bos.value}
     with CommandRun("ssa", json, seed, debug, arguments) as run:
+        if folder is not None:
+            run.outputs(folders={"--folder": folder})
         from neuromorphic_llm.convert.config import ConvertConfig
         from neuromorphic_llm.convert.text import calibration_windows, default_text
         from neuromorphic_llm.evaluate.language_model import encode_text

@@ -49,7 +49,7 @@ from neuromorphic_llm.models.text_tokens import choose_bos, plain_ids, text_pref
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
 from neuromorphic_llm.spikes.registry import get_code
-from neuromorphic_llm.text_file import write_text
+from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes, write_text
 
 _HELD_OUT = 1 / 20
 _OWN_TEXT_TIME = 1 / 4
@@ -262,8 +262,8 @@ def _check_asked(folder: Path, asked: dict[str, Any]) -> None:
         raise ConversionError(f"{path} is missing, which says what {made[0]}.safetensors beside it was made for; {anew}")
     check_folder(folder, "run.json", "--state")
     try:
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (ValueError, RecursionError) as error:
+        before = json.loads(read_bytes(path, LIMITS["json"])) if path.is_file() else {}
+    except (ValueError, RecursionError, FileRefusedError) as error:
         raise damaged(path, error, anew) from error
     if isinstance(before, dict) and before:
         before.setdefault("bos", "auto")  # runs made before there was a choice

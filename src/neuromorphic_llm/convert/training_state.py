@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.places import refuse_inside_artefact
 from neuromorphic_llm.text_file import write_text
 
 _LAST_STEPS = 100
@@ -37,6 +38,7 @@ def check_folder(folder: Path, own: str, option: str) -> None:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], key: str = "about") -> None:
     """Write tensors and a JSON object, as metadata `key`; a file there is replaced as a whole. ConversionError if it cannot."""
+    refuse_inside_artefact(path)
     waiting = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

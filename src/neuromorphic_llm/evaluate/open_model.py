@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from neuromorphic_llm.artefact import METADATA
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos
 from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.places import METADATA
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.data_folder import data_folders, find_data
-from neuromorphic_llm.text_file import half_character
+from neuromorphic_llm.text_file import LIMITS, FileRefusedError, decode_text, half_character, read_bytes
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,11 @@ def _document(row: Any, where: str) -> Document:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return decode_text(read_bytes(path, LIMITS["data"]))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start}); give a text file") from error
+    except FileRefusedError as error:
+        raise DataError(str(error)) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); give another file") from error
 

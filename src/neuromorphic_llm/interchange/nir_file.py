@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from neuromorphic_llm.errors import ArtefactError, NeuromorphicLLMError
 from neuromorphic_llm.interchange.nir_graph import import_nir
+from neuromorphic_llm.places import refuse_inside_artefact
 
 if TYPE_CHECKING:
     import nir
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def write_nir(path: Path, graph: nir.NIRGraph) -> None:
     """Write a graph so that the file is whole or not there; NeuromorphicLLMError if it cannot be written."""
     library = import_nir()
+    refuse_inside_artefact(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:

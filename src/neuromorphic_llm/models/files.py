@@ -19,6 +19,7 @@ from neuromorphic_llm.models.gguf_file import open_gguf
 from neuromorphic_llm.models.llama import ARCHITECTURE
 from neuromorphic_llm.models.text_tokens import with_gguf_beginning
 from neuromorphic_llm.models.tokenizer import gguf_tokenizer_files, read_tokenizer_files, with_class
+from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -43,8 +44,8 @@ def _unsupported(where: Path, found: str) -> CheckpointError:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(read_bytes(path, LIMITS["json"]))
+    except (OSError, ValueError, RecursionError, FileRefusedError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); fetch the checkpoint again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a JSON object; fetch the checkpoint again")

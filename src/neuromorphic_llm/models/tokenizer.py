@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromorphic_llm.errors import CheckpointError, NeuromorphicLLMWarning
+from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -44,7 +46,16 @@ BYTE_TOKENS = 256
 def read_tokenizer_files(folder: Path, place: Callable[[Path, str], Path] = Path.joinpath) -> dict[str, bytes]:
     """The tokenizer's files in a Hugging Face folder, by name; `place` gives the path of one, or raises for what must not be read."""
     paths = {name: place(folder, name) for name in TOKENIZER_FILES}
-    return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
+    return {name: _read(path) for name, path in paths.items() if os.path.lexists(path)}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path, LIMITS.get(path.name, LIMITS["side file"]))
+    except FileRefusedError as error:
+        raise CheckpointError(str(error)) from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); fetch the checkpoint again") from error
 
 
 def with_class(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from neuromorphic_llm.artefact import check_artefact_place
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.convert.budget import TargetError
@@ -100,6 +101,7 @@ class Pareto:
         self.window = min(1024, positions) if options.window is None else options.window
         check_window(self.window, positions)
         self._windows = calibration_windows(tokenizer, longest=positions)
+        check_artefact_place(options.output / "calibration", CALIBRATION_FORMAT)
         self.steps = Steps(options.output, force=options.force, on_step=on_step)
 
     @cached_property

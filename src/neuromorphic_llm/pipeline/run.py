@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from neuromorphic_llm.artefact import check_artefact_place
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program_io import FORMAT as PROGRAM_FORMAT
 from neuromorphic_llm.chip.program_io import VERSION as PROGRAM_VERSION
@@ -42,6 +43,7 @@ from neuromorphic_llm.network.format import load_network
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.text_file import LIMITS, read_plain_text
 
 EVALUATED_TOKENS, WINDOW = 2048, 512
 CURVE_TOKENS = 1024
@@ -70,12 +72,12 @@ class RunOptions:
 
     def article_text(self) -> str:
         """The article; DataError if it is missing, empty or not text."""
-        if not self.article.is_file():
+        if not self.article.exists():
             raise DataError(f"--article {self.article}: no such file; give a text file")
         try:
-            text = self.article.read_text(encoding="utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise DataError(f"--article {self.article} is not UTF-8 text (byte {error.start}); give a text file") from error
+            text = read_plain_text(self.article, "--article", LIMITS["article"]).strip()
+        except UsageError as error:
+            raise DataError(str(error)) from error
         if not text:
             raise DataError(f"--article {self.article} is empty; give a file with a text to summarise")
         return text
@@ -99,6 +101,8 @@ class Pipeline:
         if options.max_new_tokens >= (context := self.checkpoint.config.max_positions):
             raise UsageError(f"--max-new-tokens must be below {context:,}, the context of the model; got {options.max_new_tokens}")
         self.tokenizer = choose_bos(self.checkpoint.tokenizer(), options.bos)
+        check_artefact_place(options.output / "network", NETWORK_FORMAT)
+        check_artefact_place(options.output / "program", PROGRAM_FORMAT)
         self.steps = Steps(options.output, force=options.force, on_step=on_step)
 
     @cached_property

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import neuromorphic_llm
-from neuromorphic_llm.artefact import METADATA, load_artefact
+from neuromorphic_llm.artefact import load_artefact
 from neuromorphic_llm.errors import ArtefactError, NeuromorphicLLMError
-from neuromorphic_llm.text_file import write_text
+from neuromorphic_llm.places import METADATA, refuse_inside_artefact
+from neuromorphic_llm.text_file import LIMITS, read_bytes, write_text
 
 
 @cache
@@ -69,6 +70,7 @@ class Steps:
         if (folder / METADATA).is_file():
             # Whoever writes that artefact again would remove this run with it.
             raise ArtefactError(f"{folder} holds an artefact of another command; choose another output folder")
+        refuse_inside_artefact(folder)
         try:
             (folder / "steps").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -103,8 +105,8 @@ class Steps:
 def _read(path: Path) -> dict[str, Any] | None:
     """A stored step; None if there is none or it is damaged, so that the step runs again."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_bytes(path, LIMITS["json"]))
+    except (OSError, ValueError, RecursionError, NeuromorphicLLMError):
         return None
     fields = {"key": str, "wall_s": float, "result": dict}
     whole = isinstance(content, dict) and all(isinstance(content.get(name), kind) for name, kind in fields.items())

@@ -28,7 +28,7 @@ from neuromorphic_llm.report.tables import (
     speed_and_energy_table,
     steps_table,
 )
-from neuromorphic_llm.text_file import write_text
+from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes, write_text
 from neuromorphic_llm.units import format_bytes
 
 _OLD_RUN = "This run was made before this was computed; make it again for it."
@@ -42,10 +42,12 @@ def write_page(folder: Path) -> Path:
     source = folder / "report.json"
     again = f"make it again with nmllm run -o {folder}"
     try:
-        report = json.loads(source.read_text(encoding="utf-8"))
+        report = json.loads(read_bytes(source, LIMITS["json"]))
+    except FileRefusedError as error:
+        raise DataError(f"{error}, the output folder of nmllm run") from error
     except OSError as error:
         raise DataError(f"{source} cannot be read ({error.strerror}); give the output folder of nmllm run") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source} is not JSON ({error}); {again}") from error
     if not isinstance(report, dict) or report.get("command") != "run":
         raise DataError(f"{source} is not the result of nmllm run; {again}")

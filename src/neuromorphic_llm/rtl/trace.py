@@ -8,6 +8,7 @@ from pathlib import Path
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.places import refuse_inside_artefact, temporary_name
 from neuromorphic_llm.rtl.chip import RtlChip, Waveform
 
 _BEFORE, _AFTER = 200, 20
@@ -36,6 +37,7 @@ def write_waveform(
 
     Raises SimulationError if the run ends before the first of them, or the file cannot be written.
     """
+    refuse_inside_artefact(path)
     chip = RtlChip(program, seed, trace=True)
 
     def watch(cycle: int) -> None:
@@ -43,7 +45,7 @@ def write_waveform(
             raise _EnoughError
 
     scope = "" if tile is None else f"TOP.nmllm_chip_tb.chip.g_tile[{tile}]"
-    temporary = path.with_name(f"{path.name}.part")
+    temporary = path.with_name(temporary_name(path.name, "part"))
     try:
         with suppress(_EnoughError, SimulationError):  # a failed write shows in end_trace
             chip.run(prompt, max_new_tokens, stop, watch=watch, trace=Waveform(temporary, cycles.start, cycles.stop, scope))

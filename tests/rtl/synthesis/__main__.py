@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from neuromorphic_llm.cli.common import check_writable_file
+from neuromorphic_llm.cli.outputs import check_writable_file
 from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
 from neuromorphic_llm.rtl.synthesis.mapping import map_module, missing_yosys
 from neuromorphic_llm.rtl.synthesis.measure import Measurement, Unit, measure
