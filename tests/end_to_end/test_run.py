@@ -91,7 +91,7 @@ def test_page_is_self_contained(report: dict[str, Any], workplace: Path) -> None
     for kind in ("measured", "simulated", "estimated"):
         assert f'class="kind {kind}"' in page
     assert report["model"] in page
-    pages = re.findall(r'href="(docs/[^"]+)"', page)
+    pages = re.findall(r'href="(report-docs/[^"]+)"', page)
     assert len(pages) >= 5 and all((workplace / "out" / name).is_file() for name in pages)
 
 

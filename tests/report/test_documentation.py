@@ -17,9 +17,9 @@ from neuromorphic_llm.report.words import PAGES
 def test_every_link_of_a_report_leads_to_a_page_beside_it(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text(json.dumps(REPORT))
     write_page(tmp_path)
-    links = re.findall(r'href="(docs/[^"]+)"', html_page(REPORT))
+    links = re.findall(r'href="(report-docs/[^"]+)"', html_page(REPORT))
     assert len(links) == len(PAGES) and all((tmp_path / link).is_file() for link in links)
-    for page in (tmp_path / "docs").iterdir():
+    for page in (tmp_path / "report-docs").iterdir():
         for link in re.findall(r'href="([^"#]+)"', page.read_text()):
             assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
 
@@ -31,7 +31,7 @@ def test_pages_are_well_formed(tmp_path: Path) -> None:
         structure = Structure()
         structure.feed(page.read_text())
         assert structure.open == [], page.name
-        assert "<table>" not in page.read_text() or '<div class="scroll"' in page.read_text()
+        assert "<table>" not in page.read_text() or '<div class="scroll documentation-table"' in page.read_text()
 
 
 def test_links_of_a_page() -> None:

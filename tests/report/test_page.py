@@ -99,6 +99,18 @@ def test_intervals_are_shown_where_there_are_any() -> None:
     assert "no interval was computed" in html_page(report)
 
 
+def test_variants_and_how_windows_begin() -> None:
+    report = copy.deepcopy(REPORT)
+    report["quality"]["spiking"][1] |= {"name": "spike price x 4", "perplexity_ratio_interval": {"low": 1.08, "high": 1.12}}
+    page = html_page(report)
+    assert "spiking network, spike price x 4" in page and "+10.0% (+8.0% to +12.0%)" in page and "dense model, INT8" in page
+    assert "nothing is calibrated or searched" in page and "beginning-of-sequence" not in page
+    report["eval"]["bos_token"] = None
+    assert "without a beginning-of-sequence token" in html_page(report)
+    report["eval"]["bos_token"] = "<bos>"
+    assert "begin with the token &lt;bos&gt;" in html_page(report)
+
+
 def test_cells_know_their_columns_so_that_a_phone_shows_all_of_them() -> None:
     page = html_page(REPORT)
     assert '<td role="cell" data-column="energy a token">' in page and 'role="columnheader"' in page and 'role="rowheader"' in page

@@ -27,6 +27,7 @@ from neuromorphic_llm.report.tables import (
     quality_table,
     speed_and_energy_table,
     steps_table,
+    variants_table,
 )
 from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes, write_text
 from neuromorphic_llm.units import format_bytes
@@ -35,7 +36,7 @@ _OLD_RUN = "This run was made before this was computed; make it again for it."
 
 
 def write_page(folder: Path) -> Path:
-    """Write FOLDER/report.html from FOLDER/report.json alone, and the pages that it links to in FOLDER/docs; the path of the page.
+    """Write FOLDER/report.html from FOLDER/report.json alone, and the pages that it links to in FOLDER/report-docs; the path of the page.
 
     Raises DataError if report.json is missing, is not the result of `nmllm run`, or lacks something that the page shows.
     """
@@ -74,6 +75,7 @@ def html_page(report: Mapping[str, Any]) -> str:
         "<h2>Quality</h2>",
         table_html(quality_table(report)),
         _quality(report),
+        table_html(variants_table(report)),
         "<h2>Speed and energy</h2>",
         table_html(speed_and_energy_table(report)),
         _comparison(report),
@@ -102,7 +104,7 @@ def html_page(report: Mapping[str, Any]) -> str:
 def _quality(report: Mapping[str, Any]) -> str:
     caption = (
         f"Perplexity against spikes at other prices of a spike, first {report['quality']['tokens']:,} tokens of the same text. "
-        "Broken lines: the dense model with 8-bit weights and fewer bits or inputs in front of its linear layers, each as its name says."
+        "Broken lines: the dense model with 8-bit weights and fewer bits or inputs in front of its linear layers, by plain rounding."
     )
     return figure(plots.quality_plot(report["quality"]), "perplexity against spikes per activation", caption, "measured")
 

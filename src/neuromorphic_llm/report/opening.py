@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from neuromorphic_llm.report.documentation import DOCUMENTATION
 from neuromorphic_llm.report.parts import kind_mark
 from neuromorphic_llm.report.tables import KINDS, counted_token
 from neuromorphic_llm.report.verdict import headline, repeat_command, sentences
@@ -36,8 +37,8 @@ def _definitions(terms: Mapping[str, str]) -> str:
 
 
 def _links() -> str:
-    items = "".join(f'<li><a href="docs/{name}.html">{name}</a>: {escape(answers)}</li>' for name, answers in PAGES.items())
-    return f'<p>Definitions, in the folder docs beside this page:</p><ul class="links">{items}</ul>'
+    items = "".join(f'<li><a href="{DOCUMENTATION}/{name}.html">{name}</a>: {escape(answers)}</li>' for name, answers in PAGES.items())
+    return f'<p>Definitions, in the folder {DOCUMENTATION} beside this page:</p><ul class="links">{items}</ul>'
 
 
 def _figures(report: Mapping[str, Any]) -> str:

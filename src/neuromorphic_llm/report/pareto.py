@@ -47,7 +47,10 @@ def pareto_table(result: Mapping[str, Any]) -> Table:
             rows.append((f"{method(point)}, {amount}", "", f"failed: {point['failed']}", "", "", "", ""))
     columns = ("method", "spikes", "perplexity", "KL, nats", "top-1", "energy a token", "best")
     reasons = {point["chip_energy_j_per_token_reason"] for point in made if point["chip_energy_j_per_token"] is None}
-    notes = ["best: no other point has fewer spikes and a lower perplexity.", *(f"No energy: {reason}." for reason in sorted(reasons))]
+    notes = [
+        "Quality and spikes are measured, energies estimated. best: no other point has fewer spikes and a lower perplexity.",
+        *(f"No energy: {reason}." for reason in sorted(reasons)),
+    ]
     notes += [f"{method(point)}: {point['note']}." for point in made if point.get("note")]
     return Table(f"{result['model']}, task {result['task']}, {result['tokens']:,} tokens", columns, tuple(rows), " ".join(notes))
 

@@ -82,6 +82,9 @@ def quality_table(report: Mapping[str, Any]) -> Table:
         ("probability spikes per visible pair", f"{evaluated['probability_spikes_per_pair']:.3f}", "measured"),
     ]
     note = f"{evaluated['tokens']:,} tokens of task {evaluated['task']}, windows of {evaluated['window']:,} tokens."
+    if "bos_token" in evaluated:
+        begin = evaluated["bos_token"]
+        note += " Windows begin without a beginning-of-sequence token." if begin is None else f" Windows begin with the token {begin}."
     if isinstance(evaluated.get("intervals"), Mapping):
         note += " In brackets: {level:.0%} intervals, {method}, {blocks:,} blocks.".format(**{"level": 0.95, **evaluated["intervals"]})
     else:
@@ -92,6 +95,24 @@ def quality_table(report: Mapping[str, Any]) -> Table:
 def _interval(bounds: Mapping[str, float] | None, text: Callable[[float], str] = "{:.2f}".format) -> str:
     """` (24.1 to 25.8)`; nothing where there is no interval."""
     return f" ({text(bounds['low'])} to {text(bounds['high'])})" if bounds else ""
+
+
+def variants_table(report: Mapping[str, Any]) -> Table:
+    """The network at several prices of a spike, and the dense model with fewer bits or inputs, against the dense model."""
+    quality = report["quality"]
+    rows = [("dense model", "", f"{quality['dense']:.2f}", "", "measured")]
+    for point in (*quality["spiking"], *quality["quantised"]):
+        spikes, own = point.get("spikes_per_activation"), point is quality["spiking"][0]
+        name = point.get("name", "spiking network")
+        name = f"this network ({name})" if own else f"spiking network, {name}" if spikes is not None else f"dense model, {name}"
+        change = f"{point['perplexity'] / quality['dense'] - 1:+.1%}"
+        change += _interval(point.get("perplexity_ratio_interval"), lambda bound: f"{bound - 1:+.1%}")
+        rows.append((name, "" if spikes is None else f"{spikes:.2f}", f"{point['perplexity']:.2f}", change, "measured"))
+    note = (
+        f"First {quality['tokens']:,} tokens of the same text. INT8 and INT6 round 8-bit weights and every input of a linear layer to the "
+        "nearest step, with the largest magnitude of the token as full scale; nothing is calibrated or searched, so better INT8 exists."
+    )
+    return Table("Quality of variants", ("variant", "spikes per activation", "perplexity", "change", "kind"), tuple(rows), note)
 
 
 def context_table(points: Sequence[Mapping[str, Any]]) -> Table:
@@ -190,7 +211,7 @@ def steps_table(report: Mapping[str, Any]) -> Table:
 
 def all_tables(report: Mapping[str, Any]) -> list[Table]:
     """Tables in the order of the report."""
-    tables = [quality_table(report), speed_and_energy_table(report)]
+    tables = [quality_table(report), variants_table(report), speed_and_energy_table(report)]
     tables += [context_table(points)] if (points := report.get("energy_over_context")) else []
     tables.append(breakdown_table(report))
     tables += [latency_table(report)] if report.get("latency") else []

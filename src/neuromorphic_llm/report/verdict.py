@@ -15,6 +15,9 @@ from neuromorphic_llm.units import format_si
 SAME_ENERGY, SAME_QUALITY = 0.02, 0.0005
 """Relative differences below which two figures count as the same."""
 
+NO_DIFFERENCE = "no difference shown"
+"""Where the interval of a change contains none."""
+
 REFERENCES = {
     "int8": "INT8 with weights in registers",
     "int8_sram": "INT8 with weights in SRAM",
@@ -144,20 +147,22 @@ def ratio_interval(report: Mapping[str, Any]) -> Values | None:
 
 
 def _quality_verdict(report: Mapping[str, Any]) -> tuple[str, str]:
-    """(better, worse or the same; why)."""
+    """(better, worse, the same or NO_DIFFERENCE; why)."""
     perplexity, interval = report["perplexity"], ratio_interval(report)
     verdict = order(perplexity["spiking"], perplexity["dense"], SAME_QUALITY)
     if interval is None:
         return verdict, "no interval was computed"
     bounds = f"95 % interval of the change {interval['low'] - 1:+.1%} to {interval['high'] - 1:+.1%}"
     if interval["low"] <= 1 <= interval["high"]:
-        return "the same", f"{bounds}: no difference that this text could show"
+        return NO_DIFFERENCE, bounds
     return verdict, bounds
 
 
 def _quality_clause(report: Mapping[str, Any]) -> str:
     change = report["perplexity"]["spiking"] / report["perplexity"]["dense"] - 1
     verdict, _ = _quality_verdict(report)
+    if verdict == NO_DIFFERENCE:
+        return f"its perplexity shows no difference from the dense model's ({change:+.1%}, within the interval of chance)"
     return f"its perplexity is {verdict} {'as' if verdict == 'the same' else 'than'} the dense model's ({change:+.1%})"
 
 
