@@ -63,14 +63,14 @@ def metadata(name: str, config: Any) -> dict[str, Any]:
     return {**entries, "rope.freq_base": config.rope_parameters["rope_theta"]}
 
 
-def stored(name: str, key: str, weight: torch.Tensor) -> torch.Tensor:
-    """A weight in the layout of GGUF files."""
+def stored(name: str, key: str, weight: torch.Tensor, half: int = 7) -> torch.Tensor:
+    """A weight in the layout of GGUF files; `half`: half a head of Llama."""
     if name.startswith("gemma") and key.endswith("norm.weight"):
         return weight + 1.0
     if name == "gpt2" and any(part in key for part in ("c_attn.weight", "c_proj.weight", "c_fc.weight")):
         return weight.T.contiguous()
     if name == "llama" and (".q_proj." in key or ".k_proj." in key):
-        return weight.unflatten(0, (-1, 2, 7)).transpose(1, 2).flatten(0, 2)  # halves of a head of 14 interleaved
+        return weight.unflatten(0, (-1, 2, half)).transpose(1, 2).flatten(0, 2)  # halves of a head interleaved
     if name == "gptneox" and "query_key_value" in key:
         heads = weight.unflatten(0, (3, 3, 16))  # heads, then q, k, v
         return torch.cat([heads[:, part].flatten(0, 1) for part in range(3)])
@@ -85,11 +85,13 @@ def write_gguf(
     general: Mapping[str, Any] | None = None,
     vocabulary: str | None = None,
     endian: gguf.GGUFEndian = gguf.GGUFEndian.LITTLE,
+    interleaved: int = 7,
     **changes: Any,
 ) -> Path:
     """The model as a float32 GGUF file with changed metadata; `...` leaves an entry out, and so does None a tensor.
 
-    `changes` are keys of the architecture with `__` for a dot, `general` whole keys. `vocabulary` is the tokenizer's model, if it has one.
+    `changes` are keys of the architecture with `__` for a dot, `general` whole keys. `vocabulary` is the tokenizer's model, if it has one,
+    `interleaved` half the head size of a Llama.
     """
     writer = gguf.GGUFWriter(path, name, endianess=endian)
     own = {**metadata(name, model.config), **{key.replace("__", "."): value for key, value in changes.items()}}
@@ -101,7 +103,7 @@ def write_gguf(
     _add_tokens(writer, model.config.vocab_size, vocabulary)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[name.upper()], model.config.num_hidden_layers)
     own_tensors = {
-        names.get_name(key, try_suffixes=(".weight", ".bias")) or "output.weight": stored(name, key, weight).numpy()
+        names.get_name(key, try_suffixes=(".weight", ".bias")) or "output.weight": stored(name, key, weight, interleaved).numpy()
         for key, weight in model.state_dict().items()
         if key != "lm_head.weight" or not model.config.tie_word_embeddings
     }

@@ -206,9 +206,11 @@ def test_rotary_tables_that_contradict_the_configuration(name: str, place: str, 
     check_same(checkpoint, theirs(folder))
 
 
-@pytest.mark.parametrize(("name", "key"), [("gpt2", "transformer.h.1.attn.bias"), ("gptneox", "gpt_neox.layers.1.attention.bias")])
-def test_masks_that_are_not_causal(name: str, key: str, edit: Edit) -> None:
-    folder = edit(name, False, {key: torch.ones(1, 1, 96, 96, dtype=torch.uint8)})
+@pytest.mark.parametrize(("name", "key"), [("gpt2", "transformer.h.1.attn."), ("gptneox", "gpt_neox.layers.1.attention.")])
+@pytest.mark.parametrize(("mask", "content"), [("bias", torch.ones(1, 1, 96, 96, dtype=torch.uint8)), ("masked_bias", torch.tensor(0.0))])
+def test_masks_that_are_not_causal(name: str, key: str, mask: str, content: torch.Tensor, edit: Edit) -> None:
+    key += mask
+    folder = edit(name, False, {key: content})
     with pytest.warns(NeuromorphicLLMWarning, match=f"the stored mask '{key}' is not that of the configuration"):
         checkpoint = load_checkpoint(folder)
     check_same(checkpoint, theirs(folder))

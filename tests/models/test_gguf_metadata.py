@@ -58,6 +58,21 @@ def test_predictions_are_those_of_llama_cpp(name: str, tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "folder").content_hash == checkpoint.content_hash
 
 
+@torch.no_grad()
+def test_rope_freqs_of_llama_3(tmp_path: Path) -> None:
+    """The converter writes what the scaling llama3 divides frequencies by; transformers' model of that scaling predicts the same."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    model = family_model("llama3", hidden_act="silu")
+    scaled = ROPE_INIT_FUNCTIONS["llama3"](model.config, "cpu")[0].double()
+    plain = 5000.0 ** -(torch.arange(0, 10, 2, dtype=torch.float64) / 10)
+    assert float((plain / scaled).max()) > 3.9
+    factors = (plain / scaled).float().numpy()
+    path = write_gguf("llama", model, tmp_path / "model.gguf", {"rope_freqs.weight": factors}, interleaved=5)
+    checkpoint, ids = load_checkpoint(path), torch.tensor([PROMPT])
+    torch.testing.assert_close(checkpoint.dense_model()(ids).logits, model(ids).logits, rtol=2e-5, atol=2e-5)
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
     def written(name: str = "llama", file: str = "model.gguf", **changes: Any) -> Path:
@@ -143,6 +158,8 @@ def test_metadata_that_are_refused_by_name(name: str, key: str, write: Callable[
         ("gemma2", {"rope__scaling__type": "none", "rope__scaling__factor": 2.0}, "a factor beside rope.scaling.type 'none'"),
         ("gemma3", {"attention__sliding_window_pattern": 2}, r"gemma3\.attention\.sliding_window_pattern = 2 is not supported"),
         ("gptneox", {"use_parallel_residual": ...}, r"lacks 'gptneox\.use_parallel_residual'"),
+        ("llama", {"tensors": {"model.norm.weight": np.ones(40, "float32")}}, r"tensor 'model\.norm\.weight' has no name of GGUF files"),
+        ("llama", {"tensors": {"norm.weight": np.ones(40, "float32")}}, r"'model\.norm\.weight' and differ"),
         ("gptneox", {"tensors": {"output.weight": None}}, r"tensor 'lm_head\.weight' is missing"),
     ],
 )

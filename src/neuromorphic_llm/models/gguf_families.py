@@ -207,6 +207,8 @@ def read_family(fields: Mapping[str, Any], stored: Mapping[str, Weights], where:
     settings |= {entry: tensor in rest for entry, tensor in spelling.biases.items()}
     config, shapes, _ = spelling.family.read(settings, where)
     names = _gguf_names(spelling, list(shapes), config.layers)
+    if foreign := sorted(set(rest) & set(names.values())):
+        raise CheckpointError(f"{where}: tensor {foreign[0]!r} has no name of GGUF files; choose another file")
     tensors = {names.get(name, name): weight for name, weight in rest.items()}
     if spelling.layout is not None:
         tensors = {name: spelling.layout(name, weight, config) for name, weight in tensors.items()}
