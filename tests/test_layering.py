@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
-BASE = {"errors", "units", "artefact", "text_file", "places", "repository", "kernel_time", "terminal"}
+BASE = {"errors", "units", "artefact", "text_file", "places", "repository", "kernel_time", "terminal", "confined"}
 ALLOWED = {
     "errors": set(),
     "units": set(),
@@ -20,6 +20,7 @@ ALLOWED = {
     "repository": set(),
     "kernel_time": set(),
     "terminal": set(),
+    "confined": set(),
     "spikes": set(),
     "reference": {"spikes"},
     "models": {"reference"},

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, console, progress, status
-from neuromorphic_llm.cli.simulate import encode_prompt, read_prompt
+from neuromorphic_llm.cli.simulate import ParseSpecial, encode_prompt, read_prompt
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos
 
@@ -36,6 +36,7 @@ def command(
     trace_cycles: Annotated[str | None, typer.Option(help="Cycles of the waveform, the last one excluded.", metavar="FROM:TO")] = None,
     trace_tile: Annotated[int | None, typer.Option(help="Waveform of this tile only (default: the whole chip).", min=0)] = None,
     bos: BosChoice = Bos.AUTO,
+    parse_special: ParseSpecial = None,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
@@ -51,6 +52,7 @@ def command(
         "trace_cycles": trace_cycles,
         "trace_tile": trace_tile,
         "bos": bos.value,
+        "parse_special": parse_special,
     }
     with CommandRun("cosim", json, seed, debug, arguments) as run:
         text = read_prompt(prompt, prompt_file)
@@ -63,11 +65,11 @@ def command(
 
         with status(f"loading {program}"):
             loaded = load_program(program)
-            tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files), bos)
+            tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, str(program), loaded.weights.config.vocab_size), bos)
         if trace_tile is not None and trace_tile >= loaded.spec.tiles:
             raise UsageError(f"--trace-tile {trace_tile}: the tiles of {loaded.spec.name} are 0 to {loaded.spec.tiles - 1}")
         stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
-        recorded = _simulate(loaded, encode_prompt(tokenizer, text, chat), max_new_tokens, stop)
+        recorded = _simulate(loaded, encode_prompt(tokenizer, text, chat, parse_special), max_new_tokens, stop)
         window = _within(window, recorded.timing.cycles_total)
         result, error = _lockstep(recorded, stop, seed)
         figures = _figures(recorded, result, error, first_bos(tokenizer, recorded.prompt))

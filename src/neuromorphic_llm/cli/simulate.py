@@ -59,6 +59,16 @@ COMPILED = {"functional": _KERNELS, "cycle": _KERNELS, "rtl": "chip built or loa
 """Backend -> name of the time that is no part of its speed."""
 
 
+ParseSpecial = Annotated[
+    bool | None,
+    typer.Option(
+        "--parse-special/--no-parse-special",
+        help="Whether control tokens written in the prompt, such as <|im_end|>, are control tokens or text (default: text with --chat).",
+        show_default=False,
+    ),
+]
+
+
 class Backend(StrEnum):
     """How values are computed: integer products in torch, every event and cycle of the chip, or its SystemVerilog."""
 
@@ -78,6 +88,7 @@ def command(
     ] = Backend.CYCLE,
     threads: Annotated[int | None, typer.Option(help="Threads of the cycle backend (default: all cores).", min=1)] = None,
     bos: BosChoice = Bos.AUTO,
+    parse_special: ParseSpecial = None,
     json: JsonFile = None,
     seed: Seed = 0,
     debug: Debug = False,
@@ -92,6 +103,7 @@ def command(
         "backend": backend.value,
         "threads": threads,
         "bos": bos.value,
+        "parse_special": parse_special,
     }
     with CommandRun("simulate", json, seed, debug, arguments) as run:
         text = read_prompt(prompt, prompt_file)
@@ -101,8 +113,8 @@ def command(
 
         with status(f"loading {program}"):
             loaded = load_program(program)
-            tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files), bos)
-        prompt_ids = encode_prompt(tokenizer, text, chat)
+            tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, str(program), loaded.weights.config.vocab_size), bos)
+        prompt_ids = encode_prompt(tokenizer, text, chat, parse_special)
         stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
         stream = TokenStream(console, tokenizer, stop) if console.is_terminal else None
         simulate_on = {Backend.CYCLE: _cycle, Backend.RTL: _rtl, Backend.FUNCTIONAL: _functional}[backend]
@@ -135,13 +147,16 @@ def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
     return prompt
 
 
-def encode_prompt(tokenizer: Any, text: str, chat: bool) -> list[int]:
-    """Token ids of the prompt, as a user's message with `chat`; UsageError if the model has no chat template."""
+def encode_prompt(tokenizer: Any, text: str, chat: bool, parse_special: bool | None = None) -> list[int]:
+    """Token ids of the prompt, as a user's message with `chat`; UsageError if the model has no chat template.
+
+    parse_special: control tokens written in the prompt are control tokens; None: only without `chat`.
+    """
     if chat:
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError("--chat: this model has no chat template; leave it out")
-        return chat_ids(tokenizer, [{"role": "user", "content": text}])
-    return text_ids(tokenizer, text)
+        return chat_ids(tokenizer, [{"role": "user", "content": text}], parse_special=bool(parse_special))
+    return text_ids(tokenizer, text, parse_special=parse_special is not False)
 
 
 @dataclass(frozen=True)

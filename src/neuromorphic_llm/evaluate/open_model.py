@@ -51,7 +51,7 @@ def open_model(argument: str, device: torch.device, bos: Bos = Bos.AUTO) -> Open
         network = SpikingNetwork.load(argument)
         config = network.weights.config
         model = SpikingModel(network.functional(str(device)))
-        tokenizer = choose_bos(load_tokenizer(network.tokenizer_files), bos)
+        tokenizer = choose_bos(load_tokenizer(network.tokenizer_files, argument, config.vocab_size), bos)
         return OpenedModel(argument, model, tokenizer, config.eos_token_ids, network.content_hash)
     checkpoint = load_checkpoint(argument)
     dense = DenseModel(checkpoint.dense_model(device=device))

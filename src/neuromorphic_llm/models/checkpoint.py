@@ -98,7 +98,7 @@ class Checkpoint:
 
     def tokenizer(self) -> Any:
         """The transformers tokenizer; CheckpointError if the checkpoint has none."""
-        return load_tokenizer(self.tokenizer_files)
+        return load_tokenizer(self.tokenizer_files, self.name, self.config.vocab_size)
 
     def dense_model(self, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> PreTrainedModel:
         """The family's own model in transformers, in eval mode, with its own copy of the weights."""

@@ -6,6 +6,7 @@ one tokenizer, and everything else here, and lm-eval, follows the tokenizer.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -53,18 +54,62 @@ def begun(prefix: Sequence[int], ids: Sequence[int]) -> list[int]:
     return list(ids) if tuple(ids[: len(prefix)]) == tuple(prefix) else [*prefix, *ids]
 
 
-def text_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text that is given to a model as it is: what the tokenizer puts before it, once, and its tokens."""
-    return begun(text_prefix(tokenizer), plain_ids(tokenizer, text))
+def text_ids(tokenizer: Any, text: str, parse_special: bool = True) -> list[int]:
+    """Token ids of a text that is given to a model as it is: what the tokenizer puts before it, once, and its tokens.
+
+    Control tokens written in the text, such as `<|im_end|>`, are control tokens, or with `parse_special` False characters like others.
+    """
+    ids = plain_ids(tokenizer, text)
+    if not parse_special and _control_tokens(tokenizer, ids):
+        ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"])
+    return begun(text_prefix(tokenizer), ids)
 
 
-def chat_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+def chat_ids(tokenizer: Any, messages: Sequence[dict[str, str]], parse_special: bool = False) -> list[int]:
     """Token ids of messages in the model's chat template, open for an answer.
 
-    The template says what they begin with; choose_bos with `always` puts the token there if the template does not.
+    The template says what they begin with; choose_bos with `always` puts the token there if the template does not. Control tokens written
+    in a message are characters like others, as in transformers' `sanitize_control_tokens`, or with `parse_special` control tokens.
     """
-    ids = plain_ids(tokenizer, tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    if not parse_special and any(_writes_control_tokens(tokenizer, message["content"]) for message in messages):
+        ids = _with_control_tokens_as_text(tokenizer, messages)
+    else:
+        ids = _rendered_ids(tokenizer, messages)
     return begun((tokenizer.bos_token_id,), ids) if getattr(tokenizer, "chosen_bos", Bos.AUTO) == Bos.ALWAYS else ids
+
+
+def _rendered_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+    return plain_ids(tokenizer, tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+
+
+def _control_tokens(tokenizer: Any, ids: Sequence[int]) -> list[int]:
+    """Those of the ids that are control tokens; the one for unknown characters is none."""
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids)
+    return [index for index in ids if index in special and index != tokenizer.unk_token_id]
+
+
+def _writes_control_tokens(tokenizer: Any, text: str) -> bool:
+    """Whether a message holds control tokens: special ones, or added ones that the template writes, such as `<tool_call>`."""
+    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()]
+    return any(each in text and each in template for each in added) or bool(_control_tokens(tokenizer, plain_ids(tokenizer, text)))
+
+
+def _with_control_tokens_as_text(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+    """Token ids of messages that hold control tokens, which become text: only those that the template writes are left."""
+    from transformers import PreTrainedTokenizerBase
+
+    options: dict[str, Any] = {"tokenize": True, "add_generation_prompt": True, "return_dict": False, "sanitize_control_tokens": True}
+    if "sanitize_control_tokens" not in inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters:
+        raise UsageError("the message holds control tokens, and this transformers cannot keep them as text; update it, or --parse-special")
+    ids = list(tokenizer.apply_chat_template(list(messages), **options))
+    harmless = _rendered_ids(tokenizer, [{**message, "content": "a"} for message in messages])
+    if len(_control_tokens(tokenizer, ids)) > len(_control_tokens(tokenizer, harmless)):
+        # A normalizer makes them of other characters, which only the whole text shows.
+        raise UsageError(
+            "the message holds control tokens in another spelling, which cannot be kept as text; remove them or --parse-special"
+        )
+    return ids
 
 
 def first_bos(tokenizer: Any, ids: Sequence[int]) -> str | None:

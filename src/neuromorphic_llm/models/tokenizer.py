@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from neuromorphic_llm.confined import ConfinedError, confined, reason
 from neuromorphic_llm.errors import CheckpointError, NeuromorphicLLMWarning
+from neuromorphic_llm.models.guarded_tokenizer import guard
+from neuromorphic_llm.models.plain_tokenizer import is_plain
 from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes
 
 TOKENIZER_FILES = (
@@ -39,6 +42,11 @@ _SPLITTINGS = frozenset(
 _SPLITTINGS_WITH_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
 """Those that split as GPT-2 does after taking every digit by itself."""
 
+_WITHOUT_RULES = frozenset({"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
+"""Files that hold tokens only; how text is split is the library's."""
+
+_LOAD_SECONDS, _LOAD_BYTES = 60, 4 << 30
+
 BYTE_TOKENS = 256
 """Ids of the byte-level tokenizer: one per byte, then the end of the text."""
 
@@ -64,17 +72,22 @@ def with_class(files: Mapping[str, bytes], name: str) -> dict[str, bytes]:
         return {}
     try:
         settings = json.loads(files.get("tokenizer_config.json", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return dict(files)  # load_tokenizer says what is wrong with them
     if not isinstance(settings, dict) or settings.get("tokenizer_class"):
         return dict(files)
     return {**files, "tokenizer_config.json": json.dumps({**settings, "tokenizer_class": name}, indent=1).encode()}
 
 
-def load_tokenizer(files: Mapping[str, bytes]) -> Any:
-    """The transformers tokenizer of these files; CheckpointError if there are none or they are damaged."""
+def load_tokenizer(files: Mapping[str, bytes], where: str = "the model", vocab_size: int | None = None) -> Any:
+    """The transformers tokenizer of these files, guarded (guarded_tokenizer.py); CheckpointError if there are none or they are damaged.
+
+    `where` is what its errors name; a token id of `vocab_size` or above is one, later.
+    """
     if not files:
         raise CheckpointError("the model has no tokenizer files; add tokenizer.json and tokenizer_config.json to its folder")
+    plain = is_plain(files["tokenizer.json"]) if "tokenizer.json" in files else set(files) <= _WITHOUT_RULES
+    template_file = "chat_template.jinja" if "chat_template.jinja" in files else "tokenizer_config.json"
     tokenizer_class = _tokenizer_class(files)
     with tempfile.TemporaryDirectory(prefix="nmllm-tokenizer-") as folder:
         for name, content in files.items():
@@ -85,9 +98,19 @@ def load_tokenizer(files: Mapping[str, bytes]) -> Any:
         # Without a model type AutoTokenizer would look for one on the network.
         (Path(folder) / "config.json").write_text('{"model_type": "llama"}')
         try:
-            return tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # The tokenizers library raises plain Exception for damaged files.
-            raise CheckpointError(f"the tokenizer cannot be read ({error}); fetch the checkpoint again") from error
+            if not plain:
+                confined(lambda: _load(tokenizer_class, folder) and None, seconds=_LOAD_SECONDS, memory_bytes=_LOAD_BYTES)
+            return guard(_load(tokenizer_class, folder), where, template_file, plain, vocab_size)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # The tokenizers library raises plain Exception for damaged files, and panics, which are none.
+            found = str(error) if isinstance(error, ConfinedError) else reason(error)
+            files_read = ", ".join(sorted(files))
+            raise CheckpointError(f"{where}: the tokenizer cannot be read ({files_read}: {found}); fetch the checkpoint again") from error
+
+
+def _load(tokenizer_class: Any, folder: str) -> Any:
+    return tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _tokenizer_class(files: Mapping[str, bytes]) -> Any:
@@ -97,7 +120,7 @@ def _tokenizer_class(files: Mapping[str, bytes]) -> Any:
     """
     try:
         settings = json.loads(files.get("tokenizer_config.json", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         settings = {}  # whoever loads it says what is wrong
     general = isinstance(settings, dict) and settings.get("tokenizer_class") in _GENERAL_CLASSES and "auto_map" not in settings
     if general and "tokenizer.json" in files:
@@ -132,8 +155,10 @@ def gguf_tokenizer_files(path: Path, fields: Mapping[str, Any]) -> dict[str, byt
         try:
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
             tokenizer.save_pretrained(folder)
-        except Exception as error:  # Conversion errors come in many classes; all mean the same to the user.
-            raise CheckpointError(f"{path}: the tokenizer cannot be rebuilt ({error}); use the checkpoint as a folder") from error
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # Conversion errors come in many classes, panics too; all mean the same to the user.
+            raise CheckpointError(f"{path}: the tokenizer cannot be rebuilt ({reason(error)}); use the checkpoint as a folder") from error
         files = read_tokenizer_files(Path(folder))
     # How it was loaded is no part of a tokenizer, and would make the checkpoint's hash depend on the network.
     settings = json.loads(files["tokenizer_config.json"])

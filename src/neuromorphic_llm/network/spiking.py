@@ -62,4 +62,4 @@ class SpikingNetwork:
         """The Hugging Face tokenizer of the model; ArtefactError if the network has none."""
         if not self.tokenizer_files:
             raise ArtefactError("this network has no tokenizer; give token ids, or convert a checkpoint that has one")
-        return load_tokenizer(self.tokenizer_files)
+        return load_tokenizer(self.tokenizer_files, "the network")
