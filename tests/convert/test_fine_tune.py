@@ -114,6 +114,10 @@ def test_spikes_are_met_from_below(network: SpikingNetwork, windows: torch.Tenso
     assert 0.999 * 0.7 <= reached <= 0.7
     with pytest.raises(ConversionError, match="50 spikes per activation cannot be met"):
         meet_spikes(network.weights, Prices.of(network.weights), 50.0, chosen[:1], "cpu")
+    most = meet_spikes(network.weights, Prices.of(network.weights), 50.0, chosen[:1], "cpu", tolerance=0.49)[1]
+    with pytest.raises(ConversionError, match="--tolerance"):
+        meet_spikes(network.weights, Prices.of(network.weights), most / 0.9, chosen[:1], "cpu", tolerance=0.04)
+    assert meet_spikes(network.weights, Prices.of(network.weights), most / 0.9, chosen[:1], "cpu", tolerance=0.06)[1] <= most
 
 
 def test_loss_is_the_divergence_with_its_gradients() -> None:
