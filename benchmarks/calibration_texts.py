@@ -18,6 +18,7 @@ from neuromorphic_llm.cli.result import machine
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
 from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.evaluate.language_model import evaluate_text
 from neuromorphic_llm.evaluate.open_model import checked_device
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
@@ -53,7 +54,11 @@ def main() -> None:
         calibration = calibrate_checkpoint(checkpoint, calibration_text, device=str(device))
         for query_spikes in arguments.query_spikes:
             options = ConvertConfig(spikes=arguments.spikes, query_spikes=query_spikes)
-            network = convert(checkpoint, options, calibration_text, calibration=calibration, device=str(device))
+            try:
+                network = convert(checkpoint, options, calibration_text, calibration=calibration, device=str(device))
+            except ConversionError as error:  # the other rows go on
+                table.add_row(name, "-", "-", "-", f"failed: {error}")
+                continue
             model = SpikingModel(network.functional(arguments.device))
             result, statistics = evaluate_text(model, text, window=window, against=dense), model.decoder.statistics
             spikes = f"{statistics.spikes_per_activation():.3f}", f"{statistics.query_spikes_per_value():.2f}"

@@ -13,6 +13,7 @@ from rich.table import Table
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
 from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.evaluate.language_model import LanguageModelResult, evaluate_text
 from neuromorphic_llm.evaluate.open_model import checked_device
 from neuromorphic_llm.evaluate.quantisers import integer_activations, largest_activations, quantised
@@ -56,7 +57,11 @@ def main() -> None:
     windows = calibration_windows(tokenizer)
     calibration = calibrate_checkpoint(checkpoint, windows, device=arguments.device)
     for spikes in arguments.spikes:
-        network = convert(checkpoint, ConvertConfig(spikes=spikes), windows, calibration=calibration, device=arguments.device)
+        try:
+            network = convert(checkpoint, ConvertConfig(spikes=spikes), windows, calibration=calibration, device=arguments.device)
+        except ConversionError as error:  # the other rows go on
+            row(f"spiking, asked {spikes:g}", "-", f"failed: {error}")
+            continue
         model = SpikingModel(network.functional(arguments.device))
         perplexity = evaluate(model).perplexity
         row(f"spiking, asked {spikes:g}", f"{model.decoder.statistics.spikes_per_activation():.3f}", f"{perplexity:.2f}")
