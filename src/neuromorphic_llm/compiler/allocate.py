@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from neuromorphic_llm.chip.program import kv_bytes_per_token, longest_context
 from neuromorphic_llm.chip.routes import entry_bits
 from neuromorphic_llm.compiler.module import Buffer, Memory, Module, stages_of
-from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.graph.ir import Node
+
+_SUGGESTED_CONTEXT = 512
+"""Tokens that a chip should hold which is suggested instead of one that holds none."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,10 @@ class Allocate:
             placed = place_buffers([node for node in module.graph.nodes if node.stage == stage], fixed)
             needed = max([fixed, *(buffer.offset + buffer.size for buffer in placed)])
             if needed > module.spec.vector_memory_bytes:
-                raise CompileError(
+                raise ShortageError(
                     f"stage {stage} needs {needed} bytes of vector memory, chip {module.spec.name} has {module.spec.vector_memory_bytes}, "
-                    "and more chips do not help; raise vector_memory_bytes"
+                    "and more chips do not help; raise vector_memory_bytes",
+                    {"vector_memory_bytes": needed},
                 )
             buffers.append(tuple(placed))
             used.append(needed)
@@ -66,10 +70,12 @@ def _max_context(module: Module) -> int:
     tokens = longest_context(spec, config, len(weights.rope_cos))
     if tokens < 1:
         heads_per_engine = -(-config.kv_heads // spec.attention_engines)
-        raise CompileError(
+        context = min(_SUGGESTED_CONTEXT, config.max_positions)
+        raise ShortageError(
             f"one token needs {heads_per_engine * kv_bytes_per_token(config)} bytes in a key/value memory ({heads_per_engine} heads an "
             f"engine), chip {spec.name} has {spec.kv_bytes_per_engine}, and more chips do not help; raise kv_bytes_per_engine or "
-            "attention_engines"
+            "attention_engines",
+            {"kv_bytes_per_engine": context * heads_per_engine * kv_bytes_per_token(config)},
         )
     return tokens
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from neuromorphic_llm.compiler.module import Module
+from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.errors import CompileError
 
 
@@ -22,6 +23,7 @@ class ChooseSlices:
         largest_cell = min((1 << spec.cell_bits * spec.slices) - 1, 127)
         largest_sum = (1 << (spec.accumulator_bits - 1)) - 1
         amplitude = module.weights.code.spike_code().largest_value
+        weight, sums = (0, 0), (0, 0)  # the largest, and their sites
         nodes = []
         for node in module.graph.nodes:
             if node.operation == "linear":
@@ -30,16 +32,18 @@ class ChooseSlices:
                 magnitudes = np.abs(module.weights.site(site).weight, dtype=np.int16)
                 largest = int(magnitudes.max())
                 column_sum = int(magnitudes.sum(axis=1, dtype=np.int64).max()) * amplitude
-                if largest > largest_cell:
-                    raise CompileError(
-                        f"{config.site_name(site)} has a weight of magnitude {largest}, chip {spec.name} holds up to {largest_cell} "
-                        f"({spec.slices} slices of {spec.cell_bits} bits); use more slices or convert again"
-                    )
-                if column_sum > largest_sum:
-                    raise CompileError(
-                        f"a column of {config.site_name(site)} may sum to {column_sum}, more than {spec.accumulator_bits} accumulator bits "
-                        "hold; use wider accumulators or a code with fewer phases"
-                    )
+                weight, sums = max(weight, (largest, site)), max(sums, (column_sum, site))
                 node = node.with_attributes(slices=spec.slices)
             nodes.append(node)
+        if weight[0] > largest_cell:
+            raise CompileError(
+                f"{config.site_name(weight[1])} has a weight of magnitude {weight[0]}, chip {spec.name} holds up to {largest_cell} "
+                f"({spec.slices} slices of {spec.cell_bits} bits); use more slices or convert again"
+            )
+        if sums[0] > largest_sum:
+            raise ShortageError(
+                f"a column of {config.site_name(sums[1])} may sum to {sums[0]}, more than {spec.accumulator_bits} accumulator bits "
+                "hold; use wider accumulators or a code with fewer phases",
+                {"accumulator_bits": sums[0].bit_length() + 1},
+            )
         return replace(module, graph=module.graph.with_nodes(nodes))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from neuromorphic_llm.chip.program import missing_units
 from neuromorphic_llm.compiler.module import Module
+from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Node, ValueType
 from neuromorphic_llm.reference.weights import DecoderConfig
@@ -31,9 +32,10 @@ class Legalise:
             )
         _refuse_hybrids(module)
         if code.phases > spec.max_phases:
-            raise CompileError(
+            raise ShortageError(
                 f"the network's {code.name} code has {code.phases} phases, chip {spec.name} counts to {spec.max_phases}; "
-                f"convert with at most {spec.max_phases} phases or raise max_phases"
+                f"convert with at most {spec.max_phases} phases or raise max_phases",
+                {"max_phases": code.phases},
             )
         nodes: list[Node] = []
         types: dict[str, ValueType] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.module import Module
-from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.compiler.shortage import ShortageError, larger_mesh
 from neuromorphic_llm.graph.ir import Node
 
 
@@ -31,9 +31,10 @@ class Partition:
                 unit = 2 if node.attributes.get("epilogue") == "gate" else 1
                 outputs, block = node.integer("columns") // unit, module.spec.columns // unit
                 if outputs > block * blocks == 1:
-                    raise CompileError(
+                    raise ShortageError(
                         f"{name} has {outputs} outputs and a tile of chip {module.spec.name} holds one of them; a flit carries two, "
-                        "and more chips do not help; raise columns or crossbars_per_tile"
+                        "and more chips do not help; raise columns or crossbars_per_tile",
+                        {"crossbars_per_tile": 2 * row_blocks * node.integer("slices")},
                     )
                 shares = split_evenly(outputs, block, blocks)
                 node = node.with_attributes(row_blocks=row_blocks, regions=tuple(unit * share for share in shares))
@@ -72,13 +73,15 @@ def _pairs_per_tile(blocks: int, block: int, blocks_per_tile: int) -> list[int]:
 def _blocks_per_tile(node: Node, name: str, row_blocks: int, spec: ChipSpec) -> int:
     crossbars = row_blocks * node.integer("slices")
     if crossbars > spec.crossbars_per_tile:
-        raise CompileError(
+        raise ShortageError(
             f"{name} has too many inputs for chip {spec.name}: one column needs {crossbars} crossbars ({row_blocks} row blocks x "
             f"{node.integer('slices')} slices), a tile has {spec.crossbars_per_tile}, and more chips do not help; "
-            "raise rows or crossbars_per_tile"
+            "raise rows or crossbars_per_tile",
+            {"crossbars_per_tile": crossbars},
         )
     if spec.columns < 2:
-        raise CompileError(f"chip {spec.name} has crossbars of {spec.columns} column; gate and up need 2 side by side; raise columns")
+        what = f"chip {spec.name} has crossbars of {spec.columns} column; gate and up need 2 side by side; raise columns"
+        raise ShortageError(what, {"columns": 2})
     return spec.crossbars_per_tile // crossbars
 
 
@@ -87,12 +90,14 @@ def _check_tiles(synapse: int, vector: int, spec: ChipSpec) -> None:
     if synapse <= has_synapse and vector <= has_vector:
         return
     if not has_synapse or not has_vector:
-        raise CompileError(
+        raise ShortageError(
             f"chip {spec.name} has {has_synapse} synapse tiles and {has_vector} vector tiles, and needs both kinds; "
-            "change vector_period, vector_offset or the mesh"
+            "change vector_period, vector_offset or the mesh",
+            larger_mesh(spec, synapse, vector),
         )
     chips = max(-(-synapse // has_synapse), -(-vector // has_vector))
-    raise CompileError(
+    raise ShortageError(
         f"the network does not fit chip {spec.name}: it needs {synapse} synapse tiles (the chip has {has_synapse}) and {vector} vector "
-        f"tiles (the chip has {has_vector}); {chips} such chips would hold it, but running on several is not offered: use a larger chip"
+        f"tiles (the chip has {has_vector}); {chips} such chips would hold it, but running on several is not offered: use a larger chip",
+        larger_mesh(spec, synapse, vector),
     )

@@ -18,6 +18,7 @@ from neuromorphic_llm.compiler.place import Place
 from neuromorphic_llm.compiler.report import mapping_report
 from neuromorphic_llm.compiler.route import RoutePass
 from neuromorphic_llm.compiler.schedule import Schedule
+from neuromorphic_llm.compiler.shortage import ShortageError, all_shortages
 from neuromorphic_llm.graph.build import build_graph
 from neuromorphic_llm.graph.verify import verify_graph, verify_sites
 from neuromorphic_llm.network.format import StoredNetwork
@@ -44,6 +45,11 @@ def run_passes(module: Module, passes: tuple[CompilerPass, ...], observer: Obser
     return module
 
 
+def _attempt(module: Module) -> Module:
+    """The passes that a chip can be too small for, without the search for good places."""
+    return run_passes(module, (Legalise(), Fold(), ChooseSlices(), Partition(), Allocate()))
+
+
 def _verify(module: Module, when: str) -> None:
     verify_graph(module.graph, when)
     verify_sites(module.graph, module.weights.config, when)
@@ -65,7 +71,10 @@ def compile_network(
     module = Module(build_graph(stored.weights), stored.weights, spec)
     if observer is not None:
         observer("build", module, time.perf_counter() - start_s)
-    module = run_passes(module, default_pipeline(seed), observer)
+    try:
+        module = run_passes(module, default_pipeline(seed), observer)
+    except ShortageError as error:
+        raise all_shortages(module, error, _attempt) from error
     start_s = time.perf_counter()
     program = generate_program(
         module,
