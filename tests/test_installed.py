@@ -22,7 +22,7 @@ from neuromorphic_llm.rtl.build import missing_tools
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ASKED_FOR_BY_OTHERS = {"datasets": "lm-eval", "llvmlite": "numba", "triton": "torch"}
+ASKED_FOR_BY_OTHERS = {"datasets": "lm-eval", "llvmlite": "numba", "pyarrow": "lm-eval", "triton": "torch"}
 """Module -> the distribution named in pyproject.toml that brings it."""
 BESIDE_SRC = {
     "rtl": "*.sv",

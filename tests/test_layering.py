@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
-BASE = {"errors", "units", "artefact", "text_file", "places", "repository", "kernel_time", "terminal", "confined"}
+BASE = {"errors", "units", "artefact", "text_file", "places", "repository", "kernel_time", "terminal", "confined", "cache"}
 ALLOWED = {
     "errors": set(),
     "units": set(),
@@ -21,6 +21,7 @@ ALLOWED = {
     "kernel_time": set(),
     "terminal": set(),
     "confined": set(),
+    "cache": {"errors"},
     "spikes": set(),
     "reference": {"spikes"},
     "models": {"reference"},

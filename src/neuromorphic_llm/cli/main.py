@@ -20,6 +20,10 @@ from neuromorphic_llm.errors import NeuromorphicLLMError, NeuromorphicLLMWarning
 
 COMMANDS = {
     "fetch": "Bring a pretrained checkpoint into the cache.",
+    "models": "List the models that have a name, and where they are.",
+    "chips": "List the chips that come with the package.",
+    "tasks": "List the evaluation tasks, and where their data are.",
+    "cache": "Show what the cache holds, and clean it.",
     "codes": "List the spike codes, or show one of them.",
     "convert": "Turn a checkpoint into a spiking network.",
     "finetune": "Train a checkpoint on its own spikes, then turn it into a spiking network.",

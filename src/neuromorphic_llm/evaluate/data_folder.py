@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from neuromorphic_llm.models.fetch import cache_folder
+from neuromorphic_llm.cache import cache_folder
 from neuromorphic_llm.repository import IS_CHECKOUT, REPOSITORY
 
 

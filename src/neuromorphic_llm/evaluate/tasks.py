@@ -72,6 +72,11 @@ def get_task(name: str) -> Task:
     raise UsageError(f"unknown task {name!r}; {hint}tasks are {', '.join(TASKS)}")
 
 
+def data_file(task: Task) -> Path | None:
+    """Where the data of a task lie on this machine; None if they are not here, or are none of its own."""
+    return None if task.file is None else find_data(task.file)
+
+
 def load_text(task: Task, data: Path | None = None) -> str:
     """The text of a language-model task, verbatim: --data, or the file in a data folder (data_folder.py).
 

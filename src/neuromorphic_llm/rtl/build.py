@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from neuromorphic_llm.cache import bound_builds, rtl_folder, rtl_limit, touch
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.package import RTL_FOLDER, package_text
@@ -185,9 +186,13 @@ def _digest(recipe: object) -> str:
 
 
 def _cached(name: str, make: Callable[[Path], None]) -> Path:
-    """The cache's folder of this name, made by `make` if it is not there; processes wait for each other, and no half-made one is seen."""
-    root = Path(os.environ.get("NMLLM_CACHE") or "~/.cache/neuromorphic-llm").expanduser() / "rtl"
+    """The cache's folder of this name, made by `make` if it is not there; processes wait for each other, and no half-made one is seen.
+
+    Whatever is made makes the least recently used builds go that are too much for `cache.rtl_limit`.
+    """
+    root, limit = rtl_folder(), rtl_limit()
     folder = root / name
+    touch(folder)
     if folder.is_dir():
         return folder
     try:
@@ -203,6 +208,7 @@ def _cached(name: str, make: Callable[[Path], None]) -> Path:
                 made.mkdir()
                 make(made)
                 made.rename(folder)
+    bound_builds(limit, keep=[folder])
     return folder
 
 

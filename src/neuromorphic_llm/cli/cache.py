@@ -1,0 +1,108 @@
+"""`nmllm cache`: what the cache holds, and cleaning it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
+from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError, name_advice
+from neuromorphic_llm.units import format_bytes
+
+if TYPE_CHECKING:
+    from neuromorphic_llm.cache import Entry
+
+EXAMPLES = """
+nmllm cache
+nmllm cache --clean rtl
+nmllm cache --clean smollm2-135m
+nmllm cache --limit 200M
+"""
+
+KINDS = ("checkpoint", "hub", "data", "rtl")
+"""What --clean removes of the cache; other folders are not the cache's own and stay."""
+
+
+def command(
+    clean: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT", help="Remove what is called so, or all of a kind (checkpoint, hub, data, rtl), or all of these (all)."
+        ),
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Remove the least recently used RTL builds until they take this, such as 500M.")
+    ] = None,
+    json: JsonFile = None,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Show what the cache holds ($NMLLM_CACHE, or ~/.cache/neuromorphic-llm), and clean it."""
+    with CommandRun("cache", json, seed, debug, {"clean": clean, "limit": limit}) as run:
+        from neuromorphic_llm.cache import bound_builds, cache_folder, entries, rtl_limit, size_in_bytes
+
+        allowed = rtl_limit()
+        wanted = None if limit is None else size_in_bytes(limit, "--limit")
+        removed = _clean(entries(), clean or [])
+        if wanted is not None:
+            removed += bound_builds(wanted, recent_s=0.0)
+        left = entries()
+        console.print(_table(left, allowed))
+        if removed:
+            console.print(f"Removed {len(removed)}, {format_bytes(sum(entry.bytes for entry in removed))}.", highlight=False)
+        run.result(
+            {
+                "folder": cache_folder(),
+                "bytes": sum(entry.bytes for entry in left),
+                "rtl_limit_bytes": allowed,
+                "entries": [_described(entry) for entry in left],
+                "removed": [_described(entry) for entry in removed],
+            }
+        )
+
+
+def _clean(found: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
+    """Remove what is named and return it. UsageError for a name of nothing, NeuromorphicLLMError if something cannot be removed."""
+    from neuromorphic_llm.cache import remove
+
+    own = [entry for entry in found if entry.kind in KINDS]
+    chosen: dict[str, Entry] = {}
+    for name in names:
+        matching = [entry for entry in own if name in (entry.name, entry.kind, "all")]
+        if not matching and name not in (*KINDS, "all"):
+            raise UsageError(f"--clean {name}: {name_advice(name, [*(entry.name for entry in own), *KINDS, 'all'])}")
+        chosen |= {str(entry.path): entry for entry in matching}
+    for entry in chosen.values():
+        if not remove(entry):
+            raise NeuromorphicLLMError(f"{entry.path} is in use or cannot be removed; try again when no other command uses it")
+    return list(chosen.values())
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    used = datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
+    return {"name": entry.name, "kind": entry.kind, "bytes": entry.bytes, "used": used}
+
+
+def _table(found: Sequence[Entry], allowed: int) -> Table:
+    """One line for each checkpoint and model, and one for all builds."""
+    from neuromorphic_llm.cache import cache_folder
+
+    table = Table("what", "kind", "size", "last used or changed")
+    table.columns[2].justify = "right"
+    builds = [entry for entry in found if entry.kind == "rtl"]
+    for entry in found:
+        if entry.kind != "rtl":
+            table.add_row(entry.name, entry.kind, format_bytes(entry.bytes), _day(entry.used))
+    if builds:
+        size = f"{format_bytes(sum(entry.bytes for entry in builds))} of {format_bytes(allowed)}"
+        table.add_row(f"builds of the RTL: {len(builds)}", "rtl", size, _day(max(entry.used for entry in builds)))
+    table.caption = f"{format_bytes(sum(entry.bytes for entry in found))} in {cache_folder()}"
+    return table
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(sep=" ", timespec="minutes")
