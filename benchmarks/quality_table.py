@@ -12,22 +12,26 @@ from rich.table import Table
 
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.convert.text import calibration_windows, fitting_windows
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.evaluate.balancing import balanced
 from neuromorphic_llm.evaluate.language_model import LanguageModelResult, evaluate_text
 from neuromorphic_llm.evaluate.open_model import checked_device
-from neuromorphic_llm.evaluate.quantisers import integer_activations, largest_activations, quantised
+from neuromorphic_llm.evaluate.quality import CALIBRATION_WINDOWS
+from neuromorphic_llm.evaluate.quantisers import everywhere, integer_activations, largest_activations, quantised
 from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from table_run import table_parser, text_of
 
 QUANTISERS = {
-    "INT8 activations": integer_activations(8),
-    "INT6 activations": integer_activations(6),
+    "INT8, abs-max": integer_activations(8),
+    "INT6, abs-max": integer_activations(6),
     "largest 75 % of inputs": largest_activations(0.75),
     "largest 60 % of inputs": largest_activations(0.6),
     "largest 50 % of inputs": largest_activations(0.5),
 }
+BALANCED = {"INT8, SmoothQuant": 8, "INT6, SmoothQuant": 6}
+"""Name -> bits of the activations."""
 
 
 def main() -> None:
@@ -52,9 +56,12 @@ def main() -> None:
 
     row("dense float32", "-", f"{evaluate(dense).perplexity:.2f}")
     for name, transform in QUANTISERS.items():
-        with quantised(dense.model, transform):
+        with quantised(dense.model, everywhere(transform)):
             row(f"{name}, 8-bit weights", "-", f"{evaluate(dense).perplexity:.2f}")
     windows = calibration_windows(tokenizer)
+    for name, bits in BALANCED.items():
+        with balanced(dense.model, fitting_windows(windows[:CALIBRATION_WINDOWS], dense.max_positions), bits):
+            row(f"{name}, 8-bit weights", "-", f"{evaluate(dense).perplexity:.2f}")
     calibration = calibrate_checkpoint(checkpoint, windows, device=arguments.device)
     for spikes in arguments.spikes:
         try:

@@ -12,7 +12,7 @@ from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.cosine import cosine_per_layer
 from neuromorphic_llm.evaluate.energy_meter import EnergyMeter
 from neuromorphic_llm.evaluate.open_model import checked_device
-from neuromorphic_llm.evaluate.quantisers import integer_activations, largest_activations, quantised
+from neuromorphic_llm.evaluate.quantisers import everywhere, integer_activations, largest_activations, quantised
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.random_decoder import random_decoder
@@ -39,7 +39,7 @@ def test_bad_quantisers() -> None:
 def test_quantised_is_undone_and_keeps_the_tied_embedding(dense: DenseModel) -> None:
     before = dense.logits(IDS)
     embedding = dense.model.model.embed_tokens.weight.clone()
-    with quantised(dense.model, integer_activations(8)):
+    with quantised(dense.model, everywhere(integer_activations(8))):
         inside = dense.logits(IDS)
         assert torch.equal(dense.model.model.embed_tokens.weight, embedding)
     assert torch.equal(dense.logits(IDS), before)
@@ -53,7 +53,7 @@ def test_linear_layers_of_gpt2_are_quantised() -> None:
     expected = projection.weight.detach().clone()
     scale = expected.abs().amax(0) / 127  # per output: [inputs, outputs]
     inputs: list[torch.Tensor] = []
-    with quantised(model, integer_activations(4)):
+    with quantised(model, everywhere(integer_activations(4))):
         torch.testing.assert_close(projection.weight, (expected / scale).round() * scale)
         handle = projection.register_forward_hook(lambda _module, given, _output: inputs.append(given[0]))
         model(IDS)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from neuromorphic_llm.evaluate.balancing import balanced
 from neuromorphic_llm.evaluate.bootstrap import Bootstrap, interval_json
 from neuromorphic_llm.evaluate.language_model import EncodedText, LanguageModelResult, evaluate_text
-from neuromorphic_llm.evaluate.quantisers import integer_activations, largest_activations, quantised
+from neuromorphic_llm.evaluate.quantisers import everywhere, largest_activations, quantised
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
 PRICE_FACTORS = (0.25, 4.0, 16.0)
-QUANTISERS = {
-    "INT8 activations": integer_activations(8),
-    "INT6 activations": integer_activations(6),
-    "largest 50 % of inputs": largest_activations(0.5),
+CALIBRATION_WINDOWS = 2
+"""Windows of calibration text on which integer activations are balanced."""
+QUANTISERS: dict[str, Callable[[Any, Sequence[Sequence[int]]], AbstractContextManager[None]]] = {
+    "INT8, SmoothQuant": lambda model, windows: balanced(model, windows, 8),
+    "INT6, SmoothQuant": lambda model, windows: balanced(model, windows, 6),
+    "largest 50 % of inputs": lambda model, _windows: quantised(model, everywhere(largest_activations(0.5))),
 }
+"""Name -> the dense model quantised so, within the context (docs/reference/evaluation.md, Quantised comparisons)."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ def quantised_baselines(
     dense: DenseModel,
     text: EncodedText,
     window: int,
+    calibration_text: Sequence[Sequence[int]],
     *,
     exact: LanguageModelResult | None = None,
     seed: int = 0,
@@ -99,9 +105,9 @@ def quantised_baselines(
 ) -> Iterator[QualityPoint]:
     """Perplexity of the dense model with 8-bit weights and each of QUANTISERS on the inputs of all linear layers.
 
-    exact: result of the dense model as it is, to compare with.
+    calibration_text: token windows on which activations are balanced. exact: result of the dense model as it is, to compare with.
     """
-    for name, transform in QUANTISERS.items():
-        with quantised(dense.model, transform):
+    for name, changed in QUANTISERS.items():
+        with changed(dense.model, calibration_text):
             result = evaluate_text(dense, text, window=window, seed=seed, progress=progress)
         yield QualityPoint(name, result, None, exact)

@@ -46,26 +46,44 @@ def eight_bit_weight(weight: torch.Tensor) -> torch.Tensor:
     return (weight / scale).round() * scale
 
 
+def rounded_weight(_layer: torch.nn.Module, weight: torch.Tensor) -> torch.Tensor:
+    """eight_bit_weight of any layer."""
+    return eight_bit_weight(weight)
+
+
 @contextmanager
-def quantised(model: torch.nn.Module, transform: Transform) -> Iterator[None]:
-    """Within the context every linear layer, the LM head included, has 8-bit weights and transformed inputs."""
+def quantised(
+    model: torch.nn.Module,
+    inputs_of: Callable[[torch.nn.Module], Transform],
+    weight_of: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor] = rounded_weight,
+) -> Iterator[None]:
+    """Within the context every linear layer, the LM head included, has other weights and transformed inputs.
+
+    inputs_of: transform of a layer's inputs; weight_of: weight [outputs, inputs] of a layer from its own.
+    """
     from transformers.pytorch_utils import Conv1D  # the linear layer of GPT-2, with weights [inputs, outputs]
 
     linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear | Conv1D)]
     weights = [module.weight for module in linears]
 
-    def hook(_module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (transform(inputs[0]), *inputs[1:])
+    def hook_of(transform: Transform) -> Callable[..., tuple[Any, ...]]:
+        return lambda _module, inputs: (transform(inputs[0]), *inputs[1:])
 
-    handles = [module.register_forward_pre_hook(hook) for module in linears]
+    handles = [module.register_forward_pre_hook(hook_of(inputs_of(module))) for module in linears]
     try:
         for module in linears:
             weight = module.weight.detach()
-            rounded = eight_bit_weight(weight.T).T if isinstance(module, Conv1D) else eight_bit_weight(weight)
-            module.weight = torch.nn.Parameter(rounded, requires_grad=False)
+            turned = isinstance(module, Conv1D)
+            changed = weight_of(module, weight.T if turned else weight)
+            module.weight = torch.nn.Parameter(changed.T if turned else changed, requires_grad=False)
         yield
     finally:
         for handle in handles:
             handle.remove()
         for module, weight in zip(linears, weights, strict=True):
             module.weight = weight
+
+
+def everywhere(transform: Transform) -> Callable[[torch.nn.Module], Transform]:
+    """The same transform for every layer's inputs."""
+    return lambda _layer: transform

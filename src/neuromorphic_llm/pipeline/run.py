@@ -21,14 +21,14 @@ from neuromorphic_llm.compiler.legalise import refuse_missing_units
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.convert.text import calibration_windows, fitting_windows
 from neuromorphic_llm.energy import fp16_reference, int8_reference, records_for
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.baseline import device_name, measure_dense
 from neuromorphic_llm.evaluate.cosine import cosine_per_layer
 from neuromorphic_llm.evaluate.energy_curve import decoding_figures, doubling_contexts, observed_rows
 from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text, evaluate_text
-from neuromorphic_llm.evaluate.quality import quality_against_spikes, quantised_baselines
+from neuromorphic_llm.evaluate.quality import CALIBRATION_WINDOWS, quality_against_spikes, quantised_baselines
 from neuromorphic_llm.evaluate.raster import spike_raster
 from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.evaluate.simulated import simulated_generation, simulation_figures
@@ -259,7 +259,8 @@ class Pipeline:
             count = self._count("quality against spikes", 8 * len(text.ids))
             seed, device = self.options.seed, str(self.dense.device)
             dense = evaluate_text(self.dense, text, window=WINDOW, seed=seed, progress=count)
-            quantised = quantised_baselines(self.dense, text, WINDOW, exact=dense, seed=seed, progress=count)
+            calibration = fitting_windows(calibration_windows(self.tokenizer)[:CALIBRATION_WINDOWS], self.dense.max_positions)
+            quantised = quantised_baselines(self.dense, text, WINDOW, calibration, exact=dense, seed=seed, progress=count)
             bars = [point.to_json() for point in quantised]
             weights = self.network.weights
             points = quality_against_spikes(weights, text, WINDOW, dense=dense, seed=seed, device=device, progress=count)
