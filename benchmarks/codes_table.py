@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from neuromorphic_llm.convert.allocation.fisher import fisher
+from neuromorphic_llm.convert.balance import converted_decoder
 from neuromorphic_llm.convert.budget import Budget, meet_budget
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint
@@ -88,7 +89,7 @@ class CodesTable:
     def calibrate(self) -> None:
         """Sensitivities, prices of the sites, and the integer weights that all codes share."""
         self.calibration = calibrate_checkpoint(self.checkpoint, self.windows, device=self.arguments.device)
-        canonical = self.checkpoint.canonical
+        canonical = converted_decoder(self.checkpoint).canonical
         self.largest = get_code("signed-digit").largest_value  # what the accumulators are checked for
         options = ConvertConfig()
         self.integers = integer_decoder(canonical.config, canonical.tensors, self.calibration, options, get_code("signed-digit"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from neuromorphic_llm import __version__
 from neuromorphic_llm.convert.allocation.methods import DEFAULT, allocate, check_allocation
 from neuromorphic_llm.convert.allocation.prices import Allocation, SpikeCosts
+from neuromorphic_llm.convert.balance import converted_decoder
 from neuromorphic_llm.convert.budget import Budget, Target, meet_budget
 from neuromorphic_llm.convert.calibrate import Calibration, Progress, calibrate
 from neuromorphic_llm.convert.compensation.methods import changed_decoder, corrected_weights, split_names
@@ -29,9 +30,10 @@ def calibrate_checkpoint(
     checkpoint: Checkpoint, windows: Sequence[Sequence[int]], *, device: str = "cpu", seed: int = 0, progress: Progress | None = None
 ) -> Calibration:
     """Calibration of a checkpoint on token windows; longer ones than the model's context are cut."""
-    decoder = FloatDecoder(checkpoint.canonical, device=device)
-    windows = fitting_windows(windows, checkpoint.canonical.config.max_positions)
-    return calibrate(decoder, windows, checkpoint_hash=checkpoint.content_hash, seed=seed, progress=progress)
+    converted = converted_decoder(checkpoint)
+    decoder = FloatDecoder(converted.canonical, device=device)
+    windows = fitting_windows(windows, checkpoint.config.max_positions)
+    return calibrate(decoder, windows, checkpoint_hash=converted.content_hash, seed=seed, progress=progress)
 
 
 def search_allocation(
@@ -52,8 +54,9 @@ def search_allocation(
     changes, _ = split_names(options.compensation)
     if options.allocation == DEFAULT or changes:
         return calibration
-    canonical = checkpoint.canonical
-    calibration.check_checkpoint(canonical.config, checkpoint.content_hash)
+    converted = converted_decoder(checkpoint)
+    canonical = converted.canonical
+    calibration.check_checkpoint(canonical.config, converted.content_hash)
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
     integers = integer_decoder(canonical.config, canonical.tensors, calibration, options, code)
     windows = fitting_windows(windows, canonical.config.max_positions)
@@ -81,16 +84,17 @@ def convert(
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
     check_allocation(options.allocation)
     changes, corrections = split_names(options.compensation)
-    canonical = checkpoint.canonical
+    converted = converted_decoder(checkpoint)
+    canonical = converted.canonical
     if calibration is not None:
-        calibration.check_checkpoint(canonical.config, checkpoint.content_hash)
+        calibration.check_checkpoint(canonical.config, converted.content_hash)
     short = fitting_windows(windows[:_BUDGET_WINDOWS], canonical.config.max_positions)
     windows = fitting_windows(windows, canonical.config.max_positions)
     if changes:
         canonical = changed_decoder(canonical, changes, windows, device, options.seed, progress)
     if calibration is None or changes:
         decoder = FloatDecoder(canonical, device=device)
-        calibration = calibrate(decoder, windows, checkpoint_hash=checkpoint.content_hash, seed=options.seed, progress=progress)
+        calibration = calibrate(decoder, windows, checkpoint_hash=converted.content_hash, seed=options.seed, progress=progress)
     integers = integer_decoder(canonical.config, canonical.tensors, calibration, options, code)
     target = Target.of(options, costs)
     allocation = allocate(canonical, integers, calibration, options, windows, device, costs, progress)

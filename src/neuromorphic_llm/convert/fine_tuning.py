@@ -22,6 +22,7 @@ import torch.distributed as distributed
 from torch import Tensor
 
 from neuromorphic_llm import __version__
+from neuromorphic_llm.convert.balance import converted_decoder
 from neuromorphic_llm.convert.budget import SITE_SPIKES
 from neuromorphic_llm.convert.calibrate import calibrate
 from neuromorphic_llm.convert.config import ConvertConfig
@@ -102,7 +103,7 @@ def fine_tune(
     short, a folder of another run, and a run that diverges.
     """
     watch = watch or Watch()
-    canonical = checkpoint.canonical
+    canonical = converted_decoder(checkpoint).canonical
     check_plain(canonical)
     if recipe.batch % process_count():
         raise ConversionError(
