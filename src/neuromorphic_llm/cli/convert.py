@@ -17,6 +17,7 @@ from neuromorphic_llm.cli.common import (
     Tolerance,
     WorkBars,
     console,
+    error_console,
     progress,
     status,
 )
@@ -83,7 +84,7 @@ def command(
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.chip.load import load_spec
         from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
-        from neuromorphic_llm.convert.text import calibration_windows
+        from neuromorphic_llm.convert.text import calibration_windows, held_out_window
         from neuromorphic_llm.evaluate.open_model import checked_device
         from neuromorphic_llm.models.checkpoint import load_checkpoint
         from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
@@ -105,13 +106,16 @@ def command(
         with status(f"loading {model}"):
             checkpoint = load_checkpoint(model)
             tokenizer = choose_bos(checkpoint.tokenizer(), bos)
-            windows = calibration_windows(tokenizer, text, longest=checkpoint.canonical.config.max_positions)
-        network, stored = _convert(checkpoint, options, windows, stored, spec, device, search=save_calibration is not None)
+            windows = calibration_windows(tokenizer, text, longest=checkpoint.config.max_positions)
+            held_out = held_out_window(tokenizer, text, checkpoint.config.max_positions)
+        network, stored = _convert(checkpoint, options, windows, held_out, stored, spec, device, search=save_calibration is not None)
         if save_calibration is not None:
             stored.save(save_calibration)
         content_hash = network.save(output)
         beginning = bos_text(tokenizer)
         console.print(_table(output, network.provenance, network.weights.parameters, beginning))
+        if "warning" in network.provenance:
+            error_console.print(f"Warning: {network.provenance['warning']}", highlight=False, soft_wrap=True)
         run.result(_result(output, network, content_hash) | {"bos_token": beginning})
 
 
@@ -119,6 +123,7 @@ def _convert(
     checkpoint: Checkpoint,
     options: ConvertConfig,
     windows: list[list[int]],
+    held_out: list[int] | None,
     calibration: Calibration | None,
     spec: ChipSpec | None,
     device: str,
@@ -139,7 +144,9 @@ def _convert(
             costs = costs_of_checkpoint(checkpoint, options, windows, calibration, spec, device, advance)
         if search:
             calibration = search_allocation(checkpoint, options, windows, calibration, costs=costs, device=device, progress=advance)
-        network = convert(checkpoint, options, windows, calibration=calibration, costs=costs, device=device, progress=advance)
+        network = convert(
+            checkpoint, options, windows, calibration=calibration, held_out=held_out, costs=costs, device=device, progress=advance
+        )
     return network, calibration
 
 
@@ -190,6 +197,8 @@ def _result(output: Path, network: SpikingNetwork, content_hash: str) -> dict[st
         "compensation": network.provenance["options"].get("compensation", []),
         "energy_j_per_token": network.provenance.get("energy_j"),
         "note": network.provenance.get("budget_note"),
+        "divergence": network.provenance["divergence"],
+        "warning": network.provenance.get("warning"),
         "calibration_tokens": network.provenance["calibration_tokens"],
         "parts": network.parts,
         "code": network.weights.code.to_json(),
@@ -230,6 +239,10 @@ def _table(output: Path, provenance: dict[str, Any], parameters: int, bos_token:
     table.add_row("price of a spike", f"{provenance['price']:.3g}")
     if "energy_j" in provenance:
         table.add_row("energy of a token on the chip (estimated)", f"{provenance['energy_j'] * 1e6:.3g} µJ")
+    divergence = provenance["divergence"]
+    table.add_row(f"divergence from the model, {divergence['tokens']} tokens, all spikes", f"{divergence['all_spikes']:.2g} nats a token")
+    expected = f"{divergence['budget']:.2g}, {divergence['budget_estimate']:.2g} expected"
+    table.add_row("the same with these spikes", expected)
     table.add_row("calibration tokens", f"{provenance['calibration_tokens']:,}")
     table.add_row("beginning-of-sequence token of each window", bos_token or "none")
     return table

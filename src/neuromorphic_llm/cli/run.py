@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, error_console, progress
 from neuromorphic_llm.cli.outputs import check_written
 from neuromorphic_llm.models.text_tokens import Bos
 from neuromorphic_llm.repository import REPOSITORY
@@ -71,6 +71,8 @@ def command(
         run.write(folder / "report.json", report)
         page = write_page(folder)
         print_report({**report, "arguments": arguments}, console)
+        if report["convert"]["warning"]:
+            error_console.print(f"Warning: {report['convert']['warning']}", highlight=False, soft_wrap=True)
         if any(step["reused"] for step in report["steps"]):
             console.print("Some steps were reused from an earlier run; --force does every step again.", highlight=False)
         console.print(f"Report: {page}", highlight=False, soft_wrap=True)

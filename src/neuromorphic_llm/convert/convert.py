@@ -14,6 +14,8 @@ from neuromorphic_llm.convert.budget import Budget, Target, meet_budget
 from neuromorphic_llm.convert.calibrate import Calibration, Progress, calibrate
 from neuromorphic_llm.convert.compensation.methods import changed_decoder, corrected_weights, split_names
 from neuromorphic_llm.convert.config import ConvertConfig
+from neuromorphic_llm.convert.divergence import measure as measure_divergence
+from neuromorphic_llm.convert.divergence import usual_divergence, warning
 from neuromorphic_llm.convert.float_decoder import FloatDecoder
 from neuromorphic_llm.convert.integers import integer_decoder
 from neuromorphic_llm.convert.text import fitting_windows
@@ -70,6 +72,7 @@ def convert(
     windows: Sequence[Sequence[int]],
     *,
     calibration: Calibration | None = None,
+    held_out: Sequence[int] | None = None,
     costs: SpikeCosts | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -78,6 +81,8 @@ def convert(
 
     windows: token windows of the calibration text, for ranges, sensitivities (unless `calibration` is given), searches and the budget;
     longer ones than the model's context are cut.
+    held_out: other tokens, on which the divergence from the model is measured (None: the longest window); provenance has it, and a
+    warning where it is much.
     costs: what a spike costs, for a budget in joules. A compensation that changes the decoder itself calibrates that decoder anew.
     Raises ConversionError if the calibration is of another checkpoint, the target cannot be met, or an accumulator could overflow.
     """
@@ -102,7 +107,12 @@ def convert(
     if corrections:
         corrected = corrected_weights(canonical, budget.weights, corrections, windows, device, progress)
         budget = meet_budget(corrected, calibration, allocation, options, short, device, target=target, start=budget, progress=progress)
+    window = max(windows, key=len) if held_out is None else held_out
+    found = measure_divergence(canonical, budget.weights, calibration, window, device)
     provenance = _provenance(checkpoint, options, calibration, allocation, budget)
+    provenance["divergence"] = found.to_json() | {"held_out": held_out is not None}
+    if text := warning(found, usual=usual_divergence(options)):
+        provenance["warning"] = text
     return SpikingNetwork(budget.weights, parts=options.parts, provenance=provenance, tokenizer_files=checkpoint.tokenizer_files)
 
 

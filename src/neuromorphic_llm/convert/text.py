@@ -38,6 +38,13 @@ def calibration_windows(tokenizer: Any, text: str | None = None, count: int = WI
     return [piece for window in whole for piece in token_windows(window[len(prefix) :], min(longest, WINDOW_TOKENS), prefix)]
 
 
+def held_out_window(tokenizer: Any, text: str | None = None, longest: int = WINDOW_TOKENS) -> list[int] | None:
+    """The window behind those of calibration_windows; None if the text ends with them."""
+    count = len(calibration_windows(tokenizer, text, longest=longest))
+    rest = calibration_windows(tokenizer, text, WINDOWS + 1, longest)[count:]
+    return rest[0] if rest else None
+
+
 def fitting_windows(windows: Sequence[Sequence[int]], longest: int) -> list[list[int]]:
     """The windows, those of more than `longest` tokens cut into pieces of that many; the last piece of a window may be shorter."""
     return [list(window[start : start + longest]) for window in windows for start in range(0, len(window), longest)]

@@ -21,7 +21,7 @@ from neuromorphic_llm.compiler.legalise import refuse_missing_units
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows, fitting_windows
+from neuromorphic_llm.convert.text import calibration_windows, fitting_windows, held_out_window
 from neuromorphic_llm.energy import fp16_reference, int8_reference, records_for
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluate.baseline import device_name, measure_dense
@@ -163,15 +163,18 @@ class Pipeline:
         folder = self.options.output / "network"
 
         def work() -> Mapping[str, Any]:
-            windows = calibration_windows(self.tokenizer, longest=self.checkpoint.canonical.config.max_positions)
+            longest = self.checkpoint.config.max_positions
+            windows = calibration_windows(self.tokenizer, longest=longest)
+            held_out = held_out_window(self.tokenizer, longest=longest)
             device = "cuda" if torch.cuda.is_available() else "cpu"
-            network = convert(self.checkpoint, self.conversion, windows, device=device, progress=self._progress)
+            network = convert(self.checkpoint, self.conversion, windows, held_out=held_out, device=device, progress=self._progress)
             content_hash = network.save(folder)
             return {
                 "content_hash": content_hash,
                 "options": self.conversion.to_json(),
                 "spikes_per_activation_on_calibration_text": network.provenance["spikes_per_activation"],
                 "note": network.provenance.get("budget_note"),
+                "warning": network.provenance.get("warning"),
                 "kind": "measured",
             }
 
