@@ -2,9 +2,10 @@
 
     python benchmarks/key_biases.py smollm2-135m --task wikitext2 --limit-tokens 8192
 
-The weights are those of a Llama decoder, cast to Qwen2 with biases of 50 to 200 on one element of a sixteenth of the rotated pairs of every
-key head: of the slowest pairs (`slow`), or of pairs drawn at random, whose queries are a fiftieth, as the model could not predict otherwise
-(`fast`). `none` has no biases. `dense` is transformers' model of these weights. Without offsets is the same network less its offsets.
+The weights are those of a Llama decoder, cast to Qwen2 with biases of 50 to 200 on one element of some rotated pairs of every key head: of
+the slowest sixteenth (`slow`) or eighth (`slower`), or of an eighth drawn at random, whose queries are divided by `--quieter`, as the model
+could not predict otherwise (`fast`). `none` has no biases. `dense` is transformers' model of these weights. Without offsets is the same
+network less its offsets.
 """
 
 from __future__ import annotations
@@ -29,28 +30,27 @@ from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 from table_run import table_parser, text_of
 
-KINDS = ("none", "slow", "fast")
-QUIETER_QUERIES = 1 / 50
+KINDS = ("none", "slow", "slower", "fast")
 
 
-def biased(checkpoint: Checkpoint, kind: str, seed: int) -> Checkpoint:
+def biased(checkpoint: Checkpoint, kind: str, seed: int, quieter: float) -> Checkpoint:
     """A Llama checkpoint as a Qwen2 one with key biases of this kind."""
     settings: dict[str, Any] = {**checkpoint.hugging_face_config, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
     config, shapes, _ = FAMILIES["Qwen2ForCausalLM"].read(settings, checkpoint.name)
     tensors = {name: checkpoint.tensors[name] if name in checkpoint.tensors else torch.zeros(shape) for name, shape in shapes.items()}
     generator, half = torch.Generator().manual_seed(seed), config.head_dim // 2
-    count = max(half // 8, 1)
+    count = max(half // (16 if kind == "slow" else 8), 1)
     for layer in range(config.layers if kind != "none" else 0):
         prefix = f"model.layers.{layer}.self_attn."
         bias = torch.zeros(config.kv_heads, 2, half)
         query = tensors[prefix + "q_proj.weight"].clone().view(config.kv_heads, -1, 2, half, config.hidden_size)
         for head in range(config.kv_heads):
-            pairs = torch.arange(half - count, half) if kind == "slow" else torch.randperm(half, generator=generator)[:count]
+            pairs = torch.randperm(half, generator=generator)[:count] if kind == "fast" else torch.arange(half - count, half)
             for pair in pairs.tolist():
                 size = (50.0 + 150.0 * torch.rand((), generator=generator)) * torch.randn((), generator=generator).sign()
                 bias[head, int(torch.randint(2, (), generator=generator)), pair] = size
             if kind == "fast":
-                query[head][:, :, pairs] *= QUIETER_QUERIES
+                query[head][:, :, pairs] /= quieter
         tensors[prefix + "k_proj.bias"] = bias.reshape(-1)
         tensors[prefix + "q_proj.weight"] = query.reshape(-1, config.hidden_size)
     return replace(checkpoint, name=f"{checkpoint.name}, {kind}", config=config, tensors=tensors, settings=settings)
@@ -67,6 +67,7 @@ def main() -> None:
     """Convert, measure and print."""
     parser = table_parser(__doc__)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--quieter", type=float, default=50.0)
     parser.add_argument("--spikes", type=float, default=1.5)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -77,7 +78,7 @@ def main() -> None:
     columns = ("biases", "dense", "network", "spikes", "layers with offsets", "without offsets", "with offsets")
     table = Table(*columns, title=f"perplexity of {stored.name}'s weights, {len(text.ids):,} tokens of {arguments.task}")
     for kind in arguments.kinds:
-        checkpoint = biased(stored, kind, arguments.seed)
+        checkpoint = biased(stored, kind, arguments.seed, arguments.quieter)
         dense = evaluate_text(DenseModel(checkpoint.dense_model(device=device)), text, window=arguments.window).perplexity
         for name, options in (
             ("all spikes", ConvertConfig(spikes=None, price=0.0, query_spikes=999.0)),

@@ -14,7 +14,7 @@ from neuromorphic_llm.convert.calibrate import FORMAT, VERSION, Calibration
 from neuromorphic_llm.convert.config import ConvertConfig
 from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
-from neuromorphic_llm.convert.key_offsets import KeyStatistics, key_offset
+from neuromorphic_llm.convert.key_offsets import KeyStatistics, key_offset, turning_share
 from neuromorphic_llm.convert.text import calibration_windows
 from neuromorphic_llm.errors import ArtefactError, ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
@@ -102,14 +102,14 @@ def test_statistics_are_those_of_the_keys_before_rotation() -> None:
 def test_ordinary_keys_have_no_offsets_and_large_biases_have() -> None:
     checkpoint = load_checkpoint("nano")
     windows = calibration_windows(checkpoint.tokenizer(), count=1)
-    plain, biased = (convert(each, ConvertConfig(), windows) for each in (checkpoint, with_key_bias(checkpoint, 200.0)))
+    plain, biased = (convert(each, ConvertConfig(), windows) for each in (checkpoint, with_key_bias(checkpoint, 80.0)))
     assert all(layer.key_offset is None for layer in plain.weights.layers)
     for layer in biased.weights.layers:
         assert layer.key_offset is not None
         offset = layer.key_offset * 2.0**-biased.weights.formats.qkv
         slow = biased.weights.config.head_dim // 2 - 1
         angle = np.arange(512) * 10000.0 ** (-slow / 8)
-        np.testing.assert_allclose(offset[:, slow], 200.0 * np.cos(angle).mean(), atol=4.0)  # keys have means of their own
+        np.testing.assert_allclose(offset[:, slow], 80.0 * np.cos(angle).mean(), atol=4.0)  # keys have means of their own
 
 
 def test_calibrations_keep_the_statistics(tmp_path: Path) -> None:
@@ -149,3 +149,11 @@ def test_damaged_statistics_are_refused(change: dict[str, np.ndarray | None], me
     save_artefact(tmp_path / "calibration", format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays)
     with pytest.raises(ArtefactError, match=message + ".*; calibrate again"):
         Calibration.load(tmp_path / "calibration")
+
+
+def test_what_of_a_turning_vector_an_offset_leaves() -> None:
+    """Distance from the mean of the unit vector over the positions, by its definition; a fast pair keeps all of it."""
+    share = turning_share(CONFIG, FREQUENCIES)
+    turned = [np.exp(1j * 0.004 * position) for position in range(64)]
+    assert share[1] == pytest.approx(max(abs(each - np.mean(turned)) for each in turned), rel=1e-12)
+    assert share[0] == 1.0 and share[2] == 0.0

@@ -31,8 +31,8 @@ def story() -> list[int]:
     return ids
 
 
-def biased_qwen2(folder: Path, pairs: Sequence[int], seed: int = 0) -> Checkpoint:
-    """nano as a Qwen2 model with one bias of 50 to 200 in each of these rotated pairs of every key head."""
+def biased_qwen2(folder: Path, pairs: Sequence[int], quieter: float = 1.0) -> Checkpoint:
+    """nano as Qwen2 with one bias of 50 to 200 in each of these rotated pairs of every key head, their queries divided by `quieter`."""
     nano = load_checkpoint("nano")
     config = nano.config
     model = Qwen2ForCausalLM(
@@ -52,7 +52,7 @@ def biased_qwen2(folder: Path, pairs: Sequence[int], seed: int = 0) -> Checkpoin
         )
     )
     state = {name: torch.zeros_like(tensor) if name.endswith("bias") else nano.tensors[name] for name, tensor in model.state_dict().items()}
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     for layer in range(config.layers):
         prefix = f"model.layers.{layer}.self_attn."
         bias = torch.zeros(config.kv_heads, 2, config.head_dim // 2)
@@ -61,6 +61,9 @@ def biased_qwen2(folder: Path, pairs: Sequence[int], seed: int = 0) -> Checkpoin
                 size = (50.0 + 150.0 * torch.rand((), generator=generator)) * torch.randn((), generator=generator).sign()
                 bias[head, int(torch.randint(2, (), generator=generator)), pair] = size
         state[prefix + "k_proj.bias"] = bias.reshape(-1)
+        query = state[prefix + "q_proj.weight"].clone().view(config.heads, 2, config.head_dim // 2, -1)
+        query[:, :, list(pairs)] /= quieter
+        state[prefix + "q_proj.weight"] = query.view(-1, config.hidden_size)
     model.load_state_dict(state)
     model.save_pretrained(folder)
     for name, content in nano.tokenizer_files.items():
@@ -74,20 +77,25 @@ def perplexity(logits: torch.Tensor) -> float:
     return math.exp(-float(chosen.mean()))
 
 
-@pytest.mark.parametrize("slowest", [1, 2])
-def test_quality_with_large_key_biases(slowest: int, tmp_path: Path) -> None:
-    """All spikes within 0.5 % of the dense perplexity, 1.5 spikes per activation within 2 % more."""
-    half = load_checkpoint("nano").config.head_dim // 2
-    checkpoint = biased_qwen2(tmp_path, range(half - slowest, half))
+@pytest.mark.parametrize(
+    ("pairs", "quieter", "largest", "offsets"),
+    [((7,), 1, 10, True), ((6, 7), 1, 10, True), ((0, 2), 50, 40, False), ((3,), 20, 60, False)],
+)
+def test_quality_with_large_key_biases(pairs: tuple[int, ...], quieter: float, largest: float, offsets: bool, tmp_path: Path) -> None:
+    """All spikes within 0.5 % of the dense perplexity, 1.5 spikes per activation within 2 % more.
+
+    Pair 7 turns once in 19,869 positions, pair 0 once in six: keys get offsets there, and share their scale with the queries here.
+    """
+    checkpoint = biased_qwen2(tmp_path, pairs, quieter)
     with torch.no_grad():
         dense = perplexity(Qwen2ForCausalLM.from_pretrained(tmp_path)(torch.tensor([story()])).logits[0])
-    assert dense < 10  # it still tells stories: nano itself has 6.1
+    assert dense < largest  # it still tells stories: nano itself has 6.1, uniform tokens 512
     windows = calibration_windows(checkpoint.tokenizer(), count=4)
     losses = []
     for options in (ALL_SPIKES, ConvertConfig()):
         network = convert(checkpoint, options, windows)
-        assert all(layer.key_offset is not None for layer in network.weights.layers)
+        assert all((layer.key_offset is not None) == offsets for layer in network.weights.layers)
         logits = FunctionalDecoder(network.weights).forward(torch.tensor([story()]))[0] * 2.0**-network.weights.formats.logit
         losses.append(perplexity(logits) / dense - 1)
     assert losses[0] <= 0.005
-    assert losses[1] <= losses[0] + 0.02
+    assert losses[1] <= 0.025

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from neuromorphic_llm.convert.float_decoder import LOG2_E
+from neuromorphic_llm.convert.key_offsets import KEY_SPREAD, turning_share
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.reference.weights import DecoderConfig
 
@@ -34,6 +35,9 @@ GAIN_LEVELS, STREAM_LEVELS = (-6.0, 4.0), (-8.0, 8.0)
 NORMAL_GAIN, NORMAL_STREAM = -1.0, -2.0
 NORMAL_VALUES, NORMAL_KEYS, NORMAL_HIDDEN = -1.0, 2.0, -1.0
 """Usual ratios: rows of values to columns of the output, keys to scaled queries, rows of up to columns of down."""
+
+BIAS_EXCESS = 2.0
+"""Of a turning key bias over the median row of its head."""
 
 _LARGEST_SHIFT = 60.0
 _BIAS_SHARE = 2.0**-8  # a bias counts for a row where it is that much larger; below, weights do
@@ -214,9 +218,25 @@ class _Rescaling:
         by_head = self._rows(layer, "self_attn.q_proj").view(config.kv_heads, -1, config.head_dim)
         query = (2.0 * by_head).exp2().mean(1).log2() / 2
         shift = pair_shifts(pairs(key), pairs(query) + scale, NORMAL_KEYS)
+        shift = shift - self._turning_biases(layer, pairs(key) + shift, shift, frequencies)
         if shift.any():
             self._scale_rows(prefix + "k_proj", shift.flatten())
             self._scale_rows(prefix + "q_proj", -self._by_query_head(shift))
+
+    def _turning_biases(self, layer: int, keys: Tensor, shift: Tensor, frequencies: Tensor) -> Tensor:
+        """Exponents [kv_heads, head_dim] by which pairs should shrink whose bias, turning with the position, outgrows all keys.
+
+        keys: logarithms of the rows [kv_heads, head_dim], after `shift`. What does not turn is left to offsets of keys.
+        """
+        bias = self.tensors.get(f"model.layers.{layer}.self_attn.k_proj.bias")
+        if bias is None:
+            return torch.zeros_like(shift)
+        by_pair = bias.double().view(self.config.kv_heads, 2, -1).square().sum(1).sqrt()
+        turning = torch.from_numpy(turning_share(self.config, frequencies.numpy()))
+        largest = _log(by_pair * turning / KEY_SPREAD).repeat(1, 2) + shift
+        middle = torch.tensor([[_median(levels)] for levels in keys], dtype=torch.float64)
+        excess = largest - middle
+        return torch.where(excess > BIAS_EXCESS, (excess / 2).ceil(), torch.zeros_like(excess))
 
     def hidden(self, layer: int) -> None:
         """Channels between the feed-forward projections, where what lies between them is linear, or a ReLU."""

@@ -25,7 +25,8 @@ TYPICAL_POSITIONS = 2048
 LARGEST_NOISE = 0.2
 """Of the scores, root mean square in nats, that rounding keys to eight bits may make without an offset. SmolLM2-135M has 0.11 at most."""
 
-_SPREAD = 3.0  # standard deviations between the mean of an element and the largest one to expect
+KEY_SPREAD = 3.0
+"""Standard deviations between the mean of an element and the largest one to expect."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,19 @@ class KeySums:
         return KeyStatistics(mean, square, query)
 
 
+def _angles(config: DecoderConfig, frequencies: Floats) -> Floats:
+    """Of the pairs at the positions that an offset is the mean over, [positions, pairs]."""
+    angles: Floats = np.arange(min(config.max_positions, TYPICAL_POSITIONS))[:, None] * frequencies
+    return angles
+
+
+def turning_share(config: DecoderConfig, frequencies: Floats) -> Floats:
+    """How far a turning vector lies from its mean at most, in its own lengths, [pairs]; 1 where an offset would not help."""
+    turned = np.exp(1j * _angles(config, frequencies))
+    share: Floats = np.minimum(np.abs(turned - turned.mean(0)).max(0), 1.0)
+    return share
+
+
 def key_offset(
     config: DecoderConfig, statistics: KeyStatistics | None, layer: int, frequencies: Floats, scale: float = 1.0
 ) -> Floats | None:
@@ -101,7 +115,7 @@ def key_offset(
     """
     if statistics is None or config.attention_softcap:
         return None
-    angle = np.arange(min(config.max_positions, TYPICAL_POSITIONS))[:, None] * frequencies
+    angle = _angles(config, frequencies)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     first, second = np.split(statistics.mean[layer], 2, axis=-1)
     centre = first * cos.mean(0) - second * sin.mean(0), first * sin.mean(0) + second * cos.mean(0)
@@ -109,7 +123,7 @@ def key_offset(
     rest = np.hypot(turning[0] - centre[0][:, None], turning[1] - centre[1][:, None]).max(1)
     whole = np.hypot(turning[0], turning[1]).max(1)
     spread = statistics.square[layer] - statistics.mean[layer] ** 2
-    spread = scale * _SPREAD * np.sqrt(np.maximum(sum(np.split(spread, 2, axis=-1)), 0.0))
+    spread = scale * KEY_SPREAD * np.sqrt(np.maximum(sum(np.split(spread, 2, axis=-1)), 0.0))
     used = rest < whole
     noise = _noise(whole + spread, statistics.query_square[layer])
     less = _noise(np.where(used, rest, whole) + spread, statistics.query_square[layer])
