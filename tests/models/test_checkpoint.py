@@ -139,6 +139,8 @@ def test_damaged_tokenizer(write: Callable[..., Path]) -> None:
     [
         ({"architectures": ["BloomForCausalLM"]}, "architecture BloomForCausalLM is not supported; supported: LlamaForCausalLM, Mistral"),
         ({"architectures": None, "model_type": "bloom"}, "architecture of model type 'bloom' is not supported"),
+        ({"model_type": "mistral"}, "model_type 'mistral' is not that of LlamaForCausalLM, 'llama'"),
+        ({"model_type": ["llama"]}, r"model_type \['llama'\] is not that of LlamaForCausalLM"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "the configuration lacks 'low_freq_factor'"),
         ({"rope_parameters": {"type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic' is not supported"),
         ({"rope_scaling": {"rope_type": "longrope"}}, "the configuration lacks 'short_factor'"),

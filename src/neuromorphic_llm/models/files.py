@@ -83,6 +83,10 @@ def read_folder(folder: Path) -> RawCheckpoint:
     if architectures[0] not in FAMILIES:
         raise _unsupported(folder, architectures[0])
     family = FAMILIES[architectures[0]]
+    if config.get("model_type") not in (None, family.model_type):
+        # transformers goes by the model type, whose class may leave tensors unread and compute something else.
+        what = f"model_type {config['model_type']!r} is not that of {family.architecture}, {family.model_type!r}"
+        raise CheckpointError(f"{folder}: {what}; correct its config.json")
     if config.get("transformers_weights") not in (None, WEIGHTS):
         raise CheckpointError(f"{folder}: weights under another name (transformers_weights) are not read; name the file {WEIGHTS}")
     generation = own_file(folder, "generation_config.json")
