@@ -247,7 +247,14 @@ def test_an_interrupt_leaves_the_old_file_and_no_part_of_a_new_one(home: Path, r
     assert sorted(each.name for each in home.rglob("*") if each.is_file()) == [CHECKSUMS, "lambada_test.jsonl"]
 
 
-def test_a_hub_out_of_reach_is_one_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hub_out_of_reach_is_one_line(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    class Api:
+        def list_repo_files(self, *_: object, **__: object) -> list[str]:
+            raise ConnectionError("no route to the hub")  # here without the retries of its client
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     assert run_command_line(["fetch", "--data", "piqa", "arc_easy"]) == 1
     said = capsys.readouterr().err.strip()
     assert "piqa: the hub gave nothing of ybisk/piqa" in said and "with --from" in said and "and 1 more of 2" in said

@@ -67,7 +67,7 @@ def test_the_finest_step_that_holds_the_largest_value(largest: int, shift: int) 
         (
             {"vector_memory_bytes": 4096},
             {"hidden_size": 66, "intermediate_size": 176},
-            "for 32 words of gains and stop prices, the program needs 33",
+            "for 32 words of gains, stop prices and key offsets, the program needs 33",
         ),
         ({}, {"heads": 66, "kv_heads": 33, "head_dim": 2}, "has room for 32 key/value heads, the program needs 33; use"),
         ({"vector_lanes": 2, "kv_bytes_per_engine": 4096}, {"max_positions": 140}, "for 256 words of rotary table, the program needs 280"),
