@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neuromorphic_llm.convert.float_decoder import LOG2_E
 from neuromorphic_llm.convert.key_offsets import KEY_SPREAD, turning_share
-from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.models.canonical import CanonicalDecoder, frequencies_name
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class _Rescaling:
         """Rotated pairs of the keys against those of the queries that meet them; the gains where queries and keys have norms."""
         config, prefix = self.config, f"model.layers.{layer}.self_attn."
         scale = math.log2(LOG2_E * config.query_scale)
-        frequencies = self.tensors["rotary.local_frequencies" if config.local_rotary and config.window(layer) else "rotary.frequencies"]
+        frequencies = self.tensors[frequencies_name(config, layer)]
         turns = frequencies != 0
 
         def pairs(levels: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from neuromorphic_llm.convert.allocation.prices import LARGEST, Allocation, real
 from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.convert.key_offsets import KeyStatistics, KeySums
 from neuromorphic_llm.errors import ArtefactError, ConversionError
+from neuromorphic_llm.models.canonical import frequencies_name
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 FORMAT = "neuromorphic-llm-calibration"
@@ -321,8 +322,7 @@ def _over_pairs(decoder: FloatDecoder, query: Tensor) -> Tensor:
     """Sensitivities [layers, heads, head_dim], those of a rotated pair averaged: rotation moves a value between its two elements."""
     config, result = decoder.config, query.clone()
     for layer in range(config.layers):
-        local = config.local_rotary and config.window(layer)
-        turns = decoder.weights["rotary.local_frequencies" if local else "rotary.frequencies"] != 0
+        turns = decoder.weights[frequencies_name(config, layer)] != 0
         pairs = query[layer].view(config.heads, 2, -1)
         result[layer] = torch.where(turns, pairs.mean(1, keepdim=True), pairs).reshape(config.heads, -1)
     return result

@@ -15,6 +15,7 @@ from neuromorphic_llm.convert.float_decoder import LOG2_E
 from neuromorphic_llm.convert.group_weights import quantise_groups
 from neuromorphic_llm.convert.key_offsets import key_offset
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.models.canonical import frequencies_name
 from neuromorphic_llm.network.format import spiking_flags
 from neuromorphic_llm.reference.linear import fold_scale
 from neuromorphic_llm.reference.rotary import Table, tables_of
@@ -133,8 +134,7 @@ class _Converter:
 
     def key_offset(self, number: int) -> NDArray[np.int32] | None:
         """Offsets of the rotated keys of a layer, if they pay."""
-        local = self.config.local_rotary and self.config.window(number)
-        frequencies = self.tensors["rotary.local_frequencies" if local else "rotary.frequencies"].double().numpy()
+        frequencies = self.tensors[frequencies_name(self.config, number)].double().numpy()
         offset = key_offset(self.config, self.calibration.keys, number, frequencies, self.rotary_scale)
         return None if offset is None else _int32(offset * 2.0**self.formats.qkv, f"layers.{number}: an offset of keys")
 

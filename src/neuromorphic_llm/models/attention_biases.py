@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from neuromorphic_llm.models.canonical import frequencies_name
 from neuromorphic_llm.reference.weights import DecoderConfig
 
 
@@ -27,8 +28,7 @@ def without_idle_biases(config: DecoderConfig, tensors: Mapping[str, Tensor]) ->
             result[prefix + "o_proj.bias"] = (passed if bias is None else bias.double() + passed).float()
         key_bias = result.get(prefix + "k_proj.bias")
         if key_bias is not None and not (config.attention_softcap or config.query_key_norm):
-            local = config.local_rotary and config.window(layer)
-            turns = (result["rotary.local_frequencies" if local else "rotary.frequencies"] != 0).repeat(2)
+            turns = (result[frequencies_name(config, layer)] != 0).repeat(2)
             kept = torch.where(turns, key_bias.view(config.kv_heads, config.head_dim), 0.0).reshape(-1)
             if kept.any():
                 result[prefix + "k_proj.bias"] = kept

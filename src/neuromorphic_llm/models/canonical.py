@@ -77,6 +77,11 @@ def _is_linear(name: str) -> bool:
     return name.endswith("_proj.weight") or name == "lm_head.weight"
 
 
+def frequencies_name(config: DecoderConfig, layer: int) -> str:
+    """Name of the tensor with the rotary frequencies of a layer."""
+    return "rotary.local_frequencies" if config.local_rotary and config.window(layer) else "rotary.frequencies"
+
+
 def rotary_frequencies(config: DecoderConfig) -> torch.Tensor:
     """Angle per position of every pair (j, j + head_dim / 2) without scaling, float64 [head_dim / 2]."""
     # In numpy: torch's powers may differ in the last bit, and so may a table's entry then.
