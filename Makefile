@@ -50,7 +50,7 @@ rtl-coverage: $(STAMP)
 
 # Cells, area, timing and energy of the units, with the liberty libraries in NMLLM_PDK or ../shared/pdk; arguments: make synth SYNTH="norm --json FILE".
 synth: $(STAMP)
-	PYTHONPATH=tests/rtl:tests/simulate:tests/reference $(BIN)/python -m synthesis $(SYNTH)
+	PYTHONPATH=tests/rtl:tests/simulation:tests/reference $(BIN)/python -m synthesis $(SYNTH)
 
 clean:
 	rm -rf build dist runs .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info

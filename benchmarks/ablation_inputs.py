@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from neuromorphic_llm.convert.budget import price_for_spikes
-from neuromorphic_llm.convert.float_decoder import FloatDecoder, Observer
-from neuromorphic_llm.convert.text import calibration_windows
-from neuromorphic_llm.evaluate.open_model import checked_device
+from neuromorphic_llm.conversion.budget import price_for_spikes
+from neuromorphic_llm.conversion.float_decoder import FloatDecoder, Observer
+from neuromorphic_llm.conversion.text import calibration_windows
+from neuromorphic_llm.evaluation.open_model import checked_device
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from table_run import table_parser, text_of
 

@@ -19,18 +19,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from neuromorphic_llm.convert.allocation.methods import DEFAULT, allocation_names
-from neuromorphic_llm.convert.budget import price_for_spikes
-from neuromorphic_llm.convert.calibrate import Calibration
-from neuromorphic_llm.convert.compensation.methods import compensation_names
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.allocation.methods import DEFAULT, allocation_names
+from neuromorphic_llm.conversion.budget import price_for_spikes
+from neuromorphic_llm.conversion.calibrate import Calibration
+from neuromorphic_llm.conversion.compensation.methods import compensation_names
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.errors import NeuromorphicLLMError
-from neuromorphic_llm.evaluate.language_model import LanguageModelResult, evaluate_text
-from neuromorphic_llm.evaluate.open_model import checked_device
-from neuromorphic_llm.evaluate.quality import with_scaled_price
-from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
+from neuromorphic_llm.evaluation.language_model import LanguageModelResult, evaluate_text
+from neuromorphic_llm.evaluation.open_model import checked_device
+from neuromorphic_llm.evaluation.quality import with_scaled_price
+from neuromorphic_llm.evaluation.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from neuromorphic_llm.cli.result import machine
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.evaluate.language_model import evaluate_text
-from neuromorphic_llm.evaluate.open_model import checked_device
-from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
+from neuromorphic_llm.evaluation.language_model import evaluate_text
+from neuromorphic_llm.evaluation.open_model import checked_device
+from neuromorphic_llm.evaluation.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from table_run import read_text, text_of
 

@@ -21,17 +21,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from neuromorphic_llm.convert.allocation.fisher import fisher
-from neuromorphic_llm.convert.balance import converted_decoder
-from neuromorphic_llm.convert.budget import Budget, meet_budget
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import calibrate_checkpoint
-from neuromorphic_llm.convert.integers import integer_decoder
-from neuromorphic_llm.convert.text import WINDOW_TOKENS, WINDOWS, calibration_windows
+from neuromorphic_llm.conversion.allocation.fisher import fisher
+from neuromorphic_llm.conversion.balance import converted_decoder
+from neuromorphic_llm.conversion.budget import Budget, meet_budget
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import calibrate_checkpoint
+from neuromorphic_llm.conversion.integers import integer_decoder
+from neuromorphic_llm.conversion.text import WINDOW_TOKENS, WINDOWS, calibration_windows
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.evaluate.language_model import EncodedText, evaluate_text
-from neuromorphic_llm.evaluate.open_model import checked_device
-from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
+from neuromorphic_llm.evaluation.language_model import EncodedText, evaluate_text
+from neuromorphic_llm.evaluation.open_model import checked_device
+from neuromorphic_llm.evaluation.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Coded

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.progress import Progress
 
 from neuromorphic_llm.chip.program_io import load_program
-from neuromorphic_llm.evaluate.energy_curve import AROUND, text_over_context
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.energy_curve import AROUND, text_over_context
+from neuromorphic_llm.evaluation.tasks import get_task, load_text
 from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.report.pareto import markdown
 from neuromorphic_llm.report.plots import context_plot

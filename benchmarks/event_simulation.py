@@ -18,7 +18,7 @@ from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.program_io import load_program
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M, random_decoder
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.run import simulate
 
 
 def random_program() -> Program:

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from neuromorphic_llm.convert import balance
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.float_decoder import FloatDecoder
-from neuromorphic_llm.convert.text import calibration_windows, fitting_windows
+from neuromorphic_llm.conversion import balance
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.float_decoder import FloatDecoder
+from neuromorphic_llm.conversion.text import calibration_windows, fitting_windows
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint

@@ -24,9 +24,9 @@ from rich.table import Table
 
 from neuromorphic_llm.cli.outputs import check_writable_file
 from neuromorphic_llm.cli.result import machine, write_result
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows, default_text
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.text import calibration_windows, default_text
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.spiking import SpikingNetwork

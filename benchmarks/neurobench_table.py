@@ -22,9 +22,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.errors import NeuromorphicLLMError
 from neuromorphic_llm.interchange.counters import SynapticCounts, count
 from neuromorphic_llm.interchange.torch_view import SpikingNeurons, TorchView

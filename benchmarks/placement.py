@@ -17,7 +17,7 @@ from neuromorphic_llm.compiler.report import mapping_report
 from neuromorphic_llm.graph.build import build_graph
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.run import simulate
 
 
 def compile_with(weights: DecoderWeights, place: Place) -> Program:

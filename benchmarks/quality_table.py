@@ -10,16 +10,16 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.convert.text import calibration_windows, fitting_windows
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert
+from neuromorphic_llm.conversion.text import calibration_windows, fitting_windows
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.evaluate.balancing import balanced
-from neuromorphic_llm.evaluate.language_model import LanguageModelResult, evaluate_text
-from neuromorphic_llm.evaluate.open_model import checked_device
-from neuromorphic_llm.evaluate.quality import CALIBRATION_WINDOWS
-from neuromorphic_llm.evaluate.quantisers import everywhere, integer_activations, largest_activations, quantised
-from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
+from neuromorphic_llm.evaluation.balancing import balanced
+from neuromorphic_llm.evaluation.language_model import LanguageModelResult, evaluate_text
+from neuromorphic_llm.evaluation.open_model import checked_device
+from neuromorphic_llm.evaluation.quality import CALIBRATION_WINDOWS
+from neuromorphic_llm.evaluation.quantisers import everywhere, integer_activations, largest_activations, quantised
+from neuromorphic_llm.evaluation.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from table_run import table_parser, text_of
 

@@ -29,11 +29,11 @@ from rich.table import Table
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from neuromorphic_llm.cli.result import machine
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.convert.text import calibration_windows
-from neuromorphic_llm.evaluate.open_model import checked_device
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert
+from neuromorphic_llm.conversion.text import calibration_windows
+from neuromorphic_llm.evaluation.open_model import checked_device
+from neuromorphic_llm.evaluation.tasks import get_task, load_text
 from neuromorphic_llm.models import llama
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder

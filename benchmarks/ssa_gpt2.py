@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from neuromorphic_llm.evaluate.open_model import checked_device
+from neuromorphic_llm.evaluation.open_model import checked_device
 from neuromorphic_llm.models.tokenizer import load_tokenizer, read_tokenizer_files
 from table_run import data_folder
 

@@ -21,10 +21,10 @@ from rich.console import Console
 
 from neuromorphic_llm.cli.result import write_result
 from neuromorphic_llm.cli.ssa import result_of, table_of
-from neuromorphic_llm.convert.text import calibration_windows
-from neuromorphic_llm.evaluate.language_model import encode_text
-from neuromorphic_llm.evaluate.open_model import checked_device
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.conversion.text import calibration_windows
+from neuromorphic_llm.evaluation.language_model import encode_text
+from neuromorphic_llm.evaluation.open_model import checked_device
+from neuromorphic_llm.evaluation.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.ssa.attention import SsaConfig
 from neuromorphic_llm.ssa.compare import Comparison, Row

@@ -16,9 +16,9 @@ from neuromorphic_llm import text_file
 from neuromorphic_llm.cli.outputs import check_writable_file
 from neuromorphic_llm.cli.result import plain, write_result
 from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
-from neuromorphic_llm.evaluate.data_folder import data_folders
-from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.data_folder import data_folders
+from neuromorphic_llm.evaluation.language_model import EncodedText, encode_text
+from neuromorphic_llm.evaluation.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import Checkpoint
 
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from neuromorphic_llm.convert.float_decoder import FloatDecoder
-from neuromorphic_llm.convert.group_weights import quantise_groups
-from neuromorphic_llm.convert.integers import quantise_rows
+from neuromorphic_llm.conversion.float_decoder import FloatDecoder
+from neuromorphic_llm.conversion.group_weights import quantise_groups
+from neuromorphic_llm.conversion.integers import quantise_rows
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from table_run import table_parser, text_of

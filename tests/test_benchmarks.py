@@ -14,7 +14,7 @@ import pytest
 
 from neuromorphic_llm.cli.result import ENVELOPE
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.evaluate.language_model import EncodedText
+from neuromorphic_llm.evaluation.language_model import EncodedText
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from table_run import Rows, add_json, data_folder, key_of, read_text, table_parser
 
@@ -149,7 +149,7 @@ def test_texts_are_read_as_by_the_commands(tmp_path: Path) -> None:
 
 def test_data_folder_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NMLLM_CACHE", "/nowhere")
-    monkeypatch.setattr("neuromorphic_llm.evaluate.data_folder.IS_CHECKOUT", False)
+    monkeypatch.setattr("neuromorphic_llm.evaluation.data_folder.IS_CHECKOUT", False)
     for value, folder in (("/data", "/data"), ("", "/nowhere/data")):
         monkeypatch.setenv("NMLLM_DATA", value)
         assert data_folder() == Path(folder)

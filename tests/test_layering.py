@@ -26,16 +26,16 @@ ALLOWED = {
     "reference": {"spikes"},
     "models": {"reference"},
     "network": {"spikes", "reference", "models"},
-    "convert": {"spikes", "reference", "models", "network"},
+    "conversion": {"spikes", "reference", "models", "network"},
     "chip": {"reference", "network"},
     "graph": {"chip", "network", "reference", "spikes"},
     "rtl": {"chip", "reference", "spikes"},
     "compiler": {"graph", "chip", "network", "reference", "spikes"},
-    "simulate": {"chip", "spikes", "reference"},
-    "energy": {"chip", "simulate", "reference"},
-    "evaluate": {"network", "rtl", "simulate", "energy", "models", "chip", "reference", "spikes"},
-    "pipeline": {"evaluate", "energy", "simulate", "compiler", "chip", "convert", "network", "models", "reference"},
-    "ssa": {"evaluate", "energy", "simulate", "chip", "convert", "network", "models", "reference", "spikes"},
+    "simulation": {"chip", "spikes", "reference"},
+    "energy": {"chip", "simulation", "reference"},
+    "evaluation": {"network", "rtl", "simulation", "energy", "models", "chip", "reference", "spikes"},
+    "pipeline": {"evaluation", "energy", "simulation", "compiler", "chip", "conversion", "network", "models", "reference"},
+    "ssa": {"evaluation", "energy", "simulation", "chip", "conversion", "network", "models", "reference", "spikes"},
     "report": {"compiler"},
     "interchange": {"network", "reference", "spikes"},
 }
@@ -79,7 +79,7 @@ def test_imports_run_one_way(path: Path) -> None:
 def test_energy_sees_only_the_trace_and_counters_of_a_simulation() -> None:
     for path in (SOURCE / "energy").glob("*.py"):
         for line, module in imports(path):
-            if module.startswith("neuromorphic_llm.simulate"):
+            if module.startswith("neuromorphic_llm.simulation"):
                 assert module.split(".")[2:] in (["trace"], ["counters"]), f"{path.name}:{line}: {module}"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Public name -> where it is defined. A name must differ from the packages' names, or importing one would hide the other:
-# so the functions convert and simulate are public as convert_checkpoint and simulate_program.
+# so packages are nouns and functions verbs.
 _EXPORTS = {
     "Checkpoint": "models.checkpoint:Checkpoint",
     "load_checkpoint": "models.checkpoint:load_checkpoint",
@@ -25,8 +25,8 @@ _EXPORTS = {
     "SpikeCode": "spikes.code:SpikeCode",
     "get_code": "spikes.registry:get_code",
     "register_code": "spikes.registry:register_code",
-    "ConvertConfig": "convert.config:ConvertConfig",
-    "convert_checkpoint": "convert.convert:convert",
+    "ConvertConfig": "conversion.config:ConvertConfig",
+    "convert_checkpoint": "conversion.convert:convert",
     "SpikingNetwork": "network.spiking:SpikingNetwork",
     "FunctionalDecoder": "network.functional:FunctionalDecoder",
     "ChipSpec": "chip.spec:ChipSpec",
@@ -36,8 +36,8 @@ _EXPORTS = {
     "save_program": "chip.program_io:save_program",
     "load_network": "network.format:load_network",
     "compile_network": "compiler.pipeline:compile_network",
-    "simulate_program": "simulate.run:simulate",
-    "evaluate_text": "evaluate.language_model:evaluate_text",
+    "simulate_program": "simulation.run:simulate",
+    "evaluate_text": "evaluation.language_model:evaluate_text",
     "NeuromorphicLLMError": "errors:NeuromorphicLLMError",
 }
 

@@ -18,7 +18,7 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.errors import NeuromorphicLLMError
 from neuromorphic_llm.reference.random_decoder import random_decoder
 from neuromorphic_llm.reference.weights import DecoderConfig
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.run import simulate
 
 TINY = DecoderConfig(11, 8, 12, 1, 2, 1, 4, 8, 1e-5, 1e4, tie_embeddings=False)
 

@@ -14,7 +14,7 @@ from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.compiler.legalise import CHIP_CODES
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.rtl import loader
-from neuromorphic_llm.simulate.encoder_kernels import CODES
+from neuromorphic_llm.simulation.encoder_kernels import CODES
 from neuromorphic_llm.spikes import registry
 from neuromorphic_llm.spikes.registry import code_names
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from neuromorphic_llm.cli.main import run_command_line
-from neuromorphic_llm.convert.allocation.prices import Allocation
-from neuromorphic_llm.convert.allocation.search import SearchInput
-from neuromorphic_llm.convert.calibrate import Calibration
+from neuromorphic_llm.conversion.allocation.prices import Allocation
+from neuromorphic_llm.conversion.allocation.search import SearchInput
+from neuromorphic_llm.conversion.calibrate import Calibration
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.files import RawCheckpoint, write_folder
 from neuromorphic_llm.models.llama import hugging_face_config
@@ -78,7 +78,7 @@ def test_codes_without_a_stop_rule_by_default_keep_all_spikes() -> None:
 
 def test_a_calibration_is_kept_and_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = run("--calibration", "text.txt", "--save-calibration", "calibration")
-    monkeypatch.setattr("neuromorphic_llm.convert.convert.calibrate", lambda *_, **__: pytest.fail("calibrated again"))
+    monkeypatch.setattr("neuromorphic_llm.conversion.convert.calibrate", lambda *_, **__: pytest.fail("calibrated again"))
     second = run("--calibration", "calibration", "--spikes", "1.2", output="other")
     assert second["calibration_tokens"] == first["calibration_tokens"]
     assert second["network_hash"] != first["network_hash"]
@@ -220,7 +220,7 @@ def test_output_below_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "text.txt" in error and "internal error" not in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("where", ["neuromorphic_llm.convert.budget.with_price", "neuromorphic_llm.artefact._hash"])
+@pytest.mark.parametrize("where", ["neuromorphic_llm.conversion.budget.with_price", "neuromorphic_llm.artefact._hash"])
 def test_interruption_leaves_nothing(where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -238,7 +238,7 @@ def test_allocation_and_compensation_are_kept(monkeypatch: pytest.MonkeyPatch) -
     weights = SpikingNetwork.load("network").weights
     assert all(weights.site(site).bias is not None for site in range(weights.config.sites))
     calls: list[Any] = []
-    monkeypatch.setattr("neuromorphic_llm.convert.allocation.knunyants.knunyants", calls.append)
+    monkeypatch.setattr("neuromorphic_llm.conversion.allocation.knunyants.knunyants", calls.append)
     # The text is another one here, but the search is done already.
     assert run("--calibration", "calibration", *options, output="other")["allocation"] == "knunyants" and not calls
 
@@ -250,7 +250,7 @@ def test_a_changed_decoder_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> 
         searches.append("knunyants")
         return replace(given.base, method="knunyants")
 
-    monkeypatch.setattr("neuromorphic_llm.convert.allocation.knunyants.knunyants", search)
+    monkeypatch.setattr("neuromorphic_llm.conversion.allocation.knunyants.knunyants", search)
     options = ["--allocation", "knunyants", "--compensate", "means"]
     run("--calibration", "text.txt", "--save-calibration", "calibration", *options)
     assert searches == ["knunyants"]

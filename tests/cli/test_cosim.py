@@ -14,9 +14,9 @@ from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.program_io import load_program, save_program
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl import chip
 from neuromorphic_llm.rtl.build import missing_tools

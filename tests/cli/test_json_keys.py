@@ -12,7 +12,7 @@ import pytest
 
 from neuromorphic_llm.cli.main import COMMANDS, run_command_line
 from neuromorphic_llm.cli.result import ENVELOPE
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.energy import records_for
 from neuromorphic_llm.pipeline import pareto
 from neuromorphic_llm.pipeline import run as pipeline

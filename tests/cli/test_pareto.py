@@ -9,8 +9,8 @@ import pytest
 
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.cli.pareto import parse_configs
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.pipeline import pareto
 

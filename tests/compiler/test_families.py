@@ -21,7 +21,7 @@ from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.rotary import rotary_frequencies, tables_of
 from neuromorphic_llm.reference.weights import DecoderWeights
-from neuromorphic_llm.simulate.events import EventDecoder
+from neuromorphic_llm.simulation.events import EventDecoder
 
 NANO = load_spec("nano")
 

@@ -9,7 +9,7 @@ from neuromorphic_llm.chip.program_io import load_program, save_program
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.run import simulate
 
 
 @pytest.mark.parametrize(("code", "bias"), [("signed-digit", False), ("rate", True)])

@@ -19,7 +19,7 @@ from neuromorphic_llm.energy import account, chip_memories
 from neuromorphic_llm.reference.attention import AttentionActivity
 from neuromorphic_llm.reference.decoder import IntegerDecoder, Record
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.run import simulate
 
 # Published value times its scaling to 22 nm, nominal, J.
 ADD, MULTIPLY, REGISTER = 0.1e-12 * 0.386, 3.1e-12 * 0.386, 1e-15 * 0.386

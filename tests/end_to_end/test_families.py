@@ -11,9 +11,9 @@ import torch
 from family_models import SETTINGS, family_model, saved
 
 from neuromorphic_llm.cli.main import run_command_line
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import default_text
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.text import default_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.generation import log_probabilities

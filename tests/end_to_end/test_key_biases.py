@@ -14,9 +14,9 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 

@@ -13,7 +13,7 @@ import pytest
 from family_models import family_model, saved
 
 from neuromorphic_llm.cli.main import run_command_line
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.pipeline import run as pipeline
 
 ARTICLE = "The council of Halden Bay voted to replace all the lamps of the town. Work will begin in March. Fishermen are not convinced."

@@ -12,7 +12,7 @@ from neuromorphic_llm.energy.account import PARTS
 from neuromorphic_llm.energy.digital import token_seconds
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.reference.weights import DecoderConfig
-from neuromorphic_llm.simulate.counters import Counters
+from neuromorphic_llm.simulation.counters import Counters
 
 SPEC = ChipSpec("tiny", mesh_width=4, mesh_height=2, vector_period=4, vector_offset=2)
 CONFIG = DecoderConfig(288, 64, 128, 2, 4, 2, 16, 512, 1e-5, 1e4)

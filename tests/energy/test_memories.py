@@ -10,7 +10,7 @@ from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.energy import account, chip_memories, load_constants
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
-from neuromorphic_llm.simulate.counters import MEMORY_COUNTERS, Counters
+from neuromorphic_llm.simulation.counters import MEMORY_COUNTERS, Counters
 
 PROGRAM = compile_network(random_decoder(3, bias=True), load_spec("nano"))
 USES = PROGRAM.report["sram_bytes_by_use"]

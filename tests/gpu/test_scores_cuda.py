@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from neuromorphic_llm.evaluate.likelihood import Continued
-from neuromorphic_llm.evaluate.scored_model import SpikingModel
+from neuromorphic_llm.evaluation.likelihood import Continued
+from neuromorphic_llm.evaluation.scored_model import SpikingModel
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.random_decoder import random_decoder

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuromorphic_llm.convert.emulation import EmulatedDecoder, EmulationConfig, Prices
-from neuromorphic_llm.convert.fine_tune import FineTuneConfig
-from neuromorphic_llm.convert.fine_tuning import fine_tune
-from neuromorphic_llm.convert.straight_through import Surrogate, coded
-from neuromorphic_llm.convert.straight_through_log import coded_levels
+from neuromorphic_llm.conversion.emulation import EmulatedDecoder, EmulationConfig, Prices
+from neuromorphic_llm.conversion.fine_tune import FineTuneConfig
+from neuromorphic_llm.conversion.fine_tuning import fine_tune
+from neuromorphic_llm.conversion.straight_through import Surrogate, coded
+from neuromorphic_llm.conversion.straight_through_log import coded_levels
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.gpu

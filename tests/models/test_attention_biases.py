@@ -8,7 +8,7 @@ import pytest
 import torch
 from family_models import family_model, saved
 
-from neuromorphic_llm.convert.float_decoder import FloatDecoder
+from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 
 IDS = torch.randint(0, 261, (2, 23), generator=torch.Generator().manual_seed(1))

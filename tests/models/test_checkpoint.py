@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from neuromorphic_llm.convert.float_decoder import FloatDecoder
+from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
 from neuromorphic_llm.models.tokenizer import load_tokenizer

@@ -14,7 +14,7 @@ from family_models import SETTINGS, family_model, saved
 from safetensors.torch import load_file, save_file
 
 from neuromorphic_llm.cli.main import run_command_line
-from neuromorphic_llm.convert.float_decoder import FloatDecoder
+from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.errors import CheckpointError, NeuromorphicLLMWarning
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.models.files import RawCheckpoint, write_folder

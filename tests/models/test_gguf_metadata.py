@@ -15,7 +15,7 @@ from family_models import family_model
 from gguf_models import CHANGES, write_gguf
 from llama_cpp_cases import CASES, PROMPT, RECORDED, write_case
 
-from neuromorphic_llm.convert.float_decoder import FloatDecoder
+from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.errors import CheckpointError, NeuromorphicLLMWarning
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.files import read_gguf, write_folder

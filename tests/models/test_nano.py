@@ -17,18 +17,18 @@ from safetensors.torch import load_file, save_file
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.errors import CheckpointError
-from neuromorphic_llm.evaluate.language_model import encode_text, evaluate_text
-from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
+from neuromorphic_llm.evaluation.language_model import encode_text, evaluate_text
+from neuromorphic_llm.evaluation.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.models import fetch
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.models.files import read_folder
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.decoder import IntegerDecoder
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.run import simulate
 
 FOLDER = Path(str(resources.files("neuromorphic_llm.models") / "nano"))
 RECIPE = json.loads((FOLDER / "recipe.json").read_text())

@@ -12,7 +12,7 @@ import torch
 from bos_checkpoints import BOS, STORY, save_checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.errors import CheckpointError, UsageError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.text_tokens import (
@@ -193,8 +193,8 @@ def test_a_whole_gguf_file(folders: dict[str, Path], tmp_path: Path, add: bool |
 )
 def test_perplexity_is_that_of_transformers(folders: dict[str, Path], kind: str, choice: str, begins: bool) -> None:
     """In one window the loss of `model(**tokenizer(text), labels=...)`; in several each window begins so."""
-    from neuromorphic_llm.evaluate.language_model import encode_text, evaluate_text
-    from neuromorphic_llm.evaluate.scored_model import DenseModel
+    from neuromorphic_llm.evaluation.language_model import encode_text, evaluate_text
+    from neuromorphic_llm.evaluation.scored_model import DenseModel
 
     checkpoint = load_checkpoint(folders[kind])
     own, dense = choose_bos(checkpoint.tokenizer(), choice), DenseModel(checkpoint.dense_model())

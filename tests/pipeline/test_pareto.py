@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.pipeline import pareto
 from neuromorphic_llm.pipeline.pareto import Pareto, ParetoOptions, mark_frontier, point_name

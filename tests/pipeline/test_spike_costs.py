@@ -9,15 +9,15 @@ import pytest
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.energy import account, chip_memories
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.pipeline.spike_costs import DECODED_TOKENS, PROMPT_TOKENS, costs_of_checkpoint, spike_costs
 from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.simulate.counters import count
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.counters import count
+from neuromorphic_llm.simulation.run import simulate
 
 
 def test_costs_of_the_sites_add_up_to_the_account() -> None:

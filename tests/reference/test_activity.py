@@ -6,7 +6,7 @@ import pytest
 from neuromorphic_llm.reference.activity import events, spikes_per_activation, trace_fields
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.simulate.trace import ActivityTrace
+from neuromorphic_llm.simulation.trace import ActivityTrace
 from neuromorphic_llm.spikes.registry import code_names, get_code
 
 

@@ -25,17 +25,17 @@ from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.program_io import save_program
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.text import calibration_windows
+from neuromorphic_llm.evaluation.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 from neuromorphic_llm.rtl.chip import RtlChip
 from neuromorphic_llm.rtl.loader import load_writes
-from neuromorphic_llm.simulate.counters import Counters
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.counters import Counters
+from neuromorphic_llm.simulation.run import simulate
 
 POSITIONS = 301
 """Tokens of the text: the vocabulary of the layer's network, odd and more than one crossbar's columns."""

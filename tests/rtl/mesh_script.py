@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.simulate import noc
+from neuromorphic_llm.simulation import noc
 
 SERIALS = 64
 """Copies of the route table: a flit of the simulator is its route, so a flit's serial number is made part of it."""

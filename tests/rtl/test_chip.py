@@ -12,8 +12,8 @@ from nano_chip import centred_program, chip, program
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.chip import SYNAPSE_COUNTERS, VECTOR_COUNTERS, RtlChip
-from neuromorphic_llm.simulate.counters import Counters
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.counters import Counters
+from neuromorphic_llm.simulation.run import simulate
 
 
 def check(

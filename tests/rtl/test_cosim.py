@@ -20,8 +20,8 @@ from neuromorphic_llm.rtl.bench import EVENT
 from neuromorphic_llm.rtl.expected import expected_channels
 from neuromorphic_llm.rtl.lockstep import SIGNALS, Comparison, Difference, DifferenceFoundError, LockstepResult, run_lockstep
 from neuromorphic_llm.rtl.trace import write_waveform
-from neuromorphic_llm.simulate.counters import count
-from neuromorphic_llm.simulate.recorded import RecordedRun
+from neuromorphic_llm.simulation.counters import count
+from neuromorphic_llm.simulation.recorded import RecordedRun
 
 PROMPT = (5, 17, 3)
 

@@ -8,7 +8,7 @@ from vector_script import WORDS, Script, chip, lanes_of, random_vector, words
 
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench, unpack
-from neuromorphic_llm.simulate.encoder_kernels import CODES
+from neuromorphic_llm.simulation.encoder_kernels import CODES
 from neuromorphic_llm.spikes.registry import code_class, get_code
 
 CHIPS = [

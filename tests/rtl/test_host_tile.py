@@ -16,7 +16,7 @@ from timing_oracle import Chip, Oracle, ceil
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.rtl.bench import Bench, pack, unpack
-from neuromorphic_llm.simulate.trace import ActivityTrace
+from neuromorphic_llm.simulation.trace import ActivityTrace
 
 ROW_ROUTE, TOKEN_ROUTE, CREDIT_ROUTE, END_TOKEN = 7, 300, 41, 49
 CREDITS = 2

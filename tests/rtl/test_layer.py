@@ -16,7 +16,7 @@ from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.rtl.loader import load_writes, request_writes
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.run import simulate
 
 TOKENS = [5, 60, 0, 17, 17, 33, 2, 9, 42]
 

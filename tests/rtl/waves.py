@@ -15,7 +15,7 @@ from vector_script import Script, chip
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.rtl.bench import Bench, unpack
 from neuromorphic_llm.rtl.synapse import Epilogue
-from neuromorphic_llm.simulate.encoder_kernels import CODES
+from neuromorphic_llm.simulation.encoder_kernels import CODES
 from neuromorphic_llm.spikes.registry import get_code
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "waves.md"

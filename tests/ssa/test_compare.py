@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from neuromorphic_llm.errors import UsageError
-from neuromorphic_llm.evaluate.language_model import EncodedText
-from neuromorphic_llm.evaluate.scored_model import DenseModel
+from neuromorphic_llm.evaluation.language_model import EncodedText
+from neuromorphic_llm.evaluation.scored_model import DenseModel
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.ssa.attention import SsaConfig
 from neuromorphic_llm.ssa.compare import Comparison

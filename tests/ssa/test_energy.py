@@ -128,7 +128,7 @@ def test_own_energy_on_the_chip_by_hand() -> None:
     """One additional probability spike costs 2 D + 3 additions, D registers of 32 bits, and nothing else."""
     from dataclasses import replace
 
-    from neuromorphic_llm.simulate.counters import Counters
+    from neuromorphic_llm.simulation.counters import Counters
 
     constants, spec = load_constants(), load_spec("nc1")
     chip = Counters(decoded_tokens=1, score_operations=100, value_operations=80, probability_spikes=10, kv_bits_read=640)

@@ -14,7 +14,7 @@ summary and imports it only when it is called. Import heavy modules (torch, numb
     ) -> None:
         \"\"\"Evaluate a model or a network.\"\"\"
         with CommandRun("eval", json, seed, debug, {"model": model, "window": window}) as run:
-            from neuromorphic_llm.evaluate.language_model import evaluate
+            from neuromorphic_llm.evaluation.language_model import evaluate
 
             outcome = evaluate(...)
             console.print(table_of(outcome))

@@ -27,8 +27,8 @@ from neuromorphic_llm.text_file import LIMITS, read_text
 
 if TYPE_CHECKING:
     from neuromorphic_llm.chip.spec import ChipSpec
-    from neuromorphic_llm.convert.calibrate import Calibration
-    from neuromorphic_llm.convert.config import ConvertConfig
+    from neuromorphic_llm.conversion.calibrate import Calibration
+    from neuromorphic_llm.conversion.config import ConvertConfig
     from neuromorphic_llm.models.checkpoint import Checkpoint
     from neuromorphic_llm.network.spiking import SpikingNetwork
 
@@ -83,9 +83,9 @@ def command(
                  "save_calibration": save_calibration, "parts": parts, "weights": weights, "device": device, "bos": bos.value}  # fmt: skip
     with CommandRun("convert", json, seed, debug, arguments) as run:
         from neuromorphic_llm.chip.load import load_spec
-        from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
-        from neuromorphic_llm.convert.text import calibration_windows, held_out_window
-        from neuromorphic_llm.evaluate.open_model import checked_device
+        from neuromorphic_llm.conversion.calibrate import FORMAT as CALIBRATION_FORMAT
+        from neuromorphic_llm.conversion.text import calibration_windows, held_out_window
+        from neuromorphic_llm.evaluation.open_model import checked_device
         from neuromorphic_llm.models.checkpoint import load_checkpoint
         from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
         from neuromorphic_llm.spikes.parameters import parse_options
@@ -131,7 +131,7 @@ def _convert(
     search: bool,
 ) -> tuple[SpikingNetwork, Calibration]:
     """The network, and the calibration; with `search` that has the allocation in it. `spec` is the chip of a budget in joules."""
-    from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert, search_allocation
+    from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert, search_allocation
 
     with progress() as bars:
         advance = WorkBars(bars).show
@@ -172,9 +172,9 @@ def _attention(query_spikes: float | None, parts: str) -> dict[str, float]:
 
 def _options(target: dict[str, Any], **options: Any) -> ConvertConfig:
     """What was asked for; UsageError for a wrong value or name."""
-    from neuromorphic_llm.convert.allocation.methods import check_allocation
-    from neuromorphic_llm.convert.compensation.methods import split_names
-    from neuromorphic_llm.convert.config import ConvertConfig
+    from neuromorphic_llm.conversion.allocation.methods import check_allocation
+    from neuromorphic_llm.conversion.compensation.methods import split_names
+    from neuromorphic_llm.conversion.config import ConvertConfig
 
     try:
         config = ConvertConfig(**target, **options)
@@ -207,8 +207,8 @@ def _result(output: Path, network: SpikingNetwork, content_hash: str) -> dict[st
 
 def _calibration(argument: str | None) -> tuple[Calibration | None, str | None]:
     """A stored calibration, or a text, from what --calibration names."""
-    from neuromorphic_llm.convert.calibrate import Calibration
-    from neuromorphic_llm.evaluate.tasks import TASKS, load_text
+    from neuromorphic_llm.conversion.calibrate import Calibration
+    from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 
     if argument is None:
         return None, None

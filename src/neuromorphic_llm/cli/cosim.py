@@ -17,7 +17,7 @@ from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos
 if TYPE_CHECKING:
     from neuromorphic_llm.chip.program import Program
     from neuromorphic_llm.rtl.lockstep import Difference, DifferenceFoundError, LockstepResult
-    from neuromorphic_llm.simulate.recorded import RecordedRun
+    from neuromorphic_llm.simulation.recorded import RecordedRun
 
 EXAMPLES = """
 nmllm cosim programs/nano --prompt "Once upon a time" --max-new-tokens 4
@@ -59,7 +59,7 @@ def command(
         window = _window(trace, trace_cycles, trace_tile)
         run.outputs(files={"--trace": trace})
         from neuromorphic_llm.chip.program_io import load_program
-        from neuromorphic_llm.evaluate.stop import stop_tokens
+        from neuromorphic_llm.evaluation.stop import stop_tokens
         from neuromorphic_llm.models.tokenizer import load_tokenizer
         from neuromorphic_llm.rtl.trace import around
 
@@ -125,7 +125,7 @@ def _figures(recorded: RecordedRun, result: LockstepResult, error: DifferenceFou
 
 
 def _simulate(program: Program, prompt_ids: list[int], max_new_tokens: int, stop: tuple[int, ...]) -> RecordedRun:
-    from neuromorphic_llm.simulate.recorded import record_run
+    from neuromorphic_llm.simulation.recorded import record_run
 
     with progress() as bars:
         bar = bars.add_task("simulators, tokens", total=len(prompt_ids) + max_new_tokens - 1)

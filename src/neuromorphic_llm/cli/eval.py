@@ -13,8 +13,8 @@ from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, 
 from neuromorphic_llm.models.text_tokens import Bos, bos_text
 
 if TYPE_CHECKING:
-    from neuromorphic_llm.evaluate.open_model import OpenedModel
-    from neuromorphic_llm.evaluate.tasks import Task
+    from neuromorphic_llm.evaluation.open_model import OpenedModel
+    from neuromorphic_llm.evaluation.tasks import Task
 
 EXAMPLES = """
 nmllm eval smollm2-135m --limit-tokens 2048
@@ -74,8 +74,8 @@ def command(
         "bos": bos.value,
     }
     with CommandRun("eval", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.evaluate.open_model import checked_device, open_model
-        from neuromorphic_llm.evaluate.tasks import get_task
+        from neuromorphic_llm.evaluation.open_model import checked_device, open_model
+        from neuromorphic_llm.evaluation.tasks import get_task
 
         chosen = get_task(task)
         _check_options(chosen.kind, arguments)
@@ -128,8 +128,8 @@ def _check_options(kind: str, arguments: Mapping[str, Any]) -> None:
 def _text(
     opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, window: int | None, batch: int, seed: int
 ) -> tuple[OpenedModel, dict[str, Any]]:
-    from neuromorphic_llm.evaluate.language_model import encode_text, evaluate_text
-    from neuromorphic_llm.evaluate.tasks import get_task, load_text
+    from neuromorphic_llm.evaluation.language_model import encode_text, evaluate_text
+    from neuromorphic_llm.evaluation.tasks import get_task, load_text
 
     content = load_text(get_task(task), data)
     opened = opener()
@@ -148,9 +148,9 @@ def _text(
 def _summaries(
     opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, max_new_tokens: int, batch: int
 ) -> tuple[OpenedModel, dict[str, Any]]:
-    from neuromorphic_llm.evaluate.stop import stop_tokens
-    from neuromorphic_llm.evaluate.summaries import SummariesResult, evaluate_summaries, paired_differences
-    from neuromorphic_llm.evaluate.tasks import get_task, load_documents
+    from neuromorphic_llm.evaluation.stop import stop_tokens
+    from neuromorphic_llm.evaluation.summaries import SummariesResult, evaluate_summaries, paired_differences
+    from neuromorphic_llm.evaluation.tasks import get_task, load_documents
 
     documents = load_documents(get_task(task), data, limit)
     opened = opener()
@@ -177,7 +177,7 @@ def _summaries(
 
 
 def _zero_shot(opener: Open, against: Open | None, task: Task, data: Path | None, limit: int | None) -> tuple[OpenedModel, dict[str, Any]]:
-    from neuromorphic_llm.evaluate.zero_shot import (
+    from neuromorphic_llm.evaluation.zero_shot import (
         average,
         average_difference,
         check_harness,
@@ -213,7 +213,7 @@ def _zero_shot(opener: Open, against: Open | None, task: Task, data: Path | None
 
 def spike_figures(opened: OpenedModel) -> dict[str, Any]:
     """Spike statistics of what was evaluated; null with the reason for a dense model."""
-    from neuromorphic_llm.evaluate.scored_model import SpikingModel
+    from neuromorphic_llm.evaluation.scored_model import SpikingModel
 
     if isinstance(opened.model, SpikingModel):
         return {key: value for key, value in opened.model.decoder.statistics.to_json().items() if key != "tokens"}

@@ -75,8 +75,8 @@ def _fetch_model(model: str, json: Path | None, seed: int, debug: bool) -> None:
 
 
 def _list_data() -> list[dict[str, Any]]:
-    from neuromorphic_llm.evaluate.data_folder import find_data
-    from neuromorphic_llm.evaluate.data_sets import DATA_SETS
+    from neuromorphic_llm.evaluation.data_folder import find_data
+    from neuromorphic_llm.evaluation.data_sets import DATA_SETS
 
     for each in DATA_SETS.values():
         place = find_data(each.file) or "not there"
@@ -87,8 +87,8 @@ def _list_data() -> list[dict[str, Any]]:
 def _fetch_data(names: list[str], source: Path | None, force: bool) -> list[dict[str, Any]]:
     """Every data set that can be had, and then the error of the first that cannot: one that is missing does not keep the others away."""
     from neuromorphic_llm.errors import DataError
-    from neuromorphic_llm.evaluate.data_sets import DATA_SETS
-    from neuromorphic_llm.evaluate.fetch_data import chosen_sets, fetch_data
+    from neuromorphic_llm.evaluation.data_sets import DATA_SETS
+    from neuromorphic_llm.evaluation.fetch_data import chosen_sets, fetch_data
 
     found, errors = [], []
     for data_set in chosen_sets(names):

@@ -32,8 +32,8 @@ from neuromorphic_llm.text_file import read_text
 if TYPE_CHECKING:
     import torch
 
-    from neuromorphic_llm.convert.fine_tune import FineTuneConfig, HeldOutFigures, StepFigures
-    from neuromorphic_llm.convert.fine_tuning import Watch
+    from neuromorphic_llm.conversion.fine_tune import FineTuneConfig, HeldOutFigures, StepFigures
+    from neuromorphic_llm.conversion.fine_tuning import Watch
     from neuromorphic_llm.models.checkpoint import Checkpoint
     from neuromorphic_llm.network.spiking import SpikingNetwork
 
@@ -93,7 +93,7 @@ def command(
                  "window": window, "device": device, "code_option": code_option, "tolerance": tolerance, **given}  # fmt: skip
     first = int(os.environ.get("RANK", "0")) == 0  # under torchrun one process writes
     with CommandRun("finetune", json if first else None, seed, debug, arguments) as run:
-        from neuromorphic_llm.convert.fine_tuning import fine_tune
+        from neuromorphic_llm.conversion.fine_tuning import fine_tune
         from neuromorphic_llm.network.format import FORMAT
         from neuromorphic_llm.spikes.parameters import parse_options
         from neuromorphic_llm.spikes.registry import code_class, get_code
@@ -134,15 +134,15 @@ def _count(text: str, option: str) -> int:
 
 def _texts(paths: list[Path] | None) -> list[str]:
     """What the files hold, or the text that comes with Python."""
-    from neuromorphic_llm.convert.text import default_text
+    from neuromorphic_llm.conversion.text import default_text
 
     return [read_text(path, "--text") for path in paths] if paths else [default_text()]
 
 
 def _checkpoint(model: str, window: int | None, given: dict[str, Any]) -> tuple[Checkpoint, FineTuneConfig]:
     """The checkpoint and the recipe for it; UsageError for a recipe that makes no sense."""
-    from neuromorphic_llm.convert.fine_tune import FineTuneConfig
-    from neuromorphic_llm.evaluate.language_model import check_window
+    from neuromorphic_llm.conversion.fine_tune import FineTuneConfig
+    from neuromorphic_llm.evaluation.language_model import check_window
     from neuromorphic_llm.models.checkpoint import load_checkpoint
 
     with status(f"loading {model}"):
@@ -162,7 +162,7 @@ def _processes(device: str) -> Iterator[torch.device]:
     import torch
     import torch.distributed as distributed
 
-    from neuromorphic_llm.evaluate.open_model import checked_device
+    from neuromorphic_llm.evaluation.open_model import checked_device
 
     where = checked_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -180,7 +180,7 @@ def _processes(device: str) -> Iterator[torch.device]:
 @contextmanager
 def _watch(recipe: FineTuneConfig, first: bool) -> Iterator[Watch]:
     """Progress bars and a line an evaluation on standard error; nothing from the other processes."""
-    from neuromorphic_llm.convert.fine_tuning import Watch
+    from neuromorphic_llm.conversion.fine_tuning import Watch
 
     if not first:
         yield Watch()

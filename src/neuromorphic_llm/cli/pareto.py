@@ -14,7 +14,7 @@ from neuromorphic_llm.errors import ConversionError, UsageError
 from neuromorphic_llm.models.text_tokens import Bos
 
 if TYPE_CHECKING:
-    from neuromorphic_llm.convert.config import ConvertConfig
+    from neuromorphic_llm.conversion.config import ConvertConfig
 
 EXAMPLES = """
 nmllm pareto nano -o runs/pareto --codes signed-digit,burst:gamma=7 --spikes 1,1.5 --limit-tokens 1024
@@ -64,7 +64,7 @@ def command(
     with CommandRun("pareto", json, seed, debug, arguments) as run:
         run.outputs(folders={"--output": output})
         check_written(output, "pareto.json", "pareto.md", "pareto.svg")
-        from neuromorphic_llm.evaluate.open_model import checked_device
+        from neuromorphic_llm.evaluation.open_model import checked_device
         from neuromorphic_llm.pipeline.pareto import Pareto, ParetoOptions
         from neuromorphic_llm.pipeline.steps import StepRecord
         from neuromorphic_llm.report.pareto import markdown, pareto_plot, pareto_table
@@ -102,9 +102,9 @@ def parse_configs(
 
     Compensations vary fastest, so that points of one search for an allocation follow each other.
     """
-    from neuromorphic_llm.convert.allocation.methods import check_allocation
-    from neuromorphic_llm.convert.compensation.methods import split_names
-    from neuromorphic_llm.convert.config import ConvertConfig
+    from neuromorphic_llm.conversion.allocation.methods import check_allocation
+    from neuromorphic_llm.conversion.compensation.methods import split_names
+    from neuromorphic_llm.conversion.config import ConvertConfig
 
     methods = _listed(allocations, "--allocations")
     for name in methods:

@@ -108,7 +108,7 @@ def command(
     with CommandRun("simulate", json, seed, debug, arguments) as run:
         text = read_prompt(prompt, prompt_file)
         from neuromorphic_llm.chip.program_io import load_program
-        from neuromorphic_llm.evaluate.stop import stop_tokens
+        from neuromorphic_llm.evaluation.stop import stop_tokens
         from neuromorphic_llm.models.tokenizer import load_tokenizer
 
         with status(f"loading {program}"):
@@ -187,8 +187,8 @@ class _Request:
 
 
 def _cycle(request: _Request) -> dict[str, Any]:
-    from neuromorphic_llm.evaluate.simulated import simulated_generation, simulation_figures
-    from neuromorphic_llm.simulate.run import simulate
+    from neuromorphic_llm.evaluation.simulated import simulated_generation, simulation_figures
+    from neuromorphic_llm.simulation.run import simulate
 
     program, prompt_ids, count, stop = request.program, request.prompt_ids, request.max_new_tokens, request.stop
     with request.shown(len(prompt_ids) + count - 1) as (done, on_token):
@@ -199,9 +199,9 @@ def _cycle(request: _Request) -> dict[str, Any]:
 def _rtl(request: _Request) -> dict[str, Any]:
     if request.threads is not None:
         raise UsageError("--threads is for --backend cycle")
-    from neuromorphic_llm.evaluate.simulated import rtl_generation, simulation_figures
+    from neuromorphic_llm.evaluation.simulated import rtl_generation, simulation_figures
     from neuromorphic_llm.rtl.chip import RtlChip
-    from neuromorphic_llm.simulate.run import check_request
+    from neuromorphic_llm.simulation.run import check_request
 
     program, stop = request.program, request.stop
     check_request(program, request.prompt_ids, request.max_new_tokens)
@@ -224,7 +224,7 @@ def _functional(request: _Request) -> dict[str, Any]:
         raise UsageError("--threads is for --backend cycle")
     from neuromorphic_llm.kernel_time import kernel_time
     from neuromorphic_llm.network.functional import FunctionalDecoder
-    from neuromorphic_llm.simulate.run import check_request
+    from neuromorphic_llm.simulation.run import check_request
 
     program, tokenizer, prompt_ids, stop = request.program, request.tokenizer, request.prompt_ids, request.stop
     check_request(program, prompt_ids, request.max_new_tokens)

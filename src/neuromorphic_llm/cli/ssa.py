@@ -67,11 +67,11 @@ def command(
     with CommandRun("ssa", json, seed, debug, arguments) as run:
         if folder is not None:
             run.outputs(folders={"--folder": folder})
-        from neuromorphic_llm.convert.config import ConvertConfig
-        from neuromorphic_llm.convert.text import calibration_windows, default_text
-        from neuromorphic_llm.evaluate.language_model import encode_text
-        from neuromorphic_llm.evaluate.open_model import checked_device
-        from neuromorphic_llm.evaluate.tasks import get_task, load_text
+        from neuromorphic_llm.conversion.config import ConvertConfig
+        from neuromorphic_llm.conversion.text import calibration_windows, default_text
+        from neuromorphic_llm.evaluation.language_model import encode_text
+        from neuromorphic_llm.evaluation.open_model import checked_device
+        from neuromorphic_llm.evaluation.tasks import get_task, load_text
         from neuromorphic_llm.models.checkpoint import load_checkpoint
         from neuromorphic_llm.ssa.attention import SsaConfig
         from neuromorphic_llm.ssa.compare import Comparison

@@ -9,7 +9,7 @@ from rich.table import Table
 from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
 
 if TYPE_CHECKING:
-    from neuromorphic_llm.evaluate.tasks import Task
+    from neuromorphic_llm.evaluation.tasks import Task
 
 EXAMPLES = """
 nmllm tasks
@@ -27,7 +27,7 @@ MEASURES = {
 def command(json: JsonFile = None, seed: Seed = 0, debug: Debug = False) -> None:
     """List the evaluation tasks, and where their data are."""
     with CommandRun("tasks", json, seed, debug, {}) as run:
-        from neuromorphic_llm.evaluate.tasks import TASKS
+        from neuromorphic_llm.evaluation.tasks import TASKS
 
         listed = [_described(task) for task in TASKS.values()]
         table = Table("task", "what it measures", "data")
@@ -40,7 +40,7 @@ def command(json: JsonFile = None, seed: Seed = 0, debug: Debug = False) -> None
 
 def _described(task: Task) -> dict[str, Any]:
     """A task as one entry of the JSON result."""
-    from neuromorphic_llm.evaluate.tasks import data_file
+    from neuromorphic_llm.evaluation.tasks import data_file
 
     return {
         "name": task.name,

@@ -9,7 +9,7 @@ from typing import Any
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.constants import Constant, Range, converter_energy, load_constants, sram_bit
 from neuromorphic_llm.energy.memories import TABLE_BYTES, Memory, access_energy, leakage_power
-from neuromorphic_llm.simulate.counters import SRAM, Counters
+from neuromorphic_llm.simulation.counters import SRAM, Counters
 
 PARTS = ("cells", "converters", "accumulators", "soma", "attention", "sram", "noc", "dram", "leakage")
 SCOPE = "chip and its DRAM accesses"

@@ -11,7 +11,7 @@ from neuromorphic_llm.energy.account import EnergyAccount, softmax_energy, soma_
 from neuromorphic_llm.energy.constants import Constant, Range, load_constants
 from neuromorphic_llm.energy.memories import Memory, access_energy, leakage_power, reference_memories, tile_weights
 from neuromorphic_llm.reference.weights import SITES, DecoderConfig
-from neuromorphic_llm.simulate.counters import SCORE_BITS, SRAM, TABLE_BITS, WORD_BITS, Counters
+from neuromorphic_llm.simulation.counters import SCORE_BITS, SRAM, TABLE_BITS, WORD_BITS, Counters
 
 SCOPE = "chip and its DRAM accesses, estimated from operation counts; weights held in registers beside their multipliers"
 SCOPE_SRAM = "chip and its DRAM accesses, estimated from operation counts; each weight read from an 8 KB SRAM for every token"

@@ -12,7 +12,7 @@ from neuromorphic_llm.chip.routes import entry_bits
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.constants import Constant, Range, sram_bit
 from neuromorphic_llm.reference.weights import DecoderConfig
-from neuromorphic_llm.simulate.counters import SCORE_BITS, WEIGHT_BITS, Counters
+from neuromorphic_llm.simulation.counters import SCORE_BITS, WEIGHT_BITS, Counters
 
 TABLE_BYTES = 512
 """Powers of two, sigmoid: 256 entries of 16 bits (and one)."""

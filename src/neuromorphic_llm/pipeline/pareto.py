@@ -19,23 +19,23 @@ from typing import Any
 from neuromorphic_llm.artefact import check_artefact_place
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.convert.budget import TargetError
-from neuromorphic_llm.convert.calibrate import FORMAT as CALIBRATION_FORMAT
-from neuromorphic_llm.convert.calibrate import VERSION as CALIBRATION_VERSION
-from neuromorphic_llm.convert.calibrate import Calibration
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert, search_allocation
-from neuromorphic_llm.convert.text import calibration_windows
+from neuromorphic_llm.conversion.budget import TargetError
+from neuromorphic_llm.conversion.calibrate import FORMAT as CALIBRATION_FORMAT
+from neuromorphic_llm.conversion.calibrate import VERSION as CALIBRATION_VERSION
+from neuromorphic_llm.conversion.calibrate import Calibration
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert, search_allocation
+from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.energy import account, chip_memories
 from neuromorphic_llm.errors import ConversionError, NeuromorphicLLMError, SimulationError, UsageError
-from neuromorphic_llm.evaluate.language_model import EncodedText, check_window, encode_text, evaluate_text
-from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.language_model import EncodedText, check_window, encode_text, evaluate_text
+from neuromorphic_llm.evaluation.scored_model import DenseModel, SpikingModel
+from neuromorphic_llm.evaluation.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.run import simulate
 
 PROMPT_TOKENS, DECODED_TOKENS = 64, 8
 """Of the generation on the chip whose energy is counted; the prompt is the beginning of the task's text."""

@@ -19,22 +19,22 @@ from neuromorphic_llm.chip.program_io import load_program, save_program
 from neuromorphic_llm.compiler.floorplan import floorplan
 from neuromorphic_llm.compiler.legalise import refuse_missing_units
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
-from neuromorphic_llm.convert.text import calibration_windows, fitting_windows, held_out_window
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.text import calibration_windows, fitting_windows, held_out_window
 from neuromorphic_llm.energy import fp16_reference, int8_reference, records_for
 from neuromorphic_llm.errors import DataError, UsageError
-from neuromorphic_llm.evaluate.baseline import device_name, measure_dense
-from neuromorphic_llm.evaluate.cosine import cosine_per_layer
-from neuromorphic_llm.evaluate.energy_curve import decoding_figures, doubling_contexts, observed_rows
-from neuromorphic_llm.evaluate.language_model import EncodedText, encode_text, evaluate_text
-from neuromorphic_llm.evaluate.quality import CALIBRATION_WINDOWS, quality_against_spikes, quantised_baselines
-from neuromorphic_llm.evaluate.raster import spike_raster
-from neuromorphic_llm.evaluate.scored_model import DenseModel, SpikingModel
-from neuromorphic_llm.evaluate.simulated import simulated_generation, simulation_figures
-from neuromorphic_llm.evaluate.stop import stop_tokens
-from neuromorphic_llm.evaluate.summaries import summary_prompt
-from neuromorphic_llm.evaluate.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.baseline import device_name, measure_dense
+from neuromorphic_llm.evaluation.cosine import cosine_per_layer
+from neuromorphic_llm.evaluation.energy_curve import decoding_figures, doubling_contexts, observed_rows
+from neuromorphic_llm.evaluation.language_model import EncodedText, encode_text, evaluate_text
+from neuromorphic_llm.evaluation.quality import CALIBRATION_WINDOWS, quality_against_spikes, quantised_baselines
+from neuromorphic_llm.evaluation.raster import spike_raster
+from neuromorphic_llm.evaluation.scored_model import DenseModel, SpikingModel
+from neuromorphic_llm.evaluation.simulated import simulated_generation, simulation_figures
+from neuromorphic_llm.evaluation.stop import stop_tokens
+from neuromorphic_llm.evaluation.summaries import summary_prompt
+from neuromorphic_llm.evaluation.tasks import get_task, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos, text_prefix
 from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
@@ -42,7 +42,7 @@ from neuromorphic_llm.network.format import VERSION as NETWORK_VERSION
 from neuromorphic_llm.network.format import load_network
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.run import simulate
 from neuromorphic_llm.text_file import LIMITS, read_plain_text
 
 EVALUATED_TOKENS, WINDOW = 2048, 512

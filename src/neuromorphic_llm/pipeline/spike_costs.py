@@ -11,15 +11,15 @@ import numpy as np
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.legalise import refuse_missing_units
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.convert.allocation.prices import SpikeCosts, operation_costs
-from neuromorphic_llm.convert.calibrate import Calibration, Progress
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import convert
+from neuromorphic_llm.conversion.allocation.prices import SpikeCosts, operation_costs
+from neuromorphic_llm.conversion.calibrate import Calibration, Progress
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.energy import account, chip_memories
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.reference.weights import DecoderWeights
-from neuromorphic_llm.simulate.counters import count
-from neuromorphic_llm.simulate.run import simulate
+from neuromorphic_llm.simulation.counters import count
+from neuromorphic_llm.simulation.run import simulate
 
 PROMPT_TOKENS, DECODED_TOKENS = 128, 16
 _BASE_SPIKES = 1.5

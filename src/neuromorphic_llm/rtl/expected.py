@@ -28,7 +28,7 @@ class Channel:
 
 
 class Run(Protocol):
-    """What is needed of a generation by the simulators (simulate.recorded): a row is a token that the chip works on, prompt first."""
+    """What is needed of a generation by the simulators (simulation.recorded): a row is a token that the chip works on, prompt first."""
 
     @property
     def program(self) -> Program:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuromorphic_llm.convert.float_decoder import rotate
+from neuromorphic_llm.conversion.float_decoder import rotate
 from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.ssa.neuron import NeuronConfig, lif
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from neuromorphic_llm.chip.load import load_spec
-from neuromorphic_llm.convert.calibrate import Calibration
-from neuromorphic_llm.convert.config import ConvertConfig
-from neuromorphic_llm.convert.convert import calibrate_checkpoint, convert
-from neuromorphic_llm.evaluate.language_model import EncodedText, check_window
-from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel, SpikingModel
+from neuromorphic_llm.conversion.calibrate import Calibration
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert
+from neuromorphic_llm.evaluation.language_model import EncodedText, check_window
+from neuromorphic_llm.evaluation.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.ssa.attention import SsaCounts

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuromorphic_llm.convert.training_state import (
+from neuromorphic_llm.conversion.training_state import (
     check_folder,
     check_number,
     check_tensors,

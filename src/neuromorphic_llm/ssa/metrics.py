@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neuromorphic_llm.evaluate.language_model import EncodedText, evaluate_text
-from neuromorphic_llm.evaluate.scored_model import DenseModel, ScoredModel
+from neuromorphic_llm.evaluation.language_model import EncodedText, evaluate_text
+from neuromorphic_llm.evaluation.scored_model import DenseModel, ScoredModel
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.ssa.replace import Places
 

@@ -1,0 +1,67 @@
+"""Methods of allocation by name, and the search that a conversion asks for."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from neuromorphic_llm.conversion.allocation.fisher import fisher
+from neuromorphic_llm.conversion.allocation.prices import Allocation, SpikeCosts
+from neuromorphic_llm.conversion.allocation.search import SearchInput
+from neuromorphic_llm.conversion.budget import Target
+from neuromorphic_llm.conversion.calibrate import Calibration, Progress
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.errors import UsageError, name_advice
+from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.reference.weights import DecoderWeights
+
+_PACKAGE = "neuromorphic_llm.conversion.allocation"
+_SEARCHES = {name: f"{_PACKAGE}.{name}:{name}" for name in ("greedy", "teal", "knunyants")}
+_ASKED = ("spikes", "energy_j", "price", "code", "phases", "code_parameters", "parts", "weights")
+"""Options that an allocation is searched for."""
+
+DEFAULT = "fisher"
+
+
+def allocation_names() -> tuple[str, ...]:
+    """Names of all methods, the default first."""
+    return (DEFAULT, *_SEARCHES)
+
+
+def check_allocation(name: str) -> None:
+    """UsageError with the nearest name if there is no such method."""
+    if name not in allocation_names():
+        raise UsageError(f"unknown allocation {name!r}; {name_advice(name, allocation_names())}")
+
+
+def allocate(
+    canonical: CanonicalDecoder,
+    integers: DecoderWeights,
+    calibration: Calibration,
+    options: ConvertConfig,
+    windows: Sequence[Sequence[int]],
+    device: str,
+    costs: SpikeCosts | None = None,
+    progress: Progress | None = None,
+) -> Allocation:
+    """The allocation that `options` asks for: one kept in the calibration if it was searched for the same, or a new search.
+
+    costs: what a spike costs where the budget is in joules. Raises UsageError for an unknown method.
+    """
+    check_allocation(options.allocation)
+    target = Target.of(options, costs)
+    base = fisher(integers.config, calibration, target.costs)
+    if options.allocation == DEFAULT:
+        return base
+    wanted = {name: getattr(options, name) for name in _ASKED} | {"spike_j": None if costs is None else costs.spike_j.tolist()}
+    asked: dict[str, Any] = json.loads(json.dumps(wanted))  # as the calibration's file gives it back
+    kept = calibration.allocations.get(options.allocation)
+    if kept is not None and dict(kept.asked) == asked:
+        return kept
+    module, _, attribute = _SEARCHES[options.allocation].partition(":")
+    method: Callable[[SearchInput], Allocation] = getattr(importlib.import_module(module), attribute)
+    found = method(SearchInput(canonical, integers, calibration, base, options, target, windows, device, progress))
+    return replace(found, asked=asked)

@@ -1,0 +1,30 @@
+"""Float weights of the crossbar sites of a canonical decoder, and what their outputs are as integers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from neuromorphic_llm.conversion.float_decoder import LOG2_E
+from neuromorphic_llm.models.canonical import SITE_PROJECTIONS, CanonicalDecoder
+from neuromorphic_llm.reference.weights import SITES, DecoderWeights
+
+
+def site_weight(canonical: CanonicalDecoder, site: int) -> Tensor:
+    """Weights [outputs, inputs] of a site, float64, stacked as the site has them."""
+    if site == canonical.config.sites - 1:
+        return canonical.tensors["lm_head.weight"].double()
+    names = [f"model.layers.{site // 4}.{linear}.weight" for linear in SITE_PROJECTIONS[SITES[site % 4]]]
+    return torch.cat([canonical.tensors[name] for name in names if name in canonical.tensors]).double()
+
+
+def output_factor(weights: DecoderWeights, site: int) -> Tensor:
+    """What W x, x the integers that enter a site, is multiplied by to be its integer outputs: float64 [outputs]."""
+    config, formats = weights.config, weights.formats
+    fractions = {"qkv": formats.qkv, "gate_up": formats.gate, "head": formats.logit}
+    key = "head" if site == config.sites - 1 else SITES[site % 4]
+    shift = fractions.get(key, formats.residual) - weights.input_fraction(site)
+    factor = torch.full((config.site_shape(site)[1],), 2.0**shift, dtype=torch.float64)
+    if key == "qkv" and not config.query_key_norm:  # which has the scale of the scores in its gain
+        factor[: config.heads * config.head_dim] *= LOG2_E * config.query_scale
+    return factor

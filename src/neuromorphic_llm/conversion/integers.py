@@ -1,0 +1,238 @@
+"""Canonical decoder to integers: 8-bit weights, multipliers, gains, tables and fractions (numerics.md, families.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neuromorphic_llm.conversion.calibrate import Calibration
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.conversion.float_decoder import LOG2_E
+from neuromorphic_llm.conversion.group_weights import quantise_groups
+from neuromorphic_llm.conversion.key_offsets import key_offset
+from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.models.canonical import frequencies_name
+from neuromorphic_llm.network.format import spiking_flags
+from neuromorphic_llm.reference.linear import fold_scale
+from neuromorphic_llm.reference.rotary import Table, tables_of
+from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
+from neuromorphic_llm.spikes.code import SpikeCode
+
+_HEADROOM_BITS = 2  # a factor of four between calibration maxima and saturation
+
+
+def fraction_for(largest: float, preferred: int) -> int:
+    """Largest fraction up to `preferred` that keeps `largest` a factor of four below 2^31."""
+    return min(preferred, 31 - _HEADROOM_BITS - int(np.ceil(np.log2(max(largest, 1e-9)))))
+
+
+def formats_for(calibration: Calibration, embedding_max: float) -> Formats:
+    """Fractions that keep every calibrated range a factor of four from saturation; `embedding_max` bounds embedding and positions.
+
+    Raises ConversionError naming the activations that leave too few fractional bits.
+    """
+    default = Formats()
+    ranges = {
+        # Projections in front of output norms have the fraction of the residual stream, too.
+        "residual": (max(calibration.residual_max, calibration.projection_max, embedding_max), default.residual, 4),
+        "qkv": (calibration.qkv_max, default.qkv, 4),
+        "attention": (calibration.attention_max, default.attention, 4),
+        "gate": (calibration.gate_max, default.gate, 12),
+        "logit": (calibration.logit_max, default.logit, 4),
+    }
+    fractions = {}
+    for name, (largest, preferred, least) in ranges.items():
+        fractions[name] = fraction_for(largest, preferred)
+        if fractions[name] < least:
+            raise ConversionError(
+                f"{name} activations of up to {largest:.3g} leave too few fractional bits; use a model without such outliers"
+            )
+    shift = max(int(np.ceil(np.log2(max(embedding_max, 1e-9)))) + fractions["residual"] - 15, 0)
+    return Formats(**fractions, gain_fraction=14, embedding_shift=shift)
+
+
+def quantise_rows(weight: torch.Tensor) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    """8-bit weights per output channel, round to nearest: (int8 [outputs, inputs], scale [outputs])."""
+    wide = weight.double()
+    scale = wide.abs().amax(1) / 127.0
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    return (wide / scale.unsqueeze(1)).round().to(torch.int8).numpy(), scale.numpy()
+
+
+def check_accumulator(integers: NDArray[np.int8], largest: int, name: str, advice: str = "use fewer phases") -> None:
+    """ConversionError with `advice` if weights [outputs, inputs] of site `name`, times |a| up to `largest`, could exceed 32 bits."""
+    bound = int(np.abs(integers.astype(np.int64)).sum(1).max()) * largest
+    if bound >= 2**31:
+        raise ConversionError(f"{name}: an accumulator could reach {bound:.3g}, beyond 32 bits; {advice}")
+
+
+def linear_weights(
+    weight: torch.Tensor,
+    row_scale: float | NDArray[np.float64],
+    f_in: int,
+    f_out: int,
+    *,
+    largest: int,
+    name: str,
+    spiking: bool,
+    bias: torch.Tensor | None = None,
+    groups: bool = False,
+) -> LinearWeights:
+    """One crossbar site from float weights [outputs, inputs] and bias [outputs]; `row_scale` multiplies the outputs, `largest` bounds |a|.
+
+    With `groups` the weights are 4-bit ones times a multiplier per group.
+    Raises ConversionError if an accumulator or a bias could exceed 32 bits.
+    """
+    group_multiplier = None
+    if groups:
+        integers, group_multiplier, scale = quantise_groups(weight)
+    else:
+        integers, scale = quantise_rows(weight)
+    multiplier, shift = fold_scale(scale * row_scale, f_in, f_out)
+    check_accumulator(integers, largest if spiking else 1 << 13, name)
+    stop = np.zeros(integers.shape[1], np.int32)
+    added = None
+    if bias is not None:
+        scaled = bias.double().numpy() * row_scale
+        added = _int32(scaled * 2.0**f_out, f"{name}: a bias of {np.abs(scaled).max():.3g}")
+    return LinearWeights(integers, multiplier, shift, stop, added, spiking, group_multiplier)
+
+
+def _int32(scaled: NDArray[np.float64], what: str) -> NDArray[np.int32]:
+    """Rounded to integers; ConversionError naming `what` beyond 32 bits."""
+    if np.abs(scaled).max() >= 2**31 - 0.5:
+        raise ConversionError(f"{what} does not fit 32 bits; use a model without such outliers")
+    return np.round(scaled).astype(np.int32)
+
+
+def _table(rows: torch.Tensor, formats: Formats) -> NDArray[np.int16]:
+    """Rows that enter the residual stream, in 16 bits."""
+    scaled = np.round(rows.double().numpy() * 2.0 ** (formats.residual - formats.embedding_shift))
+    return np.clip(scaled, -(2**15), 2**15 - 1).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class _Converter:
+    """What the integers of every layer are made from; `largest` bounds the coded inputs, `groups`: 4-bit weights in groups."""
+
+    config: DecoderConfig
+    tensors: Mapping[str, torch.Tensor]
+    calibration: Calibration
+    formats: Formats
+    flags: Mapping[str, bool]
+    largest: int
+    groups: bool
+
+    @property
+    def rotary_scale(self) -> float:
+        """Of cosines and sines."""
+        return float(self.tensors["rotary.scale"]) if "rotary.scale" in self.tensors else 1.0
+
+    def key_offset(self, number: int) -> NDArray[np.int32] | None:
+        """Offsets of the rotated keys of a layer, if they pay."""
+        frequencies = self.tensors[frequencies_name(self.config, number)].double().numpy()
+        offset = key_offset(self.config, self.calibration.keys, number, frequencies, self.rotary_scale)
+        return None if offset is None else _int32(offset * 2.0**self.formats.qkv, f"layers.{number}: an offset of keys")
+
+    def gain(self, name: str, factor: float = 1.0) -> NDArray[np.int32]:
+        """Integer gains of an RMSNorm, times `factor`."""
+        gain: NDArray[np.float64] = self.tensors[name].double().numpy() * factor
+        scaled: NDArray[np.float64] = gain * np.sqrt(len(gain)) * 2.0**self.formats.gain_fraction
+        return _int32(scaled, f"{name}: a gain of {np.abs(gain).max():.3g}")
+
+    def site(
+        self, key: str, layer: str, projections: Sequence[str], scale: float | NDArray[np.float64], f_in: int, f_out: int
+    ) -> LinearWeights:
+        """A crossbar site that stacks projections, with a bias if one of them has one."""
+        names = [f"{layer}{projection}" for projection in projections]
+        weights = [self.tensors[f"{name}.weight"] for name in names]
+        bias = None
+        if any(f"{name}.bias" in self.tensors for name in names):
+            none = [weight.new_zeros(len(weight)) for weight in weights]
+            bias = torch.cat([self.tensors.get(f"{name}.bias", zeros) for name, zeros in zip(names, none, strict=True)])
+        flag = self.flags[key.rpartition(".")[2]]
+        return linear_weights(
+            torch.cat(weights), scale, f_in, f_out, largest=self.largest, name=key, spiking=flag, bias=bias, groups=self.groups
+        )
+
+    def hidden_fraction(self, number: int) -> int:
+        """Fraction of the inputs of a layer's down projection."""
+        limit = float(self.calibration.hidden_max[number])
+        hidden = fraction_for(limit, 16)
+        if hidden < 4:
+            raise ConversionError(f"layers.{number}: inputs of the down projection of up to {limit:.3g} leave too few fractional bits")
+        return hidden
+
+    def layer(self, number: int) -> LayerWeights:
+        """Integer weights of one layer, stop tables zero."""
+        config, formats, hidden = self.config, self.formats, self.hidden_fraction(number)
+        key, prefix = f"layers.{number}", f"model.layers.{number}."
+        query_scale = LOG2_E * config.query_scale
+        qkv_scale = np.ones(config.site_shape(0)[1])
+        if not config.query_key_norm:  # which has it in its gain
+            qkv_scale[: config.heads * config.head_dim] = query_scale
+        attention, feed_forward = [f"self_attn.{part}_proj" for part in "qkv"], ["mlp.gate_proj", "mlp.up_proj"][: 1 + config.gated]
+        value_bits = np.ceil(np.log2(np.maximum(self.calibration.value_max[number], 1e-9) * 2.0**formats.qkv)).astype(int)
+        normed, outputs = config.query_key_norm, config.output_norms
+        return LayerWeights(
+            attention_gain=self.gain(f"{prefix}input_layernorm.weight"),
+            qkv=self.site(f"{key}.qkv", prefix, attention, qkv_scale, formats.norm, formats.qkv),
+            query_stop=np.zeros((config.heads, config.head_dim), np.int32),
+            value_base=np.maximum(value_bits - 9, 0).astype(np.int32),
+            output=self.site(f"{key}.output", prefix, ["self_attn.o_proj"], 1.0, formats.attention, formats.residual),
+            feed_forward_gain=self.gain(f"{prefix}post_attention_layernorm.weight"),
+            gate_up=self.site(f"{key}.gate_up", prefix, feed_forward, 1.0, formats.norm, formats.gate),
+            hidden_fraction=hidden,
+            down=self.site(f"{key}.down", prefix, ["mlp.down_proj"], 1.0, hidden, formats.residual),
+            attention_spiking=self.flags["attention_products"],
+            query_gain=self.gain(f"{prefix}self_attn.q_norm.weight", query_scale) if normed else None,
+            key_gain=self.gain(f"{prefix}self_attn.k_norm.weight") if normed else None,
+            attention_output_gain=self.gain(f"{prefix}attention_output_norm.weight") if outputs else None,
+            feed_forward_output_gain=self.gain(f"{prefix}feed_forward_output_norm.weight") if outputs else None,
+            key_offset=self.key_offset(number),
+        )
+
+    def rope(self, name: str) -> tuple[Table, Table]:
+        """Rotary tables of the frequencies `name`."""
+        try:
+            return tables_of(self.tensors[name].double().numpy(), self.config.max_positions, self.rotary_scale)
+        except ValueError as error:
+            raise ConversionError(f"{error}; use a model with another rotary scaling") from error
+
+
+def integer_decoder(
+    config: DecoderConfig, tensors: Mapping[str, torch.Tensor], calibration: Calibration, options: ConvertConfig, code: SpikeCode
+) -> DecoderWeights:
+    """Integer weights of a canonical decoder's tensors (models.canonical), stop tables zero.
+
+    Raises ConversionError naming what does not fit its integers.
+    """
+    if calibration.keys is None and any(name.endswith("k_proj.bias") for name in tensors):
+        raise ConversionError(
+            "the calibration is of an earlier version, which did not look at keys, and this model has key biases; calibrate again"
+        )
+    embedding, positions = tensors["model.embed_tokens.weight"], tensors.get("model.embed_positions.weight")
+    largest_row = max(float(table.abs().max()) for table in (embedding, positions) if table is not None)
+    formats = formats_for(calibration, largest_row)
+    groups = options.weights == "4-bit-groups"
+    converter = _Converter(config, tensors, calibration, formats, spiking_flags(options.parts), code.largest_value, groups)
+    cos, sin = converter.rope("rotary.frequencies")
+    local = converter.rope("rotary.local_frequencies") if config.local_rotary else (None, None)
+    return DecoderWeights(
+        config=config,
+        formats=formats,
+        code=CodeConfig(options.code, code.phases, options.query_phases, options.probability_bits, code.parameters),
+        embedding=_table(embedding, formats),
+        layers=tuple(converter.layer(number) for number in range(config.layers)),
+        final_gain=converter.gain("model.norm.weight"),
+        head=converter.site("head", "", ["lm_head"], 1.0, formats.norm, formats.logit),
+        rope_cos=cos,
+        rope_sin=sin,
+        positions=None if positions is None else _table(positions, formats),
+        local_rope_cos=local[0],
+        local_rope_sin=local[1],
+    )

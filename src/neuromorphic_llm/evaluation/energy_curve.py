@@ -1,0 +1,109 @@
+"""Energy of a decoded token over the visible tokens, of the chip and the digital references (docs/reference/energy.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.energy import Range, account, chip_memories, fp16_reference, int8_reference
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.simulation.counters import Counters, count
+from neuromorphic_llm.simulation.events import EventDecoder
+from neuromorphic_llm.simulation.latency import decode_latency
+from neuromorphic_llm.simulation.run import SimulationResult
+from neuromorphic_llm.simulation.timing import simulate_timing
+from neuromorphic_llm.simulation.trace import ActivityTrace
+
+AROUND = 2
+"""A point is the mean over the decoded tokens from so many before its context to so many after it."""
+
+SHORTEST = AROUND + 2
+
+
+@dataclass(frozen=True)
+class ContextPoint:
+    """Energy of a decoded token with `context` visible tokens, J: chip (mean over `tokens`), and references at exactly that context."""
+
+    context: int
+    tokens: int
+    cycles_per_token: float
+    chip: Range
+    int8: Range
+    int8_sram: Range
+    fp16: Range
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON object with the bounds of every energy."""
+        energies = {f"{name}_energy_j_per_token": getattr(self, name).to_json() for name in ("chip", "int8", "int8_sram", "fp16")}
+        head = {"context": self.context, "tokens": self.tokens, "cycles_per_token": self.cycles_per_token}
+        return {**head, **energies, "kind": "estimated"}
+
+
+def doubling_contexts(prompt_tokens: int) -> tuple[int, ...]:
+    """Powers of two from 8 whose points lie within a prompt."""
+    return tuple(2**power for power in range(3, 24) if 2**power + AROUND < prompt_tokens)
+
+
+def observed_rows(contexts: Sequence[int]) -> frozenset[int]:
+    """Positions whose logits the points need, that of the token before each included."""
+    return frozenset(row for context in contexts for row in range(context - AROUND - 2, context + AROUND))
+
+
+def counted_point(program: Program, counters: Counters, context: int) -> ContextPoint:
+    """The point of counted decoded tokens whose mean context this is."""
+    spec, config = program.spec, program.weights.config
+    seconds = counters.cycles / spec.clock_hz
+    chip = account(counters, spec, chip_memories(program), seconds, tokens=counters.tokens).chip_energy_j_per_token
+    references = (
+        int8_reference(config, context, spec),
+        int8_reference(config, context, spec, weights_in_sram=True),
+        fp16_reference(config, context, spec),
+    )
+    energies = (reference.chip_energy_j_per_token for reference in references)
+    return ContextPoint(context, counters.tokens, counters.cycles / counters.tokens, chip, *energies)
+
+
+def energy_over_context(program: Program, trace: ActivityTrace, contexts: Sequence[int]) -> list[ContextPoint]:
+    """A point for each context from a trace in which the logits of observed_rows(contexts) were wanted.
+
+    Around each context the tokens are timed as decoded ones, one after another: what the trace says of a token does not depend on
+    whether it was given or generated.
+    """
+    points = []
+    for context in contexts:
+        part = trace.decoding(slice(context - AROUND - 1, context + AROUND))
+        points.append(counted_point(program, count(program, part, simulate_timing(program, part), slice(1, None)), context))
+    return points
+
+
+def text_over_context(
+    program: Program, ids: Sequence[int], contexts: Sequence[int], progress: Callable[[int], None] | None = None
+) -> list[ContextPoint]:
+    """The points for the tokens of a text, decoded by the event execution from an empty cache. UsageError for contexts that it lacks.
+
+    progress is called with 1 after every token.
+    """
+    longest = min(len(ids), program.max_context) - AROUND
+    for context in contexts:
+        if not SHORTEST <= context <= longest:
+            raise UsageError(f"a context must lie in {SHORTEST}..{longest} for this text and program, got {context}")
+    decoder, rows = EventDecoder(program), observed_rows(contexts)
+    for position, token in enumerate(ids[: max(contexts) + AROUND]):
+        decoder.step(token, logits_wanted=position in rows)
+        if progress:
+            progress(1)
+    return energy_over_context(program, decoder.trace(1), contexts)
+
+
+def decoding_figures(program: Program, result: SimulationResult, prompt_tokens: int, mean_context: int) -> dict[str, Any]:
+    """Energies over the context and the latency of the decoded tokens, of a run that observed observed_rows(doubling_contexts(prompt))."""
+    points = energy_over_context(program, result.observed, doubling_contexts(prompt_tokens))
+    if result.decode is None:
+        reason = "nothing was decoded, and prompt tokens run through the stages side by side"
+        return {"energy_over_context": [point.to_json() for point in points], "latency": None, "latency_reason": reason}
+    points.append(counted_point(program, result.decode, mean_context))
+    points.sort(key=lambda point: point.context)
+    latency = decode_latency(program, result.trace, slice(prompt_tokens, result.trace.tokens))
+    return {"energy_over_context": [point.to_json() for point in points], "latency": latency.to_json()}

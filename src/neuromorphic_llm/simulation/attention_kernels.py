@@ -1,0 +1,173 @@
+"""Spike-driven attention of one token, compiled (docs/reference/numerics.md).
+
+Query spikes add or subtract rows of the transposed keys (one element of all keys), probability spikes add or subtract rows of V.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from neuromorphic_llm.simulation.crossbar_kernels import accumulate
+from neuromorphic_llm.simulation.encoder_kernels import SIGNED_DIGIT, collect_events, encode
+from neuromorphic_llm.simulation.fixed_point import bit_length, rounding_shift, rounding_shift_saturated, saturate_32
+
+PROBABILITY_PHASES = 16
+"""Phases k = 15 .. 0; those below m are left out."""
+
+
+@njit(cache=True)
+def _largest(values: NDArray[np.int32]) -> int:
+    m = np.int64(0)
+    for value in values:
+        m = max(m, abs(np.int64(value)))
+    return int(m)
+
+
+@njit(cache=True)
+def _store(values: NDArray[np.int32], shift: int, stored: NDArray[np.int8]) -> None:
+    for i in range(len(values)):
+        stored[i] = min(max(rounding_shift(np.int64(values[i]), shift), -128), 127)
+
+
+@njit(cache=True)
+def write_key_value(
+    keys: NDArray[np.int32],
+    values: NDArray[np.int32],
+    value_base: NDArray[np.int32],
+    key_offset: NDArray[np.int32],
+    position: int,
+    key_cache: NDArray[np.int8],
+    value_cache: NDArray[np.int8],
+    key_exponents: NDArray[np.int32],
+    value_exponents: NDArray[np.int32],
+) -> None:
+    """Store keys, values [kv_heads, head_dim] of token `position`.
+
+    key_offset [kv_heads, head_dim], taken off `keys` in place, or [0, 0] for none; key_cache [kv_heads, head_dim, context],
+    value_cache [kv_heads, context, head_dim], exponents [kv_heads, context].
+    """
+    for head in range(len(keys)):
+        if key_offset.size:
+            for i in range(keys.shape[1]):
+                keys[head, i] = saturate_32(np.int64(keys[head, i]) - key_offset[head, i])
+        exponent = max(bit_length(_largest(keys[head])) - 7, 0)
+        key_exponents[head, position] = exponent
+        _store(keys[head], exponent, key_cache[head, :, position])
+        base = value_base[head]
+        exponent = min(max(bit_length(_largest(values[head])) - 7 - base, 0), 3)
+        value_exponents[head, position] = exponent
+        _store(values[head], base + exponent, value_cache[head, position])
+
+
+@njit(cache=True)
+def _softmax(
+    scores: NDArray[np.int32], key_exponents: NDArray[np.int32], places: int, exponential: NDArray[np.int32], weights: NDArray[np.int32]
+) -> int:
+    """Unnormalised base-2 softmax at fraction 15 of scores [context] into weights; returns their sum."""
+    context = len(scores)
+    largest = np.int64(-(2**23))
+    for j in range(context):
+        shift = max(places - key_exponents[j], -24)
+        z = min(max(rounding_shift(np.int64(scores[j]), shift), -(2**23)), 2**23 - 1)
+        weights[j] = z
+        largest = max(largest, z)
+    total = np.int64(0)
+    for j in range(context):
+        distance = largest - weights[j]
+        octaves = distance >> 8
+        u = 0 if octaves >= 17 else rounding_shift(np.int64(exponential[distance & 255]), octaves)
+        weights[j] = u
+        total += u
+    return int(total)
+
+
+@njit(cache=True)
+def _apply_probabilities(
+    weights: NDArray[np.int32],
+    least: int,
+    values: NDArray[np.int8],
+    value_exponents: NDArray[np.int32],
+    total: NDArray[np.int32],
+) -> tuple[int, int, int]:
+    """Code weights [context] over phases 15 .. least; every spike adds a row of V to `total`. (sum of p, spikes, keys with a spike)."""
+    total[:] = 0
+    probability = np.int64(0)
+    spikes = 0
+    keys = 0
+    for j in range(len(weights)):
+        rest = np.int64(weights[j])
+        if 4 * rest < 3 << least:
+            continue  # stays below the threshold of every phase
+        keys += 1
+        row = values[j]
+        for k in range(PROBABILITY_PHASES - 1, least - 1, -1):
+            if 4 * abs(rest) < 3 << k:
+                continue
+            digit = 1 if rest > 0 else -1
+            rest -= digit << k
+            spikes += 1
+            probability += digit << (k - least)
+            factor = np.int32(digit << (k - least + value_exponents[j]))
+            for i in range(len(total)):
+                total[i] += factor * np.int32(row[i])
+    return int(probability), spikes, keys
+
+
+@njit(cache=True)
+def attend(
+    queries: NDArray[np.int32],
+    query_stop: NDArray[np.int32],
+    value_base: NDArray[np.int32],
+    key_cache: NDArray[np.int8],
+    value_cache: NDArray[np.int8],
+    key_exponents: NDArray[np.int32],
+    value_exponents: NDArray[np.int32],
+    context: int,
+    parameters: tuple[int, int, int, int],
+    exponential: NDArray[np.int32],
+    output: NDArray[np.int32],
+    counts: NDArray[np.int32],
+) -> None:
+    """Attention of queries [heads, head_dim] over the first `context` stored tokens into output [heads, head_dim].
+
+    `parameters` = (query phases, probability bits, fraction of q, k, v, fraction of the output); `exponential` is the table EXP2;
+    `counts` [5, heads] receives query phases, query spikes, elements in which the group spikes (at its first head), probability spikes and
+    keys with a spike.
+    """
+    query_phases, probability_bits, fraction, output_fraction = parameters
+    heads, head_dim = queries.shape
+    group = heads // len(key_cache)
+    digits = np.empty((query_phases, head_dim), np.int8)
+    rows = np.empty(query_phases * head_dim + 1, np.int32)
+    bounds = np.empty((query_phases, 3), np.int64)
+    events = np.empty((query_phases, 1), np.int32)
+    scores = np.empty(context, np.int32)
+    weights = np.empty(context, np.int32)
+    total = np.empty(head_dim, np.int32)
+    touched = np.empty(head_dim, np.bool_)
+    for head in range(heads):
+        kv_head = head // group
+        phases, k_query = encode(queries[head], query_stop[head], SIGNED_DIGIT, query_phases, digits)
+        counts[0, head] = phases
+        counts[1, head] = collect_events(digits, phases, head_dim, rows, bounds, events)
+        first = kv_head * group
+        if head == first:
+            touched[:] = False
+        for event in range(counts[1, head]):
+            touched[rows[event]] = True
+        counts[2, head] = 0
+        if head == first + group - 1:
+            counts[2, first] = touched.sum()
+        accumulate(key_cache[kv_head], rows, bounds, phases, 1, scores)
+        weight_sum = _softmax(scores, key_exponents[kv_head], 2 * fraction - 8 - k_query, exponential, weights)
+        least = min(max(bit_length(weight_sum) - 1 - probability_bits, 0), PROBABILITY_PHASES - 2)
+        probability, spikes, keys = _apply_probabilities(weights, least, value_cache[kv_head], value_exponents[kv_head], total)
+        counts[3, head] = spikes
+        counts[4, head] = keys
+        b = bit_length(probability)
+        inverse = (np.int64(1) << (b + 15)) // probability
+        places = b + 15 + fraction - value_base[kv_head] - output_fraction
+        for i in range(head_dim):
+            output[head, i] = rounding_shift_saturated(np.int64(total[i]) * inverse, places)

@@ -1,0 +1,118 @@
+"""Event-driven crossbar arithmetic, compiled: every spike adds or subtracts one row of int8 weights."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from neuromorphic_llm.simulation.fixed_point import rounding_shift, saturate_32
+
+FLUSH_ROWS = 256
+"""Rows of int8 that an int16 partial sum takes: 256 * -128 = -2^15."""
+
+BLOCK_COLUMNS = 1024
+"""Columns accumulated together: their sums stay in the first-level cache, the weights of a site's block in the second."""
+
+PARALLEL_GRAIN = 1 << 26
+"""Synaptic operations below which waking other threads costs more than it saves."""
+
+
+@njit(cache=True)
+def accumulate_columns(
+    weights_t: NDArray[np.int8],
+    rows: NDArray[np.int32],
+    bounds: NDArray[np.int64],
+    phases: int,
+    horner_shift: int,
+    first: int,
+    total: NDArray[np.int32],
+) -> None:
+    """Accumulators of columns first .. first + len(total) of weights_t [inputs, outputs], phase by phase (event form of numerics.md)."""
+    width = len(total)
+    last = first + width
+    partial = np.empty(width, np.int16)
+    total[:] = 0
+    shift = 0
+    for phase in range(phases):
+        shift += horner_shift
+        if bounds[phase, 0] == bounds[phase, 2]:
+            continue
+        for j in range(width):
+            total[j] = total[j] << shift
+        shift = 0
+        for negative in range(2):
+            s = bounds[phase, negative]
+            end = bounds[phase, negative + 1]
+            while s < end:
+                limit = min(end, s + FLUSH_ROWS)
+                partial[:] = 0
+                while s + 4 <= limit:
+                    row_0 = weights_t[rows[s], first:last]
+                    row_1 = weights_t[rows[s + 1], first:last]
+                    row_2 = weights_t[rows[s + 2], first:last]
+                    row_3 = weights_t[rows[s + 3], first:last]
+                    for j in range(width):
+                        partial[j] += np.int16(row_0[j]) + np.int16(row_1[j]) + np.int16(row_2[j]) + np.int16(row_3[j])
+                    s += 4
+                while s < limit:
+                    row_0 = weights_t[rows[s], first:last]
+                    for j in range(width):
+                        partial[j] += np.int16(row_0[j])
+                    s += 1
+                if negative:
+                    for j in range(width):
+                        total[j] -= np.int32(partial[j])
+                else:
+                    for j in range(width):
+                        total[j] += np.int32(partial[j])
+    for j in range(width):
+        total[j] = total[j] << shift
+
+
+@njit(cache=True)
+def accumulate(
+    weights_t: NDArray[np.int8],
+    rows: NDArray[np.int32],
+    bounds: NDArray[np.int64],
+    phases: int,
+    horner_shift: int,
+    total: NDArray[np.int32],
+) -> None:
+    """Accumulators of all columns on the calling thread; see accumulate_columns."""
+    for first in range(0, len(total), BLOCK_COLUMNS):
+        accumulate_columns(weights_t, rows, bounds, phases, horner_shift, first, total[first : first + BLOCK_COLUMNS])
+
+
+@njit(cache=True, parallel=True)
+def accumulate_parallel(
+    weights_t: NDArray[np.int8],
+    rows: NDArray[np.int32],
+    bounds: NDArray[np.int64],
+    phases: int,
+    horner_shift: int,
+    total: NDArray[np.int32],
+) -> None:
+    """The same with the blocks of columns shared among threads; no sum crosses a block, so the result cannot depend on them."""
+    for block in prange((len(total) + BLOCK_COLUMNS - 1) // BLOCK_COLUMNS):
+        first = block * BLOCK_COLUMNS
+        accumulate_columns(weights_t, rows, bounds, phases, horner_shift, first, total[first : first + BLOCK_COLUMNS])
+
+
+@njit(cache=True)
+def scale(
+    accumulators: NDArray[np.int32],
+    multiplier: NDArray[np.int32],
+    shift: int,
+    bias: NDArray[np.int32],
+    values: NDArray[np.int32],
+) -> None:
+    """Output stage: values = sat32(rsh(acc * multiplier, shift) + bias), shift = S - k_min; an empty bias is none."""
+    places = max(shift, -16)
+    for j in range(len(accumulators)):
+        product = rounding_shift(np.int64(accumulators[j]) * np.int64(multiplier[j]), places)
+        if places < 0:
+            product = saturate_32(product)
+        if len(bias):
+            product += bias[j]
+        values[j] = saturate_32(product)

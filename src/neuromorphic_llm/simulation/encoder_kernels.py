@@ -1,0 +1,135 @@
+"""Spike encoders, compiled: one vector to signed digits, and digits to lists of events (docs/reference/numerics.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from neuromorphic_llm.simulation.fixed_point import bit_length, rounding_shift
+
+SIGNED_DIGIT, RATE, FIRST_SPIKE, BIT_PLANES = range(4)
+CODES = {"signed-digit": SIGNED_DIGIT, "rate": RATE, "first-spike": FIRST_SPIKE, "bit-planes": BIT_PLANES}
+"""Number by which the kernels know a code."""
+
+
+@njit(cache=True)
+def _signed_digit(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
+    top = 0
+    while 3 << top < 2 * m:
+        top += 1
+    least = max(top - limit + 1, 0)
+    rest = values.astype(np.int64)
+    for phase in range(top - least + 1):
+        k = top - phase
+        weight = np.int64(1) << k
+        row = digits[phase]
+        for i in range(len(rest)):
+            size = abs(rest[i])
+            fires = (4 * size >= 3 * weight) & (2 * size > weight + (np.int64(stop[i]) >> k))
+            digit = np.int64(fires) * (1 - 2 * np.int64(rest[i] < 0))
+            row[i] = digit
+            rest[i] -= digit * weight
+    return top - least + 1, least
+
+
+@njit(cache=True)
+def _rate(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
+    k = 0
+    while limit << k < m:
+        k += 1
+    for i in range(len(values)):
+        value = np.int64(values[i])
+        code = min(max(rounding_shift(value, k), -limit), limit)
+        if value * value <= stop[i]:
+            code = 0
+        sign = 1 - 2 * (code < 0)
+        size = abs(code)
+        for phase in range(limit):
+            digits[phase, i] = sign * ((phase + 1) * size // limit - phase * size // limit)
+    return limit, k
+
+
+@njit(cache=True)
+def _first_spike(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
+    top = bit_length(m)
+    least = max(top - limit + 1, 0)
+    phases = top - least + 1
+    digits[:phases] = 0
+    for i in range(len(values)):
+        value = np.int64(values[i])
+        size = abs(value)
+        if value * value <= stop[i]:
+            continue
+        k = bit_length(size) - 1
+        if 2 * size >= np.int64(3) << k:
+            k += 1
+        if k >= least:
+            digits[top - k, i] = 1 - 2 * (value < 0)
+    return phases, least
+
+
+@njit(cache=True)
+def _bit_planes(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
+    least = max(bit_length(m) - (limit - 1), 0)
+    for i in range(len(values)):
+        value = np.int64(values[i])
+        code = min(max(rounding_shift(value, least), -(1 << (limit - 1))), (1 << (limit - 1)) - 1)
+        if value * value <= stop[i]:
+            code = 0
+        digits[0, i] = -(code < 0)
+        for phase in range(1, limit):
+            digits[phase, i] = (code >> (limit - 1 - phase)) & 1
+    return limit, least
+
+
+@njit(cache=True)
+def encode(values: NDArray[np.int32], stop: NDArray[np.int32], code: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
+    """Code int32 values [n] into digits int8 [>= limit, n] with at most `limit` phases; (phases, k_min)."""
+    m = np.int64(0)
+    for i in range(len(values)):
+        m = max(m, abs(np.int64(values[i])))
+    if m == 0:
+        digits[0] = 0
+        return 1, 0
+    if code == SIGNED_DIGIT:
+        phases, exponent = _signed_digit(values, stop, m, limit, digits)
+    elif code == RATE:
+        phases, exponent = _rate(values, stop, m, limit, digits)
+    elif code == FIRST_SPIKE:
+        phases, exponent = _first_spike(values, stop, m, limit, digits)
+    else:
+        phases, exponent = _bit_planes(values, stop, m, limit, digits)
+    return phases, exponent
+
+
+@njit(cache=True)
+def collect_events(
+    digits: NDArray[np.int8], phases: int, block_rows: int, rows: NDArray[np.int32], bounds: NDArray[np.int64], events: NDArray[np.int32]
+) -> int:
+    """Lists the spikes of digits [phases, n]: `rows` [>= phases * n] per phase the positive, then the negative ones; their number.
+
+    `bounds` [phases, 3] is the begin, the begin of the negative ones and the end of each phase; `events` [phases, row blocks] the counts.
+    """
+    size = digits.shape[1]
+    negative = np.empty(size + 1, np.int32)
+    position = 0
+    for phase in range(phases):
+        row = digits[phase]
+        bounds[phase, 0] = position
+        negatives = 0
+        for first in range(0, size, block_rows):
+            before = position + negatives
+            for i in range(first, min(first + block_rows, size)):
+                # stored always, kept if it is a spike: no branch to mispredict
+                rows[position] = i
+                position += row[i] > 0
+                negative[negatives] = i
+                negatives += row[i] < 0
+            events[phase, first // block_rows] = position + negatives - before
+        bounds[phase, 1] = position
+        for i in range(negatives):
+            rows[position + i] = negative[i]
+        position += negatives
+        bounds[phase, 2] = position
+    return position

@@ -1,0 +1,402 @@
+"""Host, vector tiles and synapse tiles of the timing simulation, compiled (docs/reference/timing.md).
+
+Units are numbered: 0 the host, 1 + s the vector tile of stage s, then the regions. Each unit waits for a flit, for a timer
+or for room in its router; between events only routers that hold flits are stepped. The tables are few and have named columns,
+because compiled functions pass every array of a tuple by value.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.simulation.noc import ACTIVE, ARRIVED, LOCAL, POPPED, PORTS, PUSHED, Mesh, arbitrate, commit, compiled, inject
+
+SPIKE, VALUE, RESIDUAL, CREDIT, TOKEN = range(5)
+"""What a route carries."""
+
+IDLE, FETCH, AWAIT_RESIDUAL, AWAIT_VALUES, INJECT, FINISH, AWAIT_CREDIT, SENDING = range(8)
+"""What a unit does or waits for; FETCH, INJECT (between injections) and FINISH (the addition before `send`) have a timer."""
+
+NO_ROW = -1
+
+HOST_CYCLES, RESIDUAL_FLITS, PROMPT_ROWS, ADD_CYCLES, TOKEN_ROUTE, LAYERS = range(6)
+"""Entries of Plan.numbers: cycles of a step up to the first flit of the embedding row, flits of a vector, rows of the prefill, ..."""
+
+WANTED, NEXT_WANTED, TOKENS_BEFORE, WANTED_ROW = range(4)
+"""Columns of Plan.rows: logits wanted, first row from here on with logits wanted (or NO_ROW), wanted rows before, n-th wanted row."""
+
+SCAN, VALUE_FLITS, SPIKE_ROUTE = range(3)
+"""Columns of Plan.sites: cycles of one phase's scan, flits of the results of all regions, route."""
+
+TILE, REGION_SITE, BURST_FLITS, LATENCY, OUT_ROUTE, CREDIT_ROUTE = range(6)
+"""Columns of Plan.units: the last four are flits, cycles before them and route of a result or residual vector, route of credits."""
+
+FLITS_OF_PHASE, READING = range(2)
+"""Last axis of Plan.work: flits of a phase, cycles of a phase in a synapse tile."""
+
+
+class Plan(NamedTuple):
+    """What has to happen: the program and the trace as cycles and flits."""
+
+    numbers: NDArray[np.int64]
+    rows: NDArray[np.int64]  # [rows + 1, 4]
+    sites: NDArray[np.int64]  # [sites, 3]
+    units: NDArray[np.int64]  # [units, 6]
+    delay: NDArray[np.int64]  # [rows, sites], from the receive before a site to its first scan, maximum pass included
+    phases: NDArray[np.int64]  # [rows, sites]
+    work: NDArray[np.int64]  # [rows, sites, phases, 2]
+    tile_unit: NDArray[np.int64]  # [tiles], -1 where there is none
+    route_kind: NDArray[np.int64]  # [routes]
+
+
+STATE, ROW, SITE, PHASE, REMAINING, ROUTE, CREDITS, CREDIT_DUE = range(8)
+RESIDUAL_ARRIVED, VALUES_ARRIVED, BUSY_UNTIL, SINCE, LAST_END, READ = range(8, 14)
+"""Columns of Units.unit: trace row, site and phase in work; flits still to push and their route; credits of the next stage's slots,
+credit flits still to push; flits arrived; end of the latest scan (or phase, in a synapse tile); begin of the present wait; end of the
+latest row; cycles in which a synapse tile reads. WAIT + n: cycles waiting for residual, values, credit, room in the router."""
+
+WAIT = READ + 1
+WAIT_RESIDUAL, WAIT_VALUES, WAIT_CREDIT, WAIT_ROUTER = range(WAIT, WAIT + 4)
+UNIT_COLUMNS = WAIT + 4
+
+UNIT_BITS = 20
+
+TIMERS, PUSHING, FINISHED, TOKENS, ENDED = range(5)
+"""Entries of Units.numbers: lengths of the lists (timers as `cycle << UNIT_BITS | unit`, units that want to push, units whose last
+flit of a burst was pushed in this cycle), tokens arrived at the host, rows ended."""
+
+
+class FlitLog(NamedTuple):
+    """Flits as they are injected and arrive."""
+
+    rows: NDArray[np.int64]  # [capacity, 4]: cycle, tile, flit, 1 of an arrival
+    size: NDArray[np.int64]  # [1]
+
+
+class Units(NamedTuple):
+    """State of the units, and the end of every row."""
+
+    unit: NDArray[np.int64]  # [units, UNIT_COLUMNS]
+    lists: NDArray[np.int64]  # [3, units]
+    numbers: NDArray[np.int64]
+    token_end: NDArray[np.int64]  # [rows]
+
+
+@compiled
+def _set_timer(units: Units, unit: int, cycle: int) -> None:
+    """Wake a unit at the start of a cycle; binary heap, a unit has one timer at most."""
+    heap = units.lists[TIMERS]
+    place = units.numbers[TIMERS]
+    units.numbers[TIMERS] += 1
+    key = cycle << UNIT_BITS | unit
+    while place > 0 and heap[(place - 1) >> 1] > key:
+        heap[place] = heap[(place - 1) >> 1]
+        place = (place - 1) >> 1
+    heap[place] = key
+
+
+@compiled
+def _take_timer(units: Units) -> int:
+    """Remove the earliest timer and return its unit."""
+    heap = units.lists[TIMERS]
+    earliest = heap[0]
+    units.numbers[TIMERS] -= 1
+    size = units.numbers[TIMERS]
+    key = heap[size]
+    place = 0
+    while 2 * place + 1 < size:
+        child = 2 * place + 1
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= key:
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = key
+    return int(earliest & (1 << UNIT_BITS) - 1)
+
+
+@compiled
+def _start_pushing(units: Units, unit: int) -> None:
+    units.lists[PUSHING, units.numbers[PUSHING]] = unit
+    units.numbers[PUSHING] += 1
+
+
+@compiled
+def _push_flits(units: Units, unit: int, route: int, flits: int) -> None:
+    """Let a unit push flits from this cycle on."""
+    units.unit[unit, ROUTE] = route
+    units.unit[unit, REMAINING] = flits
+    if units.unit[unit, CREDIT_DUE] == 0:
+        _start_pushing(units, unit)
+
+
+@compiled
+def _receive_residual(plan: Plan, units: Units, unit: int, cycle: int) -> None:
+    """Begin `receive residual` at a cycle."""
+    units.unit[unit, SINCE] = cycle
+    units.unit[unit, STATE] = AWAIT_RESIDUAL
+    if units.unit[unit, RESIDUAL_ARRIVED] >= plan.numbers[RESIDUAL_FLITS]:
+        _residual_received(plan, units, unit, cycle)
+
+
+@compiled
+def _residual_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
+    """End `receive residual` at a cycle: the slot is free again; begin the first site."""
+    units.unit[unit, WAIT_RESIDUAL] += cycle - units.unit[unit, SINCE]
+    units.unit[unit, RESIDUAL_ARRIVED] -= plan.numbers[RESIDUAL_FLITS]
+    if units.unit[unit, CREDIT_DUE] == 0 and units.unit[unit, REMAINING] == 0:
+        _start_pushing(units, unit)
+    units.unit[unit, CREDIT_DUE] += 1
+    units.unit[unit, SITE] = 4 * (unit - 1)
+    _begin_site(plan, units, unit, cycle)
+
+
+@compiled
+def _begin_site(plan: Plan, units: Units, unit: int, cycle: int) -> None:
+    """Compute up to the encoder's maximum, scan the first phase, and wake at its end."""
+    row, site = units.unit[unit, ROW], units.unit[unit, SITE]
+    units.unit[unit, PHASE] = 0
+    units.unit[unit, BUSY_UNTIL] = cycle + plan.delay[row, site] + plan.sites[site, SCAN]
+    units.unit[unit, STATE] = INJECT
+    _set_timer(units, unit, units.unit[unit, BUSY_UNTIL])
+
+
+@compiled
+def _inject_phase(plan: Plan, units: Units, unit: int) -> None:
+    """Begin the injection of a phase; if both banks were free the scan of the next one has begun at the end of its own."""
+    row, site, phase = units.unit[unit, ROW], units.unit[unit, SITE], units.unit[unit, PHASE]
+    if phase == 0:
+        units.unit[unit, BUSY_UNTIL] += plan.sites[site, SCAN]
+    _push_flits(units, unit, plan.sites[site, SPIKE_ROUTE], plan.work[row, site, phase, FLITS_OF_PHASE])
+
+
+@compiled
+def _phase_injected(plan: Plan, units: Units, unit: int, cycle: int) -> None:
+    """End the injection of a phase at a cycle. `scan_end` is that of the next phase; its bank's successor may be scanned now."""
+    row, site = units.unit[unit, ROW], units.unit[unit, SITE]
+    units.unit[unit, PHASE] += 1
+    if units.unit[unit, PHASE] < plan.phases[row, site]:
+        start = max(units.unit[unit, BUSY_UNTIL], cycle)
+        units.unit[unit, BUSY_UNTIL] = start + plan.sites[site, SCAN]
+        _set_timer(units, unit, start)
+        return
+    units.unit[unit, STATE] = AWAIT_VALUES
+    units.unit[unit, SINCE] = cycle
+    if units.unit[unit, VALUES_ARRIVED] >= plan.sites[site, VALUE_FLITS]:
+        _values_received(plan, units, unit, cycle)
+
+
+@compiled
+def _values_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
+    """End the `receive` of a site's results at a cycle and begin what follows."""
+    site = units.unit[unit, SITE]
+    units.unit[unit, WAIT_VALUES] += cycle - units.unit[unit, SINCE]
+    units.unit[unit, VALUES_ARRIVED] -= plan.sites[site, VALUE_FLITS]
+    if site == 4 * plan.numbers[LAYERS]:
+        units.unit[unit, STATE] = SENDING
+        _push_flits(units, unit, plan.numbers[TOKEN_ROUTE], 1)
+    elif site % 4 == 3:
+        units.unit[unit, STATE] = FINISH
+        _set_timer(units, unit, cycle + plan.numbers[ADD_CYCLES])
+    else:
+        units.unit[unit, SITE] += 1
+        _begin_site(plan, units, unit, cycle)
+
+
+@compiled
+def _send(plan: Plan, units: Units, unit: int, cycle: int) -> None:
+    """Begin `send` of the residual (or of the embedding row, by the host), if there is a credit."""
+    if units.unit[unit, CREDITS] == 0:
+        units.unit[unit, STATE] = AWAIT_CREDIT
+        units.unit[unit, SINCE] = cycle
+        return
+    units.unit[unit, CREDITS] -= 1
+    units.unit[unit, STATE] = SENDING
+    _push_flits(units, unit, plan.units[unit, OUT_ROUTE], plan.units[unit, BURST_FLITS])
+
+
+@compiled
+def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
+    """The unit's work on its row ends at a cycle; go on with the next one."""
+    rows = len(plan.delay)
+    row = units.unit[unit, ROW]
+    units.unit[unit, LAST_END] = cycle
+    if unit == plan.numbers[LAYERS] and not plan.rows[row, WANTED]:
+        units.token_end[row] = cycle
+        units.numbers[ENDED] += 1
+    units.unit[unit, ROW] = plan.rows[row + 1, NEXT_WANTED] if unit == plan.numbers[LAYERS] + 1 else row + 1
+    if units.unit[unit, ROW] == NO_ROW or units.unit[unit, ROW] == rows:
+        units.unit[unit, STATE] = IDLE
+    elif unit > 0:
+        _receive_residual(plan, units, unit, cycle)
+    elif units.unit[0, ROW] < plan.numbers[PROMPT_ROWS] or units.numbers[TOKENS] >= plan.rows[units.unit[0, ROW], TOKENS_BEFORE]:
+        units.unit[0, STATE] = FETCH
+        _set_timer(units, 0, cycle + plan.numbers[HOST_CYCLES])
+    else:
+        units.unit[0, STATE] = IDLE
+
+
+@compiled
+def _wake(plan: Plan, units: Units, unit: int, cycle: int) -> None:
+    """A unit's timer is due at the start of this cycle."""
+    state = units.unit[unit, STATE]
+    if unit > plan.numbers[LAYERS] + 1:
+        _push_flits(units, unit, plan.units[unit, OUT_ROUTE], plan.units[unit, BURST_FLITS])
+    elif state == INJECT:
+        _inject_phase(plan, units, unit)
+    elif state == FINISH and unit == plan.numbers[LAYERS] and not plan.rows[units.unit[unit, ROW], WANTED]:
+        _row_done(plan, units, unit, cycle)
+    else:
+        _send(plan, units, unit, cycle)
+
+
+@compiled
+def _phase_arrived(plan: Plan, units: Units, unit: int, cycle: int) -> None:
+    """The last flit of a phase is in a synapse tile's axon memory at the start of this cycle."""
+    row, phase, site = units.unit[unit, ROW], units.unit[unit, PHASE], plan.units[unit, REGION_SITE]
+    reading = plan.work[row, site, phase, READING]
+    units.unit[unit, BUSY_UNTIL] = max(cycle, units.unit[unit, BUSY_UNTIL]) + reading
+    units.unit[unit, READ] += reading
+    units.unit[unit, PHASE] += 1
+    if units.unit[unit, PHASE] == plan.phases[row, site]:
+        units.unit[unit, PHASE] = 0
+        units.unit[unit, ROW] = plan.rows[row + 1, NEXT_WANTED] if site == 4 * plan.numbers[LAYERS] else row + 1
+        _set_timer(units, unit, units.unit[unit, BUSY_UNTIL] + plan.units[unit, LATENCY])
+
+
+@compiled
+def _token_arrived(plan: Plan, units: Units, cycle: int) -> None:
+    """The host has a token; in decode its step begins."""
+    units.token_end[plan.rows[units.numbers[TOKENS], WANTED_ROW]] = cycle
+    units.numbers[TOKENS] += 1
+    units.numbers[ENDED] += 1
+    row = units.unit[0, ROW]
+    if units.unit[0, STATE] == IDLE and row < len(plan.delay) and units.numbers[TOKENS] >= plan.rows[row, TOKENS_BEFORE]:
+        units.unit[0, STATE] = FETCH
+        _set_timer(units, 0, cycle + plan.numbers[HOST_CYCLES])
+
+
+@compiled
+def _arrive(plan: Plan, units: Units, tile: int, flit: int, cycle: int) -> None:
+    """A flit left a router through its local port in the cycle before this one."""
+    route = flit >> 1
+    kind = plan.route_kind[route]
+    if kind == SPIKE:
+        if flit & 1:
+            _phase_arrived(plan, units, plan.tile_unit[tile], cycle)
+        return
+    if kind == TOKEN:
+        _token_arrived(plan, units, cycle)
+        return
+    unit = plan.tile_unit[tile]
+    if kind == CREDIT:
+        units.unit[unit, CREDITS] += 1
+        if units.unit[unit, STATE] == AWAIT_CREDIT:
+            units.unit[unit, WAIT_CREDIT] += cycle - units.unit[unit, SINCE]
+            _send(plan, units, unit, cycle)
+    elif kind == VALUE:
+        units.unit[unit, VALUES_ARRIVED] += 1
+        if units.unit[unit, STATE] == AWAIT_VALUES and units.unit[unit, VALUES_ARRIVED] == plan.sites[units.unit[unit, SITE], VALUE_FLITS]:
+            _values_received(plan, units, unit, cycle)
+    else:
+        units.unit[unit, RESIDUAL_ARRIVED] += 1
+        if units.unit[unit, STATE] == AWAIT_RESIDUAL and units.unit[unit, RESIDUAL_ARRIVED] == plan.numbers[RESIDUAL_FLITS]:
+            _residual_received(plan, units, unit, cycle)
+
+
+@compiled
+def _push_all(plan: Plan, units: Units, mesh: Mesh) -> int:
+    """Every unit that wants to pushes one flit, credits first; lists the units whose burst ended and returns their number."""
+    kept = 0
+    finished = 0
+    for entry in range(units.numbers[PUSHING]):
+        unit = units.lists[PUSHING, entry]
+        credit = units.unit[unit, CREDIT_DUE] > 0
+        if credit:
+            flit = 2 * plan.units[unit, CREDIT_ROUTE]
+        else:
+            flit = 2 * units.unit[unit, ROUTE] + (units.unit[unit, REMAINING] == 1)
+        if not inject(mesh, plan.units[unit, TILE], flit):
+            units.unit[unit, WAIT_ROUTER] += 1
+        elif credit:
+            units.unit[unit, CREDIT_DUE] -= 1
+        else:
+            units.unit[unit, REMAINING] -= 1
+            if units.unit[unit, REMAINING] == 0:
+                units.lists[FINISHED, finished] = unit
+                finished += 1
+        if units.unit[unit, CREDIT_DUE] > 0 or units.unit[unit, REMAINING] > 0:
+            units.lists[PUSHING, kept] = unit
+            kept += 1
+    units.numbers[PUSHING] = kept
+    return finished
+
+
+@compiled
+def _log_moves(mesh: Mesh, log: FlitLog, cycle: int) -> None:
+    """Append this cycle's injections and arrivals, before `commit`."""
+    size = log.size[0]
+    for arrival in range(2):
+        kind = ARRIVED if arrival else PUSHED
+        for entry in range(mesh.numbers[kind]):
+            place, flit = mesh.moves[kind, entry, 0], mesh.moves[kind, entry, 1]
+            if not arrival and place % PORTS != LOCAL:
+                continue  # on a link
+            log.rows[size, 0] = cycle
+            log.rows[size, 1] = place if arrival else place // PORTS
+            log.rows[size, 2] = flit
+            log.rows[size, 3] = arrival
+            size += 1
+    log.size[0] = size
+
+
+@compiled
+def begin(plan: Plan, units: Units) -> None:
+    """Cycle 0: every vector tile waits for its first residual, the host begins its first step."""
+    for unit in range(1, plan.numbers[LAYERS] + 2):
+        if units.unit[unit, ROW] != NO_ROW:
+            _receive_residual(plan, units, unit, 0)
+    units.unit[0, STATE] = FETCH
+    _set_timer(units, 0, plan.numbers[HOST_CYCLES])
+
+
+@compiled
+def run(plan: Plan, units: Units, mesh: Mesh, cycle: int, limit: int, log: FlitLog | None) -> int:
+    """Simulate from a cycle on until nothing is left to happen, or until `limit`; the cycle reached (below `limit` if nothing is left).
+
+    Without a `log` the branch that fills it is not compiled.
+    """
+    while cycle < limit:
+        if mesh.numbers[ACTIVE] == 0 and units.numbers[PUSHING] == 0:
+            if units.numbers[TIMERS] == 0:
+                return cycle
+            cycle = min(max(cycle, units.lists[TIMERS, 0] >> UNIT_BITS), limit)
+            if cycle == limit:
+                break
+        while units.numbers[TIMERS] > 0 and units.lists[TIMERS, 0] >> UNIT_BITS <= cycle:
+            _wake(plan, units, _take_timer(units), cycle)
+        arbitrate(mesh)
+        finished = _push_all(plan, units, mesh)
+        moved = mesh.numbers[PUSHED] + mesh.numbers[POPPED] + mesh.numbers[ARRIVED]
+        if moved == 0 and units.numbers[TIMERS] == 0:
+            return cycle  # flits that no router can move: the caller finds rows that did not end
+        if log is not None:
+            _log_moves(mesh, log, cycle)
+        arrived = mesh.numbers[ARRIVED]
+        commit(mesh)
+        cycle += 1
+        for entry in range(arrived):
+            _arrive(plan, units, mesh.moves[ARRIVED, entry, 0], mesh.moves[ARRIVED, entry, 1], cycle)
+        for entry in range(finished):
+            unit = units.lists[FINISHED, entry]
+            if unit > plan.numbers[LAYERS] + 1:
+                continue
+            if units.unit[unit, STATE] == INJECT:
+                _phase_injected(plan, units, unit, cycle)
+            else:
+                _row_done(plan, units, unit, cycle)
+    return cycle

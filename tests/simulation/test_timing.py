@@ -1,0 +1,155 @@
+"""The timing simulation equals a plain cycle-stepped model in every figure."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from small_programs import make_program
+from timing_oracle import Chip
+
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
+from neuromorphic_llm.simulation import timing
+from neuromorphic_llm.simulation.timing import simulate_timing
+from neuromorphic_llm.simulation.trace import ActivityTrace
+
+
+def random_trace(program: Program, rng: np.random.Generator, prompt: int, decoded: int, density: float, every_logit: bool) -> ActivityTrace:
+    """Counts with no model behind them: bursts, empty phases and full blocks."""
+    config, rows = program.weights.config, prompt + decoded
+    wanted = np.ones(rows, bool)
+    if not every_logit:
+        wanted[: prompt - 1] = rng.random(prompt - 1) < 0.3
+        wanted[-1] = decoded > 0 or rng.random() < 0.7
+    max_phases = 5
+    blocks = max(program.row_blocks(site) for site in range(config.sites))
+    phases = rng.integers(1, max_phases + 1, (rows, config.sites)).astype(np.int32)
+    phases[~wanted, -1] = 0
+    events = np.zeros((rows, config.sites, max_phases, blocks), np.int32)
+    for site in range(config.sites):
+        inputs = config.site_shape(site)[0]
+        for block in range(program.row_blocks(site)):
+            size = min(program.spec.rows, inputs - block * program.spec.rows)
+            drawn = rng.binomial(size, density, (rows, max_phases)) * (rng.random((rows, max_phases)) < 0.7)
+            events[:, site, :, block] = drawn * (np.arange(max_phases) < phases[:, site, None])
+    heads = (rows, config.layers, config.heads)
+
+    def counts(high: int) -> NDArray[np.int32]:
+        return rng.integers(0, high, heads).astype(np.int32)
+
+    context = np.arange(1, rows + 1).astype(np.int32)
+    return ActivityTrace(prompt, context, wanted, phases, events, counts(5) + 1, counts(30), counts(3), counts(9), counts(3))
+
+
+def check(program: Program, trace: ActivityTrace) -> None:
+    """Compare every figure."""
+    fast, slow = simulate_timing(program, trace), Chip(program, trace).run()
+    stages = range(program.weights.config.layers + 1)
+    assert fast.token_end_cycle.tolist() == [slow.token_end[row] for row in range(trace.tokens)]
+    assert fast.cycles_total == max(slow.token_end.values())
+    assert fast.prefill_cycles == slow.token_end[trace.prompt_tokens - 1]
+    assert fast.flits == slow.count["flits"]
+    assert fast.flit_hops == slow.count["hops"]
+    assert fast.link_stall_cycles == slow.count["link_stalls"]
+    assert fast.injection_stall_cycles == slow.count["injection_stalls"]
+    assert fast.vector_busy_cycles.tolist() == [slow.busy[stage] for stage in stages]
+    assert fast.residual_wait_cycles.tolist() == [slow.wait["residual", stage] for stage in stages]
+    assert fast.value_wait_cycles.tolist() == [slow.wait["values", stage] for stage in stages]
+    assert fast.credit_wait_cycles.tolist() == [slow.wait["credits", sender] for sender in stages] + [0]
+    assert fast.synapse_read_cycles.tolist() == [slow.read[n] for n in range(len(fast.synapse_read_cycles))]
+
+
+SMALLER = replace(SMALL_CONFIG, vocab_size=23, hidden_size=20, intermediate_size=21, head_dim=4)
+RANGES = {
+    "mesh_width": (5, 9),
+    "mesh_height": (5, 8),
+    "rows": (3, 24),
+    "active_rows": (1, 6),
+    "column_mux": (1, 5),
+    "read_latency": (0, 4),
+    "output_latency": (0, 9),
+    "gate_latency": (0, 9),
+    "argmax_lanes": (1, 5),
+    "vector_lanes": (1, 12),
+    "vector_latency": (0, 5),
+    "norm_latency": (0, 30),
+    "attention_engines": (1, 3),
+    "key_lanes": (1, 4),
+    "softmax_lanes": (1, 4),
+    "attend_latency": (0, 9),
+    "fifo_depth": (1, 5),
+    "events_per_flit": (1, 5),
+    "host_latency": (0, 20),
+    "dram_latency": (0, 20),
+    "dram_bytes_per_cycle": (1, 16),
+}
+
+
+def random_spec(rng: np.random.Generator) -> ChipSpec:
+    """Every parameter that timing.md names, drawn."""
+    return ChipSpec(name="random", **{name: int(rng.integers(low, high + 1)) for name, (low, high) in RANGES.items()})
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 10**9), layers=st.integers(1, 2), prompt=st.integers(1, 5), decoded=st.integers(0, 2), every_logit=st.booleans())
+def test_equal_to_the_oracle(seed: int, layers: int, prompt: int, decoded: int, every_logit: bool) -> None:
+    rng = np.random.default_rng(seed)
+    config = replace(SMALLER, layers=layers)
+    program = make_program(random_decoder(0, config=config), random_spec(rng), seed, regions_per_site=2)
+    check(program, random_trace(program, rng, prompt, decoded, float(rng.uniform(0.02, 0.9)), every_logit))
+
+
+def test_contention_and_long_pipeline() -> None:
+    """Many tokens in flight, one-deep FIFOs and slow synapses: credits, links and injections all stall."""
+    rng = np.random.default_rng(7)
+    spec = ChipSpec(name="narrow", mesh_width=6, mesh_height=7, rows=8, fifo_depth=1, events_per_flit=1, norm_latency=0, host_latency=0)
+    spec = replace(spec, dram_latency=0, vector_latency=0, output_latency=0, gate_latency=0, attend_latency=0, read_latency=0)
+    program = make_program(random_decoder(0, config=replace(SMALLER, layers=2)), spec, 3, regions_per_site=4)
+    trace = random_trace(program, rng, 6, 0, 0.6, every_logit=True)
+    result = simulate_timing(program, trace)
+    assert result.link_stall_cycles > 0
+    assert result.injection_stall_cycles > 0
+    assert result.credit_wait_cycles.sum() > 0
+    check(program, trace)
+
+
+def test_slices_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    program = make_program(random_decoder(0, config=SMALLER), ChipSpec(name="test", mesh_width=6, mesh_height=6, fifo_depth=2))
+    trace = random_trace(program, rng, 3, 2, 0.3, every_logit=True)
+    whole = simulate_timing(program, trace)
+    monkeypatch.setattr(timing, "SLICE_CYCLES", 7)
+    sliced = simulate_timing(program, trace)
+    for field in fields(whole):
+        assert np.array_equal(getattr(whole, field.name), getattr(sliced, field.name)), field.name
+
+
+def test_every_parameter_is_varied() -> None:
+    untimed = {"name", "clock_hz", "vector_period", "vector_offset", "crossbars_per_tile", "columns", "cell_bits", "slices", "max_phases"}
+    untimed |= {"accumulator_bits", "kv_bytes_per_engine", "vector_memory_bytes", "flit_bits"}
+    assert set(RANGES) == {field.name for field in fields(ChipSpec)} - untimed
+
+
+def test_errors() -> None:
+    rng = np.random.default_rng(0)
+    spec = ChipSpec(name="test", mesh_width=6, mesh_height=6)
+    program = make_program(random_decoder(0, config=SMALLER), spec)
+    trace = random_trace(program, rng, 2, 1, 0.3, every_logit=True)
+    with pytest.raises(SimulationError, match="another network"):
+        simulate_timing(make_program(random_decoder(0, config=replace(SMALLER, layers=1)), spec), trace)
+    with pytest.raises(SimulationError, match="locked up"):
+        simulate_timing(replace(program, route_masks=np.zeros_like(program.route_masks)), trace)
+    with pytest.raises(SimulationError, match="not of a generation"):
+        simulate_timing(program, replace(trace, logits_wanted=np.array([True, False, True])))
+    with pytest.raises(SimulationError, match="lacks the phases"):
+        simulate_timing(program, replace(trace, phases=np.zeros_like(trace.phases)))
+    stage = replace(program.stages[1], vector_tile=program.stages[0].vector_tile)
+    with pytest.raises(SimulationError, match="more than one unit"):
+        simulate_timing(replace(program, stages=(program.stages[0], stage, program.stages[2])), trace)

@@ -1,0 +1,330 @@
+"""Plain cycle-stepped model of docs/reference/timing.md: every cycle steps every router and every unit from the state at its start.
+
+Slow on purpose and written without the ideas of the fast simulation (no timers, no lists of active routers, no merged instructions).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+from neuromorphic_llm.chip.program import Program, Region
+from neuromorphic_llm.simulation.trace import ActivityTrace
+
+NORTH, EAST, SOUTH, WEST, LOCAL = range(5)
+
+
+def ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+@dataclass
+class Flit:
+    route: int
+    kind: str
+    last: bool = False
+
+
+@dataclass
+class Entry:
+    flit: Flit
+    pending: set[int]
+
+
+@dataclass
+class Oracle:
+    """Results in the shape of TimingResult."""
+
+    token_end: dict[int, int] = field(default_factory=dict)
+    count: Counter[str] = field(default_factory=Counter)
+    busy: Counter[int] = field(default_factory=Counter)
+    wait: Counter[tuple[str, int]] = field(default_factory=Counter)
+    read: Counter[int] = field(default_factory=Counter)
+
+
+# A unit is a generator: it is resumed at the start of every cycle, yields the flit it wants to push in this cycle or None, and is sent
+# back whether the flit was accepted.
+Unit = Generator[Flit | None, bool, None]
+
+
+class Chip:
+    """The whole chip; `run` returns the results."""
+
+    def __init__(self, program: Program, trace: ActivityTrace) -> None:
+        self.program, self.trace, self.spec = program, trace, program.spec
+        self.config = program.weights.config
+        self.inputs: list[list[deque[Entry]]] = [[deque() for _ in range(5)] for _ in range(self.spec.tiles)]
+        self.pointer = [[0] * 5 for _ in range(self.spec.tiles)]
+        self.result = Oracle()
+        self.cycle = 0
+        stages = self.config.layers + 1
+        self.credits = [2] * stages  # of sender s: the host, then the stages
+        self.credit_due = [0] * stages
+        self.residual = [0] * stages
+        self.values = [0] * stages
+        self.tokens = 0
+        self.regions = [region for stage in program.stages for site in stage.regions for region in site]
+        self.phases_complete: list[deque[int]] = [deque() for _ in self.regions]
+        self.region_at = {region.tile: n for n, region in enumerate(self.regions)}
+        self.stage_at = {stage.vector_tile: n for n, stage in enumerate(program.stages)}
+        self.destination: dict[int, str] = {}
+        routes = program.routes
+        for n in routes.spike:
+            self.destination[int(n)] = "spike"
+        for group in routes.value:
+            for n in group:
+                self.destination[int(n)] = "value"
+        for n in routes.residual:
+            self.destination[int(n)] = "residual"
+        for n in routes.credit:
+            self.destination[int(n)] = "credit"
+        self.destination[routes.token] = "token"
+
+    # routers
+
+    def ports(self, route: int, tile: int) -> set[int]:
+        mask = int(self.program.route_masks[route, tile])
+        return {port for port in range(5) if mask >> port & 1}
+
+    def neighbour(self, tile: int, port: int) -> tuple[int, int]:
+        width = self.spec.mesh_width
+        return {
+            NORTH: (tile - width, SOUTH),
+            EAST: (tile + 1, WEST),
+            SOUTH: (tile + width, NORTH),
+            WEST: (tile - 1, EAST),
+        }[port]
+
+    def step_routers(self, occupied: list[list[int]]) -> tuple[list[tuple[int, int, Flit]], list[tuple[int, Flit]]]:
+        pushes: list[tuple[int, int, Flit]] = []
+        arrivals: list[tuple[int, Flit]] = []
+        for tile in range(self.spec.tiles):
+            heads = [fifo[0] if fifo else None for fifo in self.inputs[tile]]
+            for output in range(5):
+                order = [(self.pointer[tile][output] + n) % 5 for n in range(5)]
+                chosen = next((i for i in order if (head := heads[i]) is not None and output in head.pending), None)
+                if chosen is None:
+                    continue
+                head = heads[chosen]
+                assert head is not None
+                if output == LOCAL:
+                    arrivals.append((tile, head.flit))
+                else:
+                    target, port = self.neighbour(tile, output)
+                    if occupied[target][port] >= self.spec.fifo_depth:
+                        self.result.count["link_stalls"] += 1
+                        continue
+                    pushes.append((target, port, head.flit))
+                    self.result.count["hops"] += 1
+                head.pending.discard(output)
+                self.pointer[tile][output] = (chosen + 1) % 5
+            for fifo, head in zip(self.inputs[tile], heads, strict=True):
+                if head is not None and not head.pending:
+                    fifo.popleft()
+        return pushes, arrivals
+
+    # units
+
+    def pause(self, cycles: int, stage: int | None = None) -> Unit:
+        for _ in range(cycles):
+            if stage is not None:
+                self.result.busy[stage] += 1
+            yield None
+
+    def push(self, flits: list[Flit], stage: int | None = None) -> Unit:
+        for flit in flits:
+            accepted = False
+            while not accepted:
+                if stage is not None:
+                    self.result.busy[stage] += 1
+                accepted = yield flit
+
+    def wait(self, ready: str, stage: int, need: int) -> Unit:
+        counter = getattr(self, ready)
+        while counter[stage] < need:
+            self.result.wait[ready, stage] += 1
+            yield None
+        counter[stage] -= need
+
+    def host(self) -> Unit:
+        spec, config, trace = self.spec, self.config, self.trace
+        for row in range(trace.tokens):
+            if row >= trace.prompt_tokens:
+                while self.tokens < sum(trace.logits_wanted[:row]):
+                    yield None
+            yield from self.pause(spec.host_latency + spec.dram_latency + ceil(2 * config.hidden_size, spec.dram_bytes_per_cycle))
+            yield from self.wait("credits", 0, 1)
+            yield from self.push([Flit(int(self.program.routes.residual[0]), "residual")] * ceil(config.hidden_size, 2))
+
+    def passes(self, elements: int) -> int:
+        return ceil(elements, self.spec.vector_lanes)
+
+    def attend(self, row: int, layer: int) -> int:
+        spec, config, trace = self.spec, self.config, self.trace
+        engines = [0] * spec.attention_engines
+        context = int(trace.context[row])
+        for head in range(config.heads):
+            kv_head = head // (config.heads // config.kv_heads)
+            cycles = self.passes(config.head_dim) * int(trace.query_phases[row, layer, head])
+            cycles += int(trace.query_spikes[row, layer, head]) * ceil(context, spec.key_lanes)
+            cycles += 3 * ceil(context, spec.softmax_lanes) + int(trace.probability_spikes[row, layer, head]) + spec.attend_latency
+            engines[kv_head % spec.attention_engines] += cycles
+        return max(engines)
+
+    def encode(self, stage: int, site: int, row: int) -> Unit:
+        spec, elements = self.spec, self.config.site_shape(site)[0]
+        yield from self.pause(self.passes(elements) + spec.vector_latency, stage)
+        begin = self.cycle
+        scan = self.passes(elements)
+        scanned: list[int] = []
+        injected: list[int] = []
+        route = int(self.program.routes.spike[site])
+        phases = int(self.trace.phases[row, site])
+        for phase in range(phases):
+            scan_start = max(scanned[phase - 1] if phase else begin, injected[phase - 2] if phase > 1 else begin)
+            scanned.append(scan_start + scan)
+            while self.cycle < max(scanned[phase], injected[phase - 1] if phase else begin):
+                self.result.busy[stage] += 1
+                yield None
+            events = int(self.trace.events[row, site, phase].sum())
+            flits = [Flit(route, "spike") for _ in range(max(1, ceil(events, spec.events_per_flit)))]
+            flits[-1].last = True
+            yield from self.push(flits, stage)
+            injected.append(self.cycle)
+
+    def result_flits(self, region: Region) -> int:
+        return 1 if region.site == 4 * self.config.layers else ceil(region.outputs, 2)
+
+    def receive_site(self, stage: int, position: int) -> Unit:
+        yield from self.wait("values", stage, sum(self.result_flits(region) for region in self.program.stages[stage].regions[position]))
+
+    def receive_residual(self, stage: int) -> Unit:
+        yield from self.wait("residual", stage, ceil(self.config.hidden_size, 2))
+        self.credit_due[stage] += 1
+
+    def layer(self, stage: int) -> Unit:
+        spec, config = self.spec, self.config
+        n, query, key_value = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
+        for row in range(self.trace.tokens):
+            site = 4 * stage
+            yield from self.receive_residual(stage)
+            yield from self.pause(3 * self.passes(n) + spec.norm_latency, stage)
+            yield from self.encode(stage, site, row)
+            yield from self.receive_site(stage, 0)
+            yield from self.pause(self.passes(query + key_value) + spec.vector_latency, stage)  # rope
+            yield from self.pause(self.passes(2 * key_value) + spec.vector_latency, stage)  # kv-write
+            yield from self.pause(self.attend(row, stage), stage)
+            yield from self.encode(stage, site + 1, row)
+            yield from self.receive_site(stage, 1)
+            yield from self.pause(self.passes(n) + spec.vector_latency, stage)  # add
+            yield from self.pause(3 * self.passes(n) + spec.norm_latency, stage)
+            yield from self.encode(stage, site + 2, row)
+            yield from self.receive_site(stage, 2)
+            yield from self.encode(stage, site + 3, row)
+            yield from self.receive_site(stage, 3)
+            yield from self.pause(self.passes(n) + spec.vector_latency, stage)  # add
+            if stage < config.layers - 1 or self.trace.logits_wanted[row]:
+                yield from self.wait("credits", stage + 1, 1)
+                yield from self.push([Flit(int(self.program.routes.residual[stage + 1]), "residual")] * ceil(n, 2), stage)
+            else:
+                self.result.token_end[row] = self.cycle
+
+    def head(self) -> Unit:
+        stage = self.config.layers
+        for row in range(self.trace.tokens):
+            if not self.trace.logits_wanted[row]:
+                continue
+            yield from self.receive_residual(stage)
+            yield from self.pause(3 * self.passes(self.config.hidden_size) + self.spec.norm_latency, stage)
+            yield from self.encode(stage, 4 * stage, row)
+            yield from self.receive_site(stage, 0)
+            yield from self.push([Flit(self.program.routes.token, "token")], stage)
+
+    def synapse(self, number: int) -> Unit:
+        spec, region = self.spec, self.regions[number]
+        head = region.site == 4 * self.config.layers
+        stage = region.site // 4
+        position = region.site - 4 * stage
+        index = self.program.stages[stage].regions[position].index(region)
+        route = int(self.program.routes.value[region.site][index])
+        for row in range(self.trace.tokens):
+            if head and not self.trace.logits_wanted[row]:
+                continue
+            for phase in range(int(self.trace.phases[row, region.site])):
+                while not self.phases_complete[number]:
+                    yield None
+                self.phases_complete[number].popleft()
+                events = self.trace.events[row, region.site, phase]
+                cycles = 1
+                if events.sum():
+                    cycles = spec.read_latency + spec.column_mux * max(ceil(int(block), spec.active_rows) for block in events)
+                self.result.read[number] += cycles
+                yield from self.pause(cycles)
+            if head:
+                yield from self.pause(ceil(region.columns, spec.argmax_lanes) + spec.output_latency)
+            else:
+                yield from self.pause(spec.gate_latency if position == 2 else spec.output_latency)
+            yield from self.push([Flit(route, "value")] * self.result_flits(region))
+
+    def arrive(self, tile: int, flit: Flit) -> None:
+        kind = self.destination[flit.route]
+        assert kind == flit.kind or flit.kind == "credit"
+        if kind == "spike":
+            if flit.last:
+                self.phases_complete[self.region_at[tile]].append(self.cycle)
+        elif kind == "value":
+            self.values[self.stage_at[tile]] += 1
+        elif kind == "residual":
+            self.residual[self.stage_at[tile]] += 1
+        elif kind == "credit":
+            self.credits[0 if tile == 0 else self.stage_at[tile] + 1] += 1
+        else:
+            row = [row for row in range(self.trace.tokens) if self.trace.logits_wanted[row]][self.tokens]
+            self.tokens += 1
+            self.result.token_end[row] = self.cycle + 1
+
+    def run(self) -> Oracle:
+        """Step every unit and router until every row has ended and the mesh is empty."""
+        # (tile, generator, stage whose credits this tile injects)
+        units: list[tuple[int, Unit, int | None]] = [(0, self.host(), None)]
+        for s, stage in enumerate(self.program.stages):
+            units.append((stage.vector_tile, self.head() if s == self.config.layers else self.layer(s), s))
+        units += [(region.tile, self.synapse(n), None) for n, region in enumerate(self.regions)]
+        answers: list[bool | None] = [None] * len(units)
+        stopped = [False] * len(units)
+        while True:
+            occupied = [[len(fifo) for fifo in tile] for tile in self.inputs]
+            wishes: list[Flit | None] = []
+            for n, (_, unit, _) in enumerate(units):
+                wish = None
+                if not stopped[n]:
+                    try:
+                        wish = next(unit) if answers[n] is None else unit.send(bool(answers[n]))
+                    except StopIteration:
+                        stopped[n] = True
+                wishes.append(wish)
+            if all(stopped) and not any(any(tile) for tile in occupied) and not any(self.credit_due):
+                return self.result
+            pushes, arrivals = self.step_routers(occupied)
+            for n, (tile, _, stage) in enumerate(units):
+                credit = stage is not None and self.credit_due[stage] > 0
+                free = occupied[tile][LOCAL] < self.spec.fifo_depth
+                answers[n] = free and not credit
+                flit = wishes[n]
+                if stage is not None and credit:
+                    flit = Flit(int(self.program.routes.credit[stage]), "credit")
+                if flit is None:
+                    continue
+                if not free:
+                    self.result.count["injection_stalls"] += 1
+                    continue
+                if stage is not None and credit:
+                    self.credit_due[stage] -= 1
+                self.result.count["flits"] += 1
+                pushes.append((tile, LOCAL, flit))
+            for tile, port, flit in pushes:
+                self.inputs[tile][port].append(Entry(flit, self.ports(flit.route, tile)))
+            for tile, flit in arrivals:
+                self.arrive(tile, flit)
+            self.cycle += 1
