@@ -21,7 +21,7 @@ from rich.table import Table
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.parameters import ParameterValue
-from neuromorphic_llm.spikes.registry import code_names, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 TOKENS, INPUTS, DEVIATION = 24, 400, 1 << 12
 OUTLIERS, OUTLIER_SCALE = 100, 30  # one channel in so many, and how much larger it is
@@ -103,7 +103,7 @@ def main() -> None:
         table = Table(
             "code", *(f"dB at {spikes:g}" for spikes in arguments.spikes), f"{counted}, phases, parameters at the last", title=kind
         )
-        for name in code_names():
+        for name in SPIKE_CODES:
             cells = []
             for spikes in arguments.spikes:
                 outcomes = [(*at_spikes(code, x, spikes, arguments.pulses), code) for code in candidates(name)]

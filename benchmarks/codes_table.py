@@ -37,7 +37,7 @@ from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Coded
 from neuromorphic_llm.reference.weights import CodeConfig
 from neuromorphic_llm.spikes.code import SpikeCode
-from neuromorphic_llm.spikes.registry import code_names, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 from table_run import Rows, add_json, key_of, table_parser, text_of, token_hash
 
 CANDIDATES: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
@@ -205,7 +205,7 @@ def main() -> None:
     """Convert, evaluate and print."""
     parser = table_parser(__doc__)
     parser.add_argument("--spikes", type=float, nargs="+", default=[0.67, 1.0, 1.25, 1.5])
-    parser.add_argument("--codes", nargs="+", default=list(code_names()), metavar="CODE", help=", ".join(code_names()))
+    parser.add_argument("--codes", nargs="+", default=list(SPIKE_CODES), metavar="CODE", help=", ".join(SPIKE_CODES))
     add_json(parser)
     arguments = parser.parse_args()
     table = CodesTable(arguments)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
-BASE = {"errors", "units", "artefact", "text_file", "places", "repository", "kernel_time", "terminal", "confined", "cache"}
+BASE = {"errors", "units", "registry", "artefact", "text_file", "places", "repository", "kernel_time", "terminal", "confined", "cache"}
 ALLOWED = {
     "errors": set(),
     "units": set(),
+    "registry": {"errors"},
     "artefact": {"errors", "places", "text_file"},
     "text_file": {"errors", "places"},
     "places": {"errors"},

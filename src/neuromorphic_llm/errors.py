@@ -1,8 +1,5 @@
 """Errors that users see: each says what was wrong, where, and what to do."""
 
-import difflib
-from collections.abc import Iterable
-
 
 class NeuromorphicLLMError(Exception):
     """Base of all errors this package raises on purpose; the command line prints it as one line, exit code 1."""
@@ -38,10 +35,3 @@ class DataError(NeuromorphicLLMError):
 
 class NeuromorphicLLMWarning(UserWarning):
     """Something that the user should know though the work goes on; the command line prints it as one line on standard error."""
-
-
-def name_advice(name: str, known: Iterable[str]) -> str:
-    """What to do about an unknown name: take the nearest known one, or else one of all."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"

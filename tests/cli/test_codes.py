@@ -13,10 +13,10 @@ import pytest
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.compiler.legalise import CHIP_CODES
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.registry import installed
 from neuromorphic_llm.rtl import loader
 from neuromorphic_llm.simulation.encoder_kernels import CODES
-from neuromorphic_llm.spikes import registry
-from neuromorphic_llm.spikes.registry import code_names
+from neuromorphic_llm.spikes.registry import ENTRY_POINTS, SPIKE_CODES
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def result(*arguments: str) -> dict[str, Any]:
 
 def test_all_codes_are_listed_at_equal_phases(capsys: pytest.CaptureFixture[str]) -> None:
     codes = result("codes", "--phases", "5")["codes"]
-    assert [code["name"] for code in codes] == list(code_names())
+    assert [code["name"] for code in codes] == list(SPIKE_CODES)
     assert {code["phases"] for code in codes} == {5}
     for code in codes:
         assert code["gaussian"]["spikes"] > 0 and 0 < code["gaussian"]["rms_error"] <= code["gaussian"]["worst_case_error"]
@@ -97,18 +97,18 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-codes\nVersion: 1.0\n")
     points = "\n".join(f"{name} = broken_module:{name.capitalize()}" for name in REASONS)
-    (folder / "entry_points.txt").write_text(f"[{registry.ENTRY_POINTS}]\n{points}\n")
+    (folder / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\n{points}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    registry.installed_codes.cache_clear()
+    installed.cache_clear()
     yield
-    registry.installed_codes.cache_clear()
+    installed.cache_clear()
     sys.modules.pop("broken_module", None)
 
 
 @pytest.mark.usefixtures("broken")
 def test_broken_codes_leave_the_others_listed(capsys: pytest.CaptureFixture[str]) -> None:
     found = result("codes", "--phases", "5")
-    assert [code["name"] for code in found["codes"]] == [name for name in code_names() if name not in REASONS]
+    assert [code["name"] for code in found["codes"]] == [name for name in SPIKE_CODES if name not in REASONS]
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not listed: ")]
     assert len(lines) == len(found["broken"]) == len(REASONS)
     for name, reason in REASONS.items():

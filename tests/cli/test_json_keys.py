@@ -16,7 +16,7 @@ from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.energy import records_for
 from neuromorphic_llm.pipeline import pareto
 from neuromorphic_llm.pipeline import run as pipeline
-from neuromorphic_llm.spikes import registry
+from neuromorphic_llm.spikes.registry import SPIKE_CODES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
 
@@ -124,7 +124,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         ["report", "out"],
     ]
     found: dict[str, list[dict[str, Any]]] = {}
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, SPIKE_CODES.temporary("of-nowhere", "nowhere:Code"):
         patch.chdir(folder)
         patch.setenv("NMLLM_DATA", str(folder))
         for name in ("models--someone--model", "models--another--model"):
@@ -134,7 +134,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
             patch.setattr(pipeline, name, value)
         for module in (pipeline, pareto):
             patch.setattr(module, "calibration_windows", lambda tokenizer, **_: [calibration_windows(tokenizer)[0][:256]])
-        patch.setitem(registry._CODES, "of-nowhere", "nowhere:Code")
         for line in lines:
             with pytest.MonkeyPatch.context() as own:
                 if line[0] == "cache":  # other commands take the build of the chip from the real one

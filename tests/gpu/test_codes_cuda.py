@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from neuromorphic_llm.spikes.registry import code_names, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 pytestmark = pytest.mark.gpu
 
 VARIANTS: list[tuple[str, int | None, dict[str, Any]]] = [
-    *((name, None, {}) for name in code_names()),
+    *((name, None, {}) for name in SPIKE_CODES),
     ("st-bif", 16, {"current": "first", "signed": False}),
     ("multi-threshold", 4, {"current": "constant"}),
     ("burst", 8, {"gamma": 4, "shift": 0, "clip_per_mille": 20}),

@@ -18,7 +18,7 @@ from neuromorphic_llm.network.operations import Operations
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderConfig
-from neuromorphic_llm.spikes.registry import code_names
+from neuromorphic_llm.spikes.registry import SPIKE_CODES
 
 PARTS = ("all", "feed-forward", "attention")
 TOKENS = tokens_of(SMALL_CONFIG, 20)
@@ -35,7 +35,7 @@ def threads() -> Iterator[None]:
 
 @BACKENDS
 @pytest.mark.parametrize("parts", PARTS)
-@pytest.mark.parametrize("code", code_names())
+@pytest.mark.parametrize("code", SPIKE_CODES)
 def test_equals_the_reference(code: str, parts: str, backend: Callable[[], Operations]) -> None:
     check_against_reference(FunctionalDecoder(random_decoder(3, code=code, parts=parts, bias=True), operations=backend()), TOKENS)
 
@@ -75,7 +75,7 @@ def test_pairs_within_windows() -> None:
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 2**32 - 1), configs(), st.sampled_from(code_names()), st.sampled_from(PARTS), st.booleans(), st.data())
+@given(st.integers(0, 2**32 - 1), configs(), st.sampled_from(tuple(SPIKE_CODES)), st.sampled_from(PARTS), st.booleans(), st.data())
 def test_equals_the_reference_for_any_shape(
     seed: int, config: DecoderConfig, code: str, parts: str, bias: bool, data: st.DataObject
 ) -> None:

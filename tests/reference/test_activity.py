@@ -7,7 +7,7 @@ from neuromorphic_llm.reference.activity import events, spikes_per_activation, t
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import random_decoder
 from neuromorphic_llm.simulation.trace import ActivityTrace
-from neuromorphic_llm.spikes.registry import code_names, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 
 def test_events_start_with_each_tokens_first_phase() -> None:
@@ -18,7 +18,7 @@ def test_events_start_with_each_tokens_first_phase() -> None:
     assert counts[1].tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
-@pytest.mark.parametrize("code", code_names())
+@pytest.mark.parametrize("code", SPIKE_CODES)
 def test_a_trace_does_not_depend_on_the_steps(code: str) -> None:
     weights = random_decoder(3, code=code)
     decoder, tokens = IntegerDecoder(weights), [5, 17, 0, 42, 42, 9]

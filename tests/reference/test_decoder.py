@@ -13,7 +13,7 @@ from neuromorphic_llm.reference.decoder import IntegerDecoder, StepResult
 from neuromorphic_llm.reference.linear import linear_events, scale_output
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights
-from neuromorphic_llm.spikes.registry import code_names
+from neuromorphic_llm.spikes.registry import SPIKE_CODES
 
 from . import float_decoder
 
@@ -50,7 +50,7 @@ def without_prices(weights: DecoderWeights) -> DecoderWeights:
 @settings(max_examples=25)
 @given(
     st.integers(0, 2**32 - 1),
-    st.sampled_from(code_names()),
+    st.sampled_from(tuple(SPIKE_CODES)),
     st.sampled_from(PARTS),
     st.booleans(),
     st.lists(st.integers(0, SMALL_CONFIG.vocab_size - 1), min_size=1, max_size=12),
@@ -75,7 +75,7 @@ def test_any_split_into_steps_gives_the_same(seed: int, code: str, parts: str, b
 
 
 @pytest.mark.parametrize("parts", PARTS)
-@pytest.mark.parametrize("code", code_names())
+@pytest.mark.parametrize("code", SPIKE_CODES)
 def test_spike_events_give_every_accumulator(code: str, parts: str) -> None:
     weights = random_decoder(5, code=code, parts=parts, bias=True)
     record = IntegerDecoder(weights).step(TOKENS[:4], IntegerDecoder(weights).new_cache(), full=True).record

@@ -10,7 +10,7 @@ from neuromorphic_llm.reference.activity import spikes_per_activation
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.linear import fold_scale
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
-from neuromorphic_llm.spikes.registry import code_names, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 CONFIGS = (SMALL_CONFIG, replace(SMALL_CONFIG, heads=3, kv_heads=1, head_dim=16, hidden_size=40, intermediate_size=100, layers=1))
 
@@ -25,7 +25,7 @@ def test_shapes_and_ranges(config) -> None:  # type: ignore[no-untyped-def]
         assert np.abs(site.weight.astype(int)).max() == 127
         assert 2**15 <= site.multiplier.max() < 2**16
         assert site.stop.min() >= 0
-        for code in code_names():
+        for code in SPIKE_CODES:
             assert np.abs(site.weight.astype(int)).sum(axis=1).max() * get_code(code).largest_value < 2**31
 
 

@@ -9,7 +9,7 @@ from vector_script import WORDS, Script, chip, lanes_of, random_vector, words
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench, unpack
 from neuromorphic_llm.simulation.encoder_kernels import CODES
-from neuromorphic_llm.spikes.registry import code_class, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 CHIPS = [
     chip(8),
@@ -129,7 +129,7 @@ class Run:
     def run(self) -> None:
         while self.script.cycle < self.cycles:
             name = str(self.rng.choice(list(CODES), p=[0.55, 0.15, 0.15, 0.15]))
-            code = code_class(name)
+            code = SPIKE_CODES[name]
             limit = int(self.rng.integers(1, code.largest_phases + 1)) if self.rng.random() < 0.3 else code.default_phases
             size = int(self.rng.integers(1, 3 * self.lanes) if self.rng.random() < 0.4 else self.rng.integers(1, MAX_INPUTS + 1))
             self.encode(name, limit, size)

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.parameters import Parameter, parameters_of
-from neuromorphic_llm.spikes.registry import code_class, code_names, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 INT32 = 2**31
 
@@ -29,8 +29,8 @@ def values(parameter: Parameter) -> st.SearchStrategy[object]:
 @st.composite
 def codes(draw: st.DrawFn) -> SpikeCode:
     """Any code with any number of phases and any parameters that go together."""
-    name = draw(st.sampled_from(code_names()))
-    found = code_class(name)
+    name = draw(st.sampled_from(tuple(SPIKE_CODES)))
+    found = SPIKE_CODES[name]
     chosen = {each.name: draw(values(each)) for each in parameters_of(found)}
     phases = draw(st.one_of(st.integers(1, min(found.largest_phases, 6)), st.integers(1, found.largest_phases)))
     try:

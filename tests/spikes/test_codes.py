@@ -15,7 +15,7 @@ from neuromorphic_llm.reference.weights import LinearWeights
 from neuromorphic_llm.spikes.code import LARGEST_VALUE, SpikeCode
 from neuromorphic_llm.spikes.compare import at_most
 from neuromorphic_llm.spikes.dense import quantise_dense
-from neuromorphic_llm.spikes.registry import code_class, code_names, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 from .every_code import codes, prices, vectors
 
@@ -103,7 +103,7 @@ def test_a_prohibitive_price_silences_all_small_inputs(code: SpikeCode, x: np.nd
     assert not code.encode(small, np.full(x.shape[1], 2**31 - 1, np.int32)).digits.any()
 
 
-@pytest.mark.parametrize("name", code_names())
+@pytest.mark.parametrize("name", SPIKE_CODES)
 def test_prices_may_differ_between_rows(name: str) -> None:
     x = np.random.default_rng(0).normal(0, 1000, (3, 5)).astype(np.int32)
     stop = np.random.default_rng(1).integers(0, 2**20, (3, 5)).astype(np.int32)
@@ -122,18 +122,18 @@ def test_dense_inputs_keep_13_bits_and_sign(x: np.ndarray) -> None:
     assert not result.phases.any()
 
 
-@pytest.mark.parametrize("name", code_names())
+@pytest.mark.parametrize("name", SPIKE_CODES)
 def test_wrong_numbers_of_phases_are_refused(name: str) -> None:
-    for phases in (0, -1, code_class(name).largest_phases + 1):
+    for phases in (0, -1, SPIKE_CODES[name].largest_phases + 1):
         with pytest.raises(UsageError, match="phases"):
             get_code(name, phases)
 
 
-@pytest.mark.parametrize("name", code_names())
+@pytest.mark.parametrize("name", SPIKE_CODES)
 def test_values_split_into_two_signed_bytes(name: str) -> None:
-    most = at_most(name, code_class(name).largest_phases, {})
+    most = at_most(name, SPIKE_CODES[name].largest_phases, {})
     assert most.largest_value <= LARGEST_VALUE == 127 * 128 + 63
-    if most.phases < code_class(name).largest_phases:
+    if most.phases < SPIKE_CODES[name].largest_phases:
         with pytest.raises(UsageError, match="use fewer phases"):
             get_code(name, most.phases + 1)
 

@@ -4,13 +4,13 @@ import pytest
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.parameters import parameters_of, parse_options
-from neuromorphic_llm.spikes.registry import code_class, code_names, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 
 def test_options_are_read_in_the_types_of_the_fields() -> None:
-    assert parse_options(code_class("burst"), ["gamma=7", "signed = no"]) == {"gamma": 7, "signed": False}
-    assert parse_options(code_class("multi-threshold"), ["current=constant"]) == {"current": "constant"}
-    assert parse_options(code_class("rate"), []) == {}
+    assert parse_options(SPIKE_CODES["burst"], ["gamma=7", "signed = no"]) == {"gamma": 7, "signed": False}
+    assert parse_options(SPIKE_CODES["multi-threshold"], ["current=constant"]) == {"current": "constant"}
+    assert parse_options(SPIKE_CODES["rate"], []) == {}
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ def test_options_are_read_in_the_types_of_the_fields() -> None:
 )
 def test_wrong_options_say_what_is_wrong(code: str, option: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse_options(code_class(code), [option])
+        parse_options(SPIKE_CODES[code], [option])
 
 
 def test_an_option_is_given_once() -> None:
     with pytest.raises(UsageError, match="given twice"):
-        parse_options(code_class("burst"), ["gamma=3", "gamma=4"])
+        parse_options(SPIKE_CODES["burst"], ["gamma=3", "gamma=4"])
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_a_code_knows_what_differs_from_its_defaults() -> None:
 
 
 def test_every_parameter_is_explained() -> None:
-    for name in code_names():
-        assert code_class(name).summary and code_class(name).source
-        for each in parameters_of(code_class(name)):
+    for name in SPIKE_CODES:
+        assert SPIKE_CODES[name].summary and SPIKE_CODES[name].source
+        for each in parameters_of(SPIKE_CODES[name]):
             assert each.help and each.allowed
             each.check(name, each.default)

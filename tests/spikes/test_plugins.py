@@ -12,7 +12,8 @@ import pytest
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.network.spiking import SpikingNetwork
-from neuromorphic_llm.spikes import registry
+from neuromorphic_llm.registry import installed
+from neuromorphic_llm.spikes.registry import ENTRY_POINTS, SPIKE_CODES, get_code
 
 COARSE = '''
 from dataclasses import dataclass
@@ -65,11 +66,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         folder = tmp_path / f"{distribution}-1.0.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-        (folder / "entry_points.txt").write_text(f"[{registry.ENTRY_POINTS}]\n{points}\n")
-        registry.installed_codes.cache_clear()
+        (folder / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\n{points}\n")
+        installed.cache_clear()
 
     yield put
-    registry.installed_codes.cache_clear()
+    installed.cache_clear()
     for module in modules:
         sys.modules.pop(module, None)
 
@@ -78,7 +79,7 @@ def test_nano_is_converted_with_a_code_from_outside(install: Install, tmp_path: 
     install("coarse_codes", "coarse_codes", COARSE, "coarse = coarse_codes:Coarse")
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("The dog ran to the river and saw a big boat. " * 6)
-    assert "coarse" in registry.code_names()
+    assert "coarse" in SPIKE_CODES
     line = ["convert", "nano", "-o", "network", "--calibration", "text.txt", "--code", "coarse", "--code-option", "share=4"]
     assert run_command_line(line) == 0
     network = SpikingNetwork.load("network")
@@ -86,21 +87,21 @@ def test_nano_is_converted_with_a_code_from_outside(install: Install, tmp_path: 
     decoder = network.functional()
     assert len(decoder.generate([[1, 2, 3]], 2, eos_token_ids=())[0]) == 2
     assert 0 < decoder.statistics.spikes_per_activation() < 1
-    coarse = registry.get_code("coarse", share=4)
+    coarse = get_code("coarse", share=4)
     assert coarse.quantise([[8, -2, 1, 0]], np.zeros(4)).a.tolist() == [[1, -1, 0, 0]]
 
 
 def test_a_name_of_ours_is_a_collision(install: Install) -> None:
     install("second_rate", "second_rate", COARSE, "rate = second_rate:Coarse")
     with pytest.raises(UsageError, match=r"'rate' of second.rate 1.0 has the name of neuromorphic_llm.spikes.rate:Rate; uninstall"):
-        registry.get_code("signed-digit")
+        get_code("signed-digit")
 
 
 def test_a_name_of_two_distributions_is_a_collision(install: Install) -> None:
     install("one_code", "one_code", COARSE, "coarse = one_code:Coarse")
     install("other_code", "other_code", COARSE, "coarse = other_code:Coarse")
     with pytest.raises(UsageError, match=r"'coarse' comes with both (one|other).code 1.0 and (one|other).code 1.0; uninstall one"):
-        registry.code_names()
+        list(SPIKE_CODES)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,6 @@ def test_a_name_of_two_distributions_is_a_collision(install: Install) -> None:
 )
 def test_a_broken_code_names_its_distribution(install: Install, source: str, points: str, message: str) -> None:
     install("broken_code", "broken_code", source, points)
-    assert registry.get_code("rate").name == "rate"
+    assert get_code("rate").name == "rate"
     with pytest.raises(UsageError, match=rf"broken.code 1.0 {message}"):
-        registry.get_code(points.split(" = ")[0])
+        get_code(points.split(" = ")[0])

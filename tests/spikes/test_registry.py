@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from neuromorphic_llm.errors import UsageError
-from neuromorphic_llm.spikes import registry
-from neuromorphic_llm.spikes.registry import code_names, failures_of, get_code, register_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code, register_code
 
 
 def test_all_codes_are_there_with_their_defaults() -> None:
     phases = {"signed-digit": 14, "rate": 32, "first-spike": 14, "bit-planes": 8, "sign-magnitude": 7, "burst": 4, "first-spike-log": 10}
     phases |= {"multi-threshold": 3, "st-bif": 32, "qcfs": 16}
-    assert {name: get_code(name).phases for name in code_names()} == phases
-    assert all(get_code(name).name == name for name in code_names())
+    assert {name: get_code(name).phases for name in SPIKE_CODES} == phases
+    assert all(get_code(name).name == name for name in SPIKE_CODES)
 
 
 def test_a_wrong_name_gets_the_nearest_one() -> None:
@@ -47,21 +46,17 @@ def test_codes_are_imported_when_asked_for() -> None:
         ("leaving:Code", "cannot be loaded .SystemExit: 7"),
     ],
 )
-def test_a_broken_location_is_named(
-    location: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_broken_location_is_named(location: str, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "leaving.py").write_text("raise SystemExit(7)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    register_code("morse", location)
-    request.addfinalizer(lambda: registry._CODES.pop("morse"))
-    with pytest.raises(UsageError, match=f"spike code 'morse': .*{reason}"):
+    with SPIKE_CODES.temporary("morse", location), pytest.raises(UsageError, match=f"spike code 'morse': .*{reason}"):
         get_code("morse")
 
 
 def test_what_a_code_raises_names_it() -> None:
     message = r"'rate': neuromorphic_llm.spikes.rate:Rate fails .RuntimeError: no key.; repair"
-    with pytest.raises(UsageError, match=message) as caught, failures_of("rate"):
+    with pytest.raises(UsageError, match=message) as caught, SPIKE_CODES.failures_of("rate"):
         raise RuntimeError("no\nkey")
     assert isinstance(caught.value.__cause__, RuntimeError)
-    with pytest.raises(UsageError, match=r"^as it is$"), failures_of("rate"):
+    with pytest.raises(UsageError, match=r"^as it is$"), SPIKE_CODES.failures_of("rate"):
         raise UsageError("as it is")

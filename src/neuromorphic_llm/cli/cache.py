@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
-from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError, name_advice
+from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
+from neuromorphic_llm.registry import name_advice
 from neuromorphic_llm.units import format_bytes
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ def command(
     arguments = {"name": name, "phases": phases, "code_option": code_option}
     with CommandRun("codes", json, seed, debug, arguments) as run:
         from neuromorphic_llm.spikes.parameters import parse_options
-        from neuromorphic_llm.spikes.registry import code_class, failures_of, get_code
+        from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
         if name is None:
             if code_option:
@@ -50,8 +50,8 @@ def command(
                 console.print(f"not listed: {' '.join(each['reason'].split())}", soft_wrap=True)
             run.result({"codes": described, "kind": "simulated"} | ({"broken": broken} if broken else {}))
         else:
-            found = code_class(name)
-            with failures_of(name):
+            found = SPIKE_CODES[name]
+            with SPIKE_CODES.failures_of(name):
                 code = get_code(name, phases, **parse_options(found, code_option or []))
                 detail = _described(code, seed) | {"examples": _examples(code)}
             console.print(_detail(detail))
@@ -62,12 +62,12 @@ def command(
 def _all(phases: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """All codes that work, described, and names and reasons of those that do not: one broken distribution must not hide the others."""
     from neuromorphic_llm.spikes.compare import at_most
-    from neuromorphic_llm.spikes.registry import code_names, failures_of
+    from neuromorphic_llm.spikes.registry import SPIKE_CODES
 
     described, broken = [], []
-    for name in code_names():
+    for name in SPIKE_CODES:
         try:
-            with failures_of(name):
+            with SPIKE_CODES.failures_of(name):
                 described.append(_described(at_most(name, phases, {}), seed))
         except UsageError as error:
             broken.append({"name": name, "reason": str(error)})

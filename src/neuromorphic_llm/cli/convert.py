@@ -89,9 +89,9 @@ def command(
         from neuromorphic_llm.models.checkpoint import load_checkpoint
         from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
         from neuromorphic_llm.spikes.parameters import parse_options
-        from neuromorphic_llm.spikes.registry import code_class, get_code
+        from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
-        parameters = parse_options(code_class(code), code_option or [])
+        parameters = parse_options(SPIKE_CODES[code], code_option or [])
         get_code(code, phases, **parameters)
         checked_device(device)
         kept = {} if save_calibration is None else {"--save-calibration": (save_calibration, CALIBRATION_FORMAT)}

@@ -96,9 +96,9 @@ def command(
         from neuromorphic_llm.conversion.fine_tuning import fine_tune
         from neuromorphic_llm.network.format import FORMAT
         from neuromorphic_llm.spikes.parameters import parse_options
-        from neuromorphic_llm.spikes.registry import code_class, get_code
+        from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
-        parameters = parse_options(code_class(code), code_option or [])
+        parameters = parse_options(SPIKE_CODES[code], code_option or [])
         get_code(code, phases, **parameters)
         folder = output.with_name(output.name + ".state") if state is None else state
         run.outputs(artefacts={"--output": (output, FORMAT)}, folders={"--state": folder})

@@ -143,13 +143,13 @@ def _amount(text: str) -> float | None:
 def _code(text: str) -> dict[str, Any]:
     """Fields of ConvertConfig from CODE[:phases=N][:PARAMETER=VALUE]..."""
     from neuromorphic_llm.spikes.parameters import parse_options
-    from neuromorphic_llm.spikes.registry import code_class, get_code
+    from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
     name, *settings = text.split(":")
     phases = [setting.removeprefix("phases=") for setting in settings if setting.startswith("phases=")]
     if len(phases) > 1 or not all(each.isdecimal() for each in phases):
         raise UsageError(f"--codes {text!r}: phases must be one whole number; write {name}:phases=N")
-    parameters = parse_options(code_class(name), [setting for setting in settings if not setting.startswith("phases=")])
+    parameters = parse_options(SPIKE_CODES[name], [setting for setting in settings if not setting.startswith("phases=")])
     count = int(phases[0]) if phases else None
     get_code(name, count, **parameters)
     return {"code": name, "phases": count, "code_parameters": tuple(parameters.items())}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.parameters import ParameterValue
-from neuromorphic_llm.spikes.registry import code_class, get_code
+from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 TOKENS, INPUTS, DEVIATION = 64, 576, 1 << 12
 """Vectors, inputs of each (as many as SmolLM2-135M's sites have), and standard deviation of the integers."""
@@ -49,7 +49,7 @@ def figures(code: SpikeCode, x: NDArray[np.int32]) -> Figures:
 
 def at_most(name: str, phases: int, parameters: dict[str, ParameterValue]) -> SpikeCode:
     """The code with `phases` phases, or with the most it takes with these parameters. UsageError if it takes none up to `phases`."""
-    for attempt in range(min(phases, code_class(name).largest_phases), 0, -1):
+    for attempt in range(min(phases, SPIKE_CODES[name].largest_phases), 0, -1):
         try:
             return get_code(name, attempt, **parameters)
         except UsageError:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from neuromorphic_llm.errors import UsageError, name_advice
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.registry import name_advice
 
 ParameterValue = int | bool | str
 _TYPES = {"int": int, "bool": bool, "str": str}

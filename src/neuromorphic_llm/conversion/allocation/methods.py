@@ -14,9 +14,10 @@ from neuromorphic_llm.conversion.allocation.search import SearchInput
 from neuromorphic_llm.conversion.budget import Target
 from neuromorphic_llm.conversion.calibrate import Calibration, Progress
 from neuromorphic_llm.conversion.config import ConvertConfig
-from neuromorphic_llm.errors import UsageError, name_advice
+from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
+from neuromorphic_llm.registry import name_advice
 
 _PACKAGE = "neuromorphic_llm.conversion.allocation"
 _SEARCHES = {name: f"{_PACKAGE}.{name}:{name}" for name in ("greedy", "teal", "knunyants")}

@@ -8,9 +8,10 @@ from neuromorphic_llm.conversion.calibrate import Progress
 from neuromorphic_llm.conversion.compensation.corrections import CORRECTIONS, Correction, correct
 from neuromorphic_llm.conversion.compensation.means import centred_values
 from neuromorphic_llm.conversion.compensation.rotation import hadamard_rotation, principal_rotation
-from neuromorphic_llm.errors import UsageError, name_advice
+from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
+from neuromorphic_llm.registry import name_advice
 
 Change = Callable[[CanonicalDecoder, Sequence[Sequence[int]], str, int], CanonicalDecoder]
 """(decoder, token windows, device, seed) -> an equivalent decoder."""
