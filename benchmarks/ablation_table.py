@@ -19,10 +19,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from neuromorphic_llm.conversion.allocation.methods import DEFAULT, allocation_names
+from neuromorphic_llm.conversion.allocation.methods import ALLOCATIONS, DEFAULT
 from neuromorphic_llm.conversion.budget import price_for_spikes
 from neuromorphic_llm.conversion.calibrate import Calibration
-from neuromorphic_llm.conversion.compensation.methods import compensation_names
+from neuromorphic_llm.conversion.compensation.methods import COMPENSATIONS
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert
 from neuromorphic_llm.conversion.text import calibration_windows
@@ -43,8 +43,8 @@ Variant = tuple[str, tuple[str, ...]]
 
 def variants() -> dict[str, Variant]:
     """Row name -> (allocation, compensations): each allocation alone, each compensation alone and two of them together."""
-    rows: dict[str, Variant] = {name: (name, ()) for name in allocation_names()}
-    compensations = [(name,) for name in compensation_names()] + list(_COMBINED)
+    rows: dict[str, Variant] = {name: (name, ()) for name in ALLOCATIONS}
+    compensations = [(name,) for name in COMPENSATIONS] + list(_COMBINED)
     return rows | {"+".join((DEFAULT, *names)): (DEFAULT, names) for names in compensations}
 
 

@@ -205,7 +205,7 @@ def main() -> None:
     """Convert, evaluate and print."""
     parser = table_parser(__doc__)
     parser.add_argument("--spikes", type=float, nargs="+", default=[0.67, 1.0, 1.25, 1.5])
-    parser.add_argument("--codes", nargs="+", default=list(SPIKE_CODES), metavar="CODE", help=", ".join(SPIKE_CODES))
+    parser.add_argument("--codes", nargs="+", default=list(SPIKE_CODES), metavar="CODE", help=str(SPIKE_CODES))
     add_json(parser)
     arguments = parser.parse_args()
     table = CodesTable(arguments)

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from neuromorphic_llm.chip.program_io import load_program
 from neuromorphic_llm.evaluation.energy_curve import AROUND, text_over_context
-from neuromorphic_llm.evaluation.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.report.pareto import markdown
 from neuromorphic_llm.report.plots import context_plot
@@ -34,7 +34,7 @@ def main() -> None:
     program = load_program(arguments.program)
     contexts = [int(context) for context in arguments.contexts.split(",")]
     contexts = sorted(context for context in contexts if context + AROUND <= program.max_context)
-    text = load_text(get_task(arguments.task))
+    text = load_text(TASKS[arguments.task])
     ids = load_tokenizer(program.tokenizer_files)(text, add_special_tokens=False, verbose=False)["input_ids"]
     total = max(contexts) + AROUND
     with Progress(transient=True) as bars:

@@ -33,7 +33,7 @@ from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert
 from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.evaluation.open_model import checked_device
-from neuromorphic_llm.evaluation.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models import llama
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
@@ -165,7 +165,7 @@ def main() -> None:
     device = checked_device(arguments.device)
     checkpoint = load_checkpoint(arguments.model)
     tokenizer = checkpoint.tokenizer()
-    text = load_text(get_task("wikitext2"), arguments.data / "wikitext-2" / "wiki.test.raw")
+    text = load_text(TASKS["wikitext2"], arguments.data / "wikitext-2" / "wiki.test.raw")
     ids = tokenizer(text[: 64 * arguments.windows * arguments.window], add_special_tokens=False, verbose=False)["input_ids"]
     count = arguments.window
     windows = [torch.tensor([ids[i * count : (i + 1) * count]], device=device) for i in range(arguments.windows)]

@@ -24,7 +24,7 @@ from neuromorphic_llm.cli.ssa import result_of, table_of
 from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.evaluation.language_model import encode_text
 from neuromorphic_llm.evaluation.open_model import checked_device
-from neuromorphic_llm.evaluation.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.ssa.attention import SsaConfig
 from neuromorphic_llm.ssa.compare import Comparison, Row
@@ -118,7 +118,7 @@ def main() -> None:
     training = read_text(arguments.text)
     checkpoint = load_checkpoint(arguments.model)
     tokenizer = checkpoint.tokenizer()
-    text = encode_text(tokenizer, load_text(get_task(arguments.task), arguments.data), arguments.tokens)
+    text = encode_text(tokenizer, load_text(TASKS[arguments.task], arguments.data), arguments.tokens)
     comparison = Comparison(checkpoint, text, arguments.window, arguments.batch, device)
     rows = [comparison.dense_row()]
     config, recipe = SsaConfig(arguments.time_steps, arguments.score_spikes), SsaTuneConfig(layer_steps=0, steps=0)

@@ -18,7 +18,7 @@ from neuromorphic_llm.cli.result import plain, write_result
 from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
 from neuromorphic_llm.evaluation.data_folder import data_folders
 from neuromorphic_llm.evaluation.language_model import EncodedText, encode_text
-from neuromorphic_llm.evaluation.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.checkpoint import Checkpoint
 
 
@@ -57,7 +57,7 @@ def data_folder() -> Path:
 
 def text_of(arguments: argparse.Namespace, tokenizer: Any) -> EncodedText:
     """The tokens that --task, --data and --limit-tokens ask for."""
-    return encode_text(tokenizer, load_text(get_task(arguments.task), arguments.data), arguments.limit_tokens)
+    return encode_text(tokenizer, load_text(TASKS[arguments.task], arguments.data), arguments.limit_tokens)
 
 
 def read_text(path: Path) -> str:

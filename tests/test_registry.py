@@ -16,7 +16,13 @@ def numbers() -> Registry[type]:
 
 def test_names_come_in_their_order_and_objects_by_name() -> None:
     registry = numbers()
-    assert list(registry) == ["whole", "fraction"] and len(registry) == 2 and "whole" in registry and "part" not in registry
+    assert (
+        list(registry) == ["whole", "fraction"]
+        and str(registry) == "whole, fraction"
+        and len(registry) == 2
+        and "whole" in registry
+        and "part" not in registry
+    )
     assert registry["whole"] is int and registry["fraction"] is fractions.Fraction
     assert list(registry.values()) == [int, fractions.Fraction] and dict(registry.items())["fraction"] is fractions.Fraction
 

@@ -82,6 +82,10 @@ class Registry(Generic[T]):
                 raise UsageError(f"{taken}; uninstall that distribution or rename its {self.kind}")
         return iter((*self._entries, *installed))
 
+    def __str__(self) -> str:
+        """All names with commas between, for messages."""
+        return ", ".join(self)
+
     def __len__(self) -> int:
         return sum(1 for _ in self)
 

@@ -15,7 +15,7 @@ from neuromorphic_llm.conversion.allocation import greedy as greedy_module
 from neuromorphic_llm.conversion.allocation.fisher import fisher
 from neuromorphic_llm.conversion.allocation.greedy import greedy
 from neuromorphic_llm.conversion.allocation.knunyants import LOSS_BUDGET, knunyants
-from neuromorphic_llm.conversion.allocation.methods import allocate, allocation_names, check_allocation
+from neuromorphic_llm.conversion.allocation.methods import ALLOCATIONS, allocate
 from neuromorphic_llm.conversion.allocation.prices import Allocation, SpikeCosts, site_stop
 from neuromorphic_llm.conversion.allocation.search import LayerwiseDecoder, SearchInput, above, coded_as, magnitude, ordered_magnitudes
 from neuromorphic_llm.conversion.allocation.teal import teal
@@ -221,7 +221,7 @@ def test_the_default_searches_nothing(
     changing = replace(options, allocation="greedy", compensation=("bias", "means"))
     assert search_allocation(tiny, changing, windows, calibration) is calibration
     allocation = allocate(tiny.canonical, integers, calibration, options, windows, "cpu")
-    assert allocation.method == allocation_names()[0] == "fisher"
+    assert allocation.method == next(iter(ALLOCATIONS)) == "fisher"
     assert all((ours == theirs).all() for ours, theirs in zip(allocation.sensitivity, calibration.sensitivity, strict=True))
 
 
@@ -251,9 +251,9 @@ def test_an_allocation_serves_only_what_it_was_searched_for(
 
 def test_wrong_names() -> None:
     with pytest.raises(UsageError, match=r"unknown allocation 'greddy'; did you mean 'greedy'\?"):
-        check_allocation("greddy")
+        ALLOCATIONS.check("greddy")
     with pytest.raises(UsageError, match="choose one of fisher, greedy, teal, knunyants"):
-        check_allocation("xyz")
+        ALLOCATIONS.check("xyz")
 
 
 def test_damaged_allocations_are_refused(calibration: Calibration, given: SearchInput, tmp_path: Path) -> None:

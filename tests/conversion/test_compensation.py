@@ -12,7 +12,7 @@ import torch
 from neuromorphic_llm.conversion.calibrate import Calibration, calibrate
 from neuromorphic_llm.conversion.compensation.corrections import SiteInputs, bias, correct, gptq
 from neuromorphic_llm.conversion.compensation.gptq import rounded_against
-from neuromorphic_llm.conversion.compensation.methods import changed_decoder, compensation_names, split_names
+from neuromorphic_llm.conversion.compensation.methods import COMPENSATIONS, changed_decoder, split_names
 from neuromorphic_llm.conversion.compensation.rotation import hadamard
 from neuromorphic_llm.conversion.compensation.sites import output_factor, site_weight
 from neuromorphic_llm.conversion.config import ConvertConfig
@@ -270,7 +270,7 @@ def test_a_changed_network_is_close_to_the_dense_model(
 
 def test_names() -> None:
     assert split_names(("bias", "rotation-pca", "gptq")) == (("rotation-pca",), ("gptq", "bias"))
-    assert set(compensation_names()) == {"gptq", "bias", "means", "rotation-hadamard", "rotation-pca"}
+    assert set(COMPENSATIONS) == {"gptq", "bias", "means", "rotation-hadamard", "rotation-pca"}
     with pytest.raises(UsageError, match=r"unknown compensation 'gtpq'; did you mean 'gptq'\?"):
         split_names(("gtpq",))
     with pytest.raises(UsageError, match="two rotations after each other are one rotation"):

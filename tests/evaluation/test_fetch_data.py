@@ -20,7 +20,7 @@ from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluation import data_sets, fetch_data
 from neuromorphic_llm.evaluation.data_sets import DATA_SETS
 from neuromorphic_llm.evaluation.fetch_data import CHECKSUMS, chosen_sets
-from neuromorphic_llm.evaluation.tasks import TASKS, Question, get_task, load_documents, load_questions, load_text
+from neuromorphic_llm.evaluation.tasks import TASKS, Question, load_documents, load_questions, load_text
 
 TEXT = " \n = Robert Boulter = \n \n An actor , of film . \n \n"
 
@@ -59,7 +59,7 @@ def hub_rows(text: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("name", "folder"), [("wikitext2", "wikitext-2-raw-v1"), ("wikitext103", "wikitext-103-v1")])
 def test_wikitext(home: Path, raw: Path, name: str, folder: str) -> None:
     parquet(raw / folder / "test-00000-of-00001.parquet", hub_rows(TEXT))
-    assert fetch(name, raw).fetched and load_text(get_task(name)) == TEXT
+    assert fetch(name, raw).fetched and load_text(TASKS[name]) == TEXT
     assert (home / CHECKSUMS).read_text() == f"{hashlib.sha256(TEXT.encode()).hexdigest()}  {DATA_SETS[name].file}\n"
 
 
@@ -69,12 +69,12 @@ def test_wikitext_of_its_archive_and_its_file(home: Path, raw: Path, name: str, 
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(f"wikitext/wiki.test.{kind}", TEXT)
     fetch(name, raw)
-    assert load_text(get_task(name)) == TEXT
+    assert load_text(TASKS[name]) == TEXT
     archive.unlink()
     (raw / "wikitext-103").mkdir()
     (raw / "wikitext-103" / f"wiki.test.{kind}").write_text("other")
     fetch(name, raw, force=True)
-    assert load_text(get_task(name)) == "other"
+    assert load_text(TASKS[name]) == "other"
 
 
 def test_the_official_wikitext_is_demanded(home: Path, raw: Path) -> None:
@@ -111,7 +111,7 @@ def test_summaries(home: Path, raw: Path) -> None:
     rows = [{"article": f"An article {i}.", "highlights": "Short é.", "id": str(i)} for i in range(502)]
     parquet(raw / "3.0.0" / "test-00000-of-00001.parquet", rows)
     fetch("cnn_dailymail", raw)
-    documents = load_documents(get_task("cnn_dailymail"))
+    documents = load_documents(TASKS["cnn_dailymail"])
     assert len(documents) == 500 and documents[1].article == "An article 1." and documents[0].highlights == "Short é."
 
 
@@ -123,11 +123,11 @@ def test_hellaswag(home: Path, raw: Path) -> None:
     expected = [Question("Family Life: How to rest. Sit down. Take a [soft] chair", ("and sleep. Long.", "b", "c", "d"), 2)]
     parquet(raw / "data" / "validation-00000-of-00001.parquet", [row])
     fetch("hellaswag", raw)
-    assert load_questions(get_task("hellaswag")) == expected
+    assert load_questions(TASKS["hellaswag"]) == expected
     (raw / "data" / "validation-00000-of-00001.parquet").unlink()
     jsonl(raw / "hellaswag_val.jsonl", [{**row, "label": 2}])
     fetch("hellaswag", raw, force=True)
-    assert load_questions(get_task("hellaswag")) == expected
+    assert load_questions(TASKS["hellaswag"]) == expected
 
 
 def test_piqa_in_its_three_forms(home: Path, raw: Path) -> None:
@@ -140,7 +140,7 @@ def test_piqa_in_its_three_forms(home: Path, raw: Path) -> None:
         archive.writestr("physicaliqa-train-dev/dev-labels.lst", "0\n1\n")
     contents = []
     contents.append(fetch("piqa", raw).path.read_bytes())
-    assert load_questions(get_task("piqa")) == expected
+    assert load_questions(TASKS["piqa"]) == expected
     (raw / "dev.jsonl").write_text(text)
     (raw / "dev-labels.lst").write_text("0\n1\n")
     contents.append(fetch("piqa", raw, force=True).path.read_bytes())
@@ -151,7 +151,7 @@ def test_piqa_in_its_three_forms(home: Path, raw: Path) -> None:
     (raw / "dev-labels.lst").write_text("0\n")
     with pytest.raises(DataError, match="2 questions and 1 labels"):
         fetch("piqa", raw, force=True)
-    assert load_questions(get_task("piqa")) == expected
+    assert load_questions(TASKS["piqa"]) == expected
 
 
 @pytest.mark.parametrize(("name", "folder"), [("arc_easy", "ARC-Easy"), ("arc_challenge", "ARC-Challenge")])
@@ -160,13 +160,13 @@ def test_arc_from_the_hub_and_from_the_authors(home: Path, raw: Path, name: str,
     row = {"id": "1", "question": "Which is hot?", "choices": {"text": ["ice", "fire", "snow"], "label": ["1", "2", "3"]}, "answerKey": "2"}
     parquet(raw / folder / "test-00000-of-00001.parquet", [row])
     fetch(name, raw)
-    assert load_questions(get_task(name)) == expected
+    assert load_questions(TASKS[name]) == expected
     (raw / folder / "test-00000-of-00001.parquet").unlink()
     choices = [{"text": text, "label": label} for text, label in (("ice", "A"), ("fire", "B"), ("snow", "C"))]
     original = {"id": "1", "question": {"stem": "Which is hot?", "choices": choices}, "answerKey": "B"}
     jsonl(raw / f"{folder}-Test.jsonl", [original])
     fetch(name, raw, force=True)
-    assert load_questions(get_task(name)) == expected
+    assert load_questions(TASKS[name]) == expected
     jsonl(raw / f"{folder}-Test.jsonl", [{**original, "answerKey": "E"}])
     with pytest.raises(DataError, match="row 1: the answer 'E' is none of A, B, C"):
         fetch(name, raw, force=True)
@@ -175,7 +175,7 @@ def test_arc_from_the_hub_and_from_the_authors(home: Path, raw: Path, name: str,
 def test_lambada_and_c4(home: Path, raw: Path) -> None:
     parquet(raw / "en" / "test-00000-of-00001.parquet", [{"text": "to the sea"}])
     fetch("lambada", raw)
-    assert load_questions(get_task("lambada")) == [Question("to the", ("sea",), 0)]
+    assert load_questions(TASKS["lambada"]) == [Question("to the", ("sea",), 0)]
     lines = "".join(f'{{"text":"line {number}"}}\n' for number in range(1002))
     (raw / "en" / "c4-train.00000-of-01024.json.gz").write_bytes(gzip.compress(lines.encode()))
     assert fetch("c4", raw).path.read_text().splitlines() == lines.splitlines()[:1000]

@@ -9,16 +9,16 @@ import pytest
 
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluation import data_folder
-from neuromorphic_llm.evaluation.tasks import get_task, load_documents, load_questions, load_text
+from neuromorphic_llm.evaluation.tasks import TASKS, load_documents, load_questions, load_text
 
 
 def test_default_text_is_in_the_package() -> None:
-    assert len(load_text(get_task("default")).split()) > 1500
+    assert len(load_text(TASKS["default"]).split()) > 1500
 
 
 def test_unknown_task_suggests_the_closest() -> None:
     with pytest.raises(UsageError, match="did you mean 'wikitext2'"):
-        get_task("wikitext")
+        TASKS["wikitext"]
 
 
 def test_data_folder_then_file_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,17 +26,17 @@ def test_data_folder_then_file_option(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "wikitext-2" / "wiki.test.raw").write_text(" = Title = \n text")
     (tmp_path / "other").write_text("other text")
     monkeypatch.setenv("NMLLM_DATA", str(tmp_path))
-    assert load_text(get_task("wikitext2")) == " = Title = \n text"
-    assert load_text(get_task("wikitext2"), tmp_path / "other") == "other text"
+    assert load_text(TASKS["wikitext2"]) == " = Title = \n text"
+    assert load_text(TASKS["wikitext2"], tmp_path / "other") == "other text"
 
 
 def test_missing_data_lists_what_was_looked_for_and_what_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NMLLM_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"wiki\.test\.raw; nmllm fetch --data wikitext2 brings them.*--data FILE"):
-        load_text(get_task("wikitext2"))
+        load_text(TASKS["wikitext2"])
     for name, load in (("cnn_dailymail", load_documents), ("piqa", load_questions)):
         with pytest.raises(DataError, match=f"nmllm fetch --data {name} brings them"):
-            load(get_task(name))
+            load(TASKS[name])
 
 
 def test_the_working_directory_is_no_place_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,33 +53,33 @@ def test_the_working_directory_is_no_place_for_data(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(data_folder, "REPOSITORY", inside)
     monkeypatch.setattr(data_folder, "IS_CHECKOUT", False)
     with pytest.raises(DataError, match=f"looked for {cache}/data/wikitext-2/wiki.test.raw; nmllm"):
-        load_text(get_task("wikitext2"))
+        load_text(TASKS["wikitext2"])
     monkeypatch.setattr(data_folder, "IS_CHECKOUT", True)
-    assert load_text(get_task("wikitext2")) == "beside the repository"
+    assert load_text(TASKS["wikitext2"]) == "beside the repository"
     (cache / "data" / "wikitext-2").mkdir(parents=True)
     (cache / "data" / "wikitext-2" / "wiki.test.raw").write_text("of the cache")
-    assert load_text(get_task("wikitext2")) == "of the cache"
+    assert load_text(TASKS["wikitext2"]) == "of the cache"
     monkeypatch.setenv("NMLLM_DATA", str(tmp_path / "empty"))
     with pytest.raises(DataError, match=f"looked for {tmp_path}/empty/wikitext-2/wiki.test.raw; nmllm"):
-        load_text(get_task("wikitext2"))
+        load_text(TASKS["wikitext2"])
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"\xff\xfe\xff", "UTF-8"), (b" \n ", "no text")])
 def test_bad_text_file(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "text").write_bytes(content)
     with pytest.raises(DataError, match=message):
-        load_text(get_task("default"), tmp_path / "text")
+        load_text(TASKS["default"], tmp_path / "text")
 
 
 def test_missing_file_option(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        load_text(get_task("default"), tmp_path / "absent")
+        load_text(TASKS["default"], tmp_path / "absent")
 
 
 def test_what_is_no_file_says_what_it_is(tmp_path: Path) -> None:
     for path, message in ((tmp_path, "is a folder"), (Path(""), "--data is empty, or the current folder"), (Path("/dev/null"), "device")):
         with pytest.raises(DataError, match=message):
-            load_text(get_task("default"), path)
+            load_text(TASKS["default"], path)
 
 
 @pytest.mark.parametrize(
@@ -98,19 +98,19 @@ def test_what_is_no_file_says_what_it_is(tmp_path: Path) -> None:
 def test_lines_that_are_no_text(tmp_path: Path, task: str, line: str, message: str) -> None:
     (tmp_path / "q.jsonl").write_text("\n" + line)
     with pytest.raises(DataError, match=message):
-        (load_documents if task == "cnn_dailymail" else load_questions)(get_task(task), tmp_path / "q.jsonl")
+        (load_documents if task == "cnn_dailymail" else load_questions)(TASKS[task], tmp_path / "q.jsonl")
 
 
 def test_whole_characters_and_other_line_ends_are_text(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"text": "The\\ud83d\\ude00 dog\u2028 ran"}\r\n', encoding="utf-8", newline="")
-    (question,) = load_questions(get_task("lambada"), tmp_path / "q.jsonl")
+    (question,) = load_questions(TASKS["lambada"], tmp_path / "q.jsonl")
     assert question.context == "The\U0001f600 dog\u2028" and question.choices == ("ran",)
 
 
 def test_documents_and_limit(tmp_path: Path) -> None:
     rows = [{"id": str(i), "article": f"article {i}", "highlights": "short"} for i in range(4)]
     (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    documents = load_documents(get_task("cnn_dailymail"), tmp_path / "d.jsonl", 2)
+    documents = load_documents(TASKS["cnn_dailymail"], tmp_path / "d.jsonl", 2)
     assert [document.id for document in documents] == ["0", "1"]
 
 
@@ -127,11 +127,11 @@ def test_documents_and_limit(tmp_path: Path) -> None:
 def test_bad_documents(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "d.jsonl").write_text(line)
     with pytest.raises(DataError, match=message):
-        load_documents(get_task("cnn_dailymail"), tmp_path / "d.jsonl")
+        load_documents(TASKS["cnn_dailymail"], tmp_path / "d.jsonl")
 
 
 def test_kind_of_task_is_checked() -> None:
     with pytest.raises(UsageError, match="not a summary task"):
-        load_documents(get_task("default"))
+        load_documents(TASKS["default"])
     with pytest.raises(UsageError, match="not a language-model task"):
-        load_text(get_task("cnn_dailymail"))
+        load_text(TASKS["cnn_dailymail"])

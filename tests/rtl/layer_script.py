@@ -28,7 +28,7 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.text import calibration_windows
-from neuromorphic_llm.evaluation.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
@@ -75,7 +75,7 @@ def layer_chip(name: str) -> ChipSpec:
 
 def text_tokens(checkpoint: Checkpoint) -> list[int]:
     """The first POSITIONS tokens of the text that comes with the package."""
-    ids = checkpoint.tokenizer()(load_text(get_task("default")), add_special_tokens=False, verbose=False)["input_ids"]
+    ids = checkpoint.tokenizer()(load_text(TASKS["default"]), add_special_tokens=False, verbose=False)["input_ids"]
     return list(ids[:POSITIONS])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from neuromorphic_llm.chip.spec import ChipSpec, FieldError, check_field, unknown_field
 from neuromorphic_llm.chip.yaml_fields import read_fields
 from neuromorphic_llm.errors import CompileError, UsageError
+from neuromorphic_llm.registry import name_advice
 from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes
 
 
@@ -39,9 +39,8 @@ def load_spec(name_or_path: str | Path) -> ChipSpec:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not a text file"
             raise CompileError(f"chip file {text} cannot be read ({reason}); {advice}") from error
-    close = difflib.get_close_matches(text, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known chips: {', '.join(known)}; or give a .yaml file"
-    raise UsageError(f"no chip is called {text!r}; {hint}")
+    advice = name_advice(text, known, f"known chips: {', '.join(known)}; or give a .yaml file")
+    raise UsageError(f"no chip is called {text!r}; {advice}")
 
 
 def _configs() -> Any:

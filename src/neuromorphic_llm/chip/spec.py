@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NoReturn
 
 from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.registry import name_advice
 
 LARGEST_MESH = 16384
 """Tiles of the largest mesh; route tables grow with it."""
@@ -155,8 +155,7 @@ def unknown_field(name: object) -> None:
     known = [field.name for field in fields(ChipSpec)]
     if name not in known:
         shown = _shown(str(name))
-        close = difflib.get_close_matches(str(name), known, n=1)
-        advice = f"did you mean {close[0]!r}?" if close else "leave it out; chip/configs/nc1.yaml lists all fields"
+        advice = name_advice(str(name), known, "leave it out; chip/configs/nc1.yaml lists all fields")
         raise FieldError(f"unknown field {shown}; {advice}")
 
 

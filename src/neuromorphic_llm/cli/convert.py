@@ -172,7 +172,7 @@ def _attention(query_spikes: float | None, parts: str) -> dict[str, float]:
 
 def _options(target: dict[str, Any], **options: Any) -> ConvertConfig:
     """What was asked for; UsageError for a wrong value or name."""
-    from neuromorphic_llm.conversion.allocation.methods import check_allocation
+    from neuromorphic_llm.conversion.allocation.methods import ALLOCATIONS
     from neuromorphic_llm.conversion.compensation.methods import split_names
     from neuromorphic_llm.conversion.config import ConvertConfig
 
@@ -180,7 +180,7 @@ def _options(target: dict[str, Any], **options: Any) -> ConvertConfig:
         config = ConvertConfig(**target, **options)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    check_allocation(config.allocation)
+    ALLOCATIONS.check(config.allocation)
     split_names(config.compensation)
     return config
 

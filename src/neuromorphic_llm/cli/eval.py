@@ -75,9 +75,9 @@ def command(
     }
     with CommandRun("eval", json, seed, debug, arguments) as run:
         from neuromorphic_llm.evaluation.open_model import checked_device, open_model
-        from neuromorphic_llm.evaluation.tasks import get_task
+        from neuromorphic_llm.evaluation.tasks import TASKS
 
-        chosen = get_task(task)
+        chosen = TASKS[task]
         _check_options(chosen.kind, arguments)
         where = checked_device(device)
         opener = lambda: open_model(model, where, bos)  # noqa: E731
@@ -129,9 +129,9 @@ def _text(
     opener: Open, against: Open | None, task: str, data: Path | None, limit: int | None, window: int | None, batch: int, seed: int
 ) -> tuple[OpenedModel, dict[str, Any]]:
     from neuromorphic_llm.evaluation.language_model import encode_text, evaluate_text
-    from neuromorphic_llm.evaluation.tasks import get_task, load_text
+    from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 
-    content = load_text(get_task(task), data)
+    content = load_text(TASKS[task], data)
     opened = opener()
     text = encode_text(opened.tokenizer, content, limit)
     reference = None if against is None else against().model
@@ -150,9 +150,9 @@ def _summaries(
 ) -> tuple[OpenedModel, dict[str, Any]]:
     from neuromorphic_llm.evaluation.stop import stop_tokens
     from neuromorphic_llm.evaluation.summaries import SummariesResult, evaluate_summaries, paired_differences
-    from neuromorphic_llm.evaluation.tasks import get_task, load_documents
+    from neuromorphic_llm.evaluation.tasks import TASKS, load_documents
 
-    documents = load_documents(get_task(task), data, limit)
+    documents = load_documents(TASKS[task], data, limit)
     opened = opener()
     models = [opened] if against is None else [opened, against()]
     results: list[SummariesResult] = []

@@ -102,13 +102,13 @@ def parse_configs(
 
     Compensations vary fastest, so that points of one search for an allocation follow each other.
     """
-    from neuromorphic_llm.conversion.allocation.methods import check_allocation
+    from neuromorphic_llm.conversion.allocation.methods import ALLOCATIONS
     from neuromorphic_llm.conversion.compensation.methods import split_names
     from neuromorphic_llm.conversion.config import ConvertConfig
 
     methods = _listed(allocations, "--allocations")
     for name in methods:
-        check_allocation(name)
+        ALLOCATIONS.check(name)
     sets = [() if text == "none" else tuple(text.split("+")) for text in _listed(compensations, "--compensations")]
     for names in sets:
         split_names(names)

@@ -71,14 +71,14 @@ def command(
         from neuromorphic_llm.conversion.text import calibration_windows, default_text
         from neuromorphic_llm.evaluation.language_model import encode_text
         from neuromorphic_llm.evaluation.open_model import checked_device
-        from neuromorphic_llm.evaluation.tasks import get_task, load_text
+        from neuromorphic_llm.evaluation.tasks import TASKS, load_text
         from neuromorphic_llm.models.checkpoint import load_checkpoint
         from neuromorphic_llm.ssa.attention import SsaConfig
         from neuromorphic_llm.ssa.compare import Comparison
         from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig, training_windows
         from neuromorphic_llm.ssa.neuron import NeuronConfig
 
-        where, content = checked_device(device), load_text(get_task(task), data)
+        where, content = checked_device(device), load_text(TASKS[task], data)
         try:
             config = SsaConfig(time_steps, score_spikes, NeuronConfig(leak=leak, reset=reset, surrogate=surrogate))
             recipe = SsaTuneConfig(layer_steps=layer_steps, steps=steps, batch=train_batch, seed=seed)

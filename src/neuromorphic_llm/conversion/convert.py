@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from neuromorphic_llm import __version__
-from neuromorphic_llm.conversion.allocation.methods import DEFAULT, allocate, check_allocation
+from neuromorphic_llm.conversion.allocation.methods import ALLOCATIONS, DEFAULT, allocate
 from neuromorphic_llm.conversion.allocation.prices import Allocation, SpikeCosts
 from neuromorphic_llm.conversion.balance import converted_decoder
 from neuromorphic_llm.conversion.budget import Budget, Target, meet_budget
@@ -52,7 +52,7 @@ def search_allocation(
 
     Without one where a compensation changes the decoder: convert() calibrates that decoder anew, and searches for it. Raises as convert().
     """
-    check_allocation(options.allocation)
+    ALLOCATIONS.check(options.allocation)
     changes, _ = split_names(options.compensation)
     if options.allocation == DEFAULT or changes:
         return calibration
@@ -87,7 +87,7 @@ def convert(
     Raises ConversionError if the calibration is of another checkpoint, the target cannot be met, or an accumulator could overflow.
     """
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
-    check_allocation(options.allocation)
+    ALLOCATIONS.check(options.allocation)
     changes, corrections = split_names(options.compensation)
     converted = converted_decoder(checkpoint)
     canonical = converted.canonical

@@ -11,6 +11,7 @@ from typing import Any
 
 from neuromorphic_llm.errors import DataError
 from neuromorphic_llm.evaluation.raw_data import lines, member, rows
+from neuromorphic_llm.registry import Registry
 
 SUMMARIES = 500
 """Articles of CNN/DailyMail that are kept, the first of the split."""
@@ -147,53 +148,52 @@ def c4(paths: Sequence[Path]) -> bytes:
 _WIKI = "Salesforce/wikitext"
 _ARC = ("allenai/ai2_arc", None)
 
-DATA_SETS = {
-    each.name: each
-    for each in (
-        DataSet(
-            "wikitext2", "wikitext-2/wiki.test.raw", (_WIKI, None),
-            (("wikitext-2-raw-v1/test-*.parquet",), ("wiki.test.raw",), ("wikitext-2-raw*.zip",)), wikitext,
-            "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08", "CC BY-SA 3.0 / GFDL", "Merity and others, 2016", True,
-        ),
-        DataSet(
-            "wikitext103", "wikitext-103/wiki.test.tokens", (_WIKI, None),
-            (("wikitext-103-v1/test-*.parquet",), ("wikitext-103/wiki.test.tokens",), ("wikitext-103-v1.zip",)), wikitext,
-            "56db52eb157b1ab5c89646eef70510c1eca6e12a3bfdb99f0d6b05b4eacb75b9", "CC BY-SA 3.0 / GFDL", "Merity and others, 2016", True,
-        ),
-        DataSet(
-            "cnn_dailymail", "cnn_dailymail/test_first500.jsonl", ("abisee/cnn_dailymail", None),
-            (("3.0.0/test-*.parquet",),), cnn_dailymail,
-            "582ab0e23271fef4cb7d59e2cb66edfa08e721ca91c7049a962191946f4d9598", "texts (c) CNN and Daily Mail, for research",
-            "See and others, 2017, version 3.0.0",
-        ),
-        DataSet(
-            "hellaswag", "multiple_choice/hellaswag.jsonl", ("Rowan/hellaswag", None),
-            (("data/validation-*.parquet",), ("hellaswag_val.jsonl",)), hellaswag,
-            "1f362de39d9ffbe50b211e102fb7192ae726158e2cdf973ff48b11c7c9875e7e", "MIT", "Zellers and others, 2019",
-        ),
-        DataSet(
-            "piqa", "multiple_choice/piqa.jsonl", ("ybisk/piqa", "refs/convert/parquet"),
-            (("plain_text/validation/*.parquet",), ("dev.jsonl", "dev-labels.lst"), ("physicaliqa-train-dev.zip",)), piqa,
-            "d2870e73aec5154df3faf259b7700876e11608eebdf69e9d6667435673dbe4e0", "AFL 3.0", "Bisk and others, 2020",
-        ),
-        DataSet(
-            "arc_easy", "multiple_choice/arc_easy.jsonl", _ARC, (("ARC-Easy/test-*.parquet",), ("ARC-Easy-Test.jsonl",)), arc,
-            "d2d12e59543acf9a5ef6079634a72b30215e36c2fd4236fff3bc855d287b87f5", "CC BY-SA 4.0", "Clark and others, 2018",
-        ),
-        DataSet(
-            "arc_challenge", "multiple_choice/arc_challenge.jsonl", _ARC,
-            (("ARC-Challenge/test-*.parquet",), ("ARC-Challenge-Test.jsonl",)), arc,
-            "1ae3aeedf1951d881cbd5c2e3a31e78a1993d251479afbe4cb413b6707244636", "CC BY-SA 4.0", "Clark and others, 2018",
-        ),
-        DataSet(
-            "lambada", "lambada/lambada_test.jsonl", ("EleutherAI/lambada_openai", None),
-            (("data/lambada_test.jsonl",), ("data/lambada_test_en.jsonl",), ("lambada_test.jsonl",), ("en/test-*.parquet",)), lambada,
-            "4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226", "CC BY 4.0", "Paperno and others, 2016, OpenAI's form",
-        ),
-        DataSet(
-            "c4", "c4/c4_en_train_first1000.jsonl", ("allenai/c4", None), (("en/c4-train.00000-of-01024.json.gz",),), c4,
-            "cdd5b754119131d2934e3e799a059a9d64f53a6aac9e7e2ef79b43120bb01a32", "ODC-BY", "Raffel and others, 2020; text to train on",
-        ),
-    )
-}  # fmt: skip
+_DATA_SETS = (
+    DataSet(
+        "wikitext2", "wikitext-2/wiki.test.raw", (_WIKI, None),
+        (("wikitext-2-raw-v1/test-*.parquet",), ("wiki.test.raw",), ("wikitext-2-raw*.zip",)), wikitext,
+        "173c87a53759e0201f33e0ccf978e510c2042d7f2cb78229d9a50d79b9e7dd08", "CC BY-SA 3.0 / GFDL", "Merity and others, 2016", True,
+    ),
+    DataSet(
+        "wikitext103", "wikitext-103/wiki.test.tokens", (_WIKI, None),
+        (("wikitext-103-v1/test-*.parquet",), ("wikitext-103/wiki.test.tokens",), ("wikitext-103-v1.zip",)), wikitext,
+        "56db52eb157b1ab5c89646eef70510c1eca6e12a3bfdb99f0d6b05b4eacb75b9", "CC BY-SA 3.0 / GFDL", "Merity and others, 2016", True,
+    ),
+    DataSet(
+        "cnn_dailymail", "cnn_dailymail/test_first500.jsonl", ("abisee/cnn_dailymail", None),
+        (("3.0.0/test-*.parquet",),), cnn_dailymail,
+        "582ab0e23271fef4cb7d59e2cb66edfa08e721ca91c7049a962191946f4d9598", "texts (c) CNN and Daily Mail, for research",
+        "See and others, 2017, version 3.0.0",
+    ),
+    DataSet(
+        "hellaswag", "multiple_choice/hellaswag.jsonl", ("Rowan/hellaswag", None),
+        (("data/validation-*.parquet",), ("hellaswag_val.jsonl",)), hellaswag,
+        "1f362de39d9ffbe50b211e102fb7192ae726158e2cdf973ff48b11c7c9875e7e", "MIT", "Zellers and others, 2019",
+    ),
+    DataSet(
+        "piqa", "multiple_choice/piqa.jsonl", ("ybisk/piqa", "refs/convert/parquet"),
+        (("plain_text/validation/*.parquet",), ("dev.jsonl", "dev-labels.lst"), ("physicaliqa-train-dev.zip",)), piqa,
+        "d2870e73aec5154df3faf259b7700876e11608eebdf69e9d6667435673dbe4e0", "AFL 3.0", "Bisk and others, 2020",
+    ),
+    DataSet(
+        "arc_easy", "multiple_choice/arc_easy.jsonl", _ARC, (("ARC-Easy/test-*.parquet",), ("ARC-Easy-Test.jsonl",)), arc,
+        "d2d12e59543acf9a5ef6079634a72b30215e36c2fd4236fff3bc855d287b87f5", "CC BY-SA 4.0", "Clark and others, 2018",
+    ),
+    DataSet(
+        "arc_challenge", "multiple_choice/arc_challenge.jsonl", _ARC,
+        (("ARC-Challenge/test-*.parquet",), ("ARC-Challenge-Test.jsonl",)), arc,
+        "1ae3aeedf1951d881cbd5c2e3a31e78a1993d251479afbe4cb413b6707244636", "CC BY-SA 4.0", "Clark and others, 2018",
+    ),
+    DataSet(
+        "lambada", "lambada/lambada_test.jsonl", ("EleutherAI/lambada_openai", None),
+        (("data/lambada_test.jsonl",), ("data/lambada_test_en.jsonl",), ("lambada_test.jsonl",), ("en/test-*.parquet",)), lambada,
+        "4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226", "CC BY 4.0", "Paperno and others, 2016, OpenAI's form",
+    ),
+    DataSet(
+        "c4", "c4/c4_en_train_first1000.jsonl", ("allenai/c4", None), (("en/c4-train.00000-of-01024.json.gz",),), c4,
+        "cdd5b754119131d2934e3e799a059a9d64f53a6aac9e7e2ef79b43120bb01a32", "ODC-BY", "Raffel and others, 2020; text to train on",
+    ),
+)  # fmt: skip
+
+DATA_SETS: Registry[DataSet] = Registry("data set", ((each.name, each) for each in _DATA_SETS))
 """Name, that of the task that reads it, -> data set; `c4` is text for `finetune` and calibration."""

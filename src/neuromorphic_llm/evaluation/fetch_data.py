@@ -13,7 +13,7 @@ from pathlib import Path
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluation.data_folder import data_folder
 from neuromorphic_llm.evaluation.data_sets import DATA_SETS, DataSet
-from neuromorphic_llm.evaluation.tasks import get_task
+from neuromorphic_llm.evaluation.tasks import TASKS
 from neuromorphic_llm.models.fetch import file_sha256
 
 CHECKSUMS = "SHA256SUMS"
@@ -35,9 +35,9 @@ def chosen_sets(names: Sequence[str]) -> list[DataSet]:
     """The data sets of these names or tasks (all without any), each once; UsageError for an unknown one."""
     wanted: list[str] = []
     for name in names or DATA_SETS:
-        members = (name,) if name in DATA_SETS else get_task(name).members
+        members = (name,) if name in DATA_SETS else TASKS[name].members
         if not members:
-            raise UsageError(f"{name!r} needs no data; data sets are {', '.join(DATA_SETS)}")
+            raise UsageError(f"{name!r} needs no data; data sets are {DATA_SETS}")
         wanted += members
     return [DATA_SETS[name] for name in dict.fromkeys(wanted)]
 

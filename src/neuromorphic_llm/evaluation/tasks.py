@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.evaluation.data_folder import data_folders, find_data
+from neuromorphic_llm.registry import Registry
 from neuromorphic_llm.text_file import LIMITS, FileRefusedError, decode_text, half_character, read_bytes
 
 
@@ -46,30 +46,20 @@ class Task:
     members: tuple[str, ...] = ()
 
 
-TASKS = {
-    task.name: task
-    for task in (
-        Task("default", "language-model"),
-        Task("wikitext2", "language-model", "wikitext-2/wiki.test.raw"),
-        Task("wikitext103", "language-model", "wikitext-103/wiki.test.tokens"),
-        Task("cnn_dailymail", "summaries", "cnn_dailymail/test_first500.jsonl"),
-        Task("hellaswag", "zero-shot", "multiple_choice/hellaswag.jsonl"),
-        Task("piqa", "zero-shot", "multiple_choice/piqa.jsonl"),
-        Task("arc_easy", "zero-shot", "multiple_choice/arc_easy.jsonl"),
-        Task("arc_challenge", "zero-shot", "multiple_choice/arc_challenge.jsonl"),
-        Task("lambada", "zero-shot", "lambada/lambada_test.jsonl"),
-        Task("zero-shot", "zero-shot", members=("hellaswag", "piqa", "arc_easy", "lambada")),
-    )
-}
+_TASKS = (
+    Task("default", "language-model"),
+    Task("wikitext2", "language-model", "wikitext-2/wiki.test.raw"),
+    Task("wikitext103", "language-model", "wikitext-103/wiki.test.tokens"),
+    Task("cnn_dailymail", "summaries", "cnn_dailymail/test_first500.jsonl"),
+    Task("hellaswag", "zero-shot", "multiple_choice/hellaswag.jsonl"),
+    Task("piqa", "zero-shot", "multiple_choice/piqa.jsonl"),
+    Task("arc_easy", "zero-shot", "multiple_choice/arc_easy.jsonl"),
+    Task("arc_challenge", "zero-shot", "multiple_choice/arc_challenge.jsonl"),
+    Task("lambada", "zero-shot", "lambada/lambada_test.jsonl"),
+    Task("zero-shot", "zero-shot", members=("hellaswag", "piqa", "arc_easy", "lambada")),
+)
 
-
-def get_task(name: str) -> Task:
-    """The task of that name; UsageError with the closest name and the list otherwise."""
-    if name in TASKS:
-        return TASKS[name]
-    close = difflib.get_close_matches(name, TASKS, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise UsageError(f"unknown task {name!r}; {hint}tasks are {', '.join(TASKS)}")
+TASKS: Registry[Task] = Registry("task", ((task.name, task) for task in _TASKS))
 
 
 def data_file(task: Task) -> Path | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluation.summaries import PairedDifference, paired_difference
-from neuromorphic_llm.evaluation.tasks import Question, Task, get_task, load_questions
+from neuromorphic_llm.evaluation.tasks import TASKS, Question, Task, load_questions
 
 if TYPE_CHECKING:
     from neuromorphic_llm.evaluation.open_model import OpenedModel
@@ -68,7 +68,7 @@ def load_task_questions(task: Task, data: Path | None, limit: int | None) -> dic
         raise UsageError(
             f"--data is one file, and task {task.name!r} stands for {', '.join(task.members)}; leave it out, or name one of them"
         )
-    return {name: load_questions(get_task(name), data, limit) for name in task.members or (task.name,)}
+    return {name: load_questions(TASKS[name], data, limit) for name in task.members or (task.name,)}
 
 
 def evaluate_zero_shot(

@@ -27,7 +27,7 @@ from neuromorphic_llm.models.files import RawCheckpoint, read_folder, read_gguf
 from neuromorphic_llm.models.gguf_file import is_gguf
 from neuromorphic_llm.models.llama import ARCHITECTURE
 from neuromorphic_llm.models.llama import hugging_face_config as llama_settings
-from neuromorphic_llm.models.registry import KNOWN_MODELS, did_you_mean, known_names
+from neuromorphic_llm.models.registry import KNOWN_MODELS, did_you_mean
 from neuromorphic_llm.models.tokenizer import BYTE_TOKENS, byte_tokenizer_files, load_tokenizer
 from neuromorphic_llm.reference.weights import DecoderConfig
 
@@ -121,12 +121,12 @@ def load_checkpoint(argument: str | Path) -> Checkpoint:
         return _checked(path.resolve().name, read_folder(path), str(path))
     if path.is_file():
         if not is_gguf(path):
-            raise CheckpointError(f"{path} is not a GGUF file; give a GGUF file, a Hugging Face folder or a known name: {known_names()}")
+            raise CheckpointError(f"{path} is not a GGUF file; give a GGUF file, a Hugging Face folder or a known name: {KNOWN_MODELS}")
         return _checked(path.stem, read_gguf(path), str(path))
     if not isinstance(argument, Path) and _HUB_ID.fullmatch(text):
         return _checked(text, read_folder(fetch_from_hub(text)), text)
     raise CheckpointError(
-        f"{text!r} is not a known model{did_you_mean(text)}, a folder, a GGUF file or a hub id; known models: {known_names()}"
+        f"{text!r} is not a known model{did_you_mean(text)}, a folder, a GGUF file or a hub id; known models: {KNOWN_MODELS}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.family import Family
 from neuromorphic_llm.models.gemma import Gemma2, Gemma3
 from neuromorphic_llm.models.gpt2 import GPT2
@@ -9,13 +10,9 @@ from neuromorphic_llm.models.gptneox import GPTNeoX
 from neuromorphic_llm.models.llama import Llama, Mistral
 from neuromorphic_llm.models.opt import OPT
 from neuromorphic_llm.models.qwen import Qwen2, Qwen3
+from neuromorphic_llm.registry import Registry
 
 _ALL = (Llama(), Mistral(), Qwen2(), Qwen3(), Gemma2(), Gemma3(), GPT2(), OPT(), GPTNeoX())
 
-FAMILIES: dict[str, Family] = {family.architecture: family for family in _ALL}
+FAMILIES: Registry[Family] = Registry("architecture", ((family.architecture, family) for family in _ALL), error=CheckpointError)
 """Architecture -> family."""
-
-
-def supported() -> str:
-    """The architectures as text, for messages."""
-    return ", ".join(FAMILIES)

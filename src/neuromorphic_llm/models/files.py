@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from neuromorphic_llm.errors import CheckpointError
-from neuromorphic_llm.models.families import FAMILIES, supported
+from neuromorphic_llm.models.families import FAMILIES
 from neuromorphic_llm.models.gguf_families import SPELLINGS, read_family
 from neuromorphic_llm.models.gguf_file import open_gguf
 from neuromorphic_llm.models.llama import ARCHITECTURE
@@ -39,7 +39,7 @@ class RawCheckpoint:
 
 
 def _unsupported(where: Path, found: str) -> CheckpointError:
-    return CheckpointError(f"{where}: architecture {found} is not supported; supported: {supported()}")
+    return CheckpointError(f"{where}: architecture {found} is not supported; supported: {FAMILIES}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

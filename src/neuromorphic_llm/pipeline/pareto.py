@@ -30,7 +30,7 @@ from neuromorphic_llm.energy import account, chip_memories
 from neuromorphic_llm.errors import ConversionError, NeuromorphicLLMError, SimulationError, UsageError
 from neuromorphic_llm.evaluation.language_model import EncodedText, check_window, encode_text, evaluate_text
 from neuromorphic_llm.evaluation.scored_model import DenseModel, SpikingModel
-from neuromorphic_llm.evaluation.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos
 from neuromorphic_llm.network.spiking import SpikingNetwork
@@ -93,7 +93,7 @@ class Pareto:
         if not options.configs:
             raise UsageError("nothing to compare: give at least one code and one number of spikes")
         self.spec = None if options.chip is None else load_spec(options.chip)
-        content = load_text(get_task(options.task), options.data)
+        content = load_text(TASKS[options.task], options.data)
         self.checkpoint = load_checkpoint(options.model)
         tokenizer = choose_bos(self.checkpoint.tokenizer(), options.bos)
         self.text: EncodedText = encode_text(tokenizer, content, options.limit_tokens)

@@ -34,7 +34,7 @@ from neuromorphic_llm.evaluation.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.evaluation.simulated import simulated_generation, simulation_figures
 from neuromorphic_llm.evaluation.stop import stop_tokens
 from neuromorphic_llm.evaluation.summaries import summary_prompt
-from neuromorphic_llm.evaluation.tasks import get_task, load_text
+from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos, text_prefix
 from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
@@ -125,7 +125,7 @@ class Pipeline:
     @cached_property
     def text(self) -> EncodedText:
         """The text of the default task."""
-        return encode_text(self.tokenizer, load_text(get_task("default")), EVALUATED_TOKENS)
+        return encode_text(self.tokenizer, load_text(TASKS["default"]), EVALUATED_TOKENS)
 
     def run(self) -> dict[str, Any]:
         """All steps in order; the content of report.json without its envelope."""
@@ -258,7 +258,7 @@ class Pipeline:
 
     def _quality(self, network_hash: str) -> dict[str, Any]:
         def work() -> Mapping[str, Any]:
-            text = encode_text(self.tokenizer, load_text(get_task("default")), CURVE_TOKENS)
+            text = encode_text(self.tokenizer, load_text(TASKS["default"]), CURVE_TOKENS)
             count = self._count("quality against spikes", 8 * len(text.ids))
             seed, device = self.options.seed, str(self.dense.device)
             dense = evaluate_text(self.dense, text, window=WINDOW, seed=seed, progress=count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,28 +13,26 @@ from neuromorphic_llm.conversion.allocation.search import SearchInput
 from neuromorphic_llm.conversion.budget import Target
 from neuromorphic_llm.conversion.calibrate import Calibration, Progress
 from neuromorphic_llm.conversion.config import ConvertConfig
-from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
-from neuromorphic_llm.registry import name_advice
+from neuromorphic_llm.registry import Registry
 
 _PACKAGE = "neuromorphic_llm.conversion.allocation"
-_SEARCHES = {name: f"{_PACKAGE}.{name}:{name}" for name in ("greedy", "teal", "knunyants")}
 _ASKED = ("spikes", "energy_j", "price", "code", "phases", "code_parameters", "parts", "weights")
 """Options that an allocation is searched for."""
 
 DEFAULT = "fisher"
 
 
-def allocation_names() -> tuple[str, ...]:
-    """Names of all methods, the default first."""
-    return (DEFAULT, *_SEARCHES)
+def _start(given: SearchInput) -> Allocation:
+    """The prices that every search starts from, which are the default's."""
+    return given.base
 
 
-def check_allocation(name: str) -> None:
-    """UsageError with the nearest name if there is no such method."""
-    if name not in allocation_names():
-        raise UsageError(f"unknown allocation {name!r}; {name_advice(name, allocation_names())}")
+ALLOCATIONS: Registry[Callable[[SearchInput], Allocation]] = Registry(
+    "allocation", ((DEFAULT, _start), *((name, f"{_PACKAGE}.{name}:{name}") for name in ("greedy", "teal", "knunyants")))
+)
+"""Name -> method, the default first."""
 
 
 def allocate(
@@ -52,7 +49,7 @@ def allocate(
 
     costs: what a spike costs where the budget is in joules. Raises UsageError for an unknown method.
     """
-    check_allocation(options.allocation)
+    search = ALLOCATIONS[options.allocation]
     target = Target.of(options, costs)
     base = fisher(integers.config, calibration, target.costs)
     if options.allocation == DEFAULT:
@@ -62,7 +59,5 @@ def allocate(
     kept = calibration.allocations.get(options.allocation)
     if kept is not None and dict(kept.asked) == asked:
         return kept
-    module, _, attribute = _SEARCHES[options.allocation].partition(":")
-    method: Callable[[SearchInput], Allocation] = getattr(importlib.import_module(module), attribute)
-    found = method(SearchInput(canonical, integers, calibration, base, options, target, windows, device, progress))
+    found = search(SearchInput(canonical, integers, calibration, base, options, target, windows, device, progress))
     return replace(found, asked=asked)

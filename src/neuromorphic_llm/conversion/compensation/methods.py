@@ -11,7 +11,7 @@ from neuromorphic_llm.conversion.compensation.rotation import hadamard_rotation,
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
-from neuromorphic_llm.registry import name_advice
+from neuromorphic_llm.registry import Registry
 
 Change = Callable[[CanonicalDecoder, Sequence[Sequence[int]], str, int], CanonicalDecoder]
 """(decoder, token windows, device, seed) -> an equivalent decoder."""
@@ -24,16 +24,14 @@ _CHANGES: dict[str, Change] = {
 """In the order in which they are applied."""
 
 
-def compensation_names() -> tuple[str, ...]:
-    """Names of all compensations, in the order in which they are applied."""
-    return (*_CHANGES, *CORRECTIONS)
+COMPENSATIONS: Registry[Change | Correction] = Registry("compensation", (*_CHANGES.items(), *CORRECTIONS.items()))
+"""All by name, in the order in which they are applied."""
 
 
 def split_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(changes, corrections) of these names. UsageError for an unknown one, with the nearest, and for two rotations."""
     for name in names:
-        if name not in compensation_names():
-            raise UsageError(f"unknown compensation {name!r}; {name_advice(name, compensation_names())}")
+        COMPENSATIONS.check(name)
     if sum(name.startswith("rotation-") for name in names) > 1:
         raise UsageError("two rotations after each other are one rotation; choose rotation-hadamard or rotation-pca")
     return tuple(name for name in _CHANGES if name in names), tuple(name for name in CORRECTIONS if name in names)
