@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.devices.cells import words
 
 REGISTERS, PARAMETERS, WEIGHTS = 1, 2, 3
 """cfg_unit of registers, of multipliers and biases, and of weights."""
 
 GROUP_REGISTERS = 256
 """Address of the register of the first group of macros."""
-
-_EIGHT = 8
 
 
 class Epilogue(IntEnum):
@@ -104,18 +103,13 @@ def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
 
 
 def _weight_writes(spec: ChipSpec, load: RegionLoad, row_blocks: int, block: int) -> NDArray[np.uint64]:
-    """Eight weights a write; columns of the last word that do not exist are zero."""
-    words = -(-spec.columns // _EIGHT)
-    word_bits, row_bits = max((words - 1).bit_length(), 1), max((spec.rows - 1).bit_length(), 1)
+    """Writes of the weights, eight of a row each."""
     parts = []
     for first in range(0, load.columns, block):
-        part = load.weight[:, first : first + block].astype(np.int8)
-        padded = np.zeros((load.inputs, words * _EIGHT), np.int8)
-        padded[:, : part.shape[1]] = part
-        inputs, word = np.divmod(np.arange(load.inputs * words), words)
+        data = words(load.weight[:, first : first + block], spec.columns)
+        word_bits, row_bits = max((data.shape[1] - 1).bit_length(), 1), max((spec.rows - 1).bit_length(), 1)
+        inputs, word = np.divmod(np.arange(data.size), data.shape[1])
         group = first // block * row_blocks + inputs // spec.rows
         address = (group << row_bits | inputs % spec.rows) << word_bits | word
-        parts.append(
-            np.stack([np.full(len(word), WEIGHTS), address, padded.reshape(-1, _EIGHT).view("<i8")[:, 0]], axis=1).astype(np.uint64)
-        )
+        parts.append(np.stack([np.full(data.size, WEIGHTS), address, data.reshape(-1)], axis=1, dtype=np.uint64, casting="unsafe"))
     return np.concatenate(parts)

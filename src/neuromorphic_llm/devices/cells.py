@@ -1,0 +1,63 @@
+"""Cells of a crossbar: differential pairs that hold slices of a weight's magnitude (docs/reference/devices.md, Cells)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST_WEIGHT = 127
+"""Largest magnitude of a weight; a weight is written as one byte."""
+
+WORD_WEIGHTS = 8
+"""Weights in a word that a crossbar is written with."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Storage of a weight in `slices` differential pairs, each with `bits` bits of its magnitude."""
+
+    bits: int = 4
+    slices: int = 2
+
+    @property
+    def largest_level(self) -> int:
+        """Largest level of a pair."""
+        return (1 << self.bits) - 1
+
+    @property
+    def largest_weight(self) -> int:
+        """Largest magnitude of a weight."""
+        return min((1 << self.bits * self.slices) - 1, LARGEST_WEIGHT)
+
+    @property
+    def slice_values(self) -> NDArray[np.int64]:
+        """Value of level 1 in each slice, 2^(bits * s), int64 [slices]."""
+        return np.int64(1) << self.bits * np.arange(self.slices)
+
+    def levels(self, weights: NDArray[np.integer]) -> NDArray[np.int8]:
+        """Levels of the pairs, positive minus negative cell, int8 [slices, ..] of weights [..].
+
+        ValueError if a magnitude exceeds largest_weight.
+        """
+        magnitude = np.abs(weights.astype(np.int64))
+        if magnitude.size and magnitude.max() > self.largest_weight:
+            raise ValueError(f"a weight of magnitude {magnitude.max()} exceeds {self.slices} slices of {self.bits} bits")
+        digits = [magnitude >> self.bits * s & self.largest_level for s in range(self.slices)]
+        levels: NDArray[np.int8] = (np.sign(weights) * np.stack(digits)).astype(np.int8)
+        return levels
+
+    def weights(self, levels: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Weights of levels [slices, ..], int64 [..]."""
+        return np.tensordot(self.slice_values, levels.astype(np.int64), axes=1)
+
+
+def words(weights: NDArray[np.integer], columns: int) -> NDArray[np.uint64]:
+    """Words that a crossbar is written with, [rows, words]: bytes of eight weights of a row, the first lowest.
+
+    weights [rows, at most `columns`]; the remaining columns and the rest of the last word are zero.
+    """
+    padded = np.zeros((len(weights), -(-columns // WORD_WEIGHTS) * WORD_WEIGHTS), np.int8)
+    padded[:, : weights.shape[1]] = weights
+    return padded.view("<u8")
