@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import neuromorphic_llm.kernel_cache  # noqa: F401 - now, before a test names a cache of its own: kernels stay in that of the first import
+
 if TYPE_CHECKING:
     from neuromorphic_llm.models.checkpoint import Checkpoint
 

@@ -10,7 +10,20 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
-BASE = {"errors", "units", "registry", "artefact", "text_file", "places", "repository", "kernel_time", "terminal", "confined", "cache"}
+BASE = {
+    "errors",
+    "units",
+    "registry",
+    "artefact",
+    "text_file",
+    "places",
+    "repository",
+    "kernel_time",
+    "kernel_cache",
+    "terminal",
+    "confined",
+    "cache",
+}
 ALLOWED = {
     "errors": set(),
     "units": set(),
@@ -20,6 +33,7 @@ ALLOWED = {
     "places": {"errors"},
     "repository": set(),
     "kernel_time": set(),
+    "kernel_cache": {"cache"},
     "terminal": set(),
     "confined": set(),
     "cache": {"errors"},
@@ -83,6 +97,12 @@ def test_energy_sees_only_the_trace_and_counters_of_a_simulation() -> None:
         for line, module in imports(path):
             if module.startswith("neuromorphic_llm.simulation"):
                 assert module.split(".")[2:] in (["trace"], ["counters"]), f"{path.name}:{line}: {module}"
+
+
+def test_every_kernel_is_cached_by_its_sources() -> None:
+    for path in set(MODULES) - {SOURCE / "kernel_cache.py"}:
+        names = {node.id for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Name)}
+        assert not names & {"njit", "jit", "vectorize", "guvectorize"}, f"{path}: decorate with kernel_cache.kernel"
 
 
 def test_importing_the_package_loads_no_torch() -> None:

@@ -1,4 +1,4 @@
-"""What the cache holds: checkpoints, models of the hub, and builds of the RTL, of which the least recently used go when there are many."""
+"""Contents of the cache: checkpoints, models of the hub, and what is compiled (kernels, builds of the RTL), of which the old ones go."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ RTL_LIMIT = "1G"
 _RECENT_S = 3600.0
 """A build used so lately stays when others are made: a process may be about to load it."""
 
-_BUILD = re.compile(r"\w+-[0-9a-f]{20}(\.\w+)?")
+_KEPT_KERNELS = 3
+"""Sources of a module whose kernels stay: those of the present checkout, and of some that a developer returns to."""
+
+_KEPT_KERNELS_S = 86400.0
+"""Kernels used so lately stay too: checkouts may take turns."""
+
+_COMPILED = {"rtl": re.compile(r"\w+-[0-9a-f]{20}(\.\w+)?"), "kernels": re.compile(r"[\w.]+-[0-9a-f]{20}")}
+"""By folder, which is also the kind, the names of what is compiled."""
+
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder of the cache; `kind` is checkpoint, hub, data, rtl, or other for what is not the cache's own."""
+    """A folder of the cache; `kind` is checkpoint, hub, data, kernels, rtl, or other for what is not the cache's own."""
 
     name: str
     kind: str
@@ -45,6 +53,11 @@ def rtl_folder() -> Path:
     return cache_folder() / "rtl"
 
 
+def kernel_folder() -> Path:
+    """Folder of compiled kernels, one folder in it per module and digest of its sources."""
+    return cache_folder() / "kernels"
+
+
 def size_in_bytes(text: str, what: str) -> int:
     """Bytes of `500M`, `1.5G` or a number alone; UsageError naming `what` otherwise."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
@@ -61,12 +74,15 @@ def rtl_limit() -> int:
 def entries() -> list[Entry]:
     """Everything in the cache but locks, by kind and the last use first; evaluation data are one entry."""
     root = cache_folder()
-    found = [_entry(path.name, _kind(path), path) for path in _folders(root) if path.name not in ("rtl", "hub")]
-    found += [_entry(path.name, "rtl" if _BUILD.fullmatch(path.name) else "other", path) for path in _folders(root / "rtl")]
+    found = [_entry(path.name, _kind(path), path) for path in _folders(root) if path.name not in (*_COMPILED, "hub")]
+    for kind, names in _COMPILED.items():
+        found += [_entry(path.name, kind if names.fullmatch(path.name) else "other", path) for path in _folders(root / kind)]
     for path in _folders(root / "hub"):
         known = path.name.startswith("models--")
         found.append(_entry(path.name.removeprefix("models--").replace("--", "/"), "hub" if known else "other", path))
-    return sorted(found, key=lambda entry: (("checkpoint", "hub", "data", "rtl", "other").index(entry.kind), -entry.used, entry.name))
+    return sorted(
+        found, key=lambda entry: (("checkpoint", "hub", "data", "kernels", "rtl", "other").index(entry.kind), -entry.used, entry.name)
+    )
 
 
 def remove(entry: Entry) -> bool:
@@ -87,7 +103,7 @@ def bound_builds(limit: int, keep: Sequence[Path] = (), recent_s: float = _RECEN
     Builds of `keep` and those used in the last `recent_s` seconds stay.
     """
     builds = sorted(
-        (_entry(path.name, "rtl", path) for path in _folders(rtl_folder()) if _BUILD.fullmatch(path.name)), key=lambda e: e.used
+        (_entry(path.name, "rtl", path) for path in _folders(rtl_folder()) if _COMPILED["rtl"].fullmatch(path.name)), key=lambda e: e.used
     )
     total, removed = sum(build.bytes for build in builds), []
     for build in builds:
@@ -97,6 +113,16 @@ def bound_builds(limit: int, keep: Sequence[Path] = (), recent_s: float = _RECEN
             total -= build.bytes
             removed.append(build)
     return removed
+
+
+def drop_old_kernels(keep: Path) -> None:
+    """Remove kernels of other sources of a module, but for the latest used ones and those used in the last day."""
+    module = keep.name.rpartition("-")[0]
+    kernels = [path for path in _folders(keep.parent) if _COMPILED["kernels"].fullmatch(path.name) and path != keep]
+    found = [_entry(path.name, "kernels", path) for path in kernels if path.name.rpartition("-")[0] == module]
+    for entry in sorted(found, key=lambda e: -e.used)[_KEPT_KERNELS - 1 :]:
+        if entry.used <= time.time() - _KEPT_KERNELS_S:
+            remove(entry)
 
 
 def touch(folder: Path) -> None:

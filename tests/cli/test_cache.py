@@ -19,6 +19,7 @@ from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.rtl import build
 
 BUILDS = [f"{name}-{digit * 20}" for name, digit in (("nmllm_chip_tb", "a"), ("nmllm_norm", "b"), ("runtime", "c"))]
+KERNELS = f"network.kernels-{'d' * 20}"
 HOUR = 3600.0
 
 
@@ -40,6 +41,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fill("hub/models--someone--model/blob", 200)
     fill("data/lambada.jsonl", 40)
     fill("neurobench/module.py", 50)
+    fill(f"kernels/{KERNELS}/norm.nbc", 70)
     for number, name in enumerate(BUILDS):
         fill(f"rtl/{name}/module.so", 1000, (9 - number) * HOUR)
     return root
@@ -64,11 +66,12 @@ def test_sizes_and_kinds(root: Path, capsys: pytest.CaptureFixture[str]) -> None
         "someone/model": ("hub", 200),
         "data": ("data", 40),
         "neurobench": ("other", 50),
+        KERNELS: ("kernels", 70),
         **dict.fromkeys(BUILDS, ("rtl", 1000)),
     }
-    assert result["bytes"] == 3590 and result["rtl_limit_bytes"] == 1 << 30 and result["removed"] == []
+    assert result["bytes"] == 3660 and result["rtl_limit_bytes"] == 1 << 30 and result["removed"] == []
     printed = capsys.readouterr().out
-    assert "smollm2-135m" in printed and "2.9 KiB of 1.0 GiB" in printed and "3.5 KiB in" in printed
+    assert "smollm2-135m" in printed and "2.9 KiB of 1.0 GiB" in printed and "3.6 KiB in" in printed
 
 
 def test_an_empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,10 +83,11 @@ def test_an_empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ("arguments", "gone"),
     [
         (["rtl"], BUILDS),
+        (["kernels"], [KERNELS]),
         (["checkpoint"], ["smollm2-135m"]),
         (["someone/model"], ["someone/model"]),
         ([BUILDS[1], "smollm2-135m"], [BUILDS[1], "smollm2-135m"]),
-        (["all"], [*BUILDS, "smollm2-135m", "someone/model", "data"]),
+        (["all"], [*BUILDS, "smollm2-135m", "someone/model", "data", KERNELS]),
     ],
 )
 def test_clean(root: Path, arguments: list[str], gone: list[str]) -> None:

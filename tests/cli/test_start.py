@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from neuromorphic_llm.cache import kernel_folder
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program_io import save_program
 from neuromorphic_llm.compiler.pipeline import compile_network
@@ -30,6 +31,8 @@ sys.exit(code)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network and a program of random weights in the shape of random-tiny."""
     path = tmp_path_factory.mktemp("start")
+    (path / "cache").mkdir()
+    (path / "cache" / "kernels").symlink_to(kernel_folder())  # compiling them again would take long
     checkpoint = load_checkpoint("random-tiny")
     weights = random_decoder(0, config=checkpoint.config)
     save_network(path / "network", weights, tokenizer_files=checkpoint.tokenizer_files)

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.kernel_cache import kernel
 from neuromorphic_llm.simulation import noc
 
 SERIALS = 64
@@ -75,7 +75,7 @@ def expected_moves(spec: ChipSpec, script: Script, cycles: int) -> Moves:
     return Moves(values, offers, mesh.numbers[noc.FLITS :].copy())
 
 
-@njit(cache=True)
+@kernel
 def _run(mesh: noc.Mesh, flits: NDArray[np.int32], times: NDArray[np.int64], values: NDArray[np.int32], offers: NDArray[np.int32]) -> None:
     following = np.zeros(len(flits), np.int64)
     for cycle in range(len(values)):

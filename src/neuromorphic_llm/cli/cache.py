@@ -24,7 +24,7 @@ nmllm cache --clean smollm2-135m
 nmllm cache --limit 200M
 """
 
-KINDS = ("checkpoint", "hub", "data", "rtl")
+KINDS = ("checkpoint", "hub", "data", "kernels", "rtl")
 """What --clean removes of the cache; other folders are not the cache's own and stay."""
 
 
@@ -32,7 +32,7 @@ def command(
     clean: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="WHAT", help="Remove what is called so, or all of a kind (checkpoint, hub, data, rtl), or all of these (all)."
+            metavar="WHAT", help="Remove what is called so, or all of a kind (checkpoint, hub, data, kernels, rtl), or all of these (all)."
         ),
     ] = None,
     limit: Annotated[
@@ -89,18 +89,18 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 
 def _table(found: Sequence[Entry], allowed: int) -> Table:
-    """One line for each checkpoint and model, and one for all builds."""
+    """One line for each checkpoint and model, one for all kernels, and one for all builds of the RTL."""
     from neuromorphic_llm.cache import cache_folder
 
     table = Table("what", "kind", "size", "last used or changed")
     table.columns[2].justify = "right"
-    builds = [entry for entry in found if entry.kind == "rtl"]
     for entry in found:
-        if entry.kind != "rtl":
+        if entry.kind not in ("kernels", "rtl"):
             table.add_row(entry.name, entry.kind, format_bytes(entry.bytes), _day(entry.used))
-    if builds:
-        size = f"{format_bytes(sum(entry.bytes for entry in builds))} of {format_bytes(allowed)}"
-        table.add_row(f"builds of the RTL: {len(builds)}", "rtl", size, _day(max(entry.used for entry in builds)))
+    for kind, what, bound in (("kernels", "compiled modules", ""), ("rtl", "builds of the RTL", f" of {format_bytes(allowed)}")):
+        if some := [entry for entry in found if entry.kind == kind]:
+            size = f"{format_bytes(sum(entry.bytes for entry in some))}{bound}"
+            table.add_row(f"{what}: {len(some)}", kind, size, _day(max(entry.used for entry in some)))
     table.caption = f"{format_bytes(sum(entry.bytes for entry in found))} in {cache_folder()}"
     return table
 

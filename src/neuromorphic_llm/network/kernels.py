@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from neuromorphic_llm.kernel_cache import kernel
 from neuromorphic_llm.reference.fixed_point import EXP2, TANH
 
 Array = NDArray[Any]
@@ -19,7 +20,7 @@ _EXP2 = np.ascontiguousarray(EXP2, dtype=np.int64)
 _TANH = np.ascontiguousarray(TANH, dtype=np.int64)
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _bit_length(n: int) -> Integer:
     """Number of bits of a non-negative int64."""
     bits = 0
@@ -29,7 +30,7 @@ def _bit_length(n: int) -> Integer:
     return bits
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _rsh(x: int, n: int) -> Integer:
     """Rounding shift, round half up; a left shift for n <= 0."""
     if n > 62:
@@ -39,12 +40,12 @@ def _rsh(x: int, n: int) -> Integer:
     return x << -n
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _saturate(x: int) -> Integer:
     return min(max(x, _INT32_MIN), _INT32_MAX)
 
 
-@njit(cache=True)
+@kernel
 def _max_abs(x: Array) -> Integer:
     low, high = np.int32(0), np.int32(0)
     for i in range(x.size):
@@ -52,7 +53,7 @@ def _max_abs(x: Array) -> Integer:
     return max(-np.int64(low), np.int64(high))
 
 
-@njit(cache=True)
+@kernel
 def _inverse_root(total: int) -> tuple[Integer, Integer]:
     """(floor(2^46 / rho), h) with rho = isqrt(total << 2h) in [2^30, 2^31)."""
     half = (62 - _bit_length(total)) >> 1
@@ -65,7 +66,7 @@ def _inverse_root(total: int) -> tuple[Integer, Integer]:
     return (np.int64(1) << 46) // root, half
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def norm(r: Array, gain: Array, epsilon: int, shift: int, out: Array) -> None:
     """RMSNorm of rows; shift = 24 + gain_fraction - f_norm."""
     for row in prange(r.shape[0]):
@@ -91,7 +92,7 @@ def norm(r: Array, gain: Array, epsilon: int, shift: int, out: Array) -> None:
                 y[i] = _saturate((u * gain[i] + (np.int64(1) << (shift - 1))) >> shift)
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _code_row(x: Array, stop: Array, phases: int, v: Array) -> tuple[Integer, Integer, Integer]:
     """Signed-digit code of one row. Leaves the residual in v; returns (k_top, k_min, spikes)."""
     largest = _max_abs(x)
@@ -127,7 +128,7 @@ def _code_row(x: Array, stop: Array, phases: int, v: Array) -> tuple[Integer, In
     return k_top, k_min, count
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def encode(x: Array, stop: Array, phases: int, planes: Array, exponent: Array, spikes: Array) -> None:
     """Signed-digit code of rows: planes int8 [2, rows, inputs] with a = 128 planes[0] + planes[1]."""
     for row in prange(x.shape[0]):
@@ -143,7 +144,7 @@ def encode(x: Array, stop: Array, phases: int, planes: Array, exponent: Array, s
             low[i] = a - (upper << 7)
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def encode_dense(x: Array, planes: Array, exponent: Array) -> None:
     """Uncoded 14-bit integers of rows, for sites that do not spike."""
     for row in prange(x.shape[0]):
@@ -157,7 +158,7 @@ def encode_dense(x: Array, planes: Array, exponent: Array) -> None:
             low[i] = a - (upper << 7)
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _scaled(acc: int, multiplier: int, shift: int, bias: int) -> Integer:
     product = np.int64(acc) * multiplier
     if shift > 0:
@@ -167,7 +168,7 @@ def _scaled(acc: int, multiplier: int, shift: int, bias: int) -> Integer:
     return _saturate(product + bias)
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def scale(acc: Array, multiplier: Array, bias: Array, shift: int, exponent: Array, out: Array) -> None:
     """y = sat32(rsh((128 acc[0] + acc[1]) * M, S - k_min) + bias); acc int32 [2, rows, outputs]."""
     for row in prange(out.shape[0]):
@@ -184,7 +185,7 @@ def scale(acc: Array, multiplier: Array, bias: Array, shift: int, exponent: Arra
                 y[j] = _scaled(np.int64(high[j]) * 128 + low[j], multiplier[j], n, offset)
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def add(r: Array, y: Array) -> None:
     """r = sat32(r + y), in place."""
     for row in prange(r.shape[0]):
@@ -192,7 +193,7 @@ def add(r: Array, y: Array) -> None:
             r[row, i] = _saturate(np.int64(r[row, i]) + y[row, i])
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _passing(g: int, fraction: int, table: Array) -> Integer:
     """g times the share of it that passes, at 15 more fractional bits."""
     t = min(_rsh(abs(g), fraction - 12), 65535)
@@ -203,7 +204,7 @@ def _passing(g: int, fraction: int, table: Array) -> Integer:
     return g * s
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def gate(y: Array, table: Array, fraction: int, hidden_fraction: int, out: Array) -> None:
     """h = activation(g) * u for rows [g | u]; table int64 [257]: the shares of the activation."""
     size = out.shape[1]
@@ -214,7 +215,7 @@ def gate(y: Array, table: Array, fraction: int, hidden_fraction: int, out: Array
             out[row, i] = _saturate(_rsh(gs * np.int64(y[row, size + i]), last))
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def activate(y: Array, table: Array, fraction: int, hidden_fraction: int, out: Array) -> None:
     """h = activation(g) for rows g."""
     for row in prange(y.shape[0]):
@@ -222,7 +223,7 @@ def activate(y: Array, table: Array, fraction: int, hidden_fraction: int, out: A
             out[row, i] = _saturate(_rsh(_passing(np.int64(y[row, i]), fraction, table), 15 + fraction - hidden_fraction))
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _capped(x: int, limit: int, multiplier: int, shift: int) -> Integer:
     """c tanh(x / c); limit, multiplier and shift of reference.soft_cap.SoftCap."""
     t = min(_rsh(abs(x) * multiplier, shift), (1 << 23) - 1)
@@ -232,7 +233,7 @@ def _capped(x: int, limit: int, multiplier: int, shift: int) -> Integer:
     return -y if x < 0 else y
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def soft_cap(x: Array, limit: int, multiplier: int, shift: int) -> None:
     """c tanh(x / c), in place."""
     for row in prange(x.shape[0]):
@@ -240,7 +241,7 @@ def soft_cap(x: Array, limit: int, multiplier: int, shift: int) -> None:
             x[row, i] = _capped(np.int64(x[row, i]), limit, multiplier, shift)
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def rotate_and_store(
     qkv: Array, heads: int, kv_heads: int, cos: Array, sin: Array, position: Array, slot: Array, value_base: Array,
     key_offset: Array, keys: Array, key_exponent: Array, values: Array,
@@ -277,7 +278,7 @@ def rotate_and_store(
                 values[b, g, p, j] = max(min(_rsh(np.int64(v[j]), base + e), 127), -128) << e
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def encode_query(qkv: Array, stop: Array, phases: int, out: Array, exponent: Array, spikes: Array) -> None:
     """Coded queries as exact floats [rows, heads, D]; stop int32 [heads, D]; phases 0 leaves them uncoded."""
     heads, dim = stop.shape
@@ -313,7 +314,7 @@ def probability_table() -> Array:
     return table
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def softmax(
     scores: Array, key_exponent: Array, query_exponent: Array, position: Array, fraction: int, bits: int, spiking: bool, table: Array,
     window: int, cap: Array, total: Array, spikes: Array, keys: Array,
@@ -380,7 +381,7 @@ def softmax(
         total[row, h], spikes[row, h], keys[row, h] = decoded, count, used
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def attention_output(acc: Array, total: Array, value_base: Array, shift: int, out: Array) -> None:
     """o = sat32(rsh(acc * inv, b + shift - value_base)); acc floats [heads, rows, D], out int32 [rows, heads * D]."""
     heads, rows, dim = acc.shape

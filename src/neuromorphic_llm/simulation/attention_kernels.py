@@ -6,9 +6,9 @@ Query spikes add or subtract rows of the transposed keys (one element of all key
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from neuromorphic_llm.kernel_cache import kernel
 from neuromorphic_llm.simulation.crossbar_kernels import accumulate
 from neuromorphic_llm.simulation.encoder_kernels import SIGNED_DIGIT, collect_events, encode
 from neuromorphic_llm.simulation.fixed_point import bit_length, rounding_shift, rounding_shift_saturated, saturate_32
@@ -17,7 +17,7 @@ PROBABILITY_PHASES = 16
 """Phases k = 15 .. 0; those below m are left out."""
 
 
-@njit(cache=True)
+@kernel
 def _largest(values: NDArray[np.int32]) -> int:
     m = np.int64(0)
     for value in values:
@@ -25,13 +25,13 @@ def _largest(values: NDArray[np.int32]) -> int:
     return int(m)
 
 
-@njit(cache=True)
+@kernel
 def _store(values: NDArray[np.int32], shift: int, stored: NDArray[np.int8]) -> None:
     for i in range(len(values)):
         stored[i] = min(max(rounding_shift(np.int64(values[i]), shift), -128), 127)
 
 
-@njit(cache=True)
+@kernel
 def write_key_value(
     keys: NDArray[np.int32],
     values: NDArray[np.int32],
@@ -61,7 +61,7 @@ def write_key_value(
         _store(values[head], base + exponent, value_cache[head, position])
 
 
-@njit(cache=True)
+@kernel
 def _softmax(
     scores: NDArray[np.int32], key_exponents: NDArray[np.int32], places: int, exponential: NDArray[np.int32], weights: NDArray[np.int32]
 ) -> int:
@@ -83,7 +83,7 @@ def _softmax(
     return int(total)
 
 
-@njit(cache=True)
+@kernel
 def _apply_probabilities(
     weights: NDArray[np.int32],
     least: int,
@@ -115,7 +115,7 @@ def _apply_probabilities(
     return int(probability), spikes, keys
 
 
-@njit(cache=True)
+@kernel
 def attend(
     queries: NDArray[np.int32],
     query_stop: NDArray[np.int32],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from neuromorphic_llm.kernel_cache import kernel
 from neuromorphic_llm.simulation.fixed_point import rounding_shift, saturate_32
 
 FLUSH_ROWS = 256
@@ -18,7 +19,7 @@ PARALLEL_GRAIN = 1 << 26
 """Synaptic operations below which waking other threads costs more than it saves."""
 
 
-@njit(cache=True)
+@kernel
 def accumulate_columns(
     weights_t: NDArray[np.int8],
     rows: NDArray[np.int32],
@@ -70,7 +71,7 @@ def accumulate_columns(
         total[j] = total[j] << shift
 
 
-@njit(cache=True)
+@kernel
 def accumulate(
     weights_t: NDArray[np.int8],
     rows: NDArray[np.int32],
@@ -84,7 +85,7 @@ def accumulate(
         accumulate_columns(weights_t, rows, bounds, phases, horner_shift, first, total[first : first + BLOCK_COLUMNS])
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def accumulate_parallel(
     weights_t: NDArray[np.int8],
     rows: NDArray[np.int32],
@@ -99,7 +100,7 @@ def accumulate_parallel(
         accumulate_columns(weights_t, rows, bounds, phases, horner_shift, first, total[first : first + BLOCK_COLUMNS])
 
 
-@njit(cache=True)
+@kernel
 def scale(
     accumulators: NDArray[np.int32],
     multiplier: NDArray[np.int32],

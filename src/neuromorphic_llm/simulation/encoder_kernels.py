@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from neuromorphic_llm.kernel_cache import kernel
 from neuromorphic_llm.simulation.fixed_point import bit_length, rounding_shift
 
 SIGNED_DIGIT, RATE, FIRST_SPIKE, BIT_PLANES = range(4)
@@ -13,7 +13,7 @@ CODES = {"signed-digit": SIGNED_DIGIT, "rate": RATE, "first-spike": FIRST_SPIKE,
 """Number by which the kernels know a code."""
 
 
-@njit(cache=True)
+@kernel
 def _signed_digit(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
     top = 0
     while 3 << top < 2 * m:
@@ -33,7 +33,7 @@ def _signed_digit(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, li
     return top - least + 1, least
 
 
-@njit(cache=True)
+@kernel
 def _rate(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
     k = 0
     while limit << k < m:
@@ -50,7 +50,7 @@ def _rate(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int
     return limit, k
 
 
-@njit(cache=True)
+@kernel
 def _first_spike(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
     top = bit_length(m)
     least = max(top - limit + 1, 0)
@@ -69,7 +69,7 @@ def _first_spike(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, lim
     return phases, least
 
 
-@njit(cache=True)
+@kernel
 def _bit_planes(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
     least = max(bit_length(m) - (limit - 1), 0)
     for i in range(len(values)):
@@ -83,7 +83,7 @@ def _bit_planes(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limi
     return limit, least
 
 
-@njit(cache=True)
+@kernel
 def encode(values: NDArray[np.int32], stop: NDArray[np.int32], code: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
     """Code int32 values [n] into digits int8 [>= limit, n] with at most `limit` phases; (phases, k_min)."""
     m = np.int64(0)
@@ -103,7 +103,7 @@ def encode(values: NDArray[np.int32], stop: NDArray[np.int32], code: int, limit:
     return phases, exponent
 
 
-@njit(cache=True)
+@kernel
 def collect_events(
     digits: NDArray[np.int8], phases: int, block_rows: int, rows: NDArray[np.int32], bounds: NDArray[np.int64], events: NDArray[np.int32]
 ) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from math import sqrt
 
-from numba import njit
+from neuromorphic_llm.kernel_cache import kernel
 
 INT32_MAX = 2**31 - 1
 INT32_MIN = -(2**31)
 
 
-@njit(cache=True)
+@kernel
 def bit_length(value: int) -> int:
     """Number of bits of a non-negative integer."""
     length = 0
@@ -20,7 +20,7 @@ def bit_length(value: int) -> int:
     return length
 
 
-@njit(cache=True)
+@kernel
 def rounding_shift(value: int, places: int) -> int:
     """rsh of numerics.md: round half up; a negative number of places shifts left."""
     if places <= 0:
@@ -30,13 +30,13 @@ def rounding_shift(value: int, places: int) -> int:
     return (value + (1 << (places - 1))) >> places
 
 
-@njit(cache=True)
+@kernel
 def saturate_32(value: int) -> int:
     """Saturation to 32 bits, two's complement."""
     return min(max(value, INT32_MIN), INT32_MAX)
 
 
-@njit(cache=True)
+@kernel
 def integer_square_root(value: int) -> int:
     """Floor of the square root for 0 <= value < 2^62; the float estimate is off by at most one."""
     root = int(sqrt(float(value)))
@@ -47,7 +47,7 @@ def integer_square_root(value: int) -> int:
     return root
 
 
-@njit(cache=True)
+@kernel
 def rounding_shift_saturated(value: int, places: int) -> int:
     """sat_32(rsh(value, places)) as if rsh had unlimited width: a left shift beyond 64 bits saturates."""
     if places < 0:

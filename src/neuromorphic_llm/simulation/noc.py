@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.kernel_cache import kernel
 
-compiled = njit(cache=True, _nrt=False)
-"""njit for functions that allocate nothing: without it every call would count references of all tables, atomically."""
+if TYPE_CHECKING:  # the kernels do not depend on it
+    from neuromorphic_llm.chip.program import Program
+
+compiled = kernel(_nrt=False)
+"""Decorator for functions that allocate nothing: without it every call would count references of all tables, atomically."""
 
 PORTS = 5
 LOCAL = 4

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from neuromorphic_llm.kernel_cache import kernel
 from neuromorphic_llm.simulation.fixed_point import bit_length, integer_square_root, rounding_shift, rounding_shift_saturated, saturate_32
 
 
-@njit(cache=True)
+@kernel
 def add(residual: NDArray[np.int32], values: NDArray[np.int32]) -> None:
     """residual = sat32(residual + values), in place."""
     for i in range(len(residual)):
         residual[i] = saturate_32(np.int64(residual[i]) + np.int64(values[i]))
 
 
-@njit(cache=True)
+@kernel
 def rms_norm(residual: NDArray[np.int32], gain: NDArray[np.int32], epsilon: int, shift: int, values: NDArray[np.int32]) -> None:
     """RMSNorm of one vector; `epsilon` is E of numerics.md, `shift` is 24 + gain fraction - norm fraction."""
     m = np.int64(0)
@@ -35,7 +35,7 @@ def rms_norm(residual: NDArray[np.int32], gain: NDArray[np.int32], epsilon: int,
         values[i] = rounding_shift_saturated(normalised * np.int64(gain[i]), shift)
 
 
-@njit(cache=True)
+@kernel
 def rotate(vectors: NDArray[np.int32], cosine: NDArray[np.int16], sine: NDArray[np.int16]) -> None:
     """Rotary embedding of vectors [heads, head_dim], in place, halves layout; cosine, sine [head_dim / 2]."""
     half = len(cosine)
@@ -47,7 +47,7 @@ def rotate(vectors: NDArray[np.int32], cosine: NDArray[np.int16], sine: NDArray[
             vectors[head, j + half] = saturate_32(rounding_shift(second * cosine[j] + first * sine[j], 14))
 
 
-@njit(cache=True)
+@kernel
 def gate(gate_up: NDArray[np.int32], sigmoid: NDArray[np.int32], fraction: int, hidden_fraction: int, values: NDArray[np.int32]) -> None:
     """values = silu(gate) * up for gate_up [2 * n] (gate, then up); `sigmoid` is the table SIG, 257 entries."""
     size = len(values)

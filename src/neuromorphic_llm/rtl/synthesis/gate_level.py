@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from neuromorphic_llm.kernel_cache import kernel
 from neuromorphic_llm.rtl.synthesis.netlist import Netlist
 
 Bits = NDArray[np.uint8]
@@ -92,7 +92,7 @@ def _fanout(netlist: Netlist) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     return np.concatenate([[0], np.cumsum(np.bincount(nets, minlength=netlist.nets))]).astype(np.int64), gates[order]
 
 
-@njit(inline="always")
+@kernel(inline="always")
 def _evaluate(values, inputs, truth, gate):  # type: ignore[no-untyped-def]
     index = np.uint64(0)
     for k in range(6):
@@ -100,7 +100,7 @@ def _evaluate(values, inputs, truth, gate):  # type: ignore[no-untyped-def]
     return np.uint8((truth[gate] >> index) & np.uint64(1))
 
 
-@njit(cache=True)
+@kernel
 def _zero_delay(  # type: ignore[no-untyped-def]
     sources, source_nets, inputs, fan_in, output, truth, flip_d, flip_q, states, sink_nets, values, found
 ):
@@ -132,7 +132,7 @@ def _zero_delay(  # type: ignore[no-untyped-def]
             states[f] = values[flip_d[f]]
 
 
-@njit(cache=True)
+@kernel
 def _event_driven(  # type: ignore[no-untyped-def]
     sources, source_nets, inputs, output, truth, flip_d, flip_q, first_state, steps, offsets, fed, counted, values, every, lasting
 ):
