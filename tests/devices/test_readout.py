@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -20,17 +20,13 @@ from neuromorphic_llm.errors import SimulationError, UsageError
 
 @dataclass(frozen=True)
 class Offset(ConvertedReads):
-    """Converters with a step of 2, three bits and an offset: nothing of a read that did not happen may enter."""
+    """Converters of 3 bits with a step and an offset: nothing of a read that did not happen may enter."""
 
     name: ClassVar[str] = "offset"
-    bits: int = 3
-
-    @property
-    def converter_bits(self) -> int:
-        return self.bits
+    step: int = 2
 
     def convert(self, sums: Array) -> Array:
-        return ((sums + 1) // 2).clip(-(1 << self.bits - 1), (1 << self.bits - 1) - 1) * 2 + 1
+        return ((sums + 1) // self.step).clip(-4, 3) * self.step + 1
 
 
 @st.composite
@@ -119,7 +115,15 @@ def test_the_exact_converter_has_no_bit_too_many(active_rows: int, cell_bits: in
     out = Exact(active_rows=active_rows, cell_bits=cell_bits, slices=slices)
     largest = active_rows * (2**cell_bits - 1)
     assert 1 << out.converter_bits - 2 <= largest < 1 << out.converter_bits - 1
-    assert out.rtl_parameters() == {"CONVERTER_BITS": out.converter_bits}
+    assert out.exact_bits == out.converter_bits
+    assert out == replace(out, converter_bits=0)
+    wider = replace(out, converter_bits=out.exact_bits + 1)
+    assert wider.rtl_parameters() == {"CONVERTER_BITS": out.exact_bits + 1}
+    needed = (
+        f"converter_bits is {out.exact_bits - 1}, and an exact read of {active_rows} rows of {cell_bits}-bit cells needs {out.exact_bits}"
+    )
+    with pytest.raises(UsageError, match=needed):
+        replace(out, converter_bits=out.exact_bits - 1)
 
 
 def test_nc1_reads_out_exactly_with_10_bits() -> None:
@@ -142,9 +146,10 @@ def test_reads_conversions_and_cycles_follow_events() -> None:
 def test_a_read_out_is_made_by_name() -> None:
     assert get_read_out("exact", rows=64, active_rows=16) == Exact(rows=64, active_rows=16)
     with READ_OUTS.temporary("offset", Offset):
-        out = get_read_out("offset", bits=5)
-        assert out == Offset(bits=5)
-        assert out.to_json() == {"name": "offset", "rows": 256, "active_rows": 32, "cell_bits": 4, "slices": 2, "bits": 5}
+        out = get_read_out("offset", step=5, converter_bits=3)
+        assert out == Offset(step=5, converter_bits=3) != Offset(step=5)
+        geometry = {"rows": 256, "active_rows": 32, "cell_bits": 4, "slices": 2}
+        assert out.to_json() == {"name": "offset", **geometry, "converter_bits": 3, "step": 5}
         assert get_read_out(**out.to_json()) == out
 
 
@@ -156,6 +161,10 @@ def test_a_wrong_read_out_says_what_is_wrong() -> None:
     for value in (0, -1, (1 << 20) + 1, True, 2.0, "4"):
         with pytest.raises(UsageError, match="read-out 'exact': active_rows must be an integer in 1"):
             get_read_out("exact", active_rows=value)
+    for name, least, most in (("cell_bits", 1, 16), ("slices", 1, 16), ("converter_bits", 0, 32)):
+        for value in (least - 1, most + 1):
+            with pytest.raises(UsageError, match=f"{name} must be an integer in {least}..{most}, not {value}"):
+                get_read_out("exact", **{name: value})
     assert get_read_out("exact", active_rows=1 << 20).converter_bits == 25
     with pytest.raises(UsageError, match="2 slices of 3 bits hold weights up to 63, not 127; raise slices or cell_bits"):
         get_read_out("exact", cell_bits=3)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from neuromorphic_llm.devices.readout import Array, ConvertedReads
+from neuromorphic_llm.errors import UsageError
 
 
-@dataclass(frozen=True)
 class Exact(ConvertedReads):
-    """Converters of as many bits as a read of `active_rows` rows needs."""
+    """Converters that lose nothing. UsageError if they have fewer than `exact_bits` bits."""
 
     name: ClassVar[str] = "exact"
     exact: ClassVar[bool] = True
 
-    @property
-    def converter_bits(self) -> int:
-        """Bits that hold every sum of `active_rows` levels, sign included."""
-        return (2 * self.active_rows * self.cell.largest_level).bit_length()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.converter_bits < self.exact_bits:
+            raise UsageError(
+                f"read-out 'exact': converter_bits is {self.converter_bits}, and an exact read of {self.active_rows} rows of "
+                f"{self.cell_bits}-bit cells needs {self.exact_bits}; lower active_rows"
+            )
 
     def convert(self, sums: Array) -> Array:
         """The sums themselves."""

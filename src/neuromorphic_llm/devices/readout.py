@@ -21,12 +21,13 @@ Library = Any
 
 Counts = NDArray[np.int64]
 
-LARGEST_PARAMETER = 1 << 20
+LARGEST = {"cell_bits": 16, "slices": 16, "converter_bits": 32}
+"""Upper bounds of parameters; 2^20 of the others."""
 
 
 @dataclass(frozen=True)
 class ReadOut(ABC):
-    """A way to read crossbars out; a subclass adds its parameters as integer fields.
+    """A way to read crossbars out; a subclass may add parameters as integer fields.
 
     UsageError naming the parameter if one is no positive integer, or if the cells cannot hold a weight.
     """
@@ -35,6 +36,7 @@ class ReadOut(ABC):
     active_rows: int = 32  # driven by a read at most
     cell_bits: int = 4
     slices: int = 2
+    converter_bits: int = 0  # sign included; 0: exact_bits
 
     name: ClassVar[str]
     exact: ClassVar[bool] = False
@@ -43,8 +45,11 @@ class ReadOut(ABC):
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if type(value) is not int or not 1 <= value <= LARGEST_PARAMETER:
-                raise UsageError(f"read-out {self.name!r}: {field.name} must be an integer in 1..{LARGEST_PARAMETER}, not {value!r}")
+            least, most = int(field.name != "converter_bits"), LARGEST.get(field.name, 1 << 20)
+            if type(value) is not int or not least <= value <= most:
+                raise UsageError(f"read-out {self.name!r}: {field.name} must be an integer in {least}..{most}, not {value!r}")
+        if self.converter_bits == 0:
+            object.__setattr__(self, "converter_bits", self.exact_bits)
         if self.cell.largest_weight < LARGEST_WEIGHT:
             raise UsageError(
                 f"read-out {self.name!r}: {self.slices} slices of {self.cell_bits} bits hold weights up to {self.cell.largest_weight}, "
@@ -57,9 +62,9 @@ class ReadOut(ABC):
         return Cell(self.cell_bits, self.slices)
 
     @property
-    @abstractmethod
-    def converter_bits(self) -> int:
-        """Bits of a converter, sign included."""
+    def exact_bits(self) -> int:
+        """Fewest bits that hold every column sum of a read, sign included."""
+        return (2 * self.active_rows * self.cell.largest_level).bit_length()
 
     @abstractmethod
     def accumulate(self, digits: Array, levels: Array, horner_shift: int, xp: Library) -> Array:
