@@ -1,4 +1,4 @@
-"""What would a decoded token take if the digital operations cost what synthesis says of them, instead of the account's constants?
+"""Energy of a decoded token if the digital operations cost what synthesis says of them, instead of the account's constants.
 
     make synth SYNTH="--json synth.json"
     nmllm simulate PROGRAM --prompt TEXT --json result.json
@@ -12,40 +12,22 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-Counters = Mapping[str, int]
-
-COUNTS: dict[tuple[str, str], Callable[[Counters], float]] = {
-    ("router", "flits"): lambda c: c["flits"] + c["flit_hops"],
-    ("accumulators", "accumulations"): lambda c: c["accumulations"],
-    ("output_stage", "values"): lambda c: c["output_values"] - 2 * c["gate_operations"],
-    ("output_stage (gate)", "gates"): lambda c: c["gate_operations"],
-    ("add", "elements"): lambda c: c["add_elements"],
-    ("norm", "elements"): lambda c: c["norm_elements"],
-    ("rope", "elements"): lambda c: c["rope_elements"],
-    ("kv_write", "elements"): lambda c: c["kv_bits_written"] / 8,
-    ("encoder", "encode_elements"): lambda c: c["encode_elements"],
-    ("attention_scores", "score_operations"): lambda c: c["score_operations"],
-    ("attention_softmax", "softmax_elements"): lambda c: c["softmax_elements"],
-    ("attention_values", "value_operations"): lambda c: c["value_operations"],
-    ("attention_output", "attention_values"): lambda c: c["attention_values"],
-}
-"""(unit, operation) of tests/rtl/synthesis/units.py -> how often a run has it (docs/reference/timing.md, Counters)."""
+from neuromorphic_llm.energy.rtl_units import RTL_UNITS
 
 
-def rows(comparisons: list[dict[str, Any]], counters: Counters) -> list[tuple[str, float, float, float]]:
+def rows(comparisons: list[dict[str, Any]], counters: Mapping[str, int]) -> list[tuple[str, float, float, float]]:
     """(operation, count, J by the account, J by synthesis) of a token."""
     found = []
     for entry in comparisons:
-        count = COUNTS.get((entry["unit"], entry["operation"]))
-        if count is not None:
-            number = count(counters) / counters["decoded_tokens"]
-            found.append(
-                (f"{entry['unit']}: {entry['operation']}", number, *(number * entry[by]["nominal"] for by in ("account", "scaled")))
-            )
+        in_a_run = RTL_UNITS[entry["unit"]].in_a_run
+        if in_a_run:
+            number = sum(factor * counters[counter] for counter, factor in in_a_run.items()) / counters["decoded_tokens"]
+            name = f"{entry['unit']}: {entry['operation']}"
+            found.append((name, number, number * entry["account"]["nominal"], number * entry["scaled"]["nominal"]))
     return found
 
 

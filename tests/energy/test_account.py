@@ -8,7 +8,6 @@ import pytest
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy import Memory, account, fp16_reference, int8_reference, records_for
-from neuromorphic_llm.energy.account import PARTS
 from neuromorphic_llm.energy.digital import token_seconds
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.reference.weights import DecoderConfig
@@ -99,7 +98,6 @@ def test_total_by_hand() -> None:
 
 def test_parts_scope_and_bounds() -> None:
     result = account(COUNTS, SPEC, MEMORIES, 1e-6)
-    assert tuple(result.parts) == PARTS
     assert "chip" in result.scope and "DRAM" in result.scope
     assert all(part.low <= part.nominal <= part.high for part in result.parts.values())
     written = result.to_json()

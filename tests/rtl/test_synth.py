@@ -15,6 +15,7 @@ from synthesis.compare import capacitance_factor, scaled, stillmaker_factor
 from synthesis.libraries import folder, targets
 from synthesis.units import UNITS
 
+from neuromorphic_llm.energy.rtl_units import RTL_UNITS
 from neuromorphic_llm.errors import DataError, SimulationError
 from neuromorphic_llm.rtl.synthesis.energy import net_energies, unit_energy
 from neuromorphic_llm.rtl.synthesis.gate_level import count_transitions, simulate
@@ -181,7 +182,7 @@ def test_scaling_between_nodes() -> None:
 
 @needs_yosys
 def test_generic_gates() -> None:
-    unit = next(unit for unit, _ in UNITS if unit.name == "divide")
+    unit = next(unit for unit in UNITS if unit.name == "divide")
     gates, flips, depth, boxes = generic_size(map_module(unit.module, unit.spec, unit.parameters, None))
     assert flips == 101 and gates > 300 and depth > 10 and boxes == []
 
@@ -190,10 +191,10 @@ def test_generic_gates() -> None:
 @needs_libraries
 def test_a_divider_in_gates_does_what_the_rtl_does() -> None:
     """Every output bit in every cycle, in the library's cells; and figures that hang together."""
-    unit, charge = next(entry for entry in UNITS if entry[0].name == "divide")
+    unit = next(unit for unit in UNITS if unit.name == "divide")
     measurement = measure(unit, targets()[0])
     assert measurement.undefined_share < 0.01 and measurement.compared_bits > 15_000
-    assert charge is not None and measurement.operations[charge.per] == 60
+    assert measurement.operations[RTL_UNITS["divide"].per] == 60
     assert measurement.energy is not None and 0 < measurement.energy.glitches < measurement.energy.lasting
     assert measurement.flip_flops == 101 and measurement.critical_path > 0 and measurement.depth > 10
 
@@ -212,6 +213,10 @@ def test_the_command(tmp_path: Path) -> None:
     assert len(data["units"]) == 5 * len(targets()) and len(data["comparisons"]) == 4
     assert all(unit["compared_bits"] > 30_000 for unit in data["units"] if unit["unit"] != "sequencer")
     assert "| router | " in (tmp_path / "o.md").read_text()
+
+
+def test_every_unit_that_runs_has_its_charge() -> None:
+    assert [unit.name for unit in UNITS if unit.stimulus is not None and unit.name != "read_scheduler"] == list(RTL_UNITS)
 
 
 @needs_yosys

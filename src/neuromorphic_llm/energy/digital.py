@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.energy.account import EnergyAccount, softmax_energy, soma_energy
-from neuromorphic_llm.energy.constants import Constant, Range, load_constants
-from neuromorphic_llm.energy.memories import Memory, access_energy, leakage_power, reference_memories, tile_weights
+from neuromorphic_llm.energy.account import EnergyAccount
+from neuromorphic_llm.energy.actions import all_counts, load_actions
+from neuromorphic_llm.energy.constants import Constant, load_constants
+from neuromorphic_llm.energy.memories import Memory, reference_memories, tile_weights
+from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
 from neuromorphic_llm.reference.weights import SITES, DecoderConfig
-from neuromorphic_llm.simulation.counters import SCORE_BITS, SRAM, TABLE_BITS, WORD_BITS, Counters
+from neuromorphic_llm.simulation.counters import SCORE_BITS, TABLE_BITS, WORD_BITS, Counters
 
 SCOPE = "chip and its DRAM accesses, estimated from operation counts; weights held in registers beside their multipliers"
 SCOPE_SRAM = "chip and its DRAM accesses, estimated from operation counts; each weight read from an 8 KB SRAM for every token"
 
 
 @dataclass(frozen=True)
-class _Arithmetic:
-    """Word widths in bits and names of the constants of one number format."""
+class NumberFormat:
+    """Word widths in bits of weights and activations, and the constants of a product and of its sum."""
 
     weight_bits: int
     activation_bits: int
@@ -28,8 +30,10 @@ class _Arithmetic:
     scaled: bool  # a multiplier for each output channel
 
 
-_INT8 = _Arithmetic(8, 8, "int8_multiply", "int32_add", True)
-_FP16 = _Arithmetic(16, 16, "fp16_multiply", "fp32_add", False)
+FORMATS: Mapping[str, NumberFormat] = {
+    "INT8": NumberFormat(8, 8, "int8_multiply", "int32_add", True),
+    "FP16": NumberFormat(16, 16, "fp16_multiply", "fp32_add", False),
+}
 
 
 def _sent_bits(config: DecoderConfig, activation_bits: int) -> list[int]:
@@ -62,9 +66,9 @@ def _flits(config: DecoderConfig, spec: ChipSpec, activation_bits: int) -> tuple
     return flits + residual_flits, links + residual_flits * spec.vector_period
 
 
-def _counters(config: DecoderConfig, context: int, spec: ChipSpec, arithmetic: _Arithmetic) -> Counters:
-    """What the array does for one token, in the chip's counters: all but its products, spikes and converters."""
-    bits, layers, hidden = arithmetic.activation_bits, config.layers, config.hidden_size
+def _counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format: NumberFormat) -> Counters:
+    """Counters of one token in the chip's terms: every input meets every weight, every query element every key."""
+    bits, layers, hidden = number_format.activation_bits, config.layers, config.hidden_size
     query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
     rotated, norms, pairs = query + key_value, 2 * layers + 1, layers * config.heads * context
     outputs = sum(config.site_shape(site)[1] for site in range(config.sites))
@@ -77,6 +81,7 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, arithmetic: _
     results = sum(_sent_bits(config, bits)) - layers * bits * config.intermediate_size
     return Counters(
         decoded_tokens=1,
+        synaptic_operations=sum(math.prod(config.site_shape(site)) for site in range(config.sites)),
         output_values=outputs,
         gate_operations=layers * config.intermediate_size,
         norm_elements=norms * hidden,
@@ -85,7 +90,9 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, arithmetic: _
         maximum_elements=norms * hidden + pairs + config.vocab_size,
         add_elements=2 * layers * hidden,
         rope_elements=layers * rotated,
+        score_operations=pairs * config.head_dim,
         softmax_elements=pairs,
+        value_operations=pairs * config.head_dim,
         attention_values=layers * query,
         kv_bits_read=bits * 2 * layers * key_value * context,
         kv_bits_written=bits * 2 * layers * key_value,
@@ -94,7 +101,7 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, arithmetic: _
         vector_bits_read=WORD_BITS * read + site_input_bits + bits * layers * query,  # the queries too
         vector_bits_written=WORD_BITS * written + site_input_bits + results,
         rotary_bits_read=TABLE_BITS * layers * rotated,
-        output_parameter_bits_read=TABLE_BITS * outputs if arithmetic.scaled else 0,
+        output_parameter_bits_read=TABLE_BITS * outputs if number_format.scaled else 0,
         flits=flits,
         flit_hops=links,
         dram_bits_read=16 * hidden,
@@ -105,38 +112,25 @@ def _reference(
     config: DecoderConfig,
     context: int,
     spec: ChipSpec,
-    arithmetic: _Arithmetic,
+    number_format: NumberFormat,
     weights_in_sram: bool,
     constants: Mapping[str, Constant] | None,
 ) -> EnergyAccount:
     if context < 1:
         raise ValueError(f"context must be at least 1 token, got {context}")
     constants = load_constants() if constants is None else constants
-
-    def energy(name: str, count: int) -> Range:
-        return constants[name].value * count
-
-    def products(count: int) -> Range:
-        return energy(arithmetic.multiply, count) + energy(arithmetic.accumulate, count) + energy("register_bit", 32 * count)
-
-    weights = sum(inputs * outputs for inputs, outputs in map(config.site_shape, range(config.sites)))
-    weight_bits = arithmetic.weight_bits * weights
+    counters = _counters(config, context, spec, number_format)
+    weight_bits = number_format.weight_bits * counters.synaptic_operations
     store = Memory(8192, -(-weight_bits // 65536)) if weights_in_sram else Memory(-(-weight_bits // 8), 1, registers=True)
-    memories = reference_memories(config, spec, arithmetic.activation_bits, arithmetic.scaled)
-    c = _counters(config, context, spec, arithmetic)
-    seconds = token_seconds(config, context, spec, arithmetic.activation_bits)
-    parts = {
-        "macs": products(weights),
-        "weights": store.bit(constants) * weight_bits,
-        "soma": soma_energy(c, constants),
-        "attention": products(2 * config.layers * config.heads * config.head_dim * context)
-        + softmax_energy(c, constants)
-        + access_energy(c, memories, ("key_value", "attention_scores"), constants),
-        "sram": access_energy(c, memories, SRAM, constants),
-        "noc": energy("router_bit", spec.flit_bits * (c.flits + c.flit_hops)),
-        "dram": energy("dram_bit", c.dram_bits_read),
-        "leakage": leakage_power(spec, {**memories, "weights": store}, constants) * seconds,
+    memories = {**reference_memories(config, spec, number_format.activation_bits, number_format.scaled), "weights": store}
+    prices = {
+        **chip_prices(spec, memories, constants),
+        "multiply": constants[number_format.multiply].value,
+        "accumulate": constants[number_format.accumulate].value,
     }
+    quantities = {**chip_quantities(spec), "weight_bits": number_format.weight_bits}
+    counts = all_counts(counters, token_seconds(config, context, spec, number_format.activation_bits))
+    parts = load_actions("digital").energy(counts, prices, quantities)
     return EnergyAccount(parts, 1, SCOPE_SRAM if weights_in_sram else SCOPE)
 
 
@@ -147,11 +141,11 @@ def int8_reference(
 
     By default every weight sits in a register beside its multiplier, the strongest rival; `weights_in_sram` reads it from an 8 KB SRAM.
     """
-    return _reference(config, context, spec, _INT8, weights_in_sram, constants)
+    return _reference(config, context, spec, FORMATS["INT8"], weights_in_sram, constants)
 
 
 def fp16_reference(
     config: DecoderConfig, context: int, spec: ChipSpec, *, weights_in_sram: bool = False, constants: Mapping[str, Constant] | None = None
 ) -> EnergyAccount:
     """The same array with FP16 multipliers, FP32 accumulation and FP16 activations and key/value memory."""
-    return _reference(config, context, spec, _FP16, weights_in_sram, constants)
+    return _reference(config, context, spec, FORMATS["FP16"], weights_in_sram, constants)

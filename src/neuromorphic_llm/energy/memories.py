@@ -12,7 +12,7 @@ from neuromorphic_llm.chip.routes import entry_bits
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.constants import Constant, Range, sram_bit
 from neuromorphic_llm.reference.weights import DecoderConfig
-from neuromorphic_llm.simulation.counters import SCORE_BITS, WEIGHT_BITS, Counters
+from neuromorphic_llm.simulation.counters import SCORE_BITS, WEIGHT_BITS
 
 TABLE_BYTES = 512
 """Powers of two, sigmoid: 256 entries of 16 bits (and one)."""
@@ -85,12 +85,6 @@ def _attention_memories(config: DecoderConfig, spec: ChipSpec, context: int, pro
         "attention_scores": Memory(_bytes(SCORE_BITS * group + probability_bits) * context, tiles * spec.attention_engines),
         "rotary_tables": Memory(2 * config.head_dim * context, tiles),
     }
-
-
-def access_energy(counters: Counters, memories: Mapping[str, Memory], names: tuple[str, ...], constants: Mapping[str, Constant]) -> Range:
-    """Energy of all counted bits of the memories `names` (those that there are), J."""
-    parts = [memories[name].bit(constants) * sum(counters.memory_bits(name)) for name in names if name in memories]
-    return Range.total(parts)
 
 
 def leakage_power(spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant]) -> Range:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from neuromorphic_llm.cli.outputs import check_writable_file
+from neuromorphic_llm.energy.rtl_units import RTL_UNITS
 from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
 from neuromorphic_llm.rtl.synthesis.mapping import map_module, missing_yosys
 from neuromorphic_llm.rtl.synthesis.measure import Measurement, Unit, measure
@@ -21,7 +22,7 @@ def main() -> int:
     from synthesis.compare import compare
     from synthesis.units import UNITS
 
-    names = [unit.name for unit, _ in UNITS]
+    names = [unit.name for unit in UNITS]
     parser = argparse.ArgumentParser(prog="make synth", description=__doc__)
     parser.add_argument("units", nargs="*", metavar="UNIT", help=f"units to take (default: all): {', '.join(names)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON, after every unit")
@@ -42,7 +43,7 @@ def main() -> int:
     libraries = targets()
     if not libraries:
         sys.stderr.write(f"no liberty libraries in {folder()}: generic gates and depth only; name their folder in NMLLM_PDK\n")
-    for unit, charge in UNITS:
+    for unit in UNITS:
         if arguments.units and unit.name not in arguments.units:
             continue
         found: dict[str, Measurement] = {}
@@ -57,7 +58,7 @@ def main() -> int:
                 sys.stderr.write(f"{unit.name} {target.name if target else 'generic'} {time.monotonic() - begin:.0f} s\n")
             found[measurement.target] = measurement
             report.measurements.append(measurement)
-        comparison = compare(found, charge, IHP, GT2N) if charge else None
+        comparison = compare(found, RTL_UNITS[unit.name], IHP, GT2N) if unit.name in RTL_UNITS else None
         if comparison:
             report.comparisons.append(comparison)
         if arguments.json:

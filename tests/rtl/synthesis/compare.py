@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from neuromorphic_llm.energy.constants import Range, load_constants
+from neuromorphic_llm.energy.rtl_units import RtlUnit
 from neuromorphic_llm.rtl.synthesis.energy import UnitEnergy
 from neuromorphic_llm.rtl.synthesis.measure import Measurement
-from synthesis.units import Charge
+from synthesis import stimuli
 
 ACCOUNT_NM, ACCOUNT_VOLT = 22, 0.8
 FROM_NM, FROM_VOLT = 130, 1.2
@@ -64,7 +65,7 @@ def scaled(lasting: float, logic: float, clocked: float, floor: float) -> Range:
     return Range(min(max(lasting * low, floor), nominal), nominal, clocked * high)
 
 
-def compare(measurements: dict[str, Measurement], charge: Charge, base: str, other: str) -> Comparison | None:
+def compare(measurements: dict[str, Measurement], charged: RtlUnit, base: str, other: str) -> Comparison | None:
     """From the measurements of one unit by library; None where the base has none."""
     main = measurements.get(base)
     if main is None or main.energy is None:
@@ -72,15 +73,15 @@ def compare(measurements: dict[str, Measurement], charge: Charge, base: str, oth
     ran = {name: m for name, m in measurements.items() if m.energy}
 
     def each(energy: Callable[[UnitEnergy], float]) -> dict[str, float]:
-        return {name: energy(m.energy) / m.operations[charge.per] for name, m in ran.items() if m.energy}
+        return {name: energy(m.energy) / m.operations[charged.per] for name, m in ran.items() if m.energy}
 
     lasting, measured = each(lambda e: e.lasting), each(lambda e: e.logic)
     clocked = each(lambda e: e.logic + e.clock)
     return Comparison(
         unit=main.unit,
-        operation=charge.per,
+        operation=charged.per,
         measured=measured,
         with_clock=clocked,
         scaled=scaled(lasting[base], measured[base], clocked[base], lasting.get(other, 0.0)),
-        account=charge.per_operation(main.operations, load_constants()),
+        account=charged.energy(main.operations, stimuli.NANO, load_constants()),
     )

@@ -1,46 +1,15 @@
-"""The units: module, sizes, stimulus, what they count, and what the energy account charges for it (docs/reference/energy.md, Chip)."""
+"""The units: module, sizes, stimulus, and their counted operations; energy/rtl_units.py has what the account charges for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromorphic_llm.energy.constants import Constant, Range, sram_bit
-from neuromorphic_llm.energy.memories import TABLE_BYTES
 from neuromorphic_llm.rtl.bench import Bench
 from neuromorphic_llm.rtl.synthesis.measure import RESET_CYCLES, Signals, Stimulus, Unit
 from synthesis import stimuli
-
-Operations = Mapping[str, int]
-Constants = Mapping[str, Constant]
-
-
-@dataclass(frozen=True)
-class Charge:
-    """What the account charges for a unit, from its operations; `per` is the operation that the energy is divided by."""
-
-    per: str
-    multiplications: Callable[[Operations], float] = lambda _: 0
-    additions: Callable[[Operations], float] = lambda _: 0
-    register_bits: Callable[[Operations], float] = lambda _: 0
-    table_bits: Callable[[Operations], float] = lambda _: 0
-    router_bits: Callable[[Operations], float] = lambda _: 0
-
-    def per_operation(self, operations: Operations, constants: Constants) -> Range:
-        """Energy of one operation by the account, J."""
-        total = Range.total(
-            [
-                constants["int32_multiply"].value * self.multiplications(operations),
-                constants["int32_add"].value * self.additions(operations),
-                constants["register_bit"].value * self.register_bits(operations),
-                sram_bit(constants, TABLE_BYTES) * self.table_bits(operations),
-                constants["router_bit"].value * self.router_bits(operations),
-            ]
-        )
-        return total * (1 / operations[self.per])
 
 
 def _grown(*names: str) -> Callable[[Signals], dict[str, int]]:
@@ -123,137 +92,72 @@ _ENGINE = {"HEAD_DIM": stimuli.ATTENTION.head_dim, "GROUP": stimuli.ATTENTION.gr
 _KV_ROWS = stimuli.ATTENTION.kv_bytes // (2 * stimuli.ATTENTION.head_dim + 1)
 _BLOCKS = -(-_KV_ROWS // stimuli.ATTENTION.key_lanes) + stimuli.ATTENTION.slots
 _SOFTMAX_WORDS = -(-_KV_ROWS // stimuli.ATTENTION.softmax_lanes)
-_FLIT_BITS = stimuli.NANO.flit_bits + stimuli.NANO.header_bits
 
-UNITS: list[tuple[Unit, Charge | None]] = [
-    (
-        Unit(
-            "router",
-            "nmllm_router",
-            stimuli.NANO,
-            {},
-            Stimulus("nmllm_router", "", stimuli.router, ("in_valid", "in_ready"), _flits),
-        ),
-        Charge("flits", router_bits=lambda n: _FLIT_BITS * n["flits"]),
+UNITS = [
+    Unit(
+        "router",
+        "nmllm_router",
+        stimuli.NANO,
+        {},
+        Stimulus("nmllm_router", "", stimuli.router, ("in_valid", "in_ready"), _flits),
     ),
-    (_tile("read_scheduler", "nmllm_read_scheduler", "u_scheduler", stimuli.synapse_values, ("read",), lambda _: {}), None),
-    (
-        _tile(
-            "accumulators",
-            "nmllm_accumulators",
-            "u_accumulators",
-            stimuli.synapse_values,
-            ("add",),
-            _accumulations,
-            {"READ_LANES": stimuli.GROUP.argmax_lanes},
-            {"converted": stimuli.GROUP.slices},
-        ),
-        Charge("accumulations", additions=lambda n: n["accumulations"], register_bits=lambda n: 64 * n["accumulations"]),
+    _tile("read_scheduler", "nmllm_read_scheduler", "u_scheduler", stimuli.synapse_values, ("read",), lambda _: {}),
+    _tile(
+        "accumulators",
+        "nmllm_accumulators",
+        "u_accumulators",
+        stimuli.synapse_values,
+        ("add",),
+        _accumulations,
+        {"READ_LANES": stimuli.GROUP.argmax_lanes},
+        {"converted": stimuli.GROUP.slices},
     ),
-    (
-        _tile("output_stage", "nmllm_output_stage", "u_output", stimuli.synapse_values, ("read", "read_count"), _columns),
-        Charge("values", multiplications=lambda n: n["values"], additions=lambda n: 3 * n["values"]),
+    _tile("output_stage", "nmllm_output_stage", "u_output", stimuli.synapse_values, ("read", "read_count"), _columns),
+    _tile("output_stage (gate)", "nmllm_output_stage", "u_output", stimuli.synapse_gate, ("read", "read_count"), _gates),
+    _vector("add", "u_add", stimuli.add, ("count_elements",), {"ADDRESS_BITS": 10}),
+    _vector("norm", "u_norm", stimuli.norm, ("count_elements", "count_square_roots", "count_divisions"), {"ADDRESS_BITS": 10}),
+    _vector(
+        "rope",
+        "u_rope",
+        stimuli.rope,
+        ("count_elements", "count_maximum_elements"),
+        {"ADDRESS_BITS": 10, "TABLE_ADDRESS_BITS": 10},
     ),
-    (
-        _tile("output_stage (gate)", "nmllm_output_stage", "u_output", stimuli.synapse_gate, ("read", "read_count"), _gates),
-        Charge(
-            "gates",
-            multiplications=lambda n: 5 * n["gates"],
-            additions=lambda n: 15 * n["gates"],
-            table_bits=lambda n: 32 * n["gates"],
-        ),
+    _vector("kv_write", "u_kv_write", stimuli.kv_write, ("count_elements",), {"ADDRESS_BITS": 10, "MAX_HEAD_DIM": 64}, commanded=False),
+    _vector(
+        "encoder",
+        "u_encoder",
+        stimuli.encoder,
+        ("count_encode_elements", "count_maximum_elements"),
+        {"ADDRESS_BITS": 10, "MAX_INPUTS": 512},
     ),
-    (
-        _vector("add", "u_add", stimuli.add, ("count_elements",), {"ADDRESS_BITS": 10}),
-        Charge("elements", additions=lambda n: 2 * n["elements"]),
+    Unit(
+        "isqrt",
+        "nmllm_isqrt",
+        stimuli.NANO,
+        {"RADICAND_BITS": 62},
+        Stimulus("nmllm_isqrt", "", stimuli.square_root, ("start",), _starts),
     ),
-    (
-        _vector("norm", "u_norm", stimuli.norm, ("count_elements", "count_square_roots", "count_divisions"), {"ADDRESS_BITS": 10}),
-        Charge(
-            "elements",
-            multiplications=lambda n: 3 * n["elements"],
-            additions=lambda n: 6 * n["elements"] + 64 * (n["square_roots"] + n["divisions"]),
-        ),
+    Unit(
+        "divide",
+        "nmllm_divide",
+        stimuli.NANO,
+        {"DIVISOR_BITS": 31, "QUOTIENT_BITS": 17},
+        Stimulus("nmllm_divide", "", stimuli.divide, ("start",), _starts),
     ),
-    (
-        _vector(
-            "rope",
-            "u_rope",
-            stimuli.rope,
-            ("count_elements", "count_maximum_elements"),
-            {"ADDRESS_BITS": 10, "TABLE_ADDRESS_BITS": 10},
-        ),
-        Charge("elements", multiplications=lambda n: 2 * n["elements"], additions=lambda n: 3 * n["elements"] + n["maximum_elements"]),
+    _attention("encoder", ("encode_elements",), _ENGINE),
+    _attention("scores", ("score_operations",), _ENGINE | {"BLOCKS": _BLOCKS}),
+    _attention("softmax", ("softmax_elements",), {"GROUP": stimuli.ATTENTION.group, "CONTEXT": _KV_ROWS, "SUM_BITS": 16}),
+    _attention(
+        "values",
+        ("value_operations", "probability_spikes"),
+        {"HEAD_DIM": stimuli.ATTENTION.head_dim, "ROWS": _KV_ROWS, "WORDS": _SOFTMAX_WORDS, "SUM_BITS": 26},
     ),
-    (
-        _vector("kv_write", "u_kv_write", stimuli.kv_write, ("count_elements",), {"ADDRESS_BITS": 10, "MAX_HEAD_DIM": 64}, commanded=False),
-        Charge("elements", additions=lambda n: 3 * n["elements"]),
-    ),
-    (
-        _vector(
-            "encoder",
-            "u_encoder",
-            stimuli.encoder,
-            ("count_encode_elements", "count_maximum_elements"),
-            {"ADDRESS_BITS": 10, "MAX_INPUTS": 512},
-        ),
-        Charge("encode_elements", additions=lambda n: 5 * n["encode_elements"] + n["maximum_elements"]),
-    ),
-    (
-        Unit(
-            "isqrt",
-            "nmllm_isqrt",
-            stimuli.NANO,
-            {"RADICAND_BITS": 62},
-            Stimulus("nmllm_isqrt", "", stimuli.square_root, ("start",), _starts),
-        ),
-        Charge("commands", additions=lambda n: 64 * n["commands"]),
-    ),
-    (
-        Unit(
-            "divide",
-            "nmllm_divide",
-            stimuli.NANO,
-            {"DIVISOR_BITS": 31, "QUOTIENT_BITS": 17},
-            Stimulus("nmllm_divide", "", stimuli.divide, ("start",), _starts),
-        ),
-        Charge("commands", additions=lambda n: 64 * n["commands"]),
-    ),
-    (
-        _attention("encoder", ("encode_elements",), _ENGINE),
-        Charge("encode_elements", additions=lambda n: 5 * n["encode_elements"]),
-    ),
-    (
-        _attention("scores", ("score_operations",), _ENGINE | {"BLOCKS": _BLOCKS}),
-        Charge("score_operations", additions=lambda n: 2 * n["score_operations"], register_bits=lambda n: 32 * n["score_operations"]),
-    ),
-    (
-        _attention("softmax", ("softmax_elements",), {"GROUP": stimuli.ATTENTION.group, "CONTEXT": _KV_ROWS, "SUM_BITS": 16}),
-        Charge("softmax_elements", additions=lambda n: 6 * n["softmax_elements"], table_bits=lambda n: 16 * n["softmax_elements"]),
-    ),
-    (
-        _attention(
-            "values",
-            ("value_operations", "probability_spikes"),
-            {"HEAD_DIM": stimuli.ATTENTION.head_dim, "ROWS": _KV_ROWS, "WORDS": _SOFTMAX_WORDS, "SUM_BITS": 26},
-        ),
-        Charge(
-            "value_operations",
-            additions=lambda n: 2 * n["value_operations"] + 3 * n["probability_spikes"],
-            register_bits=lambda n: 32 * n["value_operations"],
-        ),
-    ),
-    (
-        _attention("output", ("attention_values",), {"HEAD_DIM": stimuli.ATTENTION.head_dim, "SUM_BITS": 26}),
-        Charge("attention_values", multiplications=lambda n: n["attention_values"], additions=lambda n: 2 * n["attention_values"]),
-    ),
-    (
-        Unit("attention_memory", "nmllm_attention_memory", stimuli.ATTENTION.spec, {"HEAD_DIM": 16, "BLOCKS": _BLOCKS, "ROWS": _KV_ROWS}),
-        None,
-    ),
-    (Unit("attention_divide", "nmllm_attention_divide", stimuli.ATTENTION.spec, {"BITS": 16}), None),
-    (Unit("sequencer", "nmllm_sequencer", stimuli.NANO), None),
-    (Unit("injection", "nmllm_injection", stimuli.NANO), None),
-    (Unit("residual_buffers", "nmllm_residual_buffers", stimuli.NANO), None),
+    _attention("output", ("attention_values",), {"HEAD_DIM": stimuli.ATTENTION.head_dim, "SUM_BITS": 26}),
+    Unit("attention_memory", "nmllm_attention_memory", stimuli.ATTENTION.spec, {"HEAD_DIM": 16, "BLOCKS": _BLOCKS, "ROWS": _KV_ROWS}),
+    Unit("attention_divide", "nmllm_attention_divide", stimuli.ATTENTION.spec, {"BITS": 16}),
+    Unit("sequencer", "nmllm_sequencer", stimuli.NANO),
+    Unit("injection", "nmllm_injection", stimuli.NANO),
+    Unit("residual_buffers", "nmllm_residual_buffers", stimuli.NANO),
 ]
 """The first ones are run; the last ones, without stimulus, have area and timing only."""

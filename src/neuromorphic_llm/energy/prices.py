@@ -1,0 +1,61 @@
+"""Prices of operations on one chip, and the names that actions may use for them (docs/reference/energy.md, Actions)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.energy.constants import Constant, Range, converter_energy, sram_bit
+from neuromorphic_llm.energy.memories import TABLE_BYTES, Memory, leakage_power
+from neuromorphic_llm.simulation.counters import MEMORY_COUNTERS
+
+NODE_NM = 22
+"""Process node that all accounts share."""
+
+RESOLVED: Mapping[str, str] = MappingProxyType(
+    {
+        "conversion": "conversion of `converter_bits` at `clock_hz` (Converters)",
+        "table.bit": "bit of the table of powers of two or of the sigmoid (Memories)",
+        "leakage": "leakage in a second: `tile_logic_leakage` of every tile, `sram_leakage_bit` or `register_leakage_bit` of every bit",
+        "multiply": "product of the number format",
+        "accumulate": "addition of a product to its sum",
+    }
+)
+"""Operation whose energy follows from the chip or the number format -> its meaning."""
+
+QUANTITIES: Mapping[str, str] = MappingProxyType(
+    {
+        "packet_bits": "bits of a flit, payload and header: `flit_bits + header_bits`",
+        "flit_bits": "bits of the payload of a flit",
+        "weight_bits": "width of a weight",
+    }
+)
+"""Number of operations that follows from the chip or the number format -> its meaning."""
+
+
+def constant_prices(constants: Mapping[str, Constant]) -> dict[str, Range]:
+    """Energy in J of the operations that are constants of the accounts' node."""
+    return {c.name: c.value for c in constants.values() if c.unit in ("J", "J/bit") and c.node_nm == NODE_NM}
+
+
+def operation_names(constants: Mapping[str, Constant]) -> set[str]:
+    """Names of all operations that an action may have."""
+    memories = (*MEMORY_COUNTERS, "weights")
+    return {*constant_prices(constants), *RESOLVED, *(f"{memory}.bit" for memory in memories)}
+
+
+def chip_prices(spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant]) -> dict[str, Range]:
+    """Energy in J of an operation on a chip with `memories`; of those of a number format the caller knows the prices."""
+    return {
+        **constant_prices(constants),
+        **{f"{name}.bit": memory.bit(constants) for name, memory in memories.items()},
+        "conversion": converter_energy(constants, spec.converter_bits, spec.clock_hz),
+        "table.bit": sram_bit(constants, TABLE_BYTES),
+        "leakage": leakage_power(spec, memories, constants),
+    }
+
+
+def chip_quantities(spec: ChipSpec) -> dict[str, int]:
+    """Quantities that follow from the chip."""
+    return {"packet_bits": spec.flit_bits + spec.header_bits, "flit_bits": spec.flit_bits}
