@@ -37,10 +37,11 @@ def table_parser(description: str | None, **defaults: Any) -> argparse.ArgumentP
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The option --json of a table that keeps its rows (Rows)."""
-    parser.add_argument("--json", type=_writable, metavar="FILE", help="write the rows as JSON; go on from those that are there")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write the rows as JSON; go on from those that are there")
 
 
-def _writable(argument: str) -> Path:
+def writable(argument: str) -> Path:
+    """Path of a file that an option names and that can be written."""
     path = Path(argument)
     try:
         check_writable_file(path, "file")

@@ -19,7 +19,8 @@ from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from table_run import Rows, add_json, data_folder, key_of, read_text, table_parser
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem != "table_run")  # what the others share
+SHARED = ("table_run", "checkout_steps", "checkout_fingerprint")
+BENCHMARKS = sorted(path for path in FOLDER.glob("*.py") if path.stem not in SHARED)
 KEY = {"version": "1", "window": 8, "limit_tokens": None, "spikes": 1.0}
 
 
