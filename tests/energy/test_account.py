@@ -13,7 +13,7 @@ from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.simulation.counters import Counters
 
-SPEC = ChipSpec("tiny", mesh_width=4, mesh_height=2, vector_period=4, vector_offset=2)
+SPEC = ChipSpec("tiny").with_fields({"mesh.width": 4, "mesh.height": 2, "mesh.vector_period": 4, "mesh.vector_offset": 2})
 CONFIG = DecoderConfig(288, 64, 128, 2, 4, 2, 16, 512, 1e-5, 1e4)
 COUNTS = Counters(
     row_drives=5,
