@@ -102,7 +102,7 @@ def test_chips_are_changed_in_the_layout_that_they_have() -> None:
 
 
 def test_chips_are_compared_by_meaning() -> None:
-    flat = {"artefact.spec.mesh.width": 6, "artefact.spec.synapse.rows": 64, "artefact.stages[0].vector_tile": 3}
+    flat = {"artefact.spec.mesh_width": 6, "artefact.spec.rows": 64, "artefact.stages[0].vector_tile": 3}
     sections = {"artefact.spec.mesh.width": 6, "artefact.spec.synapse.rows": 64, "artefact.stages[0].vector_tile": 3}
     exact = {"artefact.spec.readout.kind": "exact", "artefact.spec.readout.converter_bits": None}
     assert by_meaning(flat) == by_meaning({**sections, **exact}) == flat
@@ -120,7 +120,7 @@ def test_checkout_without_models_equals_itself(tmp_path: Path, capsys: pytest.Ca
     checkout.check()
     told: list[str] = []
     side = fingerprint(checkout, (), tmp_path / "work", tell=told.append)
-    assert told == list(side) and side["package/chips"]["chips[0].spec.noc.flit_bits"] == 64
+    assert told == list(side) and side["package/chips"]["chips[0].spec.flit_bits"] == 64
     assert not compare(side, copy.deepcopy(side)).differences
     known = {name for name in side["package/chips"] if name.startswith("chips[0].spec.")}
     assert {f"chips[0].spec.{field}" for changes in VARIANTS.values() for field in changes} <= known
