@@ -42,7 +42,7 @@ class Statistics(Observer):
     def __init__(self, decoder: FloatDecoder) -> None:
         self.decoder, self.tokens = decoder, 0
         self.inputs: dict[int, Tensor] = {}
-        sizes = [decoder.config.site_shape(site)[0] for site in range(decoder.config.sites)]
+        sizes = [decoder.config.sites[site].shape[0] for site in range(len(decoder.config.sites))]
         self.mean = [torch.zeros(size, device=decoder.device) for size in sizes]
         self.fisher = [torch.zeros(size, size, device=decoder.device) for size in sizes]
 
@@ -89,13 +89,14 @@ def sites(statistics: Statistics, *, centred: bool = False, rank: int = 0, outpu
         own, factor = diagonal, torch.zeros(len(diagonal), 0, device=diagonal.device)
         if rank:
             factor = _factor(fisher - torch.diag(fisher.diagonal()), rank)
-        if output_rank and index % 4 == 3:
-            weight = decoder.weights[f"model.layers.{index // 4}.mlp.down_proj.weight"]
+        site = decoder.config.sites[index]
+        if output_rank and site.role == "down":
+            weight = decoder.weights[f"model.layers.{site.stage}.mlp.down_proj.weight"]
             gram = weight.T @ weight
             factor = _factor(gram * (fisher.trace() / gram.trace()), output_rank)
             own = (gram.diagonal() * (fisher.trace() / gram.trace()) - factor.square().sum(1)).clamp_min(0)
         mean = total / statistics.tokens if centred else torch.zeros_like(total)
-        found.append(Site(mean, own, factor, decoder.config.site_shape(index)[1]))
+        found.append(Site(mean, own, factor, site.outputs))
     return found
 
 
@@ -146,8 +147,8 @@ def measure(decoder: FloatDecoder, text: Sequence[Sequence[int]], found: Sequenc
         dense = decoder(ids).log_softmax(-1)
         divergence += float((dense.exp() * (dense - decoder(ids, coder).log_softmax(-1))).sum())
     tokens = sum(map(len, text))
-    spikes = [float(coder.spikes[site]) / tokens for site in range(decoder.config.sites)]
-    shapes = [decoder.config.site_shape(site) for site in range(decoder.config.sites)]
+    spikes = [float(coder.spikes[site]) / tokens for site in range(len(decoder.config.sites))]
+    shapes = [decoder.config.sites[site].shape for site in range(len(decoder.config.sites))]
     operations = sum(count * outputs for count, (_, outputs) in zip(spikes, shapes, strict=True))
     work = [(PHASES * inputs + count) * site.factor.shape[1] for count, (inputs, _), site in zip(spikes, shapes, found, strict=True)]
     return operations / sum(inputs * outputs for inputs, outputs in shapes), divergence / tokens, sum(work) / operations

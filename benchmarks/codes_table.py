@@ -35,7 +35,7 @@ from neuromorphic_llm.evaluation.scored_model import DenseModel, ScoredModel, Sp
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Coded
-from neuromorphic_llm.reference.weights import CodeConfig
+from neuromorphic_llm.reference.config import CodeConfig
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 from table_run import Rows, add_json, key_of, table_parser, text_of, token_hash

@@ -27,7 +27,7 @@ from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.generation import log_probabilities
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 ATTENTION, FEED_FORWARD = [f"self_attn.{part}_proj" for part in "qkv"], ["mlp.gate_proj", "mlp.up_proj"]
 Factors = Callable[[int], Tensor]

@@ -17,7 +17,7 @@ from neuromorphic_llm.conversion.fine_tune import FineTuneConfig, FineTuner
 from neuromorphic_llm.conversion.own_text import own_text
 from neuromorphic_llm.conversion.straight_through import Surrogate
 from neuromorphic_llm.models.checkpoint import random_checkpoint
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 SHAPE = DecoderConfig(
     vocab_size=49152, hidden_size=576, intermediate_size=1536, layers=30, heads=9, kv_heads=3, head_dim=64, max_positions=1024,
@@ -39,7 +39,7 @@ def main() -> None:
     device = torch.device(options.device)
     checkpoint = random_checkpoint(DecoderConfig(**{**SHAPE.to_json(), "layers": options.layers, "eos_token_ids": ()}), seed=0)
     config, windows = checkpoint.config, torch.randint(SHAPE.vocab_size, (64, options.window))
-    sites = tuple(torch.full((config.site_shape(site)[0],), 0.5) for site in range(config.sites))
+    sites = tuple(torch.full((config.sites[site].shape[0],), 0.5) for site in range(len(config.sites)))
     queries = tuple(torch.full((config.heads, config.head_dim), 0.01) for _ in range(config.layers))
     emulation = EmulationConfig(14, 10, Surrogate(), half=device.type == "cuda")
     recipe = FineTuneConfig(tokens=10**9, batch=options.batch, window=options.window, save_every=10**6)

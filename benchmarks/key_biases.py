@@ -85,8 +85,8 @@ def main() -> None:
             ("budget", ConvertConfig(spikes=arguments.spikes)),
         ):
             weights = convert(checkpoint, options, windows, device=device).weights
-            there = sum(layer.key_offset is not None for layer in weights.layers)
-            bare = replace(weights, layers=tuple(replace(layer, key_offset=None) for layer in weights.layers))
+            there = sum(layer.get("key_offset") is not None for layer in weights.layers)
+            bare = replace(weights, layers=tuple(layer.replaced(key_offset=None) for layer in weights.layers))
             found, spikes = perplexity(weights, text, arguments.window, device)
             without = perplexity(bare, text, arguments.window, device)[0] if there else found
             changes = (f"{value:.2f} ({100 * (value / dense - 1):+.2f} %)" for value in (without, found))

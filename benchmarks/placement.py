@@ -14,7 +14,7 @@ from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.compiler.pipeline import default_pipeline, run_passes
 from neuromorphic_llm.compiler.place import Place
 from neuromorphic_llm.compiler.report import mapping_report
-from neuromorphic_llm.graph.build import build_graph
+from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.simulation.run import simulate

@@ -20,7 +20,7 @@ _EXPORTS = {
     "load_checkpoint": "models.checkpoint:load_checkpoint",
     "random_checkpoint": "models.checkpoint:random_checkpoint",
     "fetch_checkpoint": "models.fetch:fetch_checkpoint",
-    "DecoderConfig": "reference.weights:DecoderConfig",
+    "DecoderConfig": "reference.config:DecoderConfig",
     "DecoderWeights": "reference.weights:DecoderWeights",
     "SpikeCode": "spikes.code:SpikeCode",
     "get_code": "spikes.registry:get_code",

@@ -16,8 +16,8 @@ from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program_io import FORMAT, VERSION, load_program, save_program
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.errors import NeuromorphicLLMError
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.simulation.run import simulate
 
 TINY = DecoderConfig(11, 8, 12, 1, 2, 1, 4, 8, 1e-5, 1e4, tie_embeddings=False)

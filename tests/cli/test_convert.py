@@ -236,7 +236,7 @@ def test_allocation_and_compensation_are_kept(monkeypatch: pytest.MonkeyPatch) -
     first = run("--calibration", "text.txt", "--save-calibration", "calibration", *options)
     assert first["allocation"] == "knunyants" and first["compensation"] == ["bias", "gptq"] and first["energy_j_per_token"] is None
     weights = SpikingNetwork.load("network").weights
-    assert all(weights.site(site).bias is not None for site in range(weights.config.sites))
+    assert all(weights.site(site).bias is not None for site in range(len(weights.config.sites)))
     calls: list[Any] = []
     monkeypatch.setattr("neuromorphic_llm.conversion.allocation.knunyants.knunyants", calls.append)
     # The text is another one here, but the search is done already.

@@ -112,7 +112,7 @@ def test_ctrl_c_keeps_the_state_and_the_run_goes_on() -> None:
     assert steps < 32 == log.read_text().count('"loss"')
     assert log.read_text() == Path("whole.state/log.jsonl").read_text()
     networks = [SpikingNetwork.load(name) for name in ("whole", "cut")]
-    tables = [[network.weights.site(site).stop.tolist() for site in range(network.weights.config.sites)] for network in networks]
+    tables = [[network.weights.site(site).stop.tolist() for site in range(len(network.weights.config.sites))] for network in networks]
     assert tables[0] == tables[1]
 
 

@@ -1,5 +1,7 @@
 """Each pass, text in and text out."""
 
+# ruff: noqa: E501 - lines of a graph are as long as they are
+
 import re
 
 import pytest
@@ -17,10 +19,10 @@ from neuromorphic_llm.compiler.place import Place
 from neuromorphic_llm.compiler.route import RoutePass
 from neuromorphic_llm.compiler.schedule import Schedule
 from neuromorphic_llm.errors import CompileError
-from neuromorphic_llm.graph.build import build_graph
 from neuromorphic_llm.graph.text import parse_graph, print_graph
+from neuromorphic_llm.reference.build import build_graph
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.reference.weights import DecoderConfig
 
 TINY = DecoderConfig(
     vocab_size=70,
@@ -47,31 +49,31 @@ host:
 stage 0:
   %layers.0.attention.normalised: i32<24>[8] = normalise(%residual)
   %layers.0.attention.norm: i32<12>[8] = gain(%layers.0.attention.normalised) {gain="layers.0.attention_gain"}
-  %layers.0.qkv.sums: acc<12>[16] = matmul(%layers.0.attention.norm) {site=0}
-  %layers.0.qkv: i32<14>[16] = scale(%layers.0.qkv.sums) {site=0}
+  %layers.0.qkv.sums: acc<12>[16] = matmul(%layers.0.attention.norm) {site="layers.0.qkv"}
+  %layers.0.qkv: i32<14>[16] = scale(%layers.0.qkv.sums) {site="layers.0.qkv"}
   %layers.0.q: i32<14>[8] = slice(%layers.0.qkv) {start=0}
   %layers.0.k: i32<14>[4] = slice(%layers.0.qkv) {start=8}
   %layers.0.v: i32<14>[4] = slice(%layers.0.qkv) {start=12}
   %layers.0.q.rotated: i32<14>[8] = rope(%layers.0.q) {head_dim=4, rotated=8}
   %layers.0.k.rotated: i32<14>[4] = rope(%layers.0.k) {head_dim=4, rotated=4}
-  %layers.0.cache: cache<14>[1x4] = kv_write(%layers.0.k.rotated, %layers.0.v) {kv_heads=1, head_dim=4}
-  %layers.0.mixed: i32<14>[8] = attention(%layers.0.q.rotated, %layers.0.cache) {heads=2}
-  %layers.0.output.sums: acc<14>[8] = matmul(%layers.0.mixed) {site=1}
-  %layers.0.output: i32<14>[8] = scale(%layers.0.output.sums) {site=1}
+  %layers.0.cache: cache<14>[1x4] = kv_write(%layers.0.k.rotated, %layers.0.v) {kv_heads=1, head_dim=4, base="layers.0.value_base"}
+  %layers.0.mixed: i32<14>[8] = attention(%layers.0.q.rotated, %layers.0.cache) {heads=2, stop="layers.0.query_stop", base="layers.0.value_base"}
+  %layers.0.output.sums: acc<14>[8] = matmul(%layers.0.mixed) {site="layers.0.output"}
+  %layers.0.output: i32<14>[8] = scale(%layers.0.output.sums) {site="layers.0.output"}
   %layers.0.attended: i32<14>[8] = add(%residual, %layers.0.output)
   %layers.0.feed_forward.normalised: i32<24>[8] = normalise(%layers.0.attended)
   %layers.0.feed_forward.norm: i32<12>[8] = gain(%layers.0.feed_forward.normalised) {gain="layers.0.feed_forward_gain"}
-  %layers.0.gate_up.sums: acc<12>[200] = matmul(%layers.0.feed_forward.norm) {site=2}
-  %layers.0.gate_up: i32<14>[200] = scale(%layers.0.gate_up.sums) {site=2}
-  %layers.0.hidden: i32<16>[100] = gate(%layers.0.gate_up)
-  %layers.0.down.sums: acc<16>[8] = matmul(%layers.0.hidden) {site=3}
-  %layers.0.down: i32<14>[8] = scale(%layers.0.down.sums) {site=3}
+  %layers.0.gate_up.sums: acc<12>[200] = matmul(%layers.0.feed_forward.norm) {site="layers.0.gate_up"}
+  %layers.0.gate_up: i32<14>[200] = scale(%layers.0.gate_up.sums) {site="layers.0.gate_up"}
+  %layers.0.hidden: i32<16>[100] = gate(%layers.0.gate_up) {activation="silu"}
+  %layers.0.down.sums: acc<16>[8] = matmul(%layers.0.hidden) {site="layers.0.down"}
+  %layers.0.down: i32<14>[8] = scale(%layers.0.down.sums) {site="layers.0.down"}
   %layers.0.residual: i32<14>[8] = add(%layers.0.attended, %layers.0.down)
 stage 1:
   %final.normalised: i32<24>[8] = normalise(%layers.0.residual)
   %final.norm: i32<12>[8] = gain(%final.normalised) {gain="final_gain"}
-  %head.sums: acc<12>[70] = matmul(%final.norm) {site=4}
-  %head: i32<16>[70] = scale(%head.sums) {site=4}
+  %head.sums: acc<12>[70] = matmul(%final.norm) {site="head"}
+  %head: i32<16>[70] = scale(%head.sums) {site="head"}
   %next: i32<0>[1] = argmax(%head)
   return %next
 }
@@ -84,24 +86,24 @@ host:
   %residual: i32<14>[8] = embedding(%token) {vocab=70, left=2}
 stage 0:
   %layers.0.attention.norm: i32<12>[8] = norm(%residual) {gain="layers.0.attention_gain"}
-  %layers.0.qkv.spikes: spikes<12>[8] = encode(%layers.0.attention.norm) {site=0, code="signed-digit", phases=14}
-  %layers.0.qkv: i32<14>[16] = linear(%layers.0.qkv.spikes) {site=0, columns=16}
+  %layers.0.qkv.spikes: spikes<12>[8] = encode(%layers.0.attention.norm) {site="layers.0.qkv", code="signed-digit", phases=14}
+  %layers.0.qkv: i32<14>[16] = linear(%layers.0.qkv.spikes) {site="layers.0.qkv", columns=16}
   %layers.0.qkv.rotated: i32<14>[16] = rope(%layers.0.qkv) {head_dim=4, rotated=12}
-  %layers.0.cache: cache<14>[1x4] = kv_write(%layers.0.qkv.rotated) {kv_heads=1, head_dim=4}
-  %layers.0.mixed: i32<14>[8] = attention(%layers.0.qkv.rotated, %layers.0.cache) {heads=2}
-  %layers.0.output.spikes: spikes<14>[8] = encode(%layers.0.mixed) {site=1, code="signed-digit", phases=14}
-  %layers.0.output: i32<14>[8] = linear(%layers.0.output.spikes) {site=1, columns=8}
+  %layers.0.cache: cache<14>[1x4] = kv_write(%layers.0.qkv.rotated) {kv_heads=1, head_dim=4, base="layers.0.value_base"}
+  %layers.0.mixed: i32<14>[8] = attention(%layers.0.qkv.rotated, %layers.0.cache) {heads=2, stop="layers.0.query_stop", base="layers.0.value_base"}
+  %layers.0.output.spikes: spikes<14>[8] = encode(%layers.0.mixed) {site="layers.0.output", code="signed-digit", phases=14}
+  %layers.0.output: i32<14>[8] = linear(%layers.0.output.spikes) {site="layers.0.output", columns=8}
   %layers.0.attended: i32<14>[8] = add(%residual, %layers.0.output)
   %layers.0.feed_forward.norm: i32<12>[8] = norm(%layers.0.attended) {gain="layers.0.feed_forward_gain"}
-  %layers.0.gate_up.spikes: spikes<12>[8] = encode(%layers.0.feed_forward.norm) {site=2, code="signed-digit", phases=14}
-  %layers.0.hidden: i32<16>[100] = linear(%layers.0.gate_up.spikes) {site=2, columns=200, epilogue="gate"}
-  %layers.0.down.spikes: spikes<16>[100] = encode(%layers.0.hidden) {site=3, code="signed-digit", phases=14}
-  %layers.0.down: i32<14>[8] = linear(%layers.0.down.spikes) {site=3, columns=8}
+  %layers.0.gate_up.spikes: spikes<12>[8] = encode(%layers.0.feed_forward.norm) {site="layers.0.gate_up", code="signed-digit", phases=14}
+  %layers.0.hidden: i32<16>[100] = linear(%layers.0.gate_up.spikes) {site="layers.0.gate_up", columns=200, activation="silu", epilogue="gate"}
+  %layers.0.down.spikes: spikes<16>[100] = encode(%layers.0.hidden) {site="layers.0.down", code="signed-digit", phases=14}
+  %layers.0.down: i32<14>[8] = linear(%layers.0.down.spikes) {site="layers.0.down", columns=8}
   %layers.0.residual: i32<14>[8] = add(%layers.0.attended, %layers.0.down)
 stage 1:
   %final.norm: i32<12>[8] = norm(%layers.0.residual) {gain="final_gain"}
-  %head.spikes: spikes<12>[8] = encode(%final.norm) {site=4, code="signed-digit", phases=14}
-  %next: i32<0>[1] = linear(%head.spikes) {site=4, columns=70, epilogue="argmax"}
+  %head.spikes: spikes<12>[8] = encode(%final.norm) {site="head", code="signed-digit", phases=14}
+  %next: i32<0>[1] = linear(%head.spikes) {site="head", columns=70, epilogue="argmax"}
   return %next
 }
 """
@@ -125,8 +127,8 @@ def test_legalise_puts_an_encoder_before_every_product_once() -> None:
     text = run(BUILT, Legalise())
     assert text.count("= encode(") == 5
     assert (
-        '  %layers.0.down.spikes: spikes<16>[100] = encode(%layers.0.hidden) {site=3, code="signed-digit", phases=14}\n'
-        "  %layers.0.down.sums: acc<16>[8] = matmul(%layers.0.down.spikes) {site=3}\n"
+        '  %layers.0.down.spikes: spikes<16>[100] = encode(%layers.0.hidden) {site="layers.0.down", code="signed-digit", phases=14}\n'
+        '  %layers.0.down.sums: acc<16>[8] = matmul(%layers.0.down.spikes) {site="layers.0.down"}\n'
     ) in text
     assert run(text, Legalise()) == text
 
@@ -207,8 +209,8 @@ host:
   %residual: i32<14>[8] = embedding(%token) {vocab=70, left=2}
 stage 0 @3:
   %norm: i32<12>[8] = norm(%residual) {gain="final_gain"}
-  %spikes: spikes<12>[8] = encode(%norm) {site=4, code="signed-digit", phases=14}
-  %next: i32<0>[1] = linear(%spikes) {site=4, columns=70, epilogue="argmax", slices=2, row_blocks=1, regions=[36, 34], tiles=[2, 12]}
+  %spikes: spikes<12>[8] = encode(%norm) {site="head", code="signed-digit", phases=14}
+  %next: i32<0>[1] = linear(%spikes) {site="head", columns=70, epilogue="argmax", slices=2, row_blocks=1, regions=[36, 34], tiles=[2, 12]}
   return %next
 }
 """
@@ -285,6 +287,10 @@ def test_buffers_overlap_only_when_they_do_not_live_together() -> None:
 
 def test_allocate_refuses_small_memories() -> None:
     with pytest.raises(CompileError, match=r"stage 0 needs \d+ bytes of vector memory, chip tight has 512"):
-        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, NANO.with_fields({"name": "tight", "vector.memory_bytes": 512})))
+        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, _spec(vector_memory_bytes=512)))
     with pytest.raises(CompileError, match="one token needs 9 bytes in a key/value memory"):
-        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, NANO.with_fields({"name": "tight", "vector.kv_bytes_per_engine": 8})))
+        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, _spec(kv_bytes_per_engine=8)))
+
+
+def _spec(**changes: int):  # type: ignore[no-untyped-def]
+    return type(NANO).from_json({**NANO.to_json(), "name": "tight", **changes})

@@ -90,7 +90,7 @@ def test_thresholds_of_inputs_that_are_mostly_zero_are_not_zero() -> None:
 
 def test_joules_instead_of_operations(given: SearchInput, calibration: Calibration) -> None:
     config = given.integers.config
-    cheap = np.linspace(1e-12, 2e-12, config.sites)
+    cheap = np.linspace(1e-12, 2e-12, len(config.sites))
     allocation = fisher(config, calibration, SpikeCosts(cheap, 1e-9))
     np.testing.assert_allclose(allocation.costs / allocation.costs[0], cheap / cheap[0])
     assert allocation.costs.sum() == pytest.approx(fisher(config, calibration).costs.sum())
@@ -98,7 +98,7 @@ def test_joules_instead_of_operations(given: SearchInput, calibration: Calibrati
 
 def test_greedy_meets_the_operations_and_prefers_cheap_sites(given: SearchInput) -> None:
     allocation = greedy(given)
-    assert allocation.method == "greedy" and len(allocation.history) == given.integers.config.sites
+    assert allocation.method == "greedy" and len(allocation.history) == len(given.integers.config.sites)
     factors = allocation.costs / given.base.costs
     assert {float(factor) for factor in factors} <= {float(2.0 ** (step / 2)) for step in greedy_module._STEPS}
     assert [entry["factor"] for entry in allocation.history] == pytest.approx(list(factors))
@@ -126,7 +126,7 @@ def test_teal_takes_the_step_of_least_error(given: SearchInput, dense: Layerwise
         errors = []
         for position in range(4):
             shares = [0.01] * 4
-            shapes = [dense.config.site_shape(i) for i in range(4)]
+            shapes = [dense.config.sites[i].shape for i in range(4)]
             weights = [inputs * outputs for inputs, outputs in shapes]
             shares[position] += 0.02 * sum(weights) / weights[position]
             sites = range(4 * entry["layer"], 4 * entry["layer"] + 4)
@@ -144,7 +144,7 @@ def by_loss(given: SearchInput) -> Allocation:
 
 
 def test_knunyants_keeps_the_loss_budget(given: SearchInput, dense: LayerwiseDecoder, by_loss: Allocation) -> None:
-    assert [entry["site"] for entry in by_loss.history] == list(range(given.integers.config.sites))
+    assert [entry["site"] for entry in by_loss.history] == list(range(len(given.integers.config.sites)))
     before = dense.loss(dense.logits_from(0, dense.residual[0], {}))
     for entry in by_loss.history:
         if entry["keep"] < 0.99:
@@ -236,7 +236,7 @@ def test_an_allocation_serves_only_what_it_was_searched_for(
 
     monkeypatch.setattr(greedy_module, "greedy", search)
     options = ConvertConfig(spikes=None, energy_j=1e-6, allocation="greedy")
-    costs = SpikeCosts(np.linspace(1e-12, 2e-12, integers.config.sites), 1e-9)
+    costs = SpikeCosts(np.linspace(1e-12, 2e-12, len(integers.config.sites)), 1e-9)
 
     def found(options: ConvertConfig, costs: SpikeCosts) -> Allocation:
         return allocate(tiny.canonical, integers, kept, options, windows, "cpu", costs)

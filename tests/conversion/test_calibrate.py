@@ -21,7 +21,7 @@ from neuromorphic_llm.conversion.text import WINDOW_TOKENS, calibration_windows,
 from neuromorphic_llm.errors import ArtefactError, ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder, canonical_shapes, rotary_frequencies
 from neuromorphic_llm.models.checkpoint import Checkpoint
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 SMALL = DecoderConfig(19, 8, 12, 2, 2, 1, 4, 16, 1e-5, 10000.0)
 WINDOWS = [[3, 1, 4, 1], [5, 9, 2]]
@@ -84,7 +84,7 @@ def fisher(decoder: FloatDecoder, place: int | None, size: int, seed: int) -> np
 def test_sensitivities_are_the_fisher_information(decoder: FloatDecoder) -> None:
     calibration, config = calibrate(decoder, WINDOWS, seed=5), decoder.config
     for site in range(4, config.sites):
-        expected = fisher(decoder, site, config.site_shape(site)[0], seed=5)
+        expected = fisher(decoder, site, config.sites[site].shape[0], seed=5)
         np.testing.assert_allclose(calibration.sensitivity[site], expected, rtol=1e-5, atol=1e-9)
     assert calibration.tokens == 7 and len(calibration.sensitivity) == config.sites
 
@@ -345,7 +345,7 @@ def test_shapes_of_another_checkpoint(tiny: Checkpoint, calibration: Calibration
     fewer = replace(calibration, value_max=np.repeat(calibration.value_max, 2, 1), sensitivity=calibration.sensitivity[:-1])
     for other, message in (
         (replace(fewer, sensitivity=calibration.sensitivity), "tensor value_max of the calibration is"),
-        (fewer, rf"tensor sensitivity\.{config.sites - 1} of the calibration is missing"),
+        (fewer, rf"tensor sensitivity\.{config.head.index} of the calibration is missing"),
         (replace(calibration, sensitivity=(*calibration.sensitivity, np.ones(3))), r"is \(3,\), expected none"),
         (replace(calibration, query_sensitivity=calibration.query_sensitivity[:, :, :2]), "tensor query_sensitivity of the calibration"),
     ):

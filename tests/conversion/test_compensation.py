@@ -24,9 +24,10 @@ from neuromorphic_llm.models.canonical import CanonicalDecoder, canonical_shapes
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.operations import Coded
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.linear import fold_scale
-from neuromorphic_llm.reference.weights import DecoderConfig, LinearWeights
+from neuromorphic_llm.reference.weights import LinearWeights
 from neuromorphic_llm.spikes.registry import get_code
 
 
@@ -211,7 +212,7 @@ def test_sites_are_stacked_as_the_integers(
     tiny: Checkpoint, corrected: SpikingNetwork, calibration: Calibration, windows: list[list[int]]
 ) -> None:
     plain = convert(tiny, ConvertConfig(price=0.0, spikes=None), windows, calibration=calibration).weights
-    for site in (0, 1, 2, 3, tiny.config.sites - 1):
+    for site in (0, 1, 2, 3, tiny.config.head.index):
         weight = site_weight(tiny.canonical, site)
         rounded = (weight / (weight.abs().amax(1, keepdim=True) / 127)).round()
         assert torch.equal(rounded.to(torch.int8), torch.from_numpy(plain.site(site).weight))
@@ -231,7 +232,7 @@ def mean_errors(network: SpikingNetwork, canonical: CanonicalDecoder, windows: l
     decoder, errors = network.functional(), []
 
     def observe(index: int, x: torch.Tensor, coded: Coded) -> None:
-        if index < network.weights.config.sites - 1:
+        if index < network.weights.config.head.index:
             got = decoder.operations.scale(coded, decoder.site_tensors(index)).double().mean(0)
             exact = site_weight(canonical, index) @ x.double().mean(0) * output_factor(network.weights, index)
             errors.append(float((got - exact).norm() / exact.norm()))

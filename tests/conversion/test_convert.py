@@ -88,7 +88,7 @@ def test_hybrids(make: Make, windows: list[list[int]], dense: torch.Tensor, part
 def test_without_prices_it_is_close_to_the_dense_model(make: Make, windows: list[list[int]], dense: torch.Tensor) -> None:
     network = make(price=0.0, query_spikes=900.0)
     assert network.provenance["price"] == network.provenance["query_price"] == 0.0
-    assert not any(network.weights.site(index).stop.any() for index in range(network.weights.config.sites))
+    assert not any(network.weights.site(index).stop.any() for index in range(len(network.weights.config.sites)))
     logits = network.functional().forward(torch.tensor(windows[:1]))
     assert isinstance(logits, torch.Tensor)
     ours = logits[0].double() * 2.0**-network.weights.formats.logit
@@ -165,7 +165,7 @@ def test_no_head_is_worth_less_than_the_median_one() -> None:
 def test_prices_are_operations_over_sensitivity(tiny: Checkpoint, make: Make, calibration: Calibration) -> None:
     weights = with_price(make(price=0.0).weights, calibration, fisher(tiny.config, calibration), 1e-8, 0.0)
     for index, fraction in ((0, weights.formats.norm), (1, weights.formats.attention), (3, weights.layers[0].hidden_fraction)):
-        _, outputs = tiny.config.site_shape(index)
+        _, outputs = tiny.config.sites[index].shape
         expected = np.round(1e-8 * outputs / calibration.sensitivity[index] * 4.0**fraction)
         assert (weights.site(index).stop == np.minimum(expected, 2**31 - 1)).all()
 

@@ -98,7 +98,7 @@ def test_biases(biased: CanonicalDecoder, network: SpikingNetwork) -> None:
 def test_prices_are_the_stop_tables(network: SpikingNetwork) -> None:
     prices = Prices.of(network.weights)
     again = with_prices(network.weights, prices)
-    for site in range(network.weights.config.sites):
+    for site in range(len(network.weights.config.sites)):
         assert np.allclose(again.site(site).stop, network.weights.site(site).stop, rtol=2.0**-23, atol=0)  # they pass float32
     for ours, theirs in zip(again.layers, network.weights.layers, strict=True):
         assert np.allclose(ours.query_stop, theirs.query_stop, rtol=2.0**-23, atol=0)
@@ -292,7 +292,7 @@ def test_a_whole_run_that_is_interrupted_ends_in_the_same_network(nano: Checkpoi
     with safe_open(tmp_path / "cut" / "state.safetensors", framework="pt") as file:
         assert json.loads(file.metadata()["progress"])["step"] == 5  # not 3, the last multiple of save_every
     again = story_run(nano, tmp_path / "cut")
-    for site in range(whole.weights.config.sites):
+    for site in range(len(whole.weights.config.sites)):
         assert np.array_equal(whole.weights.site(site).weight, again.weights.site(site).weight)
         assert np.array_equal(whole.weights.site(site).stop, again.weights.site(site).stop)
     entries = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()] for name in ("whole", "cut")]
@@ -334,7 +334,7 @@ def test_a_run_with_another_code(nano: Checkpoint, tmp_path: Path) -> None:
     assert 0.59 <= found.provenance["spikes_per_activation"] <= 0.6
     assert found.weights.code.name == "first-spike-log" and found.weights.code.phases == 8
     assert dict(found.weights.code.parameters) == {"steps": 8}
-    biases = [found.weights.site(site).bias for site in range(found.weights.config.sites - 1)]
+    biases = [found.weights.site(site).bias for site in range(found.weights.config.head.index)]
     assert all(bias is not None and np.any(bias) for bias in biases)
     found.save(tmp_path / "network")
     assert SpikingNetwork.load(tmp_path / "network").provenance["options"]["code"] == "first-spike-log"

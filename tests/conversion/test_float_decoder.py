@@ -104,14 +104,14 @@ def test_the_observer_sees_every_site_and_may_change_it(name: str, checkpoints: 
     decoder, seen = FloatDecoder(checkpoints[name].canonical), Everything()
     config, logits = decoder.config, decoder(IDS, seen)
     assert torch.equal(logits, decoder(IDS))
-    assert sorted(seen.sites) == list(range(config.sites)) and sorted(seen.queries) == list(range(config.layers))
+    assert sorted(seen.sites) == list(range(len(config.sites))) and sorted(seen.queries) == list(range(config.layers))
     for site, x in seen.sites.items():
-        assert x.shape == (2, 23, config.site_shape(site)[0])
+        assert x.shape == (2, 23, config.sites[site].shape[0])
     assert all(q.shape == (2, config.heads, 23, config.head_dim) for q in seen.queries.values())
     expected = {("residual", -1), ("logit", -1)}
     layer_values = ["query", "key", "value", "gate", "residual"] + ["attention_output", "feed_forward_output"] * config.output_norms
     assert set(seen.values) == expected | {(value, layer) for layer in range(config.layers) for value in layer_values}
-    for site in range(config.sites):
+    for site in range(len(config.sites)):
         # A constant at the input of the head or of the query and key alone could cancel; at these sites it cannot.
         assert not torch.equal(decoder(IDS, Everything(site, 0.1)), logits)
 

@@ -85,7 +85,7 @@ def test_every_site_of_a_decoder_is_grouped(tiny: Checkpoint, calibration: Calib
     weights = converted(tiny, calibration)
     save_network(tmp_path / "network", weights)
     loaded = load_network(tmp_path / "network").weights
-    for index in range(weights.config.sites):
+    for index in range(len(weights.config.sites)):
         site, stored = weights.site(index), loaded.site(index)
         assert site.group_multiplier is not None and stored.group_multiplier is not None
         assert (site.group_multiplier == stored.group_multiplier).all() and (site.weight == stored.weight).all()

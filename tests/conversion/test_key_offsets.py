@@ -18,7 +18,7 @@ from neuromorphic_llm.conversion.key_offsets import KeyStatistics, key_offset, t
 from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.errors import ArtefactError, ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 CONFIG = DecoderConfig(19, 8, 12, 1, 2, 1, 6, 64, 1e-5, 10000.0)
 FREQUENCIES = np.array([1.0, 0.004, 0.0])  # fast, slow, not rotated
@@ -103,9 +103,9 @@ def test_ordinary_keys_have_no_offsets_and_large_biases_have() -> None:
     checkpoint = load_checkpoint("nano")
     windows = calibration_windows(checkpoint.tokenizer(), count=1)
     plain, biased = (convert(each, ConvertConfig(), windows) for each in (checkpoint, with_key_bias(checkpoint, 80.0)))
-    assert all(layer.key_offset is None for layer in plain.weights.layers)
+    assert all(layer.get("key_offset") is None for layer in plain.weights.layers)
     for layer in biased.weights.layers:
-        assert layer.key_offset is not None
+        assert layer.get("key_offset") is not None
         offset = layer.key_offset * 2.0**-biased.weights.formats.qkv
         slow = biased.weights.config.head_dim // 2 - 1
         angle = np.arange(512) * 10000.0 ** (-slow / 8)

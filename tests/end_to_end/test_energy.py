@@ -97,7 +97,7 @@ class Recount:
         train = record.sites[site].train
         assert train is not None
         digits = train.digits[:, 0]  # [phases, inputs]
-        name, head = self.config.site_name(site), site == self.config.sites - 1
+        name, head = self.config.sites[site].name, site == self.config.head.index
         for _ in range(digits.shape[1]):
             self.words(read=1, written=0)  # maximum
             self.spend("soma", ADD)

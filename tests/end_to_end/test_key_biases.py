@@ -94,7 +94,7 @@ def test_quality_with_large_key_biases(pairs: tuple[int, ...], quieter: float, l
     losses = []
     for options in (ALL_SPIKES, ConvertConfig()):
         network = convert(checkpoint, options, windows)
-        assert all((layer.key_offset is not None) == offsets for layer in network.weights.layers)
+        assert all((layer.get("key_offset") is not None) == offsets for layer in network.weights.layers)
         logits = FunctionalDecoder(network.weights).forward(torch.tensor([story()]))[0] * 2.0**-network.weights.formats.logit
         losses.append(perplexity(logits) / dense - 1)
     assert losses[0] <= 0.005

@@ -8,9 +8,9 @@ import torch
 from parity import FAMILIES, check_against_reference, tokens_of
 
 from neuromorphic_llm.network.functional import FunctionalDecoder
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
-from neuromorphic_llm.reference.weights import DecoderConfig
 
 pytestmark = pytest.mark.gpu
 

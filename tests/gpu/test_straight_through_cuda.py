@@ -60,7 +60,7 @@ def test_levels_equal_those_on_the_cpu(steps: int) -> None:
 @pytest.mark.parametrize("emulation", [EmulationConfig(14, 10, Surrogate()), EmulationConfig(8, 10, Surrogate(), steps=8)])
 def test_compiled_layers_have_the_gradients_of_eager_ones(emulation: EmulationConfig) -> None:
     nano = load_checkpoint("nano").canonical
-    sites = tuple(torch.full((nano.config.site_shape(site)[0],), 1e-3) for site in range(nano.config.sites))
+    sites = tuple(torch.full((nano.config.sites[site].shape[0],), 1e-3) for site in range(len(nano.config.sites)))
     queries = tuple(torch.full((nano.config.heads, nano.config.head_dim), 1e-4) for _ in range(nano.config.layers))
     ids = torch.randint(nano.config.vocab_size, (4, 64), generator=torch.Generator().manual_seed(0)).cuda()
     found = []

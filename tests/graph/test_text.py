@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuromorphic_llm.errors import CompileError
-from neuromorphic_llm.graph.build import build_graph
 from neuromorphic_llm.graph.ir import KINDS, Graph, Node, ValueType
 from neuromorphic_llm.graph.text import parse_graph, print_graph
+from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.random_decoder import random_decoder
 
 SMALL = """\
@@ -20,8 +20,8 @@ host:
   %residual: i32<14>[8] = shift(%row) {left=2}
 stage 0 @4:
   %final.norm: i32<12>[8] = norm(%residual) {gain="final_gain"}
-  %head.spikes: spikes<12>[8] = encode(%final.norm) {site=0, code="rate", phases=4}
-  %next: i32<0>[1] = linear(%head.spikes) {site=0, columns=5, epilogue="argmax", regions=[3, 2], tiles=[3, 5]}
+  %head.spikes: spikes<12>[8] = encode(%final.norm) {site="head", code="rate", phases=4}
+  %next: i32<0>[1] = linear(%head.spikes) {site="head", columns=5, epilogue="argmax", regions=[3, 2], tiles=[3, 5]}
   return %next
 }
 """
@@ -69,7 +69,7 @@ def test_round_trip_of_anything_well_formed(stages: list[list[Node]], result: st
         ("\n}\n", "\n", "g:11:1: expected '}', found 'the end'"),
         ("\n}\n", "\n}\nmore", "g:12:1: expected the end"),
         ("  return %next\n}\n", "", "g:10:1: expected"),
-        ('"rate"', '"rate', "g:8:67: expected a number, a text in quotes or a list"),
+        ('"rate"', '"rate', "g:8:72: expected a number, a text in quotes or a list"),
         ("%row: i16", "&row: i16", "g:4:3: expected a value such as %x, found '&'"),
     ],
 )

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from neuromorphic_llm.errors import CompileError
-from neuromorphic_llm.graph.build import build_graph
 from neuromorphic_llm.graph.operations import OPERATIONS
 from neuromorphic_llm.graph.text import parse_graph, print_graph
 from neuromorphic_llm.graph.verify import verify_graph, verify_sites
+from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 
 TEXT = print_graph(build_graph(random_decoder(0)))
@@ -17,7 +17,7 @@ TEXT = print_graph(build_graph(random_decoder(0)))
 def test_a_decoder_is_valid_and_uses_known_operations_only() -> None:
     graph = build_graph(random_decoder(0, bias=True))
     verify_graph(graph)
-    verify_sites(graph, SMALL_CONFIG)
+    verify_sites(graph, {site.name: site.shape for site in SMALL_CONFIG.sites})
     assert graph.stages == SMALL_CONFIG.layers + 1
     assert {node.operation for node in graph.nodes} <= set(OPERATIONS)
 
@@ -34,13 +34,21 @@ def test_a_decoder_is_valid_and_uses_known_operations_only() -> None:
         ("{left=2}", '{left="2"}', "left = '2', expected int"),
         ("{left=2}", "{left=3}", "has type i32<14>[32], expected i32<15>[32]"),
         ("%layers.0.qkv.sums: acc<12>", "%layers.0.qkv.sums: acc<11>", "expected acc<12>[64]"),
-        ("= scale(%layers.0.qkv.sums) {site=0}", "= scale(%layers.0.attention.norm) {site=0}", "takes acc, got i32<12>[32]"),
+        (
+            '= scale(%layers.0.qkv.sums) {site="layers.0.qkv"}',
+            '= scale(%layers.0.attention.norm) {site="layers.0.qkv"}',
+            "takes acc, got i32<12>[32]",
+        ),
         ("= slice(%layers.0.qkv) {start=48}", "= slice(%layers.0.qkv) {start=49}", "takes elements 49..64"),
-        ("{heads=4}", "{heads=3}", "has 3 heads of 8 over 2 key/value heads"),
+        ("{heads=4,", "{heads=3,", "has 3 heads of 8 over 2 key/value heads"),
         ("{head_dim=8, rotated=32}", "{head_dim=5, rotated=32}", "rotates 32 elements"),
         ("kv_write(%layers.0.k.rotated, %layers.0.v)", "kv_write(%layers.0.k.rotated, %layers.0.q)", "takes keys and values of 16"),
         ("%layers.0.hidden: i32<16>[48]", "%layers.0.hidden: i32<16>[96]", "expected i32<16>[48]"),
-        ("matmul(%layers.0.mixed) {site=1}", "matmul(%layers.0.mixed) {site=0}", "uses site 0 a second time"),
+        (
+            'matmul(%layers.0.mixed) {site="layers.0.output"}',
+            'matmul(%layers.0.mixed) {site="layers.0.qkv"}',
+            "uses site layers.0.qkv a second time",
+        ),
         ("stage 1:", "stage 2:", "is in stage 2 after one of stage 0"),
         ("return %next", "return %nothing", "its result %nothing is not defined"),
         ("stage 0:", "stage 0 @3:", "1 vector tiles for 3 stages"),
@@ -56,8 +64,8 @@ LINEAR = """graph {
 stage 0 @1:
   %token: i32<0>[1] = token()
   %row: i32<14>[8] = embedding(%token) {vocab=5, left=0}
-  %spikes: spikes<14>[8] = encode(%row) {site=0, code="rate", phases=4}
-  %next: i32<0>[1] = linear(%spikes) {site=0, columns=5, epilogue="argmax", regions=[3, 2], tiles=[3, 5]}
+  %spikes: spikes<14>[8] = encode(%row) {site="head", code="rate", phases=4}
+  %next: i32<0>[1] = linear(%spikes) {site="head", columns=5, epilogue="argmax", regions=[3, 2], tiles=[3, 5]}
   return %next
 }"""
 
@@ -81,5 +89,5 @@ def test_faults_of_placed_layers(before: str, after: str, message: str) -> None:
 
 def test_site_of_another_shape() -> None:
     graph = parse_graph(TEXT.replace("acc<12>[64]", "acc<12>[63]").replace("%layers.0.qkv: i32<14>[64]", "%layers.0.qkv: i32<14>[63]"))
-    with pytest.raises(CompileError, match="product of 32 inputs and 63 columns, which site 0"):
-        verify_sites(graph, SMALL_CONFIG)
+    with pytest.raises(CompileError, match="product of 32 inputs and 63 columns, which site layers"):
+        verify_sites(graph, {site.name: site.shape for site in SMALL_CONFIG.sites})

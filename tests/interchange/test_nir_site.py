@@ -30,7 +30,7 @@ def weights() -> DecoderWeights:
 
 def with_site(weights: DecoderWeights, site: LinearWeights, phases: int = 14, code: str = "signed-digit") -> DecoderWeights:
     """The decoder with `site` as layers.0.qkv and a code of so many phases."""
-    layer = replace(weights.layers[0], qkv=site)
+    layer = weights.layers[0].replaced(qkv=site)
     return replace(weights, layers=(layer, *weights.layers[1:]), code=replace(weights.code, name=code, phases=phases))
 
 

@@ -70,7 +70,7 @@ def test_counts_are_those_of_the_statistics(weights: DecoderWeights) -> None:
     counts, decoder = count(weights, IDS)
     spikes = decoder.statistics.site_spikes()
     assert counts.spikes == sum(spikes) > 0
-    outputs = [weights.config.site_shape(index)[1] for index in range(weights.config.sites)]
+    outputs = [weights.config.sites[index].shape[1] for index in range(len(weights.config.sites))]
     assert counts.synaptic_operations == sum(s * o for s, o in zip(spikes, outputs, strict=True))
     assert 0 < counts.zero_weight_operations < counts.synaptic_operations
     assert (counts.effective_macs > 0) == (not weights.head.spiking)

@@ -13,7 +13,7 @@ import torch
 from neuromorphic_llm.models.checkpoint import Checkpoint, random_checkpoint
 from neuromorphic_llm.models.files import RawCheckpoint, write_folder
 from neuromorphic_llm.models.llama import hugging_face_config
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 SMALL = DecoderConfig(
     vocab_size=260,

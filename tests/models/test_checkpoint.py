@@ -17,8 +17,8 @@ from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint, random_checkpoint
 from neuromorphic_llm.models.tokenizer import load_tokenizer
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
-from neuromorphic_llm.reference.weights import DecoderConfig
 
 LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8, "original_max_position_embeddings": 32}
 

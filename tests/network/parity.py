@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.matmul import product
 from neuromorphic_llm.network.operations import AttentionResult, Coded
+from neuromorphic_llm.reference.config import ACTIVATIONS, DecoderConfig
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG
-from neuromorphic_llm.reference.weights import ACTIVATIONS, DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.weights import DecoderWeights
 
 _PLAIN = replace(SMALL_CONFIG, gated=False)
 _NORMED = replace(SMALL_CONFIG, output_norms=True, activation="gelu-tanh", score_scale=0.25)
@@ -122,7 +123,7 @@ def tokens_of(config: DecoderConfig, count: int, seed: int = 0) -> list[int]:
 
 def with_large_prices(weights: DecoderWeights) -> DecoderWeights:
     """The same decoder where most inputs stay silent, whole vectors among them."""
-    for index in range(weights.config.sites):
+    for index in range(len(weights.config.sites)):
         stop = weights.site(index).stop
         stop[:] = np.minimum(1000 * stop.astype(np.int64), 2**31 - 1)
     return weights

@@ -25,12 +25,13 @@ from neuromorphic_llm.network.format import (
     network_version,
     save_network,
     scalar_metadata,
-    spiking_flags,
+    spiking_parts,
     weight_arrays,
 )
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.weights import DecoderWeights
 
 PARTS = ("all", "feed-forward", "attention")
 
@@ -39,7 +40,7 @@ def same(ours: DecoderWeights, other: DecoderWeights, parts: str) -> bool:
     """All arrays with their types, and all scalars."""
     first, second = weight_arrays(ours), weight_arrays(other)
     arrays = first.keys() == second.keys() and all((first[n] == second[n]).all() and first[n].dtype == second[n].dtype for n in first)
-    flags = [ours.site(index).spiking == other.site(index).spiking for index in range(ours.config.sites)]
+    flags = [ours.site(index).spiking == other.site(index).spiking for index in range(len(ours.config.sites))]
     flags += [a.attention_spiking == b.attention_spiking for a, b in zip(ours.layers, other.layers, strict=True)]
     return bool(arrays) and all(flags) and scalar_metadata(ours, parts) == scalar_metadata(other, parts)
 
@@ -122,11 +123,9 @@ def test_inconsistent_networks_of_other_families(
 
 @pytest.mark.parametrize("parts", PARTS)
 def test_flags_are_those_of_the_reference(parts: str) -> None:
-    flags, weights = spiking_flags(parts), random_decoder(0, parts=parts)
-    assert flags["head"] == weights.head.spiking
-    for layer in weights.layers:
-        assert flags["attention_products"] == layer.attention_spiking
-        assert all(flags[site] == getattr(layer, site).spiking for site in ("qkv", "output", "gate_up", "down"))
+    spiking, weights = spiking_parts(parts), random_decoder(0, parts=parts)
+    assert all(layer.attention_spiking == spiking["attention"] for layer in weights.layers)
+    assert all(weights.site(site.name).spiking == spiking[site.part] for site in weights.config.sites)
 
 
 def test_a_loaded_network_runs_as_the_saved_one(tmp_path: Path) -> None:

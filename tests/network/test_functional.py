@@ -15,9 +15,9 @@ from neuromorphic_llm.network import cpu_operations
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Operations
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
-from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.spikes.registry import SPIKE_CODES
 
 PARTS = ("all", "feed-forward", "attention")
@@ -195,7 +195,7 @@ def test_statistics() -> None:
     logits(decoder, torch.tensor([TOKENS[:7]]))
     record = reference.step(TOKENS[:7], reference.new_cache()).record
     figures, config = decoder.statistics.to_json(), weights.config
-    shapes = [config.site_shape(index) for index in range(config.sites)]
+    shapes = [config.sites[index].shape for index in range(len(config.sites))]
     operations = sum(site.coded.spikes.sum() * outputs for site, (_, outputs) in zip(record.sites, shapes, strict=True))
     assert figures["tokens"] == 7
     assert figures["spikes_per_activation"] == pytest.approx(operations / (7 * weights.parameters))

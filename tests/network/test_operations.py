@@ -16,13 +16,14 @@ from neuromorphic_llm.network.kernels import probability_table
 from neuromorphic_llm.network.matmul import product
 from neuromorphic_llm.network.operations import Coded, Operations, Rows, SiteTensors
 from neuromorphic_llm.reference.attention import LayerCache, attend, encode_probabilities
+from neuromorphic_llm.reference.config import ACTIVATIONS, CodeConfig, DecoderConfig, Formats
 from neuromorphic_llm.reference.gate import activated, gated_product
 from neuromorphic_llm.reference.linear import scale_output
 from neuromorphic_llm.reference.norm import rms_norm
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.rotary import rotary_tables, rotate
 from neuromorphic_llm.reference.soft_cap import apply_soft_cap, soft_cap
-from neuromorphic_llm.reference.weights import ACTIVATIONS, CodeConfig, DecoderConfig, Formats, LinearWeights
+from neuromorphic_llm.reference.weights import LinearWeights
 from neuromorphic_llm.spikes.dense import quantise_dense
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -161,11 +162,20 @@ def check_attention(operations: Operations, qkv: np.ndarray, config: DecoderConf
     if not turning:
         cos[:], sin[:] = 1 << 14, 0
     q, k, v = np.split(qkv.astype(np.int64).reshape(tokens, -1, config.head_dim), [config.heads, config.heads + config.kv_heads], axis=1)
-    layer_cache = LayerCache.empty(config)
+    layer_cache = LayerCache.empty(config.max_positions, config.kv_heads, config.head_dim)
     layer_cache.write(0, rotate(k, cos[:tokens], sin[:tokens]), v, bases)
     layer = random_decoder(0, config=config, parts="all" if spiking else "feed-forward").layers[0]
     layer.query_stop[:], layer.value_base[:] = stop, bases
-    expected, activity = attend(rotate(q, cos[:tokens], sin[:tokens]), layer_cache, 0, layer, config, FORMATS, code)
+    expected, activity = attend(
+        rotate(q, cos[:tokens], sin[:tokens]),
+        layer_cache,
+        0,
+        layer.query_stop,
+        layer.value_base,
+        FORMATS,
+        code,
+        spiking=layer.attention_spiking,
+    )
     cache = KeyValueCache(config, 1, torch.device("cpu"), tokens)
     result = operations.attention(
         torch.from_numpy(qkv.copy()),

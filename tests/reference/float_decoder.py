@@ -65,11 +65,11 @@ def attend(r: Floats, number: int, weights: DecoderWeights) -> Floats:
     config, formats, layer = weights.config, weights.formats, weights.layers[number]
     y = linear(rms_norm(r, layer.attention_gain, weights), layer.qkv, formats.norm, formats.qkv)
     q, k, v = np.split(y.reshape(len(r), -1, config.head_dim), [config.heads, config.heads + config.kv_heads], axis=1)
-    q, k = output_norm(q, layer.query_gain, weights), output_norm(k, layer.key_gain, weights)
-    tables = weights.rope(number)
+    q, k = output_norm(q, layer.get("query_gain"), weights), output_norm(k, layer.get("key_gain"), weights)
+    tables = weights.rope("local_rope" if config.local_rotary and config.window(number) else "rope")
     o = attention(rotate(q, *tables), rotate(k, *tables), v, config.window(number), config.attention_softcap)
     return output_norm(
-        linear(o.reshape(len(r), -1), layer.output, formats.attention, formats.residual), layer.attention_output_gain, weights
+        linear(o.reshape(len(r), -1), layer.output, formats.attention, formats.residual), layer.get("attention_output_gain"), weights
     )
 
 
@@ -79,7 +79,7 @@ def feed_forward(r: Floats, layer: LayerWeights, weights: DecoderWeights) -> Flo
     y = linear(rms_norm(r, layer.feed_forward_gain, weights), layer.gate_up, formats.norm, formats.gate)
     g, u = np.split(y, 2, axis=-1) if config.gated else (y, 1.0)
     d = linear(ACTIVATIONS[config.activation](g) * u, layer.down, layer.hidden_fraction, formats.residual)
-    return output_norm(d, layer.feed_forward_output_gain, weights)
+    return output_norm(d, layer.get("feed_forward_output_gain"), weights)
 
 
 def forward(weights: DecoderWeights, tokens: Sequence[int]) -> tuple[Floats, list[Floats]]:

@@ -47,7 +47,7 @@ def test_a_trace_holds_the_spikes_of_the_record() -> None:
     assert trace.context.tolist() == [1, 2, 3, 4]
     assert trace.logits_wanted.tolist() == [False, False, True, True]
     assert trace.phases[:, -1].tolist()[:2] == [0, 0]
-    for site in range(weights.config.sites - 1):
+    for site in range(weights.config.head.index):
         spikes = [*prompt.sites[site].coded.spikes.sum(axis=1), *decode.sites[site].coded.spikes.sum(axis=1)]
         assert trace.events[:, site].sum(axis=(1, 2)).tolist() == spikes
         assert trace.phases[:, site].tolist() == [*prompt.sites[site].coded.phases, *decode.sites[site].coded.phases]

@@ -78,9 +78,9 @@ def test_attention_is_that_of_the_definition(seed: int, query_bits: int, value_b
     q = rng.integers(-(2**query_bits), 2**query_bits, (tokens, config.heads, config.head_dim), endpoint=True)
     k = rng.integers(-(2**16), 2**16, (tokens, config.kv_heads, config.head_dim))
     v = rng.integers(-(2**value_bits), 2**value_bits, k.shape, endpoint=True)
-    cache = LayerCache.empty(config)
+    cache = LayerCache.empty(config.max_positions, config.kv_heads, config.head_dim)
     cache.write(0, k, v, layer.value_base)
-    output, activity = attend(q[2:], cache, 2, layer, config, weights.formats, weights.code)
+    output, activity = attend(q[2:], cache, 2, layer.query_stop, layer.value_base, weights.formats, weights.code, spiking=spiking)
     for n in range(2, tokens):
         for h in range(config.heads):
             group = h // (config.heads // config.kv_heads)
@@ -124,7 +124,7 @@ def test_value_sum_bound_is_reached_by_equal_weights() -> None:
 
 def test_cache_keeps_eight_bits_with_an_exponent() -> None:
     config = SMALL_CONFIG
-    cache = LayerCache.empty(config)
+    cache = LayerCache.empty(config.max_positions, config.kv_heads, config.head_dim)
     k = np.zeros((1, config.kv_heads, config.head_dim), np.int64)
     k[0, 0, :3] = [127, -128, 5]
     k[0, 1, :3] = [255, -256, 3]
@@ -146,19 +146,23 @@ def test_an_offset_of_all_keys_changes_nothing_but_rounding(seed: int) -> None:
     k = rng.integers(-127, 128, (9, config.kv_heads, config.head_dim))
     v = rng.integers(-(2**14), 2**14, k.shape)
     offset = rng.integers(-(2**24), 2**24, k.shape[1:]).astype(np.int32)
-    plain, moved = LayerCache.empty(config), LayerCache.empty(config)
+    plain, moved = (
+        LayerCache.empty(config.max_positions, config.kv_heads, config.head_dim),
+        LayerCache.empty(config.max_positions, config.kv_heads, config.head_dim),
+    )
     plain.write(0, k, v, layer.value_base)
     moved.write(0, k + offset, v, layer.value_base, offset)
     assert np.array_equal(plain.keys, moved.keys) and np.array_equal(plain.key_exponent, moved.key_exponent)
     # In exact numbers: q (k + offset) is q k plus one number per query, and so are the scores' distances from their maximum.
     exact, bare = (np.einsum("hi,thi->ht", q[0].astype(object), keys.repeat(2, 1).astype(object)) for keys in (k + offset, k))
     assert np.array_equal(exact.max(1, keepdims=True) - exact, bare.max(1, keepdims=True) - bare)
-    outputs = [attend(q, cache, 8, layer, config, weights.formats, weights.code)[0] for cache in (plain, moved)]
+    outputs = [attend(q, cache, 8, layer.query_stop, layer.value_base, weights.formats, weights.code)[0] for cache in (plain, moved)]
     assert np.array_equal(*outputs)
 
 
 def test_keys_less_their_offset_saturate() -> None:
-    cache, config = LayerCache.empty(SMALL_CONFIG), SMALL_CONFIG
+    config = SMALL_CONFIG
+    cache = LayerCache.empty(config.max_positions, config.kv_heads, config.head_dim)
     k = np.zeros((1, config.kv_heads, config.head_dim), np.int64)
     k[0, :, :2] = [-(2**31), 2**31 - 1]
     offset = np.zeros(k.shape[1:], np.int32)

@@ -33,18 +33,8 @@ def without_prices(weights: DecoderWeights) -> DecoderWeights:
     def free(site):  # type: ignore[no-untyped-def]
         return replace(site, stop=np.zeros_like(site.stop))
 
-    layers = tuple(
-        replace(
-            layer,
-            qkv=free(layer.qkv),
-            output=free(layer.output),
-            gate_up=free(layer.gate_up),
-            down=free(layer.down),
-            query_stop=np.zeros_like(layer.query_stop),
-        )
-        for layer in weights.layers
-    )
-    return replace(weights, layers=layers, head=free(weights.head))
+    freed = weights.with_sites(lambda _, site: free(site))
+    return replace(freed, layers=tuple(layer.replaced(query_stop=np.zeros_like(layer.query_stop)) for layer in freed.layers))
 
 
 @settings(max_examples=25)
@@ -130,15 +120,8 @@ def test_with_prices_the_decoder_stays_close_to_floating_point(parts: str) -> No
 
 def test_dense_sites_agree_with_a_network_that_does_not_spike() -> None:
     weights = random_decoder(0)
-    layers = tuple(
-        replace(
-            layer,
-            **{name: replace(getattr(layer, name), spiking=False) for name in ("qkv", "output", "gate_up", "down")},
-            attention_spiking=False,
-        )
-        for layer in weights.layers
-    )
-    dense = replace(weights, layers=layers, head=replace(weights.head, spiking=False))
+    dense = weights.with_sites(lambda _, site: replace(site, spiking=False))
+    dense = replace(dense, layers=tuple(layer.replaced(attention_spiking=False) for layer in dense.layers))
     expected, _ = float_decoder.forward(dense, TOKENS)
     assert cosine(IntegerDecoder(dense).forward(TOKENS), expected) > 0.9995
 
@@ -183,7 +166,7 @@ def test_an_accumulator_beyond_32_bits_is_an_error() -> None:
     full = replace(weights.head, weight=np.full_like(weights.head.weight, 127), stop=np.zeros(2048, np.int32))
     gain = np.full(2048, 2**31 - 1, np.int32)
     embedding = np.full_like(weights.embedding, 1000)
-    layers = tuple(replace(layer, output=_silent(layer.output), down=_silent(layer.down)) for layer in weights.layers)
+    layers = tuple(layer.replaced(output=_silent(layer.output), down=_silent(layer.down)) for layer in weights.layers)
     with pytest.raises(SimulationError, match="head exceeds 32 bits"):
         IntegerDecoder(replace(weights, head=full, final_gain=gain, embedding=embedding, layers=layers)).forward([0])
 

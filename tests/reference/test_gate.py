@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from neuromorphic_llm.reference.config import ACTIVATIONS
 from neuromorphic_llm.reference.fixed_point import SHARES, SIG
 from neuromorphic_llm.reference.gate import activated, gated_product, sigmoid
-from neuromorphic_llm.reference.weights import ACTIVATIONS
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.norm import epsilon_term, rms_norm
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG
-from neuromorphic_llm.reference.weights import Formats
 
 FORMATS = Formats()
 

@@ -18,8 +18,8 @@ CONFIGS = (SMALL_CONFIG, replace(SMALL_CONFIG, heads=3, kv_heads=1, head_dim=16,
 @pytest.mark.parametrize("config", CONFIGS)
 def test_shapes_and_ranges(config) -> None:  # type: ignore[no-untyped-def]
     weights = random_decoder(0, config=config, bias=True)
-    for index in range(config.sites):
-        site, (inputs, outputs) = weights.site(index), config.site_shape(index)
+    for index in range(len(config.sites)):
+        site, (inputs, outputs) = weights.site(index), config.sites[index].shape
         assert site.weight.shape == (outputs, inputs)
         assert (site.weight.dtype, site.multiplier.dtype, site.stop.dtype) == (np.int8, np.int32, np.int32)
         assert np.abs(site.weight.astype(int)).max() == 127

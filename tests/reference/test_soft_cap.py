@@ -9,10 +9,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import TANH
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG
-from neuromorphic_llm.reference.soft_cap import apply_soft_cap, logit_cap, score_cap, soft_cap
-from neuromorphic_llm.reference.weights import Formats
+from neuromorphic_llm.reference.soft_cap import apply_soft_cap, score_cap, soft_cap
 
 CAPS = st.one_of(st.sampled_from([1e-3, 1.0, 30.0, 50.0, 1e3]), st.floats(1e-3, 1e3))
 
@@ -55,9 +55,9 @@ def test_close_to_floating_point_and_monotonic(cap: float, seed: int) -> None:
 
 
 def test_caps_of_a_decoder() -> None:
-    assert score_cap(SMALL_CONFIG) is None and logit_cap(SMALL_CONFIG, Formats()) is None
+    assert score_cap(SMALL_CONFIG.attention_softcap) is None
     config = replace(SMALL_CONFIG, attention_softcap=50.0, logit_softcap=30.0)
-    scores, logits = score_cap(config), logit_cap(config, Formats(logit=15))
+    scores, logits = score_cap(config.attention_softcap), soft_cap(config.logit_softcap, Formats(logit=15).logit)
     assert scores is not None and logits is not None
     assert scores.limit == round(50 * math.log2(math.e) * 256) and logits.limit == 30 << 15
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.reference.attention import AttentionActivity, LayerCache, attend
-from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, Formats
+from neuromorphic_llm.reference.config import CodeConfig, Formats
 from neuromorphic_llm.rtl.bench import Bench
 
 Integers = NDArray[np.int64]
@@ -37,14 +36,13 @@ class Shape:
 
     @property
     def spec(self) -> ChipSpec:
-        return load_spec("nano").with_fields(
-            {
-                "vector.lanes": self.lanes,
-                "vector.key_lanes": self.key_lanes,
-                "vector.softmax_lanes": self.softmax_lanes,
-                "vector.attend_latency": self.latency,
-                "vector.kv_bytes_per_engine": self.kv_bytes,
-            }
+        return replace(
+            load_spec("nano"),
+            vector_lanes=self.lanes,
+            key_lanes=self.key_lanes,
+            softmax_lanes=self.softmax_lanes,
+            attend_latency=self.latency,
+            kv_bytes_per_engine=self.kv_bytes,
         )
 
     @property
@@ -115,10 +113,7 @@ class Network:
 
     def attend(self, q: Integers, context: int) -> tuple[Integers, AttentionActivity]:
         """Outputs and activity of one query vector, [heads, head_dim]."""
-        shape = self.shape
-        config = DecoderConfig(2, 32, 2, 1, shape.heads, shape.slots, shape.head_dim, context, rms_norm_eps=1e-5, rope_theta=1e4)
-        layer = replace(random_decoder(0, config=config).layers[0], query_stop=self.stop, value_base=self.value_base)
-        output, activity = attend(q[None], self.cache, context - 1, layer, config, self.formats, self.code)
+        output, activity = attend(q[None], self.cache, context - 1, self.stop, self.value_base, self.formats, self.code)
         return output[0], activity
 
 

@@ -33,7 +33,7 @@ def centred_program() -> Program:
     layers, config = list(weights.layers), weights.config
     for number in (0, config.layers - 1):
         drawn = np.random.default_rng(number).normal(0.0, 40.0 * 2.0**weights.formats.qkv, (config.kv_heads, config.head_dim))
-        layers[number] = replace(layers[number], key_offset=np.rint(drawn).astype(np.int32))
+        layers[number] = layers[number].replaced(key_offset=np.rint(drawn).astype(np.int32))
     return compile_network(replace(weights, layers=tuple(layers)), load_spec("nano"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from attention_script import Integers, Network, Script, Shape, check, group_cycles, load, load_vector, random_network, random_queries
 
 from neuromorphic_llm.reference.attention import LayerCache
-from neuromorphic_llm.reference.weights import CodeConfig, Formats
+from neuromorphic_llm.reference.config import CodeConfig, Formats
 from neuromorphic_llm.rtl.bench import Bench
 
 NANO = Shape(16, group=2, slots=2, lanes=8, key_lanes=16, softmax_lanes=8)

@@ -35,15 +35,15 @@ def make_program(weights: DecoderWeights, spec: ChipSpec, seed: int = 0, regions
     """Place every stage on random tiles, each site on up to `regions_per_site` of them; any tile but the host may be of any kind."""
     rng = np.random.default_rng(seed)
     config = weights.config
-    free = [int(tile) for tile in rng.permutation(np.arange(1, spec.topology.tiles))]
+    free = [int(tile) for tile in rng.permutation(np.arange(1, spec.tiles))]
     stages = []
     for stage in range(config.layers + 1):
-        sites = tuple(range(4 * stage, 4 * stage + 4)) if stage < config.layers else (4 * config.layers,)
+        sites = tuple(range(4 * stage, 4 * stage + 4)) if stage < config.layers else (config.head.index,)
         vector_tile = free.pop()
         regions = []
         for site in sites:
             pair = 2 if site % 4 == 2 and stage < config.layers else 1
-            outputs = config.site_shape(site)[1] // pair
+            outputs = config.sites[site].shape[1] // pair
             count = min(int(rng.integers(1, regions_per_site + 1)), outputs)
             cuts = [0, *sorted(rng.choice(np.arange(1, outputs), count - 1, replace=False).tolist()), outputs]
             regions.append(
@@ -61,7 +61,7 @@ def _with_routes(weights: DecoderWeights, spec: ChipSpec, stages: tuple[Stage, .
     sources: list[int] = []
 
     def route(source: int, targets: list[int]) -> int:
-        masks.append(xy_tree(source, targets, spec.mesh.width, spec.topology.tiles))
+        masks.append(xy_tree(source, targets, spec.mesh_width, spec.tiles))
         sources.append(source)
         return len(masks) - 1
 
@@ -80,7 +80,7 @@ def _with_routes(weights: DecoderWeights, spec: ChipSpec, stages: tuple[Stage, .
     return Program(
         spec=spec,
         weights=weights,
-        weights_t=tuple(np.ascontiguousarray(weights.site(site).weight.T) for site in range(config.sites)),
+        weights_t=tuple(np.ascontiguousarray(weights.site(site).weight.T) for site in range(len(config.sites))),
         stages=stages,
         routes=routes,
         route_masks=np.stack(masks),

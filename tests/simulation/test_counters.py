@@ -16,7 +16,7 @@ from neuromorphic_llm.simulation.run import simulate
 from neuromorphic_llm.simulation.timing import simulate_timing
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
-SPEC = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 4, "synapse.columns": 8, "readout.active_rows": 2})
+SPEC = ChipSpec(name="test", mesh_width=7, mesh_height=6, rows=4, columns=8, active_rows=2)
 
 
 def test_pairs_share_a_macro() -> None:
@@ -24,7 +24,7 @@ def test_pairs_share_a_macro() -> None:
     config = replace(
         SMALL_CONFIG, layers=1, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=6, vocab_size=5, max_positions=8
     )
-    spec = SPEC.with_fields({"synapse.columns": 5})
+    spec = replace(SPEC, columns=5)
     program = make_program(random_decoder(0, config=config), spec, regions_per_site=1)
     trace = simulate(program, np.array([1]), 1).trace
     trace = replace(trace, events=np.zeros_like(trace.events))
@@ -102,7 +102,7 @@ def test_by_hand() -> None:
 def test_offsets_of_keys_are_read_and_taken_off() -> None:
     """The same run, but for 2 heads of 8 elements in one of two layers; cycles do not change."""
     weights = random_decoder(4, key_offset=True)
-    without = replace(weights, layers=tuple(replace(layer, key_offset=None) for layer in weights.layers))
+    without = replace(weights, layers=tuple(layer.replaced(key_offset=None) for layer in weights.layers))
     trace = simulate(make_program(weights, SPEC), [4, 8, 15], 1).trace
     programs = [make_program(each, SPEC) for each in (without, weights)]
     plain, counted = (asdict(count(program, trace, simulate_timing(program, trace))) for program in programs)
@@ -135,8 +135,8 @@ def test_codes_without_a_price_in_every_phase_read_their_dead_zone_once() -> Non
         program = make_program(random_decoder(4, code=code), SPEC)
         result = simulate(program, [4, 8, 15], 1)
         counters, trace = result.prefill, result.trace
-        values = sum(config.site_shape(site)[0] * int((trace.phases[:, site] > 0).sum()) for site in range(config.sites))
-        scanned = sum(config.site_shape(site)[0] * int(trace.phases[:, site].sum()) for site in range(config.sites))
+        values = sum(config.sites[site].shape[0] * int((trace.phases[:, site] > 0).sum()) for site in range(len(config.sites)))
+        scanned = sum(config.sites[site].shape[0] * int(trace.phases[:, site].sum()) for site in range(len(config.sites)))
         queries = config.head_dim * int(trace.query_phases.sum())
         assert counters.encode_elements == scanned + queries
         stops = (scanned if code == "signed-digit" else values) + queries
@@ -148,7 +148,7 @@ def test_unwanted_logits_are_not_sent_and_biases_are_read() -> None:
     with_bias = make_program(random_decoder(4, bias=True), SPEC)
     result = simulate(with_bias, [4, 8, 15], 2)
     assert result.decode is not None
-    layer_outputs = sum(SMALL_CONFIG.site_shape(site)[1] for site in range(SMALL_CONFIG.sites - 1))
+    layer_outputs = sum(site.outputs for site in SMALL_CONFIG.sites[:-1])
     assert result.decode.output_parameter_bits_read == 48 * layer_outputs + 16 * SMALL_CONFIG.vocab_size
     # Two of the three prompt tokens stop after the last layer: no residual is sent, received and normalised.
     assert result.prefill.norm_elements == (2 * 2 * 3 + 1) * SMALL_CONFIG.hidden_size

@@ -22,7 +22,7 @@ from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.simulation import crossbar_kernels
 from neuromorphic_llm.simulation.events import EventDecoder
 
-SPEC = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16})
+SPEC = ChipSpec(name="test", mesh_width=7, mesh_height=6, rows=16)
 
 
 def check_parity(weights: DecoderWeights, tokens: list[int], spec: ChipSpec = SPEC) -> None:
@@ -41,12 +41,12 @@ def check_parity(weights: DecoderWeights, tokens: list[int], spec: ChipSpec = SP
             phases = int(theirs.train.phases[n])
             digits = theirs.train.digits[-phases:, n]
             assert ours.exponent == theirs.train.exponent[n]
-            assert np.array_equal(ours.digits, digits), weights.config.site_name(site)
+            assert np.array_equal(ours.digits, digits), weights.config.sites[site].name
             assert np.array_equal(ours.accumulators, theirs.accumulators[n])
             assert trace.phases[n, site] == phases
             expected = np.zeros_like(trace.events[n, site])
-            for block in range(0, digits.shape[1], spec.synapse.rows):
-                expected[:phases, block // spec.synapse.rows] = np.count_nonzero(digits[:, block : block + spec.synapse.rows], axis=1)
+            for block in range(0, digits.shape[1], spec.rows):
+                expected[:phases, block // spec.rows] = np.count_nonzero(digits[:, block : block + spec.rows], axis=1)
             assert np.array_equal(trace.events[n, site], expected)
         for layer, activity in enumerate(result.record.attention):
             for field in ("query_phases", "query_spikes", "key_columns", "probability_spikes", "probability_keys"):
@@ -100,7 +100,7 @@ def test_extreme_weights_and_no_price() -> None:
     config = replace(SMALL_CONFIG, hidden_size=600, layers=1)
     weights = random_decoder(1, config=config, code="rate")
     gate_up = replace(weights.layers[0].gate_up, weight=np.full_like(weights.layers[0].gate_up.weight, -127), stop=np.zeros(600, np.int32))
-    check_parity(replace(weights, layers=(replace(weights.layers[0], gate_up=gate_up),)), [1, 2])
+    check_parity(replace(weights, layers=(weights.layers[0].replaced(gate_up=gate_up),)), [1, 2])
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two processor cores")

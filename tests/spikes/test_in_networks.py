@@ -12,8 +12,8 @@ from parity import check_against_reference, tokens_of
 from neuromorphic_llm.errors import ArtefactError, UsageError
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Operations
+from neuromorphic_llm.reference.config import CodeConfig
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
-from neuromorphic_llm.reference.weights import CodeConfig
 
 VARIANTS: list[tuple[str, int, dict[str, Any]]] = [
     ("burst", 3, {"gamma": 7, "shift": 3, "signed": False}),

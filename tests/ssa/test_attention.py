@@ -11,7 +11,7 @@ from torch import nn
 
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.ssa.attention import PARTS, SpikingSelfAttention, SsaConfig, SsaCounts
 from neuromorphic_llm.ssa.feed_forward import RateCodedLinear, rate_spikes
 from neuromorphic_llm.ssa.neuron import NeuronConfig, lif

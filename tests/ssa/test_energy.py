@@ -13,8 +13,8 @@ from neuromorphic_llm.energy.constants import sram_bit
 from neuromorphic_llm.energy.digital import int8_reference
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.ssa.attention import SsaConfig, SsaCounts
 from neuromorphic_llm.ssa.energy import (
     AttentionActivity,
@@ -139,7 +139,7 @@ def test_own_energy_on_the_chip_by_hand() -> None:
     assert difference == pytest.approx((2 * 8 + 3) * add + 8 * 32 * register)
     read = replace(activity, chip=replace(chip, kv_bits_read=641))
     difference = chip_energy_j_per_token(read, SHAPE, spec).nominal - chip_energy_j_per_token(activity, SHAPE, spec).nominal
-    assert difference == pytest.approx(sram_bit(constants, spec.vector.kv_bytes_per_engine).nominal)
+    assert difference == pytest.approx(sram_bit(constants, spec.kv_bytes_per_engine).nominal)
     divided = replace(activity, chip=replace(chip, divisions=1))
     difference = chip_energy_j_per_token(divided, SHAPE, spec).nominal - chip_energy_j_per_token(activity, SHAPE, spec).nominal
     assert difference == pytest.approx(64 * add)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.config import DecoderConfig
+from neuromorphic_llm.reference.weights import DecoderWeights
 
 LARGEST_CONTEXT = 8192
 """Tokens for which the attention accumulators are proved not to overflow (numerics.md)."""
@@ -21,29 +22,13 @@ def kv_bytes_per_token(config: DecoderConfig) -> int:
     return 2 * config.head_dim + 1
 
 
-def missing_units(config: DecoderConfig) -> list[str]:
-    """What the chip would need a unit for that it has not (families.md)."""
-    parts = {
-        f"the activation {config.activation}": config.activation != "silu",
-        "a feed-forward without a gate": not config.gated,
-        "norms of queries and keys": config.query_key_norm,
-        "norms after attention and feed-forward": config.output_norms,
-        "soft caps of scores": config.attention_softcap != 0.0,
-        "soft caps of logits": config.logit_softcap != 0.0,
-        "learned positions": config.learned_positions,
-        "a parallel residual stream": config.parallel_residual,
-        "rotary tables of their own for layers with a window": config.local_rotary,
-    }
-    return [what for what, present in parts.items() if present]
-
-
 def longest_context(spec: ChipSpec, config: DecoderConfig, positions: int) -> int:
     """Tokens that a program with rotary tables of `positions` can hold on this chip (compiler.md); 0 if not a single one.
 
     The chip attends to all tokens, so a context ends where the shortest window would begin to matter.
     """
-    heads_per_engine = -(-config.kv_heads // spec.vector.attention_engines)
-    stored = spec.vector.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config))
+    heads_per_engine = -(-config.kv_heads // spec.attention_engines)
+    stored = spec.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config))
     windows = [window for window in config.windows if window]
     return min(stored, config.max_positions, positions, LARGEST_CONTEXT, *windows)
 
@@ -109,5 +94,5 @@ class Program:
     tokenizer_files: dict[str, bytes]
 
     def row_blocks(self, site: int) -> int:
-        """Number of blocks of `spec.synapse.rows` inputs of a site."""
-        return -(-self.weights.config.site_shape(site)[0] // self.spec.synapse.rows)
+        """Number of blocks of `spec.rows` inputs of a site."""
+        return -(-self.weights.config.sites[site].shape[0] // self.spec.rows)

@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
-from neuromorphic_llm.chip.program import Program, Region, Stage, longest_context, missing_units, route_ranges
-from neuromorphic_llm.chip.routes import routes_of
+from neuromorphic_llm.chip.program import Program, Region, Stage, longest_context, route_ranges
+from neuromorphic_llm.chip.routes import route_mask, routes_of
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.units import missing_units
 from neuromorphic_llm.errors import ArtefactError, CompileError
 from neuromorphic_llm.network.format import decoder_weights, scalar_metadata, weight_arrays
-from neuromorphic_llm.reference.weights import SITES, DecoderConfig
+from neuromorphic_llm.reference.build import build_graph
+from neuromorphic_llm.reference.config import DecoderConfig
 
 FORMAT = "neuromorphic-llm-program"
-VERSION = 3
-"""1: programs without key offsets; 2: with them; 3: the chip in sections. All are loaded."""
+VERSION = 2
+"""1: programs without key offsets, which are still written as such; 2: with them."""
 
 
 def save_program(program: Program, folder: Path | str) -> str:
@@ -28,7 +30,7 @@ def save_program(program: Program, folder: Path | str) -> str:
     config = program.weights.config
     arrays = weight_arrays(program.weights)
     for index, weight_t in enumerate(program.weights_t):
-        name = config.site_name(index)
+        name = config.sites[index].name
         del arrays[f"{name}.weight"]
         arrays[f"{name}.weight_t"] = weight_t
     arrays |= {"route_masks": program.route_masks, "route_sources": program.route_sources}
@@ -41,7 +43,8 @@ def save_program(program: Program, folder: Path | str) -> str:
         "report": program.report,
     }
     files = {f"tokenizer/{name}": content for name, content in program.tokenizer_files.items()}
-    return save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays, extra_files=files)
+    version = 1 if all(layer.get("key_offset") is None for layer in program.weights.layers) else VERSION
+    return save_artefact(folder, format_name=FORMAT, version=version, metadata=metadata, arrays=arrays, extra_files=files)
 
 
 def load_program(folder: Path | str) -> Program:
@@ -55,7 +58,7 @@ def load_program(folder: Path | str) -> Program:
         spec = ChipSpec.from_json(metadata["spec"], f"{folder}: spec")
         config = DecoderConfig.from_json(metadata["config"], source)
         stages = tuple(_stage_from_json(entry, number, config) for number, entry in enumerate(metadata["stages"]))
-        weights_t = tuple(arrays[f"{config.site_name(index)}.weight_t"] for index in range(config.sites))
+        weights_t = tuple(arrays[f"{config.sites[index].name}.weight_t"] for index in range(len(config.sites)))
         masks, sources, max_context = arrays["route_masks"], arrays["route_sources"], metadata["max_context"]
         network_hash, report = str(metadata["network_hash"]), dict(metadata["report"])
     except (KeyError, TypeError, ValueError, CompileError) as error:
@@ -63,15 +66,13 @@ def load_program(folder: Path | str) -> Program:
         raise ArtefactError(f"{folder}: not a complete program ({reason}); compile the network again") from error
     network: Arrays = {name: array for name, array in arrays.items() if not name.endswith(".weight_t")}
     # The decoder sees its weights as views of the transposed ones, so a loaded program holds them once.
-    network |= {f"{config.site_name(index)}.weight": weight_t.T for index, weight_t in enumerate(weights_t)}
+    network |= {f"{config.sites[index].name}.weight": weight_t.T for index, weight_t in enumerate(weights_t)}
     files = {name.removeprefix("tokenizer/"): content for name, content in read_files(folder, metadata).items()}
     weights = decoder_weights(metadata, network, source=source)
-    if missing := missing_units(config):
+    if missing := missing_units(build_graph(weights)):
         raise ArtefactError(f"{source}: chip {spec.name} has no unit for {' and '.join(missing)}; compile another network")
-    if weights.code.phases > spec.synapse.max_phases:
-        raise ArtefactError(
-            f"{source}: a code of {weights.code.phases} phases, chip {spec.name} takes {spec.synapse.max_phases}; compile again"
-        )
+    if weights.code.phases > spec.max_phases:
+        raise ArtefactError(f"{source}: a code of {weights.code.phases} phases, chip {spec.name} takes {spec.max_phases}; compile again")
     _check_stages(stages, spec, config, source)
     _check_routes(stages, spec, config, masks, sources, source)
     longest = longest_context(spec, config, len(weights.rope_cos))
@@ -96,14 +97,14 @@ def _stage_to_json(stage: Stage, config: DecoderConfig) -> dict[str, Any]:
     sites = {}
     for site, regions in zip(stage.sites, stage.regions, strict=True):
         entries = [asdict(region) for region in regions]
-        sites[config.site_name(site)] = [{key: value for key, value in entry.items() if key != "site"} for entry in entries]
+        sites[config.sites[site].name] = [{key: value for key, value in entry.items() if key != "site"} for entry in entries]
     return {"vector_tile": stage.vector_tile, "sites": sites, "program": list(stage.program)}
 
 
 def _stage_from_json(entry: Mapping[str, Any], number: int, config: DecoderConfig) -> Stage:
     """TypeError or KeyError unless every field is there with its type; what they say is checked later."""
-    sites = (4 * config.layers,) if number == config.layers else tuple(range(4 * number, 4 * number + 4))
-    regions = tuple(tuple(Region(site=site, **region) for region in entry["sites"][config.site_name(site)]) for site in sites)
+    sites = tuple(site.index for site in config.sites if site.stage == number)
+    regions = tuple(tuple(Region(site=site, **region) for region in entry["sites"][config.sites[site].name]) for site in sites)
     program = entry["program"]
     if not isinstance(program, list) or not all(isinstance(instruction, str) for instruction in program):
         raise TypeError(f"the program of stage {number} is no list of instructions")
@@ -117,11 +118,11 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
     """ArtefactError unless the stages hold the network, each unit on a tile of its kind that has room for it."""
     if len(stages) != config.layers + 1:
         raise ArtefactError(f"{source}: {len(stages)} stages, expected {config.layers + 1}; compile the network again")
-    free = {"vector": set(spec.topology.vector_tiles()), "synapse": set(spec.topology.synapse_tiles())}
+    free = {"vector": set(spec.vector_tiles()), "synapse": set(spec.synapse_tiles())}
 
     def take(kind: str, tile: int, what: str) -> None:
-        if not 0 <= tile < spec.topology.tiles:
-            raise ArtefactError(f"{source}: {what} lies outside the mesh of {spec.topology.tiles} tiles; compile the network again")
+        if not 0 <= tile < spec.tiles:
+            raise ArtefactError(f"{source}: {what} lies outside the mesh of {spec.tiles} tiles; compile the network again")
         if tile not in free[kind]:
             raise ArtefactError(f"{source}: {what} lies on tile {tile}, which is taken or no {kind} tile; compile the network again")
         free[kind].remove(tile)
@@ -129,8 +130,8 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
     for number, stage in enumerate(stages):
         take("vector", stage.vector_tile, f"stage {number}")
         for site, regions in zip(stage.sites, stage.regions, strict=True):
-            name, (inputs, columns) = config.site_name(site), config.site_shape(site)
-            pair = 2 if SITES[site % 4] == "gate_up" else 1
+            name, (inputs, columns) = config.sites[site].name, config.sites[site].shape
+            pair = 2 if config.sites[site].epilogue == "gate" else 1
             first = 0
             for region in regions:
                 if region.outputs < 1 or (region.first_output, region.columns) != (first, pair * region.outputs):
@@ -138,10 +139,10 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
                 first += region.outputs
                 take("synapse", region.tile, name)
                 crossbars = _crossbars(spec, inputs, region.columns, pair)
-                if crossbars > spec.synapse.crossbars:
+                if crossbars > spec.crossbars_per_tile:
                     raise ArtefactError(
                         f"{source}: a region of {name} needs {crossbars} crossbars, a tile of chip {spec.name} has "
-                        f"{spec.synapse.crossbars}; compile the network again"
+                        f"{spec.crossbars_per_tile}; compile the network again"
                     )
             else:
                 if pair * first == columns:
@@ -151,8 +152,8 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
 
 def _crossbars(spec: ChipSpec, inputs: int, columns: int, pair: int) -> int:
     """Macros that hold `columns` columns; a pair of gate and up columns shares one."""
-    usable = max(spec.synapse.columns // pair * pair, 1)
-    return -(-inputs // spec.synapse.rows) * spec.synapse.slices * -(-columns // usable)
+    usable = max(spec.columns // pair * pair, 1)
+    return -(-inputs // spec.rows) * spec.slices * -(-columns // usable)
 
 
 def _check_routes(
@@ -160,14 +161,14 @@ def _check_routes(
 ) -> None:
     """ArtefactError unless the route tables are the XY trees that the stages need: any other could lead astray or never end."""
     routes = routes_of(stages, config)
-    if masks.dtype != np.uint8 or masks.shape != (len(routes), spec.topology.tiles):
-        expected = f"uint8 {(len(routes), spec.topology.tiles)}"
+    if masks.dtype != np.uint8 or masks.shape != (len(routes), spec.tiles):
+        expected = f"uint8 {(len(routes), spec.tiles)}"
         raise ArtefactError(f"{where}: route_masks is {masks.dtype} {masks.shape}, expected {expected}; compile the network again")
     if sources.dtype != np.int32 or sources.shape != (len(routes),):
         expected = f"int32 {(len(routes),)}"
         raise ArtefactError(f"{where}: route_sources is {sources.dtype} {sources.shape}, expected {expected}; compile the network again")
     for number, route in enumerate(routes):
-        if sources[number] != route.source or not np.array_equal(masks[number], spec.topology.tree_mask(route.source, route.destinations)):
+        if sources[number] != route.source or not np.array_equal(masks[number], route_mask(route.source, route.destinations, spec)):
             tiles = ", ".join(map(str, route.destinations))
             raise ArtefactError(
                 f"{where}: route {number} ({route.kind} {route.label}) is not the XY tree from tile {route.source} to {tiles}; "

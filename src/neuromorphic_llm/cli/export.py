@@ -74,7 +74,7 @@ def _export(network: SpikingNetwork, index: int, folder: Path, bits: int, inputs
     from neuromorphic_llm.interchange.nir_file import read_nir, write_nir
     from neuromorphic_llm.interchange.nir_site import site_graph
 
-    name = network.weights.config.site_name(index)
+    name = network.weights.config.sites[index].name
     path = folder / f"{name}.nir"
     graph = site_graph(network.weights, index, bits=bits, network_hash=network.content_hash)
     write_nir(path, graph)

@@ -239,7 +239,7 @@ def _functional(request: _Request) -> dict[str, Any]:
         generated = decoder.generate([prompt_ids], request.max_new_tokens, eos_token_ids=stop, on_token=told)[0]
         seconds = time.perf_counter() - begin - compiled()
     statistics, config = decoder.statistics, program.weights.config
-    by_site = {config.site_name(site): count / statistics.tokens for site, count in enumerate(statistics.site_spikes())}
+    by_site = {config.sites[site].name: count / statistics.tokens for site, count in enumerate(statistics.site_spikes())}
     return {
         "token_ids": generated,
         "text": tokenizer.decode([token for token in generated if token not in stop], skip_special_tokens=True).strip(),

@@ -54,7 +54,7 @@ def _fold_embedding(graph: Graph) -> Graph:
 
 
 def _fold_norm(graph: Graph) -> Graph:
-    chains = _single_use_chain(graph, "normalise", "gain")
+    chains = [chain for chain in _single_use_chain(graph, "normalise", "gain") if "channels" not in chain[0].attributes]
     return _fuse(graph, chains, "norm", [{**gain.attributes} for _, gain in chains])
 
 
@@ -63,7 +63,7 @@ def _fold_linear(graph: Graph) -> Graph:
     plain = [chain for chain in _single_use_chain(graph, "matmul", "scale") if chain[0] not in [first for first, *_ in biased]]
     for chains, bias in ((biased, {"bias": 1}), (plain, {})):
         attributes: list[dict[str, AttributeValue]] = [
-            {"site": chain[0].integer("site"), "columns": chain[0].type.size, **bias} for chain in chains
+            {"site": chain[0].attributes["site"], "columns": chain[0].type.size, **bias} for chain in chains
         ]
         graph = _fuse(graph, chains, "linear", attributes)
     return graph
@@ -112,5 +112,5 @@ def _stacked(slices: list[Node]) -> str | None:
 def _fold_epilogue(graph: Graph) -> Graph:
     for epilogue in ("gate", "argmax"):
         chains = _single_use_chain(graph, "linear", epilogue)
-        graph = _fuse(graph, chains, None, [{**linear.attributes, "epilogue": epilogue} for linear, _ in chains])
+        graph = _fuse(graph, chains, None, [{**linear.attributes, **last.attributes, "epilogue": epilogue} for linear, last in chains])
     return graph

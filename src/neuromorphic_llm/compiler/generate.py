@@ -16,12 +16,12 @@ def generate_program(module: Module, report: dict[str, Any], *, network_hash: st
     if module.routes is None or module.memory is None or not module.programs:
         raise CompileError("a program needs routes, vector programs and memory; run the whole pipeline")
     weights, stages = module.weights, stages_of(module)
-    if [site for stage in stages for site in stage.sites] != list(range(weights.config.sites)):
+    if [site for stage in stages for site in stage.sites] != list(range(len(weights.config.sites))):
         raise CompileError("the graph does not run every crossbar site of the network once and in order; nothing was generated")
     return Program(
         spec=module.spec,
         weights=weights,
-        weights_t=tuple(np.ascontiguousarray(weights.site(site).weight.T) for site in range(weights.config.sites)),
+        weights_t=tuple(np.ascontiguousarray(weights.site(site).weight.T) for site in range(len(weights.config.sites))),
         stages=stages,
         routes=route_ranges(stages),
         route_masks=module.routes.masks,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from neuromorphic_llm.chip.program import missing_units
+from neuromorphic_llm.chip.units import missing_units
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.errors import CompileError
-from neuromorphic_llm.graph.ir import Node, ValueType
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.graph.ir import Graph, Node, ValueType
 
 CHIP_CODES = ("signed-digit", "rate", "first-spike", "bit-planes")
 """Codes that the chip's encoders have."""
@@ -24,18 +23,18 @@ class Legalise:
     def apply(self, module: Module) -> Module:
         """CompileError for parts and codes that the chip lacks, hybrids, and more phases than the chip's counters hold."""
         code, spec = module.weights.code, module.spec
-        refuse_missing_units(module.weights.config)
+        refuse_missing_units(module.graph)
         if code.name not in CHIP_CODES:
             raise CompileError(
                 f"the network's spike code is {code.name}, and the chip's encoders have {', '.join(CHIP_CODES[:-1])} and {CHIP_CODES[-1]}; "
                 "convert with one of these, or run this network on the functional backend"
             )
         _refuse_hybrids(module)
-        if code.phases > spec.synapse.max_phases:
+        if code.phases > spec.max_phases:
             raise ShortageError(
-                f"the network's {code.name} code has {code.phases} phases, chip {spec.name} counts to {spec.synapse.max_phases}; "
-                f"convert with at most {spec.synapse.max_phases} phases or raise synapse.max_phases",
-                {"synapse.max_phases": code.phases},
+                f"the network's {code.name} code has {code.phases} phases, chip {spec.name} counts to {spec.max_phases}; "
+                f"convert with at most {spec.max_phases} phases or raise max_phases",
+                {"max_phases": code.phases},
             )
         nodes: list[Node] = []
         types: dict[str, ValueType] = {}
@@ -47,7 +46,7 @@ class Legalise:
                     type=ValueType("spikes", source.fraction, source.shape),
                     operation="encode",
                     operands=node.operands,
-                    attributes={"site": node.integer("site"), "code": code.name, "phases": code.phases},
+                    attributes={"site": node.attributes["site"], "code": code.name, "phases": code.phases},
                     stage=node.stage,
                 )
                 nodes.append(spikes)
@@ -57,9 +56,9 @@ class Legalise:
         return replace(module, graph=module.graph.with_nodes(nodes))
 
 
-def refuse_missing_units(config: DecoderConfig) -> None:
-    """CompileError naming what the chip has no unit for; the graph has no operation for it either."""
-    if missing := missing_units(config):
+def refuse_missing_units(graph: Graph) -> None:
+    """CompileError naming what the chip has no unit for."""
+    if missing := missing_units(graph):
         raise CompileError(
             f"the chip has no unit for {' and '.join(missing)}; run this network in the functional simulation (nmllm eval, "
             "SpikingNetwork.functional), or convert a model of the Llama, Mistral or Qwen2 family"
@@ -68,8 +67,8 @@ def refuse_missing_units(config: DecoderConfig) -> None:
 
 def _refuse_hybrids(module: Module) -> None:
     weights = module.weights
-    dense = [weights.config.site_name(site) for site in range(weights.config.sites) if not weights.site(site).spiking]
-    dense += [f"layers.{number}.attention" for number, layer in enumerate(weights.layers) if not layer.attention_spiking]
+    dense = [weights.config.sites[site].name for site in range(len(weights.config.sites)) if not weights.site(site).spiking]
+    dense += [f"layers.{number}.attention" for number, layer in enumerate(weights.layers) if layer.get("attention_spiking") is False]
     if dense:
         raise CompileError(
             f"{len(dense)} parts of the network do not spike (first: {dense[0]}) and the chip runs spiking parts only; "

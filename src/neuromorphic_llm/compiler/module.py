@@ -67,13 +67,13 @@ class CompilerPass(Protocol):
         """The transformed module; CompileError if it cannot be done."""
 
 
-def regions_of(node: Node) -> tuple[Region, ...]:
+def regions_of(node: Node, site: int) -> tuple[Region, ...]:
     """Regions of a placed linear node; in a gate_up site outputs are counted in pairs."""
     columns_per_output = 2 if node.attributes.get("epilogue") == "gate" else 1
     regions, first = [], 0
     for columns, tile in zip(node.integers("regions"), node.integers("tiles"), strict=True):
         outputs = columns // columns_per_output
-        regions.append(Region(site=node.integer("site"), tile=tile, first_output=first, outputs=outputs, columns=columns))
+        regions.append(Region(site=site, tile=tile, first_output=first, outputs=outputs, columns=columns))
         first += outputs
     return tuple(regions)
 
@@ -83,12 +83,13 @@ def stages_of(module: Module) -> tuple[Stage, ...]:
     linear = module.graph.linear_nodes()
     stages = []
     for number, tile in enumerate(module.graph.vector_tiles):
-        sites = [node for node in linear if node.stage == number]
+        nodes = [node for node in linear if node.stage == number]
+        sites = tuple(module.weights.config.site(str(node.attributes["site"])).index for node in nodes)
         stages.append(
             Stage(
                 vector_tile=tile,
-                sites=tuple(node.integer("site") for node in sites),
-                regions=tuple(regions_of(node) for node in sites),
+                sites=sites,
+                regions=tuple(regions_of(node, site) for node, site in zip(nodes, sites, strict=True)),
                 program=module.programs[number] if module.programs else (),
             )
         )

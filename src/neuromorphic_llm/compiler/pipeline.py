@@ -11,7 +11,7 @@ from neuromorphic_llm.compiler.allocate import Allocate
 from neuromorphic_llm.compiler.choose_slices import ChooseSlices
 from neuromorphic_llm.compiler.fold import Fold
 from neuromorphic_llm.compiler.generate import generate_program
-from neuromorphic_llm.compiler.legalise import Legalise, refuse_missing_units
+from neuromorphic_llm.compiler.legalise import Legalise
 from neuromorphic_llm.compiler.module import CompilerPass, Module
 from neuromorphic_llm.compiler.partition import Partition
 from neuromorphic_llm.compiler.place import Place
@@ -19,9 +19,9 @@ from neuromorphic_llm.compiler.report import mapping_report
 from neuromorphic_llm.compiler.route import RoutePass
 from neuromorphic_llm.compiler.schedule import Schedule
 from neuromorphic_llm.compiler.shortage import ShortageError, all_shortages
-from neuromorphic_llm.graph.build import build_graph
 from neuromorphic_llm.graph.verify import verify_graph, verify_sites
 from neuromorphic_llm.network.format import StoredNetwork
+from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.weights import DecoderWeights
 
 Observer = Callable[[str, Module | None, float], None]
@@ -52,7 +52,7 @@ def _attempt(module: Module) -> Module:
 
 def _verify(module: Module, when: str) -> None:
     verify_graph(module.graph, when)
-    verify_sites(module.graph, module.weights.config, when)
+    verify_sites(module.graph, {site.name: site.shape for site in module.weights.config.sites}, when)
 
 
 def compile_network(
@@ -66,7 +66,6 @@ def compile_network(
 ) -> Program:
     """Compile a network for a chip. Hash and tokenizer default to those of a StoredNetwork. CompileError if it does not fit."""
     stored = network if isinstance(network, StoredNetwork) else StoredNetwork(network, {}, {})
-    refuse_missing_units(stored.weights.config)  # before the graph, which could not show it
     start_s = time.perf_counter()
     module = Module(build_graph(stored.weights), stored.weights, spec)
     if observer is not None:

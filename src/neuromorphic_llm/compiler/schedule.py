@@ -28,7 +28,7 @@ class Schedule:
 
 def _instruction(node: Node, module: Module) -> str:
     if node.operation in ("encode", "linear"):
-        site = module.weights.config.site_name(node.integer("site")).rpartition(".")[2]
+        site = str(node.attributes["site"]).rpartition(".")[2]
         if node.operation == "encode":
             return f"encode {site} {node.type.size}"
         # Each region of the head sends its largest logit and the index of it.

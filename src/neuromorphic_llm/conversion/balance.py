@@ -20,7 +20,7 @@ from torch import Tensor
 from neuromorphic_llm.conversion.float_decoder import LOG2_E
 from neuromorphic_llm.conversion.key_offsets import KEY_SPREAD, turning_share
 from neuromorphic_llm.models.canonical import CanonicalDecoder, frequencies_name
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 if TYPE_CHECKING:
     from neuromorphic_llm.models.checkpoint import Checkpoint

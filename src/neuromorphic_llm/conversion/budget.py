@@ -17,7 +17,8 @@ from neuromorphic_llm.conversion.allocation.recorded import RecordedInputs
 from neuromorphic_llm.conversion.calibrate import Calibration, Progress
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.config import DecoderConfig
+from neuromorphic_llm.reference.weights import DecoderWeights
 
 _START_QUERY_PRICE = 1e-7
 _QUERY_TOLERANCE = 0.03
@@ -56,12 +57,10 @@ def with_price(
     def table(site: int) -> NDArray[np.int32]:
         return site_stop(weights, allocation, site, price)
 
-    layers = []
-    for number, (layer, query_stop) in enumerate(zip(weights.layers, query_stops(weights, calibration, query_price), strict=True)):
-        sites = {key: replace(getattr(layer, key), stop=table(4 * number + position)) for position, key in enumerate(SITES)}
-        layers.append(replace(layer, query_stop=query_stop, **sites))
-    head = replace(weights.head, stop=table(weights.config.sites - 1))
-    return replace(weights, layers=tuple(layers), head=head)
+    priced = weights.with_sites(lambda site, linear: replace(linear, stop=table(site.index)))
+    queries = query_stops(weights, calibration, query_price)
+    layers = [layer.replaced(query_stop=stop) for layer, stop in zip(priced.layers, queries, strict=True)]
+    return replace(priced, layers=tuple(layers))
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Target:
         """The counted amount of mean spikes a token and site [sites]."""
         if self.costs is not None:
             return float(site_spikes @ self.costs.spike_j) + self.costs.fixed_j
-        shapes = [config.site_shape(site) for site in range(config.sites)]
+        shapes = [config.sites[site].shape for site in range(len(config.sites))]
         return float(site_spikes @ operation_costs(config)) / sum(inputs * outputs for inputs, outputs in shapes)
 
     @classmethod

@@ -26,7 +26,7 @@ from neuromorphic_llm.conversion.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.conversion.key_offsets import KeyStatistics, KeySums
 from neuromorphic_llm.errors import ArtefactError, ConversionError
 from neuromorphic_llm.models.canonical import frequencies_name
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 FORMAT = "neuromorphic-llm-calibration"
 VERSION = 1
@@ -95,7 +95,7 @@ class Calibration:
         """ConversionError unless this calibration is of the checkpoint with this configuration and hash."""
         if self.checkpoint_hash != checkpoint_hash:
             raise ConversionError("the calibration was made for another checkpoint; calibrate this one")
-        expected: dict[str, tuple[int, ...]] = {f"sensitivity.{site}": (config.site_shape(site)[0],) for site in range(config.sites)}
+        expected: dict[str, tuple[int, ...]] = {f"sensitivity.{site}": (config.sites[site].shape[0],) for site in range(len(config.sites))}
         expected["query_sensitivity"] = (config.layers, config.heads, config.head_dim)
         expected |= {"hidden_max": (config.layers,), "value_max": (config.layers, config.kv_heads)}
         found = {f"sensitivity.{site}": array.shape for site, array in enumerate(self.sensitivity)}
@@ -228,10 +228,11 @@ class _Recorder(Observer):
 
     def site(self, index: int, x: Tensor) -> Tensor:
         largest = float(x.detach().abs().max())
-        if index % 4 == 1:
+        site = self.config.sites[index]
+        if site.input_fraction == "attention":
             self.maxima["attention_max"] = max(self.maxima["attention_max"], largest)
-        elif index % 4 == 3:
-            self.hidden_max[index // 4] = max(self.hidden_max[index // 4], largest)
+        elif site.input_fraction == "hidden_fraction":
+            self.hidden_max[site.stage] = max(float(self.hidden_max[site.stage]), largest)
         self.inputs[index] = x if x.requires_grad else x.requires_grad_(True)
         return self.inputs[index]
 
@@ -272,7 +273,7 @@ def calibrate(
     if config.learned_positions and longest > config.max_positions:
         raise ConversionError(f"a calibration window of {longest} tokens exceeds the {config.max_positions} positions that the model knows")
     generator = torch.Generator(device=decoder.device).manual_seed(seed)
-    squares = [torch.zeros(config.site_shape(site)[0], dtype=torch.float64, device=decoder.device) for site in range(config.sites)]
+    squares = [torch.zeros(config.sites[site].shape[0], dtype=torch.float64, device=decoder.device) for site in range(len(config.sites))]
     query = torch.zeros(config.layers, config.heads, config.head_dim, dtype=torch.float64, device=decoder.device)
     recorder = _Recorder(decoder)
     for done, window in enumerate(windows):

@@ -7,7 +7,7 @@ the budget was chosen by: half the sensitivity times the squared coding error, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.generation import log_probabilities
 from neuromorphic_llm.network.operations import Coded
-from neuromorphic_llm.reference.weights import SITES, DecoderWeights
+from neuromorphic_llm.reference.weights import DecoderWeights
 
 TOKENS = 256
 """Tokens that are measured at most."""
@@ -103,7 +103,7 @@ def measure(
     inputs = _Inputs()
     dense = FloatDecoder(canonical, device=device)(ids, inputs)[0].double().log_softmax(-1)
     every = FunctionalDecoder(_without_stops(weights), device)
-    errors = np.zeros(weights.config.sites)
+    errors = np.zeros(len(weights.config.sites))
 
     def compare(index: int, x: Tensor, _: Coded) -> None:
         wanted = inputs.seen[index].double()
@@ -113,9 +113,9 @@ def measure(
 
     every.observer = compare
     all_spikes = _divergence(dense, every, every.forward(ids)[0])
-    spent = np.zeros(weights.config.sites + 1)  # the last one: queries
+    spent = np.zeros(len(weights.config.sites) + 1)  # the last one: queries
     coded = FunctionalDecoder(weights, device)
-    squares = [2.0 ** (-2 * weights.input_fraction(site)) * calibration.sensitivity[site] / 2 for site in range(weights.config.sites)]
+    squares = [2.0 ** (-2 * weights.input_fraction(site)) * calibration.sensitivity[site] / 2 for site in range(len(weights.config.sites))]
 
     def cost(index: int, x: Tensor, code: Coded) -> None:
         wrong = x.double() - code.integers().double() * (2.0 ** code.exponent.double())[:, None]
@@ -124,7 +124,7 @@ def measure(
     coded.observer = cost
     coded.query_observer = lambda layer, q: spent.__setitem__(-1, spent[-1] + _query_cost(coded, calibration, layer, q))
     budget = _divergence(dense, coded, coded.forward(ids)[0])
-    names = [weights.config.site_name(site) for site in range(weights.config.sites)]
+    names = [weights.config.sites[site].name for site in range(len(weights.config.sites))]
     dearest = [*names, "the queries of attention"][int(np.nanargmax(spent))]
     return Divergence(ids.shape[1], all_spikes, budget, float(spent.sum()), _worst_site(errors, names), dearest)
 
@@ -141,11 +141,8 @@ def _divergence(dense: Tensor, decoder: FunctionalDecoder, logits: Tensor) -> fl
 
 def _without_stops(weights: DecoderWeights) -> DecoderWeights:
     """The same integers with all their spikes."""
-    layers = []
-    for layer in weights.layers:
-        sites: Mapping[str, Any] = {key: replace(getattr(layer, key), stop=np.zeros_like(getattr(layer, key).stop)) for key in SITES}
-        layers.append(replace(layer, query_stop=np.zeros_like(layer.query_stop), **sites))
-    return replace(weights, layers=tuple(layers), head=replace(weights.head, stop=np.zeros_like(weights.head.stop)))
+    free = weights.with_sites(lambda _, linear: replace(linear, stop=np.zeros_like(linear.stop)))
+    return replace(free, layers=tuple(layer.replaced(query_stop=np.zeros_like(layer.query_stop)) for layer in free.layers))
 
 
 def _query_cost(decoder: FunctionalDecoder, calibration: Calibration, layer: int, q: Tensor) -> float:

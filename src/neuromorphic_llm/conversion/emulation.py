@@ -21,7 +21,8 @@ from neuromorphic_llm.conversion.straight_through import LEAST_MAXIMUM, LEAST_PR
 from neuromorphic_llm.conversion.straight_through_log import coded_levels
 from neuromorphic_llm.errors import ConversionError, UsageError
 from neuromorphic_llm.models.canonical import SITE_PROJECTIONS, CanonicalDecoder
-from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.config import DecoderConfig
+from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 
@@ -64,7 +65,7 @@ class Prices:
     @classmethod
     def of(cls, weights: DecoderWeights) -> Prices:
         """Those of a network's stop tables."""
-        sites = [weights.site(site).stop / 4.0 ** weights.input_fraction(site) for site in range(weights.config.sites)]
+        sites = [weights.site(site).stop / 4.0 ** weights.input_fraction(site) for site in range(len(weights.config.sites))]
         queries = [layer.query_stop / 4.0**weights.formats.qkv for layer in weights.layers]
         return cls(*(tuple(torch.from_numpy(table).float() for table in tables) for tables in (sites, queries)))
 
@@ -149,20 +150,20 @@ class EmulatedLayer(nn.Module):
         self.config = config
         prefix = f"model.layers.{number}."
 
-        def stacked(position: int) -> nn.Parameter:
-            names = SITE_PROJECTIONS[SITES[position]]
+        def stacked(role: str) -> nn.Parameter:
+            names = SITE_PROJECTIONS[role]
             return nn.Parameter(torch.cat([tensors[f"{prefix}{name}.weight"] for name in names]).clone())
 
-        def bias(position: int) -> Tensor:
-            names = [f"{prefix}{name}" for name in SITE_PROJECTIONS[SITES[position]]]
+        def bias(role: str) -> Tensor:
+            names = [f"{prefix}{name}" for name in SITE_PROJECTIONS[role]]
             rows = (tensors[f"{name}.weight"].new_zeros(len(tensors[f"{name}.weight"])) for name in names)
             return torch.cat([tensors.get(f"{name}.bias", zeros) for name, zeros in zip(names, rows, strict=True)]).clone()
 
         self.attention_gain = nn.Parameter(tensors[f"{prefix}input_layernorm.weight"].clone())
         self.feed_forward_gain = nn.Parameter(tensors[f"{prefix}post_attention_layernorm.weight"].clone())
-        self.qkv, self.output, self.gate_up, self.down = map(stacked, range(len(SITES)))
-        self.biases = nn.ParameterList(map(bias, range(len(SITES))))
-        log_prices = [price.clamp_min(LEAST_PRICE).log() for price in prices.sites[4 * number : 4 * number + 4]]
+        self.qkv, self.output, self.gate_up, self.down = map(stacked, SITE_PROJECTIONS)
+        self.biases = nn.ParameterList(map(bias, SITE_PROJECTIONS))
+        log_prices = [prices.sites[site.index].clamp_min(LEAST_PRICE).log() for site in config.layer_sites(number)]
         self.log_prices = nn.ParameterList(log_prices)
         self.register_buffer("query_log_price", prices.queries[number].clamp_min(LEAST_PRICE).log())
 
@@ -184,7 +185,7 @@ class EmulatedLayer(nn.Module):
             f"{prefix}input_layernorm.weight": self.attention_gain,
             f"{prefix}post_attention_layernorm.weight": self.feed_forward_gain,
         }
-        for position, site in enumerate(SITES):
+        for position, site in enumerate(SITE_PROJECTIONS):
             for kind, tensor in (("weight", getattr(self, site)), ("bias", self.biases[position])):
                 parts = tensor.split(rows.get(site, len(tensor)))
                 named |= {f"{prefix}{name}.{kind}": part for name, part in zip(SITE_PROJECTIONS[site], parts, strict=True)}
@@ -230,7 +231,7 @@ class EmulatedDecoder(nn.Module):
         self.untied_head = None if config.tie_embeddings else nn.Parameter(tensors["lm_head.weight"].clone())
         self.head_log_price = nn.Parameter(prices.sites[-1].clamp_min(LEAST_PRICE).log())
         self.register_buffer("log_scale", torch.zeros(()))
-        shapes = [config.site_shape(site) for site in range(config.sites)]
+        shapes = [config.sites[site].shape for site in range(len(config.sites))]
         self.register_buffer("outputs", torch.tensor([outputs for _, outputs in shapes], dtype=torch.float32))
         self.weights_total = sum(inputs * outputs for inputs, outputs in shapes)
 

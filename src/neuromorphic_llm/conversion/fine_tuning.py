@@ -48,7 +48,8 @@ from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.models.text_tokens import choose_bos, plain_ids, text_prefix, token_windows
 from neuromorphic_llm.network.spiking import SpikingNetwork
-from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.config import DecoderConfig
+from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.spikes.registry import get_code
 from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes, write_text
 
@@ -401,7 +402,7 @@ def _load_start(folder: Path, config: DecoderConfig) -> tuple[Prices, float, Con
     """(prices, price of a synaptic operation, options); ConversionError unless they are of the model."""
     path, advice = folder / "start.safetensors", "remove it, and it is made anew"
     tensors, about = load_tensors(path, advice=advice)
-    shapes: dict[str, tuple[int, ...]] = {f"sites.{site}": config.site_shape(site)[:1] for site in range(config.sites)}
+    shapes: dict[str, tuple[int, ...]] = {f"sites.{site}": config.sites[site].shape[:1] for site in range(len(config.sites))}
     shapes |= {f"queries.{layer}": (config.heads, config.head_dim) for layer in range(config.layers)}
     try:
         check_tensors(tensors, shapes)

@@ -26,7 +26,7 @@ class Observer:
     """What sees a run of a FloatDecoder. `site` and `query` return what the decoder goes on with."""
 
     def site(self, index: int, x: Tensor) -> Tensor:  # noqa: ARG002 - its override uses it
-        """Input [batch, tokens, inputs] of a crossbar site (DecoderConfig.site_name)."""
+        """Input [batch, tokens, inputs] of a crossbar site `index` in DecoderConfig.sites."""
         return x
 
     def query(self, layer: int, q: Tensor) -> Tensor:  # noqa: ARG002 - its override uses it
@@ -64,7 +64,7 @@ class FloatDecoder:
 
     def head(self, x: Tensor, observer: Observer = _NOTHING) -> Tensor:
         """Logits [batch, tokens, vocab] of the head's input [batch, tokens, hidden]."""
-        logits = self.linear("lm_head", observer.site(self.config.sites - 1, x))
+        logits = self.linear("lm_head", observer.site(self.config.head.index, x))
         observer.value("logit", -1, logits)
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
@@ -126,7 +126,7 @@ class FloatDecoder:
 
     def _attention(self, number: int, y: Tensor, tables: tuple[Tensor, Tensor], observer: Observer) -> Tensor:
         config, prefix = self.config, f"model.layers.{number}.self_attn."
-        y = observer.site(4 * number, y)
+        y = observer.site(self.config.site(f"layers.{number}.qkv").index, y)
         heads = []
         for name, what in (("q", "query"), ("k", "key"), ("v", "value")):
             projected = self.linear(f"{prefix}{name}_proj", y)
@@ -138,7 +138,7 @@ class FloatDecoder:
         q, k = rotate(q, *tables) * (LOG2_E * config.query_scale), rotate(k, *tables)
         observer.value("key", number, k)
         o = self._attend(number, observer.query(number, q), k, v).transpose(1, 2).flatten(2)
-        return self.linear(prefix + "o_proj", observer.site(4 * number + 1, o))
+        return self.linear(prefix + "o_proj", observer.site(self.config.site(f"layers.{number}.output").index, o))
 
     def _attend(self, number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Causal attention within the layer's window; q scaled for base-2 logarithms. All [batch, heads, tokens, head_dim]."""
@@ -158,7 +158,7 @@ class FloatDecoder:
 
     def _feed_forward(self, number: int, y: Tensor, observer: Observer) -> Tensor:
         prefix = f"model.layers.{number}.mlp."
-        y = observer.site(4 * number + 2, y)
+        y = observer.site(self.config.site(f"layers.{number}.gate_up").index, y)
         gate = self.linear(prefix + "gate_proj", y)
         observer.value("gate", number, gate)
         h = _ACTIVATIONS[self.config.activation](gate)
@@ -166,7 +166,7 @@ class FloatDecoder:
             up = self.linear(prefix + "up_proj", y)
             observer.value("gate", number, up)
             h = h * up
-        return self.linear(prefix + "down_proj", observer.site(4 * number + 3, h))
+        return self.linear(prefix + "down_proj", observer.site(self.config.site(f"layers.{number}.down").index, h))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -16,10 +16,11 @@ from neuromorphic_llm.conversion.group_weights import quantise_groups
 from neuromorphic_llm.conversion.key_offsets import key_offset
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import frequencies_name
-from neuromorphic_llm.network.format import spiking_flags
+from neuromorphic_llm.network.format import spiking_parts
+from neuromorphic_llm.reference.config import CodeConfig, DecoderConfig, Formats
 from neuromorphic_llm.reference.linear import fold_scale
 from neuromorphic_llm.reference.rotary import Table, tables_of
-from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
+from neuromorphic_llm.reference.weights import DecoderWeights, LayerWeights, LinearWeights
 from neuromorphic_llm.spikes.code import SpikeCode
 
 _HEADROOM_BITS = 2  # a factor of four between calibration maxima and saturation
@@ -123,7 +124,7 @@ class _Converter:
     tensors: Mapping[str, torch.Tensor]
     calibration: Calibration
     formats: Formats
-    flags: Mapping[str, bool]
+    spiking: Mapping[str, bool]
     largest: int
     groups: bool
 
@@ -154,7 +155,7 @@ class _Converter:
         if any(f"{name}.bias" in self.tensors for name in names):
             none = [weight.new_zeros(len(weight)) for weight in weights]
             bias = torch.cat([self.tensors.get(f"{name}.bias", zeros) for name, zeros in zip(names, none, strict=True)])
-        flag = self.flags[key.rpartition(".")[2]]
+        flag = self.spiking[self.config.site(key).part]
         return linear_weights(
             torch.cat(weights), scale, f_in, f_out, largest=self.largest, name=key, spiking=flag, bias=bias, groups=self.groups
         )
@@ -172,7 +173,7 @@ class _Converter:
         config, formats, hidden = self.config, self.formats, self.hidden_fraction(number)
         key, prefix = f"layers.{number}", f"model.layers.{number}."
         query_scale = LOG2_E * config.query_scale
-        qkv_scale = np.ones(config.site_shape(0)[1])
+        qkv_scale = np.ones(config.sites[0].shape[1])
         if not config.query_key_norm:  # which has it in its gain
             qkv_scale[: config.heads * config.head_dim] = query_scale
         attention, feed_forward = [f"self_attn.{part}_proj" for part in "qkv"], ["mlp.gate_proj", "mlp.up_proj"][: 1 + config.gated]
@@ -188,7 +189,7 @@ class _Converter:
             gate_up=self.site(f"{key}.gate_up", prefix, feed_forward, 1.0, formats.norm, formats.gate),
             hidden_fraction=hidden,
             down=self.site(f"{key}.down", prefix, ["mlp.down_proj"], 1.0, hidden, formats.residual),
-            attention_spiking=self.flags["attention_products"],
+            attention_spiking=self.spiking["attention"],
             query_gain=self.gain(f"{prefix}self_attn.q_norm.weight", query_scale) if normed else None,
             key_gain=self.gain(f"{prefix}self_attn.k_norm.weight") if normed else None,
             attention_output_gain=self.gain(f"{prefix}attention_output_norm.weight") if outputs else None,
@@ -219,7 +220,7 @@ def integer_decoder(
     largest_row = max(float(table.abs().max()) for table in (embedding, positions) if table is not None)
     formats = formats_for(calibration, largest_row)
     groups = options.weights == "4-bit-groups"
-    converter = _Converter(config, tensors, calibration, formats, spiking_flags(options.parts), code.largest_value, groups)
+    converter = _Converter(config, tensors, calibration, formats, spiking_parts(options.parts), code.largest_value, groups)
     cos, sin = converter.rope("rotary.frequencies")
     local = converter.rope("rotary.local_frequencies") if config.local_rotary else (None, None)
     return DecoderWeights(

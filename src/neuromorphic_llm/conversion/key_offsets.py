@@ -15,7 +15,7 @@ from torch import Tensor
 from neuromorphic_llm.conversion.allocation.prices import LARGEST, real_tensor
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder, rotate
 from neuromorphic_llm.errors import ArtefactError
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 Floats = NDArray[np.float64]
 

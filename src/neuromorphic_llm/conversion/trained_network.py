@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from neuromorphic_llm.conversion.budget import NEAR
 from neuromorphic_llm.conversion.emulation import Prices
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.reference.weights import SITES, DecoderWeights
+from neuromorphic_llm.reference.weights import DecoderWeights
 
 _TOLERANCE = 0.001
 _ATTEMPTS = 10
@@ -29,15 +28,12 @@ def with_prices(weights: DecoderWeights, prices: Prices, factor: float = 1.0) ->
     def table(price: Tensor, fraction: int, times: float) -> NDArray[np.int32]:
         return np.minimum(np.round(price.double().numpy() * times * 4.0**fraction), 2**31 - 1).astype(np.int32)
 
-    def site(index: int) -> Any:
-        return replace(weights.site(index), stop=table(prices.sites[index], weights.input_fraction(index), factor))
+    def stop(index: int) -> NDArray[np.int32]:
+        return table(prices.sites[index], weights.input_fraction(index), factor)
 
-    layers = []
-    for number, layer in enumerate(weights.layers):
-        sites = {key: site(4 * number + position) for position, key in enumerate(SITES)}
-        layers.append(replace(layer, query_stop=table(prices.queries[number], weights.formats.qkv, 1.0), **sites))
-    head = site(weights.config.sites - 1)
-    return replace(weights, layers=tuple(layers), head=head)
+    trained = weights.with_sites(lambda site, linear: replace(linear, stop=stop(site.index)))
+    queries = [table(price, weights.formats.qkv, 1.0) for price in prices.queries]
+    return replace(trained, layers=tuple(layer.replaced(query_stop=q) for layer, q in zip(trained.layers, queries, strict=True)))
 
 
 def meet_spikes(

@@ -12,7 +12,7 @@ from neuromorphic_llm.energy.actions import all_counts, load_actions
 from neuromorphic_llm.energy.constants import Constant, load_constants
 from neuromorphic_llm.energy.memories import Memory, reference_memories, tile_weights
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
-from neuromorphic_llm.reference.weights import SITES, DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.simulation.counters import SCORE_BITS, TABLE_BITS, WORD_BITS, Counters
 
 SCOPE = "chip and its DRAM accesses, estimated from operation counts; weights held in registers beside their multipliers"
@@ -39,31 +39,30 @@ FORMATS: Mapping[str, NumberFormat] = {
 def _sent_bits(config: DecoderConfig, activation_bits: int) -> list[int]:
     """Bits that each site sends to its vector tile: 32 a value, a gated product in its input width, of the head one value and its index."""
     sent = []
-    for site in range(config.sites - 1):
-        gated = site % 4 == SITES.index("gate_up")
-        sent.append(activation_bits * config.intermediate_size if gated else 32 * config.site_shape(site)[1])
+    for site in config.sites[:-1]:
+        sent.append(activation_bits * (site.outputs // 2) if site.epilogue == "gate" else 32 * site.outputs)
     return [*sent, 64]
 
 
 def token_seconds(config: DecoderConfig, context: int, spec: ChipSpec, activation_bits: int) -> float:
     """Time of one decoded token in s: inputs and outputs of every site stream over one link, attention as the chip's lanes."""
-    cycles = sum(math.ceil(bits / spec.noc.flit_bits) for bits in _sent_bits(config, activation_bits))
-    cycles += sum(math.ceil(config.site_shape(site)[0] * activation_bits / spec.noc.flit_bits) for site in range(config.sites))
-    heads_per_engine = math.ceil(config.heads / spec.vector.attention_engines)
-    cycles += config.layers * heads_per_engine * 2 * config.head_dim * math.ceil(context / spec.vector.key_lanes)
+    cycles = sum(math.ceil(bits / spec.flit_bits) for bits in _sent_bits(config, activation_bits))
+    cycles += sum(math.ceil(config.sites[site].shape[0] * activation_bits / spec.flit_bits) for site in range(len(config.sites)))
+    heads_per_engine = math.ceil(config.heads / spec.attention_engines)
+    cycles += config.layers * heads_per_engine * 2 * config.head_dim * math.ceil(context / spec.key_lanes)
     return cycles / spec.clock_hz
 
 
 def _flits(config: DecoderConfig, spec: ChipSpec, activation_bits: int) -> tuple[int, int]:
-    """(flits, links crossed): inputs visit every tile of their site and one link more, results cross two, the residual a vector period."""
+    """(flits, links crossed): inputs visit every tile of their site and one link more, results cross two, the residual `vector_period`."""
     flits = links = 0
     for site, sent in enumerate(_sent_bits(config, activation_bits)):
-        inputs, outputs = config.site_shape(site)
-        input_flits, sent_flits = math.ceil(inputs * activation_bits / spec.noc.flit_bits), math.ceil(sent / spec.noc.flit_bits)
+        inputs, outputs = config.sites[site].shape
+        input_flits, sent_flits = math.ceil(inputs * activation_bits / spec.flit_bits), math.ceil(sent / spec.flit_bits)
         flits += input_flits + sent_flits
         links += input_flits * (1 + math.ceil(inputs * outputs / tile_weights(spec))) + 2 * sent_flits
-    residual_flits = (config.layers + 1) * math.ceil(32 * config.hidden_size / spec.noc.flit_bits)
-    return flits + residual_flits, links + residual_flits * spec.mesh.vector_period
+    residual_flits = (config.layers + 1) * math.ceil(32 * config.hidden_size / spec.flit_bits)
+    return flits + residual_flits, links + residual_flits * spec.vector_period
 
 
 def _counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format: NumberFormat) -> Counters:
@@ -71,8 +70,8 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format
     bits, layers, hidden = number_format.activation_bits, config.layers, config.hidden_size
     query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
     rotated, norms, pairs = query + key_value, 2 * layers + 1, layers * config.heads * context
-    outputs = sum(config.site_shape(site)[1] for site in range(config.sites))
-    site_input_bits = bits * sum(config.site_shape(site)[0] for site in range(config.sites))
+    outputs = sum(config.sites[site].shape[1] for site in range(len(config.sites)))
+    site_input_bits = bits * sum(config.sites[site].shape[0] for site in range(len(config.sites)))
     flits, links = _flits(config, spec, bits)
     # as timing.md counts the chip's vector tiles, without encoders: norm, copy of the residual, add, send; rope, kv-write
     read = hidden * (4 * norms + 4 * layers + layers) + layers * (rotated + 2 * key_value) + 2
@@ -81,7 +80,7 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format
     results = sum(_sent_bits(config, bits)) - layers * bits * config.intermediate_size
     return Counters(
         decoded_tokens=1,
-        synaptic_operations=sum(math.prod(config.site_shape(site)) for site in range(config.sites)),
+        synaptic_operations=sum(math.prod(site.shape) for site in config.sites),
         output_values=outputs,
         gate_operations=layers * config.intermediate_size,
         norm_elements=norms * hidden,

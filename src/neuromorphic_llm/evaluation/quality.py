@@ -60,17 +60,7 @@ def with_scaled_price(weights: DecoderWeights, factor: float) -> DecoderWeights:
         stop = np.minimum(site.stop.astype(np.float64) * factor, 2.0**31 - 1).astype(np.int32)
         return replace(site, stop=stop)
 
-    layers = tuple(
-        replace(
-            layer,
-            qkv=scaled(layer.qkv),
-            output=scaled(layer.output),
-            gate_up=scaled(layer.gate_up),
-            down=scaled(layer.down),
-        )
-        for layer in weights.layers
-    )
-    return replace(weights, layers=layers, head=scaled(weights.head))
+    return weights.with_sites(lambda _, linear: scaled(linear))
 
 
 def quality_against_spikes(

@@ -16,9 +16,9 @@ def spike_raster(model: SpikingModel, ids: torch.Tensor, layer: int) -> dict[str
 
     def observe(index: int, x: torch.Tensor, _coded: Coded) -> None:
         site = decoder.weights.site(index)
-        if index // 4 == layer and site.spiking:
+        if decoder.weights.config.sites[index].stage == layer and site.spiking:
             train = code.encode(x[-1:].cpu().numpy(), site.stop)
-            raster[decoder.config.site_name(index)] = train.digits[:, 0, :].tolist()
+            raster[decoder.config.sites[index].name] = train.digits[:, 0, :].tolist()
 
     decoder.observer = observe
     try:

@@ -73,8 +73,8 @@ def simulation_figures(program: Program, result: Generation, tokenizer: Any, sto
     energy = account(counted, spec, chip_memories(program), counted.cycles / spec.clock_hz, tokens=counted.tokens)
     reference = int8_reference(config, context, spec)
     per_token = energy.to_json()
-    weights = sum(inputs * outputs for inputs, outputs in map(config.site_shape, range(config.sites - 1)))
-    head_inputs, head_outputs = config.site_shape(config.sites - 1)
+    weights = sum(site.inputs * site.outputs for site in config.sites[:-1])
+    head_inputs, head_outputs = config.sites[config.head.index].shape
     touched = weights * counted.tokens + head_inputs * head_outputs * (counted.tokens if result.decode else 1)
     return {
         "token_ids": list(result.token_ids),
@@ -94,7 +94,7 @@ def simulation_figures(program: Program, result: Generation, tokenizer: Any, sto
         "int8_reference_energy_j_per_token": reference.chip_energy_j_per_token.to_json(),
         "synaptic_operations_per_token": counted.synaptic_operations / counted.tokens,
         "spikes_per_activation": counted.synaptic_operations / touched,
-        "spikes_per_token_by_site": {config.site_name(site): count / counted.tokens for site, count in enumerate(counted.site_spikes)},
+        "spikes_per_token_by_site": {config.sites[site].name: count / counted.tokens for site, count in enumerate(counted.site_spikes)},
         "counters": {"prefill": result.prefill.to_json(), "decode": result.decode.to_json() if result.decode else None},
         "wall_tokens_per_s": result.wall_tokens_per_s,
         "compile_s": result.compile_s,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
-KINDS = ("i16", "i32", "spikes", "acc", "cache")
-"""i16, i32: integers; spikes: a spike train; acc: int32 sums whose binary point also moves with the train's exponent k_min;
-cache: the key/value memory after this token has been written."""
+KINDS = ("i16", "i32", "wide", "spikes", "acc", "cache")
+"""i16, i32: integers; wide: sums in front of saturation to 32 bits; spikes: a spike train; acc: int32 sums whose binary point also moves
+with the train's exponent k_min; cache: the key/value memory after this token has been written."""
 
 AttributeValue = int | str | tuple[int, ...]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.graph.ir import Node, ValueType
 
 EPILOGUES = ("gate", "argmax")
@@ -49,6 +50,8 @@ def _vector(node: Node, operands: tuple[ValueType, ...]) -> str | None:
 
 
 def _normalise(node: Node, operands: tuple[ValueType, ...]) -> str | None:
+    if "channels" in node.attributes and operands[0].size % max(node.integer("channels"), 1):
+        return f"normalises {node.integer('channels')} channels at a time of {operands[0]}"
     return _kind(operands[0], "i32") or _expect(node, "i32", 24, operands[0].shape)
 
 
@@ -61,7 +64,26 @@ def _matmul(node: Node, operands: tuple[ValueType, ...]) -> str | None:
 
 
 def _scale(node: Node, operands: tuple[ValueType, ...]) -> str | None:
-    return _kind(operands[0], "acc") or _expect(node, "i32", None, operands[0].shape)
+    # A bias is added in front of saturation.
+    return _kind(operands[0], "acc") or _expect(node, "wide" if node.type.kind == "wide" else "i32", None, operands[0].shape)
+
+
+def _bias(node: Node, operands: tuple[ValueType, ...]) -> str | None:
+    return _kind(operands[0], "wide") or _expect(node, "i32", operands[0].fraction, operands[0].shape)
+
+
+def _positions(node: Node, operands: tuple[ValueType, ...]) -> str | None:
+    return _kind(operands[0], "i32") or _expect(node, "i16", None, (node.type.size,))
+
+
+def _soft_cap(node: Node, operands: tuple[ValueType, ...]) -> str | None:
+    if len(node.integers("cap")) != 3:
+        return f"has a cap of {len(node.integers('cap'))} numbers, expected limit, multiplier and shift"
+    return _kind(operands[0], "i32") or _expect(node, "i32", operands[0].fraction, operands[0].shape)
+
+
+def _activate(node: Node, operands: tuple[ValueType, ...]) -> str | None:
+    return _kind(operands[0], "i32") or _expect(node, "i32", None, operands[0].shape)
 
 
 def _linear(node: Node, operands: tuple[ValueType, ...]) -> str | None:
@@ -137,21 +159,43 @@ def _argmax(node: Node, operands: tuple[ValueType, ...]) -> str | None:
 OPERATIONS: dict[str, Operation] = {
     "token": Operation((0,), (), (), lambda node, _: _expect(node, "i32", 0, (1,))),
     "embedding": Operation((1,), ("vocab",), ("left",), _embedding),
+    "positions": Operation((1,), (), (), _positions),
     "shift": Operation((1,), ("left",), (), _shift),
-    "normalise": Operation((1,), (), (), _normalise),
+    "normalise": Operation((1,), (), ("channels",), _normalise),
     "gain": Operation((1,), ("gain",), (), _vector),
     "norm": Operation((1,), ("gain",), (), _vector),
     "encode": Operation((1,), ("site", "code", "phases"), (), _encode),
     "matmul": Operation((1,), ("site",), (), _matmul),
     "scale": Operation((1,), ("site",), (), _scale),
-    "bias": Operation((1,), ("site",), (), _vector),
-    "linear": Operation((1,), ("site", "columns"), ("epilogue", "bias", "slices", "row_blocks", "regions", "tiles"), _linear),
+    "bias": Operation((1,), ("site",), (), _bias),
+    "linear": Operation((1,), ("site", "columns"), ("epilogue", "activation", "bias", "slices", "row_blocks", "regions", "tiles"), _linear),
     "slice": Operation((1,), ("start",), (), _slice),
-    "rope": Operation((1,), ("head_dim", "rotated"), (), _rope),
-    "kv_write": Operation((1, 2), ("kv_heads", "head_dim"), ("key_offset",), _kv_write),
-    "attention": Operation((2,), ("heads",), (), _attention),
-    "gate": Operation((1,), (), (), _gate),
+    "rope": Operation((1,), ("head_dim", "rotated"), ("table",), _rope),
+    "kv_write": Operation((1, 2), ("kv_heads", "head_dim", "base"), ("key_offset",), _kv_write),
+    "attention": Operation((2,), ("heads", "stop", "base"), ("window", "cap", "dense"), _attention),
+    "gate": Operation((1,), ("activation",), (), _gate),
+    "activate": Operation((1,), ("activation",), (), _activate),
+    "soft_cap": Operation((1,), ("cap",), (), _soft_cap),
     "add": Operation((2,), (), (), _add),
     "argmax": Operation((1,), (), (), _argmax),
 }
 """Every operation by name."""
+
+
+ATTRIBUTE_TYPES: dict[str, type] = {
+    **dict.fromkeys(("gain", "code", "epilogue", "activation", "site", "table", "stop", "base", "key_offset"), str),
+    **dict.fromkeys(("regions", "tiles", "cap"), tuple),
+}
+"""Types of attributes by name; integers where none is said."""
+
+
+def register_operation(name: str, operation: Operation, attributes: Mapping[str, type] | None = None) -> None:
+    """Make the signature of an operation known, with the types of new attributes that are no integers.
+
+    UsageError if another operation has its name, or an attribute another type.
+    """
+    if OPERATIONS.setdefault(name, operation) is not operation:
+        raise UsageError(f"an operation called {name!r} is registered already; choose another name")
+    for attribute, kind in (attributes or {}).items():
+        if ATTRIBUTE_TYPES.setdefault(attribute, kind) is not kind:
+            raise UsageError(f"the attribute {attribute!r} has another type already; choose another name")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Graph, Node, ValueType
-from neuromorphic_llm.graph.operations import OPERATIONS
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.graph.operations import ATTRIBUTE_TYPES, OPERATIONS
 
 
 def verify_graph(graph: Graph, when: str = "") -> None:
     """CompileError naming the value and the rule it breaks; `when` says which pass ran last."""
     types: dict[str, ValueType] = {}
-    sites: set[tuple[str, int]] = set()
+    sites: set[tuple[str, str]] = set()
     stage = graph.nodes[0].stage if graph.nodes else 0
     for node in graph.nodes:
         fault = _node_fault(node, types) or _site_fault(node, sites)
@@ -30,16 +31,16 @@ def verify_graph(graph: Graph, when: str = "") -> None:
         raise CompileError(f"graph is not valid{' ' + when if when else ''}: tile {min(twice)} is used twice")
 
 
-def verify_sites(graph: Graph, config: DecoderConfig, when: str = "") -> None:
-    """CompileError unless every matrix product has the inputs and columns of its site in the network."""
+def verify_sites(graph: Graph, shapes: Mapping[str, tuple[int, int]], when: str = "") -> None:
+    """CompileError unless every matrix product has the inputs and columns of its site; `shapes` has them by the site's name."""
     sizes = {node.name: node.type.size for node in graph.nodes}
     for node in graph.nodes:
         if node.operation not in ("matmul", "linear"):
             continue
-        site = node.integer("site")
+        site = str(node.attributes["site"])
         columns = node.integer("columns") if node.operation == "linear" else node.type.size
         found = (sizes[node.operands[0]], columns)
-        if not 0 <= site < config.sites or found != config.site_shape(site):
+        if found != shapes.get(site):
             raise CompileError(
                 f"graph is not valid{' ' + when if when else ''}: %{node.name} is a product of {found[0]} inputs and {found[1]} columns, "
                 f"which site {site} of the network is not"
@@ -66,18 +67,18 @@ def _node_fault(node: Node, types: dict[str, ValueType]) -> str | None:
 
 def _attribute_fault(node: Node) -> str | None:
     for name, value in node.attributes.items():
-        wanted = {"gain": str, "code": str, "epilogue": str, "regions": tuple, "tiles": tuple}.get(name, int)
+        wanted = ATTRIBUTE_TYPES.get(name, int)
         if not isinstance(value, wanted):
             return f"has the attribute {name} = {value!r}, expected {wanted.__name__.replace('tuple', 'list').replace('str', 'text')}"
     return None
 
 
-def _site_fault(node: Node, sites: set[tuple[str, int]]) -> str | None:
+def _site_fault(node: Node, sites: set[tuple[str, str]]) -> str | None:
     """A crossbar site is used by one node of a kind."""
     if "site" not in node.attributes:
         return None
-    key = (node.operation, node.integer("site"))
+    key = (node.operation, str(node.attributes["site"]))
     if key in sites:
-        return f"uses site {node.integer('site')} a second time"
+        return f"uses site {node.attributes['site']} a second time"
     sites.add(key)
     return None

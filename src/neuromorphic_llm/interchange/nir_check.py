@@ -117,7 +117,7 @@ def compare(weights: DecoderWeights, index: int, x: Integers, execution: Executi
 
     SimulationError that names the first difference: site, phase, token and input or output.
     """
-    site, name = weights.site(index), weights.config.site_name(index)
+    site, name = weights.site(index), weights.config.sites[index].name
     train = weights.code.spike_code().encode(x, site.stop)
     expected = digits_by_exponent(train)
     for k in sorted(expected.keys() | execution.digits.keys(), reverse=True):

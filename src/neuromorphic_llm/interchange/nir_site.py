@@ -43,7 +43,7 @@ def site_graph(weights: DecoderWeights, index: int, *, bits: int = LARGEST_BITS,
     if not SMALLEST_BITS <= bits <= LARGEST_BITS:
         raise UsageError(f"--bits must lie in {SMALLEST_BITS}..{LARGEST_BITS}, got {bits}")
     check_sayable(weights, index)
-    site, name = weights.site(index), weights.config.site_name(index)
+    site, name = weights.site(index), weights.config.sites[index].name
     largest = 1 << (bits - 1)
     _check_exact(site, largest, name, bits)
     outputs, inputs = site.weight.shape

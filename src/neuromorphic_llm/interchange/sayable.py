@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from neuromorphic_llm.errors import ConversionError, UsageError
-from neuromorphic_llm.reference.weights import SITES, DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.config import DecoderConfig
+from neuromorphic_llm.reference.weights import DecoderWeights
 
 _REASONS = {
     "norm": "it divides by the root of a sum over the token, and NIR has neither",
@@ -55,7 +56,7 @@ def chosen_sites(weights: DecoderWeights, patterns: Sequence[str]) -> list[int]:
     if not patterns:
         node, reason = next(iter(others.items()))
         raise ConversionError(f"NIR cannot say the whole network: {node}: {reason}; choose sites, as in --site layers.0.qkv")
-    names = [weights.config.site_name(index) for index in range(weights.config.sites)]
+    names = [weights.config.sites[index].name for index in range(len(weights.config.sites))]
     chosen: set[int] = set()
     for pattern in patterns:
         matched = {index for index, name in enumerate(names) if fnmatchcase(name, pattern)}
@@ -63,14 +64,15 @@ def chosen_sites(weights: DecoderWeights, patterns: Sequence[str]) -> list[int]:
             raise ConversionError(f"NIR cannot say {pattern}: {others[pattern]}; choose a site, as in --site layers.0.qkv")
         if not matched:
             where = f"layers.0 .. layers.{weights.config.layers - 1}"
-            raise UsageError(f"--site {pattern} matches no site; sites are {', '.join(SITES)} of {where}, and head")
+            roles = ", ".join(dict.fromkeys(site.role for site in weights.config.sites[:-1]))
+            raise UsageError(f"--site {pattern} matches no site; sites are {roles} of {where}, and head")
         chosen |= matched
     return sorted(chosen)
 
 
 def check_sayable(weights: DecoderWeights, index: int) -> None:
     """ConversionError that names the site unless it spikes in a code with an exact form in NIR's nodes."""
-    name, code = weights.config.site_name(index), weights.code.name
+    name, code = weights.config.sites[index].name, weights.code.name
     if not weights.site(index).spiking:
         raise ConversionError(f"NIR cannot say {name}: it does not spike, its inputs are rounded numbers; convert with --parts all")
     if code not in EXACT_CODES:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuromorphic_llm.models.canonical import frequencies_name
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 
 def without_idle_biases(config: DecoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from neuromorphic_llm.reference import rotary
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 SITE_PROJECTIONS = {
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),

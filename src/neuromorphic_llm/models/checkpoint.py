@@ -29,7 +29,7 @@ from neuromorphic_llm.models.llama import ARCHITECTURE
 from neuromorphic_llm.models.llama import hugging_face_config as llama_settings
 from neuromorphic_llm.models.registry import KNOWN_MODELS, did_you_mean
 from neuromorphic_llm.models.tokenizer import BYTE_TOKENS, byte_tokenizer_files, load_tokenizer
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

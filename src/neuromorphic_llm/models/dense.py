@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.family import Family
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.entries import Entries
-from neuromorphic_llm.reference.weights import LARGEST_SIZE, DecoderConfig
+from neuromorphic_llm.reference.config import LARGEST_SIZE, DecoderConfig
 
 Shapes = dict[str, tuple[int, ...]]
 

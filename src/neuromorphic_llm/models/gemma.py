@@ -13,7 +13,7 @@ from neuromorphic_llm.models.entries import Entries
 from neuromorphic_llm.models.family import Shapes, read_windows
 from neuromorphic_llm.models.llama import ATTENTION, Llama
 from neuromorphic_llm.models.rotary import Rotary, read_rotary
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 _NORMS = {
     "post_attention_layernorm": "attention_output_norm",

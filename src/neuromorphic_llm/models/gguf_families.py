@@ -13,7 +13,7 @@ from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.families import FAMILIES
 from neuromorphic_llm.models.family import Family
 from neuromorphic_llm.models.gguf_rotary import rotary_scaling
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 Weights = NDArray[np.float32]
 

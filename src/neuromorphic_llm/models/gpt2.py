@@ -11,7 +11,7 @@ from torch import Tensor
 from neuromorphic_llm.models.entries import Entries
 from neuromorphic_llm.models.family import Family, Shapes, equal_heads, token_fields
 from neuromorphic_llm.models.layer_norm import Affine, LayerNormLayer, canonical_tensors
-from neuromorphic_llm.reference.weights import LARGEST_LAYERS, DecoderConfig
+from neuromorphic_llm.reference.config import LARGEST_LAYERS, DecoderConfig
 
 _OTHER_NAMES = {
     "hidden_size": "n_embd",

@@ -13,7 +13,7 @@ from neuromorphic_llm.models.entries import Entries
 from neuromorphic_llm.models.family import Family, Shapes, equal_heads, token_fields
 from neuromorphic_llm.models.layer_norm import Affine, LayerNormLayer, canonical_tensors
 from neuromorphic_llm.models.rotary import Rotary, read_rotary, rotary_entries
-from neuromorphic_llm.reference.weights import LARGEST_LAYERS, DecoderConfig
+from neuromorphic_llm.reference.config import LARGEST_LAYERS, DecoderConfig
 
 
 class GPTNeoX(Family):

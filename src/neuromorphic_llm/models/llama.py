@@ -14,7 +14,7 @@ from neuromorphic_llm.models.canonical import canonical_shapes
 from neuromorphic_llm.models.entries import Entries
 from neuromorphic_llm.models.family import Family, Shapes, token_fields
 from neuromorphic_llm.models.rotary import Rotary, read_rotary, rotary_entries
-from neuromorphic_llm.reference.weights import LARGEST_LAYERS, LARGEST_SIZE, DecoderConfig
+from neuromorphic_llm.reference.config import LARGEST_LAYERS, LARGEST_SIZE, DecoderConfig
 
 ARCHITECTURE = "LlamaForCausalLM"
 ATTENTION = tuple(f"self_attn.{part}_proj" for part in "qkvo")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 
 @dataclass

@@ -10,9 +10,9 @@ from neuromorphic_llm.network import kernels
 from neuromorphic_llm.network.cache import LayerCache
 from neuromorphic_llm.network.matmul import product
 from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import SHARES
 from neuromorphic_llm.reference.soft_cap import SoftCap
-from neuromorphic_llm.reference.weights import Formats
 
 _PARALLEL_ROWS = 8
 _QUERY_BLOCK = 256

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,34 +12,30 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
 from neuromorphic_llm.errors import ArtefactError, UsageError
+from neuromorphic_llm.reference.blocks import Block, Parameter, Site
+from neuromorphic_llm.reference.config import CodeConfig, DecoderConfig, Formats
 from neuromorphic_llm.reference.norm import epsilon_term, head_epsilon_term
-from neuromorphic_llm.reference.soft_cap import logit_cap, score_cap
+from neuromorphic_llm.reference.soft_cap import score_cap, soft_cap
 from neuromorphic_llm.reference.weights import (
     GROUP,
     LARGEST_GROUP_MULTIPLIER,
     LARGEST_GROUP_WEIGHT,
-    SITES,
-    CodeConfig,
-    DecoderConfig,
     DecoderWeights,
-    Formats,
     LayerWeights,
     LinearWeights,
 )
 
 FORMAT = "neuromorphic-llm-network"
-VERSION = 3
-"""1: Llama decoders, which are still written as such; 2: decoders of other families (families.md); 3: with offsets of keys."""
+VERSION = 4
+"""1: Llama decoders, which are still written as such; 2: decoders of other families (families.md); 3: with offsets of keys; 4: with blocks
+of other kinds than attention and feed-forward in every layer."""
 PARTS = ("all", "feed-forward", "attention")
 
-LAYER_VARIANTS = ("query_gain", "key_gain", "attention_output_gain", "feed_forward_output_gain", "key_offset")
 DECODER_VARIANTS = ("positions", "local_rope_cos", "local_rope_sin")
-"""Tensors that only some families have."""
+"""Tensors of a decoder that only some families have."""
 
 _SHIFT = (-1024, 1024)
 """Range of the shifts of output stages: exponents of float64, which they come from."""
-
-_FRACTION = (0, 30)
 
 
 @dataclass(frozen=True)
@@ -56,17 +52,9 @@ class StoredNetwork:
         return str(self.metadata.get("content_hash", ""))
 
 
-def spiking_flags(parts: str) -> dict[str, bool]:
-    """Which sites spike for `parts`: keys are the sites, `attention_products` and `head`."""
-    attention, feed_forward = parts in ("all", "attention"), parts in ("all", "feed-forward")
-    return {
-        "qkv": attention,
-        "output": attention,
-        "attention_products": attention,
-        "gate_up": feed_forward,
-        "down": feed_forward,
-        "head": parts == "all",
-    }
+def spiking_parts(parts: str) -> dict[str, bool]:
+    """Whether each part of a network spikes (Site.part) in the hybrid `parts`."""
+    return {"attention": parts in ("all", "attention"), "feed-forward": parts in ("all", "feed-forward"), "head": parts == "all"}
 
 
 def weight_arrays(weights: DecoderWeights) -> Arrays:
@@ -77,22 +65,24 @@ def weight_arrays(weights: DecoderWeights) -> Arrays:
         "rope_cos": weights.rope_cos,
         "rope_sin": weights.rope_sin,
     }
-    for index in range(weights.config.sites):
-        name, site = weights.config.site_name(index), weights.site(index)
+    for name in (site.name for site in weights.config.sites):
+        site = weights.site(name)
         arrays |= {f"{name}.weight": site.weight, f"{name}.multiplier": site.multiplier, f"{name}.stop": site.stop}
         for field in ("bias", "group_multiplier"):
             if getattr(site, field) is not None:
                 arrays[f"{name}.{field}"] = getattr(site, field)
-    for number, layer in enumerate(weights.layers):
-        for field in ("attention_gain", "feed_forward_gain", "query_stop", "value_base"):
-            arrays[f"layers.{number}.{field}"] = getattr(layer, field)
-        arrays |= {f"layers.{number}.{field}": getattr(layer, field) for field in LAYER_VARIANTS if getattr(layer, field) is not None}
+    for block in weights.config.blocks:
+        layer = weights.layers[block.layer]
+        names = [each.name for each in block.parameters(weights.config) if each.shape and layer.get(each.name) is not None]
+        arrays |= {f"{block.prefix}.{name}": layer.get(name) for name in names}
     return arrays | {name: getattr(weights, name) for name in DECODER_VARIANTS if getattr(weights, name) is not None}
 
 
 def network_version(weights: DecoderWeights) -> int:
     """Version that a network is written as: the oldest one that knows all its parts."""
-    if any(layer.key_offset is not None for layer in weights.layers):
+    if weights.config.stack:
+        return 4
+    if any(layer.get("key_offset") is not None for layer in weights.layers):
         return 3
     return 2 if weights.config.has_variants else 1
 
@@ -104,12 +94,17 @@ def scalar_metadata(weights: DecoderWeights, parts: str) -> dict[str, Any]:
         "formats": weights.formats.to_json(),
         "code": weights.code.to_json(),
         "parts": parts,
-        "layers": [
-            {**{f"{site}_shift": getattr(layer, site).shift for site in SITES}, "hidden_fraction": layer.hidden_fraction}
-            for layer in weights.layers
-        ],
+        "layers": [_layer_scalars(weights, number) for number in range(weights.config.layers)],
         "head_shift": weights.head.shift,
     }
+
+
+def _layer_scalars(weights: DecoderWeights, number: int) -> dict[str, int]:
+    """Integers of a layer: shifts of its sites, and parameters that are single integers."""
+    config, layer = weights.config, weights.layers[number]
+    shifts = {f"{site.role}_shift": layer.get(site.role).shift for site in config.layer_sites(number)}
+    integers = [each.name for block in config.layer_blocks(number) for each in block.parameters(config) if not each.shape]
+    return shifts | {name: layer.get(name) for name in integers}
 
 
 def save_network(
@@ -170,13 +165,13 @@ class _Contents:
             raise ArtefactError(f"{self.source}: tensor {name} holds {found}, expected {least}..{most}; write the artefact again")
         return array
 
-    def site(self, index: int, shift: int, spiking: bool) -> LinearWeights:
-        name, (inputs, outputs) = self.config.site_name(index), self.config.site_shape(index)
+    def site(self, site: Site, scalars: Mapping[str, Any], where: str, spiking: bool) -> LinearWeights:
+        name, (inputs, outputs) = site.name, site.shape
         weight = self.bounded(f"{name}.weight", np.int8, (outputs, inputs), -127, 127)
         return LinearWeights(
             weight=weight,
             multiplier=self.bounded(f"{name}.multiplier", np.int32, (outputs,), 0, 65535),
-            shift=shift,
+            shift=_integer(scalars, f"{site.role}_shift", where, _SHIFT),
             stop=self.bounded(f"{name}.stop", np.int32, (inputs,), 0, 2**31 - 1),
             bias=self.tensor(f"{name}.bias", np.int32, (outputs,)) if f"{name}.bias" in self.arrays else None,
             spiking=spiking,
@@ -197,37 +192,28 @@ class _Contents:
             )
         return multiplier
 
-    def key_offset(self, layer: str) -> NDArray[Any] | None:
-        """Offsets of the keys of a layer that has some."""
-        name = f"{layer}.key_offset"
-        if name in self.arrays and self.config.attention_softcap:
-            raise ArtefactError(f"{self.source}: tensor {name} would move scores that a soft cap bends; write the artefact again")
-        return self.tensor(name, np.int32, (self.config.kv_heads, self.config.head_dim)) if name in self.arrays else None
+    def parameter(self, block: Block, parameter: Parameter, scalars: Mapping[str, Any], where: str) -> Any:
+        name = f"{block.prefix}.{parameter.name}"
+        if not parameter.shape:
+            return _integer(scalars, parameter.name, where, (parameter.least, parameter.most))
+        if parameter.optional and name not in self.arrays:
+            return None
+        return self.bounded(name, parameter.kind, parameter.shape, parameter.least, parameter.most)
 
-    def layer(self, number: int, scalars: Mapping[str, Any], flags: Mapping[str, bool]) -> LayerWeights:
-        name, config, hidden = f"layers.{number}", self.config, (self.config.hidden_size,)
+    def layer(self, number: int, scalars: Mapping[str, Any], spiking: Mapping[str, bool]) -> LayerWeights:
         where = f"{self.source}, layer {number}"
-        sites = {
-            key: self.site(4 * number + position, _integer(scalars, f"{key}_shift", where, _SHIFT), flags[key])
-            for position, key in enumerate(SITES)
-        }
-        return LayerWeights(
-            attention_gain=self.tensor(f"{name}.attention_gain", np.int32, hidden),
-            feed_forward_gain=self.tensor(f"{name}.feed_forward_gain", np.int32, hidden),
-            query_stop=self.bounded(f"{name}.query_stop", np.int32, (config.heads, config.head_dim), 0, 2**31 - 1),
-            value_base=self.bounded(f"{name}.value_base", np.int32, (config.kv_heads,), 0, 31),
-            hidden_fraction=_integer(scalars, "hidden_fraction", where, _FRACTION),
-            attention_spiking=flags["attention_products"],
-            query_gain=self.optional(f"{name}.query_gain", np.int32, (config.head_dim,), config.query_key_norm),
-            key_gain=self.optional(f"{name}.key_gain", np.int32, (config.head_dim,), config.query_key_norm),
-            attention_output_gain=self.optional(f"{name}.attention_output_gain", np.int32, hidden, config.output_norms),
-            feed_forward_output_gain=self.optional(f"{name}.feed_forward_output_gain", np.int32, hidden, config.output_norms),
-            key_offset=self.key_offset(name),
-            qkv=sites["qkv"],
-            output=sites["output"],
-            gate_up=sites["gate_up"],
-            down=sites["down"],
-        )
+        found: dict[str, Any] = {}
+        for block in self.config.layer_blocks(number):
+            found |= {own.name: self.parameter(block, own, scalars, where) for own in block.parameters(self.config)}
+        self.refuse_others(f"layers.{number}.", {*found, *(site.role for site in self.config.layer_sites(number))})
+        sites = {site.role: self.site(site, scalars, where, spiking[site.part]) for site in self.config.layer_sites(number)}
+        return LayerWeights(**sites, **found, attention_spiking=spiking["attention"])
+
+    def refuse_others(self, prefix: str, known: Collection[str]) -> None:
+        """ArtefactError for a tensor of a layer that none of its blocks has."""
+        for name in self.arrays:
+            if name.startswith(prefix) and name.removeprefix(prefix).split(".")[0] not in known:
+                raise ArtefactError(f"{self.source}: tensor {name} is no part of this configuration; write the artefact again")
 
 
 def decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, source: str) -> DecoderWeights:
@@ -251,7 +237,7 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     layers = _field(metadata, "layers", source)
     if parts not in PARTS or len(layers) != config.layers:
         raise ArtefactError(f"{source}: inconsistent metadata (parts {parts!r}, {len(layers)} layers); write the artefact again")
-    flags = spiking_flags(parts)
+    spiking = spiking_parts(parts)
     contents = _Contents(config, arrays, source)
     positions = max(len(arrays["rope_cos"]), 1) if "rope_cos" in arrays else config.max_positions
     rope = (positions, config.head_dim // 2)
@@ -260,9 +246,9 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         formats=formats,
         code=code,
         embedding=contents.tensor("embedding", np.int16, (config.vocab_size, config.hidden_size)),
-        layers=tuple(contents.layer(number, scalars, flags) for number, scalars in enumerate(layers)),
+        layers=tuple(contents.layer(number, scalars, spiking) for number, scalars in enumerate(layers)),
         final_gain=contents.tensor("final_gain", np.int32, (config.hidden_size,)),
-        head=contents.site(4 * config.layers, _integer(metadata, "head_shift", source, _SHIFT), flags["head"]),
+        head=contents.site(config.head, metadata, source, spiking["head"]),
         rope_cos=contents.tensor("rope_cos", np.int16, rope),
         rope_sin=contents.tensor("rope_sin", np.int16, rope),
         positions=contents.optional("positions", np.int16, (positions, config.hidden_size), config.learned_positions),
@@ -273,20 +259,22 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
 
 def _check_ranges(config: DecoderConfig, formats: Formats, source: str) -> None:
     """ArtefactError if a norm or a soft cap leaves the integers that numerics.md proves it to fit."""
+    normed = any(block.query_key_norm for block in config.attention_blocks)
     epsilons = {formats.residual: epsilon_term(config, formats)}
-    if config.query_key_norm:
+    if normed:
         epsilons[formats.qkv] = head_epsilon_term(config, formats)
     for fraction, epsilon in epsilons.items():
         if epsilon >= 1 << 61:
             raise ArtefactError(
                 f"{source}: rms_norm_eps {config.rms_norm_eps} is too large at fraction {fraction}; write the artefact again"
             )
-    for name, present in (("residual", config.output_norms), ("qkv", config.query_key_norm)):
+    for name, present in (("residual", config.output_norms), ("qkv", normed)):
         fraction = getattr(formats, name)
         if present and 24 + formats.gain_fraction <= fraction:
             below = f"{name} ({fraction}) must stay below 24 + gain_fraction ({formats.gain_fraction})"
             raise ArtefactError(f"{source}: {below}; write the artefact again")
-    for name, cap in (("attention_softcap", score_cap(config)), ("logit_softcap", logit_cap(config, formats))):
+    caps = {"attention_softcap": score_cap(config.attention_softcap), "logit_softcap": soft_cap(config.logit_softcap, formats.logit)}
+    for name, cap in caps.items():
         if cap is not None and cap.limit >= 1 << 31:
             raise ArtefactError(f"{source}: {name} {getattr(config, name)} does not fit 32 bits at its fraction; write the artefact again")
 

@@ -16,7 +16,7 @@ from neuromorphic_llm.network.generation import GenerationConfig, Progress, gene
 from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, Coded, Operations, Rows, SiteTensors
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.norm import epsilon_term, head_epsilon_term
-from neuromorphic_llm.reference.soft_cap import logit_cap, score_cap
+from neuromorphic_llm.reference.soft_cap import score_cap, soft_cap
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
 COMPILE_AFTER_ROWS = 1 << 17
@@ -60,8 +60,9 @@ class FunctionalDecoder:
         self.query_observer: Callable[[int, torch.Tensor], None] | None = None  # (layer, rotated queries [rows, heads, D])
         self._embedding = self._tensor(weights.embedding)
         self._positions = None if weights.positions is None else self._tensor(weights.positions)
-        ropes = {bool(self.config.window(number)): weights.rope(number) for number in range(self.config.layers)}
-        self._ropes = {windowed: (self._tensor(cos), self._tensor(sin)) for windowed, (cos, sin) in ropes.items()}
+        tables = {"local_rope" if block.local_rotary else "rope" for block in self.config.attention_blocks}
+        ropes = {table: weights.rope(table) for table in tables}
+        self._ropes = {table: (self._tensor(cos), self._tensor(sin)) for table, (cos, sin) in ropes.items()}
         self._layers = [self._layer_tensors(number) for number in range(self.config.layers)]
         self._head_site = self._site(weights.head)
         self._final_gain = self._tensor(weights.final_gain)
@@ -69,7 +70,7 @@ class FunctionalDecoder:
         self._epsilon, self._head_epsilon = epsilon_term(self.config, formats), head_epsilon_term(self.config, formats)
         self._gain_shift = 24 + formats.gain_fraction
         self._norm_shift = self._gain_shift - formats.norm
-        self._score_cap, self._logit_cap = score_cap(self.config), logit_cap(self.config, formats)
+        self._score_cap, self._logit_cap = score_cap(self.config.attention_softcap), soft_cap(self.config.logit_softcap, formats.logit)
         code = weights.code
         self._signed_digit = code.name == "signed-digit"
         self._code = code.spike_code()
@@ -91,19 +92,19 @@ class FunctionalDecoder:
             self._tensor(layer.attention_gain),
             self._tensor(layer.query_stop),
             self._tensor(layer.value_base),
-            None if layer.key_offset is None else self._tensor(layer.key_offset),
+            None if layer.get("key_offset") is None else self._tensor(layer.key_offset),
             self._tensor(layer.feed_forward_gain),
             torch.tensor(layer.hidden_fraction, device=self.device),
             self.weights.code.query_phases if layer.attention_spiking else 0,
-            self._ropes[bool(self.config.window(number))],
+            self._ropes["local_rope" if self.config.local_rotary and self.config.window(number) else "rope"],
             torch.tensor(self.config.window(number) or NO_WINDOW, device=self.device) if any(self.config.windows) else None,
-            self._pair(layer.query_gain, layer.key_gain),
-            self._pair(layer.attention_output_gain, layer.feed_forward_output_gain),
+            self._pair(layer.get("query_gain"), layer.get("key_gain")),
+            self._pair(layer.get("attention_output_gain"), layer.get("feed_forward_output_gain")),
         )
 
     def site_tensors(self, index: int) -> SiteTensors:
         """Tensors of crossbar site `index`; who puts others in their place changes this decoder from then on."""
-        return self._head_site if index == self.config.sites - 1 else self._layers[index // 4].sites[index % 4]
+        return self._head_site if index == self.config.head.index else self._layers[index // 4].sites[index % 4]
 
     def _pair(self, first: np.ndarray | None, second: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor] | None:
         return None if first is None or second is None else (self._tensor(first), self._tensor(second))
@@ -289,7 +290,7 @@ class FunctionalDecoder:
         return self.operations.norm(y, layer.output_gains[branch], self._epsilon, self._gain_shift - self.weights.formats.residual)
 
     def _head(self, r: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        index = self.config.sites - 1
+        index = self.config.head.index
         logits, spikes = self._linear(index, self._head_site, self.operations.norm(r, self._final_gain, self._epsilon, self._norm_shift))
         self.statistics.add_site(index, spikes, kept)
         return logits if self._logit_cap is None else self.operations.soft_cap(logits, self._logit_cap)

@@ -14,9 +14,9 @@ import torch
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.network.cache import LayerCache
 from neuromorphic_llm.network.matmul import int8_products_exact, product
+from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import EXP2, SHARES, TANH
 from neuromorphic_llm.reference.soft_cap import SoftCap
-from neuromorphic_llm.reference.weights import Formats
 
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 

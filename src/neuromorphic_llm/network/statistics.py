@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from neuromorphic_llm.network.operations import AttentionResult
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 
 class SpikeStatistics:
@@ -20,8 +20,8 @@ class SpikeStatistics:
     def reset(self) -> None:
         """Forget all counts."""
         self.tokens = 0
-        self._site_spikes: list[torch.Tensor | int] = [0] * self._config.sites
-        self._site_rows = [0] * self._config.sites
+        self._site_spikes: list[torch.Tensor | int] = [0] * len(self._config.sites)
+        self._site_rows = [0] * len(self._config.sites)
         self._attention: list[torch.Tensor | int] = [0] * self._config.layers
         self._visible: dict[int, torch.Tensor | int] = dict.fromkeys(self._config.windows or (0,), 0)  # keys, by window
 
@@ -46,14 +46,14 @@ class SpikeStatistics:
 
     def spikes_per_input(self) -> list[float]:
         """Mean spikes per input and token of every site (0.0 for a site that did not run)."""
-        inputs = [self._config.site_shape(index)[0] for index in range(self._config.sites)]
+        inputs = [self._config.sites[index].shape[0] for index in range(len(self._config.sites))]
         return [s / (i * r) if r else 0.0 for s, i, r in zip(self.site_spikes(), inputs, self._site_rows, strict=True)]
 
     def spikes_per_activation(self) -> float:
         """Synaptic operations per weight and token of the sites that ran (numerics.md); 0.0 before any token."""
         operations = touched = 0
         for index, spikes in enumerate(self.site_spikes()):
-            inputs, outputs = self._config.site_shape(index)
+            inputs, outputs = self._config.sites[index].shape
             operations += spikes * outputs
             touched += self._site_rows[index] * inputs * outputs
         return operations / touched if touched else 0.0
@@ -90,7 +90,7 @@ class SpikeStatistics:
             "query_spikes_per_value": self.query_spikes_per_value(),
             "probability_spikes_per_pair": self.probability_spikes_per_pair(),
             "value_rows_read": self.value_rows_read(),
-            "spikes_per_input_by_site": {self._config.site_name(index): mean for index, mean in enumerate(self.spikes_per_input())},
+            "spikes_per_input_by_site": {self._config.sites[index].name: mean for index, mean in enumerate(self.spikes_per_input())},
         }
 
 

@@ -42,6 +42,7 @@ from neuromorphic_llm.network.format import VERSION as NETWORK_VERSION
 from neuromorphic_llm.network.format import load_network
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
+from neuromorphic_llm.reference.build import build_graph, outline
 from neuromorphic_llm.simulation.run import simulate
 from neuromorphic_llm.text_file import LIMITS, read_plain_text
 
@@ -97,7 +98,7 @@ class Pipeline:
             raise UsageError(f"--max-new-tokens must be at least 2, got {options.max_new_tokens}")
         self.spec = load_spec(options.chip)
         self.checkpoint = load_checkpoint(options.model)
-        refuse_missing_units(self.checkpoint.config)  # before the conversion, which takes minutes
+        refuse_missing_units(build_graph(outline(self.checkpoint.config)))  # before the conversion, which takes minutes
         if options.max_new_tokens >= (context := self.checkpoint.config.max_positions):
             raise UsageError(f"--max-new-tokens must be below {context:,}, the context of the model; got {options.max_new_tokens}")
         self.tokenizer = choose_bos(self.checkpoint.tokenizer(), options.bos)

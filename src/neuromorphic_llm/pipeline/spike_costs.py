@@ -17,6 +17,7 @@ from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.energy import account, chip_memories
 from neuromorphic_llm.models.checkpoint import Checkpoint
+from neuromorphic_llm.reference.build import build_graph, outline
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.simulation.counters import count
 from neuromorphic_llm.simulation.run import simulate
@@ -63,7 +64,7 @@ def costs_of_checkpoint(
     progress: Progress | None = None,
 ) -> SpikeCosts:
     """spike_costs of the checkpoint as it is with 1.5 spikes per activation and no compensation. CompileError as there."""
-    refuse_missing_units(checkpoint.config)  # before the conversion, which takes minutes
+    refuse_missing_units(build_graph(outline(checkpoint.config)))  # before the conversion, which takes minutes
     base = replace(options, spikes=_BASE_SPIKES, energy_j=None, price=None, allocation="fisher", compensation=())
     network = convert(checkpoint, base, windows, calibration=calibration, device=device, progress=progress)
     return spike_costs(network.weights, spec, windows[0])

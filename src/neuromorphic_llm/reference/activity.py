@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.decoder import Record
-from neuromorphic_llm.reference.weights import DecoderConfig
 from neuromorphic_llm.spikes.code import SpikeTrain
 
 
@@ -43,9 +43,9 @@ def _step_fields(config: DecoderConfig, record: Record, rows: int) -> dict[str, 
     """The arrays of one step."""
     trains = [site.train for site in record.sites]
     longest = max((train.digits.shape[0] for train in trains if train is not None), default=1)
-    blocks = max(-(-config.site_shape(site)[0] // rows) for site in range(config.sites))
-    phases = np.zeros((record.tokens, config.sites), np.int32)
-    counts = np.zeros((record.tokens, config.sites, longest, blocks), np.int32)
+    blocks = max(-(-config.sites[site].shape[0] // rows) for site in range(len(config.sites)))
+    phases = np.zeros((record.tokens, len(config.sites)), np.int32)
+    counts = np.zeros((record.tokens, len(config.sites), longest, blocks), np.int32)
     for index, train in enumerate(trains):
         if train is not None:
             used = events(train, rows)
@@ -68,7 +68,7 @@ def spikes_per_activation(config: DecoderConfig, records: Sequence[Record]) -> f
     operations = weights = 0
     for record in records:
         for index, site in enumerate(record.sites):
-            inputs, outputs = config.site_shape(index)
+            inputs, outputs = config.sites[index].shape
             operations += outputs * int(site.coded.spikes.sum(dtype=np.int64))
             weights += outputs * inputs * len(site.coded.a)
     return operations / weights

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.reference.config import CodeConfig, Formats
 from neuromorphic_llm.reference.fixed_point import EXP2, Integers, bit_length, check_int32, rsh, rsh_saturate_32, saturate
-from neuromorphic_llm.reference.soft_cap import apply_soft_cap, score_cap
-from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, Formats, LayerWeights
+from neuromorphic_llm.reference.soft_cap import SoftCap, apply_soft_cap
 from neuromorphic_llm.spikes.code import Coded
 from neuromorphic_llm.spikes.signed_digit import SignedDigit, signed_digits
 
@@ -27,10 +27,10 @@ class LayerCache:
     value_exponent: NDArray[np.int8]  # [positions, kv_heads], on top of the layer's value_base
 
     @classmethod
-    def empty(cls, config: DecoderConfig) -> LayerCache:
-        """A cache for `max_positions` tokens."""
-        heads = (config.max_positions, config.kv_heads)
-        vectors = (*heads, config.head_dim)
+    def empty(cls, positions: int, kv_heads: int, head_dim: int) -> LayerCache:
+        """A cache for `positions` tokens."""
+        heads = (positions, kv_heads)
+        vectors = (*heads, head_dim)
         return cls(np.zeros(vectors, np.int8), np.zeros(heads, np.int8), np.zeros(vectors, np.int8), np.zeros(heads, np.int8))
 
     def write(
@@ -120,34 +120,37 @@ def attend(
     q: Integers,
     cache: LayerCache,
     position: int,
-    layer: LayerWeights,
-    config: DecoderConfig,
+    query_stop: NDArray[np.int32],
+    value_base: NDArray[np.int32],
     formats: Formats,
     code: CodeConfig,
+    *,
+    spiking: bool = True,
     window: int = 0,
+    cap: SoftCap | None = None,
 ) -> tuple[Integers, AttentionActivity]:
     """Attention of the tokens q [tokens, heads, head_dim] at `position` on, their keys and values already in the cache.
 
-    With a window each token sees that many tokens at most. Returns the output [tokens, heads, head_dim] and the spikes.
+    query_stop: prices [heads, head_dim]; value_base: exponents [kv_heads]; with a window each token sees that many tokens at most; cap of
+    the scores. Returns the output [tokens, heads, head_dim] and the spikes.
     """
-    output = np.zeros_like(q)
-    activity = AttentionActivity(*np.zeros((5, len(q), config.heads), np.int32))
-    group = config.heads // config.kv_heads
-    base, seen = layer.value_base.repeat(group), position + len(q)
+    output, (_, heads, head_dim) = np.zeros_like(q), q.shape
+    activity = AttentionActivity(*np.zeros((5, len(q), heads), np.int32))
+    group, seen = heads // len(value_base), position + len(q)
+    base = value_base.repeat(group)
     keys, key_exponent = cache.keys[:seen].repeat(group, axis=1), cache.key_exponent[:seen].repeat(group, axis=1)
-    cap = score_cap(config)
     values, value_exponent = cache.values[:seen].repeat(group, axis=1), cache.value_exponent[:seen].repeat(group, axis=1)
     for n in range(len(q)):
         context = position + n + 1
         visible = slice(max(context - window, 0) if window else 0, context)
-        query = encode_query(q[n], layer.query_stop, code, layer.attention_spiking)
+        query = encode_query(q[n], query_stop, code, spiking)
         z = scores(query, keys[visible], key_exponent[visible], formats.qkv)
         z = z if cap is None else apply_soft_cap(z, cap)
-        coded = encode_probabilities(softmax_base2(z), code.probability_bits, layer.attention_spiking)
+        coded = encode_probabilities(softmax_base2(z), code.probability_bits, spiking)
         output[n] = weighted_values(coded.p, values[visible], value_exponent[visible], base, formats)
         activity.query_phases[n] = query.phases
         activity.query_spikes[n] = query.spikes.sum(axis=1)
-        activity.key_columns[n, ::group] = (query.spikes > 0).reshape(-1, group, config.head_dim).any(axis=1).sum(axis=1)
+        activity.key_columns[n, ::group] = (query.spikes > 0).reshape(-1, group, head_dim).any(axis=1).sum(axis=1)
         activity.probability_spikes[n] = coded.spikes.sum(axis=1)
         activity.probability_keys[n] = np.count_nonzero(coded.spikes, axis=1)
     return output, activity

@@ -39,12 +39,19 @@ def linear_events(train: SpikeTrain, site: LinearWeights) -> Integers:
     return accumulators
 
 
-def scale_output(accumulators: Integers, exponent: NDArray[np.int32], site: LinearWeights) -> Integers:
-    """sat_32(rsh(acc * M, S - k_min) + bias), [tokens, outputs]; exponent is k_min [tokens]."""
+def scaled(accumulators: Integers, exponent: NDArray[np.int32], site: LinearWeights) -> Integers:
+    """rsh(acc * M, S - k_min) [tokens, outputs], not yet saturated where it shifts to the right; exponent is k_min [tokens]."""
     shift = (site.shift - exponent.astype(np.int64))[:, None]
     product = accumulators * site.multiplier.astype(np.int64)
-    scaled = rsh(product, np.maximum(shift, -16))
-    scaled = np.where(shift < 0, saturate(scaled, 32), scaled)
-    if site.bias is not None:
-        scaled = scaled + site.bias.astype(np.int64)
-    return saturate(scaled, 32)
+    shifted = rsh(product, np.maximum(shift, -16))
+    return np.where(shift < 0, saturate(shifted, 32), shifted)
+
+
+def with_bias(wide: Integers, site: LinearWeights) -> Integers:
+    """Scaled sums [tokens, outputs] with the site's bias, if it has one, saturated to 32 bits."""
+    return saturate(wide if site.bias is None else wide + site.bias.astype(np.int64), 32)
+
+
+def scale_output(accumulators: Integers, exponent: NDArray[np.int32], site: LinearWeights) -> Integers:
+    """sat_32(rsh(acc * M, S - k_min) + bias), [tokens, outputs]; exponent is k_min [tokens]."""
+    return with_bias(scaled(accumulators, exponent, site), site)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.reference.config import CodeConfig, DecoderConfig, Formats
 from neuromorphic_llm.reference.linear import fold_scale
 from neuromorphic_llm.reference.rotary import rotary_tables
-from neuromorphic_llm.reference.weights import CodeConfig, DecoderConfig, DecoderWeights, Formats, LayerWeights, LinearWeights
+from neuromorphic_llm.reference.weights import DecoderWeights, LayerWeights, LinearWeights
 from neuromorphic_llm.spikes.registry import get_code
 
 SMALL_CONFIG = DecoderConfig(
@@ -69,6 +69,7 @@ def _layer(rng: np.random.Generator, config: DecoderConfig, formats: Formats, *,
     query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
     attention, feed_forward = parts in ("all", "attention"), parts in ("all", "feed-forward")
     hidden_fraction = 16
+    columns = 2 * config.intermediate_size if config.gated else config.intermediate_size
     query_size = 3 * math.log2(math.e) / math.sqrt(config.head_dim)
 
     def matrix(outputs: int, inputs: int, gain: float) -> Floats:
@@ -88,7 +89,7 @@ def _layer(rng: np.random.Generator, config: DecoderConfig, formats: Formats, *,
         feed_forward_gain=_gain(rng, config.hidden_size, formats),
         gate_up=_linear(
             rng,
-            matrix(config.feed_forward_columns, config.hidden_size, 0.8),
+            matrix(columns, config.hidden_size, 0.8),
             formats.norm,
             formats.gate,
             1.0,
@@ -152,7 +153,7 @@ def random_decoder(
     head = embedding if config.tie_embeddings else rng.normal(0.0, 1.0, embedding.shape)
     layers = [_layer(rng, config, formats, bias=bias, parts=parts) for _ in range(config.layers)]
     if key_offset:
-        layers[0] = replace(layers[0], key_offset=_key_offset(seed, config, formats))
+        layers[0] = layers[0].replaced(key_offset=_key_offset(seed, config, formats))
     cos, sin = rotary_tables(config.max_positions, config.head_dim, config.rope_theta)
     local = rotary_tables(config.max_positions, config.head_dim, config.rope_theta**0.5) if config.local_rotary else (None, None)
     return DecoderWeights(

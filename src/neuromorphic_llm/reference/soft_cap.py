@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from neuromorphic_llm.reference.fixed_point import TANH, Integers, rsh
-from neuromorphic_llm.reference.weights import DecoderConfig, Formats
 
 SCORE_FRACTION = 8
 """Of z, the base-2 logarithms of the attention weights."""
@@ -33,14 +32,9 @@ def soft_cap(cap: float, fraction: int) -> SoftCap | None:
     return SoftCap(round(cap * 2.0**fraction), round(factor * 2.0**shift), shift)
 
 
-def score_cap(config: DecoderConfig) -> SoftCap | None:
-    """Cap of the attention scores, which are base-2 logarithms."""
-    return soft_cap(config.attention_softcap * math.log2(math.e), SCORE_FRACTION)
-
-
-def logit_cap(config: DecoderConfig, formats: Formats) -> SoftCap | None:
-    """Cap of the logits."""
-    return soft_cap(config.logit_softcap, formats.logit)
+def score_cap(cap: float) -> SoftCap | None:
+    """Cap of attention scores, which are base-2 logarithms."""
+    return soft_cap(cap * math.log2(math.e), SCORE_FRACTION)
 
 
 def apply_soft_cap(x: Integers, cap: SoftCap) -> Integers:

@@ -1,264 +1,20 @@
-"""Integer decoder: configuration, fractions and weights, as docs/reference/numerics.md and formats.md define them."""
+"""Weights of an integer decoder by their names (docs/reference/numerics.md, formats.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromorphic_llm.errors import ArtefactError
-from neuromorphic_llm.spikes.code import SpikeCode
-from neuromorphic_llm.spikes.registry import get_code
-
-SITES = ("qkv", "output", "gate_up", "down")
-"""Crossbar sites of one decoder layer, in the order of execution; site index 4 * layer + position, the head is last."""
-
-_Fields = TypeVar("_Fields")
-
-LARGEST_SIZE, LARGEST_LAYERS = 1 << 20, 1024
-"""Bounds of the sizes of a decoder, positions of its rotary table included: beyond them a configuration is damaged."""
+from neuromorphic_llm.reference.blocks import Site
+from neuromorphic_llm.reference.config import CodeConfig, DecoderConfig, Formats
 
 GROUP, LARGEST_GROUP_WEIGHT, LARGEST_GROUP_MULTIPLIER = 32, 7, 15
 """Group-scaled weights: inputs of a group, largest magnitude of a 4-bit weight, largest multiplier of a group."""
-
-ACTIVATIONS = ("silu", "gelu", "gelu-tanh", "relu")
-
-_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "layers", "heads", "kv_heads", "head_dim", "max_positions")
-
-
-def _check_integers(config: Any) -> None:
-    """TypeError naming the first field declared as an integer that holds something else."""
-    for entry in fields(config):
-        value = getattr(config, entry.name)
-        if entry.type == "int" and type(value) is not int:
-            raise TypeError(f"{entry.name} must be an integer, got {value!r}")
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """Shape of a canonical decoder (docs/reference/families.md); the defaults are those of Llama."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    max_positions: int
-    rms_norm_eps: float
-    rope_theta: float
-    tie_embeddings: bool = True
-    bos_token_id: int | None = None
-    eos_token_ids: tuple[int, ...] = ()
-    activation: str = "silu"
-    gated: bool = True
-    parallel_residual: bool = False
-    query_key_norm: bool = False
-    output_norms: bool = False
-    learned_positions: bool = False
-    local_rotary: bool = False  # layers with a window use rotary tables of their own
-    windows: tuple[int, ...] = ()  # per layer, 0: all tokens; empty: no layer has one
-    score_scale: float = 0.0  # of q k; 0: 1 / sqrt(head_dim)
-    attention_softcap: float = 0.0  # 0: none
-    logit_softcap: float = 0.0  # 0: none
-
-    def __post_init__(self) -> None:
-        _check_integers(self)
-        for name in _SIZES:
-            largest = LARGEST_LAYERS if name == "layers" else LARGEST_SIZE
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-            if value > largest:
-                raise ValueError(f"{name} must be at most {largest}, got {value}")
-        if self.heads % self.kv_heads:
-            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim must be even for the rotary embedding, got {self.head_dim}")
-        for name in ("rms_norm_eps", "rope_theta"):
-            if type(getattr(self, name)) not in (int, float):
-                raise TypeError(f"{name} must be a number, got {getattr(self, name)!r}")
-        if not 0.0 < self.rms_norm_eps <= 1.0:
-            raise ValueError(f"rms_norm_eps must be positive and at most 1, got {self.rms_norm_eps}")
-        if not 1.0 <= self.rope_theta <= 1e30:
-            raise ValueError(f"rope_theta must lie between 1 and 1e30, got {self.rope_theta}")
-        if type(self.tie_embeddings) is not bool:
-            raise TypeError(f"tie_embeddings must be true or false, got {self.tie_embeddings!r}")
-        if not isinstance(self.eos_token_ids, tuple):
-            raise TypeError(f"eos_token_ids must be a tuple of token ids, got {self.eos_token_ids!r}")
-        self._check_token_ids()
-        self._check_variants()
-
-    def _check_variants(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
-        for name in ("gated", "parallel_residual", "query_key_norm", "output_norms", "learned_positions", "local_rotary"):
-            if type(getattr(self, name)) is not bool:
-                raise TypeError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        for name in ("score_scale", "attention_softcap", "logit_softcap"):
-            value = getattr(self, name)
-            if type(value) not in (int, float):
-                raise TypeError(f"{name} must be a number, got {value!r}")
-            if value != 0.0 and not 1e-3 <= value <= 1e3:
-                raise ValueError(f"{name} must be 0 or lie between 0.001 and 1000, got {value}")
-        if not isinstance(self.windows, tuple) or any(type(window) is not int or window < 0 for window in self.windows):
-            raise TypeError(f"windows must be a tuple of sizes, 0 for none, got {self.windows!r}")
-        if self.windows and len(self.windows) != self.layers:
-            raise ValueError(f"windows must have one entry a layer ({self.layers}), got {len(self.windows)}")
-
-    @property
-    def has_variants(self) -> bool:
-        """Whether a Llama decoder could not have this configuration."""
-        return any(getattr(self, name) != default for name, default in self._llama_variants().items())
-
-    @classmethod
-    def _llama_variants(cls) -> dict[str, Any]:
-        """What other families vary, the fields from `activation` on, as Llama has it."""
-        defaults = {field.name: field.default for field in fields(cls)}
-        names = list(defaults)
-        return {name: defaults[name] for name in names[names.index("activation") :]}
-
-    @property
-    def query_scale(self) -> float:
-        """Factor of q k in natural logarithms."""
-        return self.score_scale or self.head_dim**-0.5
-
-    def window(self, layer: int) -> int:
-        """Tokens that a layer attends to, 0 for all."""
-        return self.windows[layer] if self.windows else 0
-
-    @property
-    def feed_forward_columns(self) -> int:
-        """Outputs of the gate_up site."""
-        return 2 * self.intermediate_size if self.gated else self.intermediate_size
-
-    def _check_token_ids(self) -> None:
-        named = [("eos_token_ids", token) for token in self.eos_token_ids]
-        if self.bos_token_id is not None:
-            named.append(("bos_token_id", self.bos_token_id))
-        for name, token in named:
-            if type(token) is not int:
-                raise TypeError(f"{name} must hold integers, got {token!r}")
-            if not 0 <= token < self.vocab_size:
-                raise ValueError(f"{name}: token {token} is outside the vocabulary of {self.vocab_size}")
-
-    @property
-    def sites(self) -> int:
-        """Number of crossbar sites: four per layer and the head."""
-        return 4 * self.layers + 1
-
-    def site_name(self, site: int) -> str:
-        """`layers.3.qkv` or `head`."""
-        return "head" if site == 4 * self.layers else f"layers.{site // 4}.{SITES[site % 4]}"
-
-    def site_shape(self, site: int) -> tuple[int, int]:
-        """(inputs, outputs) of a site; gate_up has 2 * intermediate_size outputs, or intermediate_size without a gate."""
-        if site == 4 * self.layers:
-            return self.hidden_size, self.vocab_size
-        query = self.heads * self.head_dim
-        return {
-            "qkv": (self.hidden_size, query + 2 * self.kv_heads * self.head_dim),
-            "output": (query, self.hidden_size),
-            "gate_up": (self.hidden_size, self.feed_forward_columns),
-            "down": (self.intermediate_size, self.hidden_size),
-        }[SITES[site % 4]]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields; what Llama decoders do not have is left out where it is absent."""
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        absent = self._llama_variants()
-        return {name: value for name, value in values.items() if name not in absent or getattr(self, name) != absent[name]}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any], source: str = "the artefact") -> DecoderConfig:
-        """Inverse of to_json; ArtefactError naming `source` on unknown, missing or invalid fields."""
-        return _from_json(cls, data, source)
-
-
-@dataclass(frozen=True)
-class Formats:
-    """Fractions (binary points) of the integer quantities, numerics.md."""
-
-    residual: int = 14
-    norm: int = 12
-    qkv: int = 14
-    attention: int = 14
-    gate: int = 14
-    logit: int = 16
-    gain_fraction: int = 10
-    embedding_shift: int = 0
-
-    def __post_init__(self) -> None:
-        _check_integers(self)
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if not 0 <= value <= 30:
-                raise ValueError(f"{entry.name} must lie in 0..30, got {value}")
-        if self.gate < 12:
-            raise ValueError(f"gate must be at least 12, got {self.gate}")
-        if 24 + self.gain_fraction <= self.norm:
-            raise ValueError(f"norm ({self.norm}) must stay below 24 + gain_fraction ({self.gain_fraction})")
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any], source: str = "the artefact") -> Formats:
-        """Inverse of to_json; ArtefactError naming `source` as DecoderConfig's."""
-        return _from_json(cls, data, source)
-
-
-@dataclass(frozen=True)
-class CodeConfig:
-    """Which spike code the crossbar sites use, and the precision of the attention products."""
-
-    name: str = "signed-digit"
-    phases: int = 14
-    query_phases: int = 10
-    probability_bits: int = 10
-    parameters: Mapping[str, int | bool | str] = field(default_factory=dict, hash=False)  # of the code (codes.md)
-
-    def __post_init__(self) -> None:
-        _check_integers(self)
-        if type(self.name) is not str:
-            raise TypeError(f"name must be text, got {self.name!r}")
-        if not isinstance(self.parameters, Mapping) or not all(type(value) in (int, bool, str) for value in self.parameters.values()):
-            raise TypeError(f"parameters must be an object of numbers, truth values and texts, got {self.parameters!r}")
-        if not 1 <= self.query_phases <= 10:
-            raise ValueError(f"query_phases must lie in 1..10, got {self.query_phases}")
-        if not 1 <= self.probability_bits <= 10:
-            raise ValueError(f"probability_bits must lie in 1..10, got {self.probability_bits}")
-
-    def spike_code(self) -> SpikeCode:
-        """The code itself; UsageError if there is none of that name, or not with these phases and parameters."""
-        return get_code(self.name, self.phases, **self.parameters)
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields, without parameters if there are none."""
-        values = asdict(self)
-        return values if self.parameters else {name: value for name, value in values.items() if name != "parameters"}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any], source: str = "the artefact") -> CodeConfig:
-        """Inverse of to_json; ArtefactError naming `source` as DecoderConfig's."""
-        return _from_json(cls, data, source)
-
-
-def _from_json(cls: type[_Fields], data: Any, source: str) -> _Fields:
-    what = cls.__name__
-    if not isinstance(data, dict):
-        raise ArtefactError(f"{source}: {what} is {type(data).__name__}, not an object; write the artefact again")
-    if unknown := set(data) - {field.name for field in fields(cls)}:  # type: ignore[arg-type]
-        raise ArtefactError(f"{source}: unknown field {min(unknown)!r} in {what}; write the artefact again with this version")
-    try:
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
-    except (TypeError, ValueError) as error:
-        raise ArtefactError(f"{source}: {what} is not valid ({error}); write the artefact again") from error
 
 
 @dataclass(frozen=True)
@@ -274,25 +30,30 @@ class LinearWeights:
     group_multiplier: NDArray[np.uint8] | None = None  # [outputs, groups of GROUP inputs]; weight is a 4-bit one times this
 
 
-@dataclass(frozen=True)
 class LayerWeights:
-    """One decoder layer."""
+    """Parameters of the blocks of one layer by name: LinearWeights of its sites, arrays and integers.
 
-    attention_gain: NDArray[np.int32]  # [hidden]
-    qkv: LinearWeights
-    query_stop: NDArray[np.int32]  # [heads, head_dim]
-    value_base: NDArray[np.int32]  # [kv_heads]
-    output: LinearWeights
-    feed_forward_gain: NDArray[np.int32]  # [hidden]
-    gate_up: LinearWeights
-    hidden_fraction: int
-    down: LinearWeights
-    attention_spiking: bool = True
-    query_gain: NDArray[np.int32] | None = None  # [head_dim], query_key_norm
-    key_gain: NDArray[np.int32] | None = None  # [head_dim], query_key_norm
-    attention_output_gain: NDArray[np.int32] | None = None  # [hidden], output_norms
-    feed_forward_output_gain: NDArray[np.int32] | None = None  # [hidden], output_norms
-    key_offset: NDArray[np.int32] | None = None  # [kv_heads, head_dim], taken off the rotated keys before they are stored
+    `layer.qkv` and the like are what Block.sites and Block.parameters name; an optional parameter that is absent has no name.
+    """
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters: Mapping[str, Any] = MappingProxyType({name: value for name, value in parameters.items() if value is not None})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "parameters" or name not in self.parameters:
+            raise AttributeError(f"the layer has no parameter {name!r}")
+        return self.parameters[name]
+
+    def get(self, name: str) -> Any:
+        """A parameter, None if the layer has none of that name."""
+        return self.parameters.get(name)
+
+    def replaced(self, **parameters: Any) -> LayerWeights:
+        """This layer with other values of some parameters; None takes one away."""
+        return LayerWeights(**{**self.parameters, **parameters})
+
+    def __repr__(self) -> str:
+        return f"LayerWeights({', '.join(self.parameters)})"
 
 
 @dataclass(frozen=True)
@@ -312,28 +73,46 @@ class DecoderWeights:
     local_rope_cos: NDArray[np.int16] | None = None  # as rope_cos, of layers with a window, local_rotary
     local_rope_sin: NDArray[np.int16] | None = None
 
-    def rope(self, layer: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-        """Cosines and sines of a layer."""
-        if self.config.window(layer) and self.local_rope_cos is not None and self.local_rope_sin is not None:
-            return self.local_rope_cos, self.local_rope_sin
-        return self.rope_cos, self.rope_sin
+    def rope(self, table: str = "rope") -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """Cosines and sines of the rotary tables `rope` or `local_rope`."""
+        return getattr(self, f"{table}_cos"), getattr(self, f"{table}_sin")
 
-    def site(self, index: int) -> LinearWeights:
-        """Weights of crossbar site `index` (see DecoderConfig.site_name)."""
-        if index == 4 * self.config.layers:
-            return self.head
-        layer = self.layers[index // 4]
-        site: LinearWeights = getattr(layer, SITES[index % 4])
-        return site
+    def parameter(self, name: str) -> Any:
+        """Parameter by its full name, `layers.3.query_stop`, `head` or `final_gain`; KeyError if there is none."""
+        prefix, layer, own = [*name.split(".", 2), "", ""][:3]
+        found = self.layers[int(layer)].get(own) if prefix == "layers" else getattr(self, name, None)
+        if found is None:
+            raise KeyError(name)
+        return found
 
-    def input_fraction(self, index: int) -> int:
-        """Fraction of the integers that enter crossbar site `index`."""
-        if index == 4 * self.config.layers:
-            return self.formats.norm
-        own = {"output": self.formats.attention, "down": self.layers[index // 4].hidden_fraction}
-        return own.get(SITES[index % 4], self.formats.norm)
+    def site(self, site: str | int) -> LinearWeights:
+        """Weights of a crossbar site, by name or index in `config.sites`."""
+        found: LinearWeights = self.parameter(site if isinstance(site, str) else self.config.sites[site].name)
+        return found
+
+    def input_fraction(self, site: str | int) -> int:
+        """Fraction of the integers that enter a crossbar site."""
+        return self._fraction(site, "input_fraction")
+
+    def output_fraction(self, site: str | int) -> int:
+        """Fraction of the integers that leave a crossbar site."""
+        return self._fraction(site, "output_fraction")
+
+    def _fraction(self, site: str | int, side: str) -> int:
+        described = self.config.site(site) if isinstance(site, str) else self.config.sites[site]
+        name = getattr(described, side)
+        return int(getattr(self.formats, name) if hasattr(self.formats, name) else self.layers[described.stage].get(name))
+
+    def with_sites(self, change: Callable[[Site, LinearWeights], LinearWeights]) -> DecoderWeights:
+        """These weights with every crossbar site as `change` makes it."""
+        changed = {site.name: change(site, self.site(site.name)) for site in self.config.sites}
+        layers = [
+            layer.replaced(**{site.role: changed[site.name] for site in self.config.layer_sites(number)})
+            for number, layer in enumerate(self.layers)
+        ]
+        return replace(self, layers=tuple(layers), head=changed[self.config.head.name])
 
     @property
     def parameters(self) -> int:
         """Number of synaptic weights over all crossbar sites."""
-        return sum(self.site(index).weight.size for index in range(self.config.sites))
+        return sum(self.site(site.name).weight.size for site in self.config.sites)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.chip.routes import Route, routes_of
-from neuromorphic_llm.chip.topology import HOST_TILE
+from neuromorphic_llm.chip.routes import HOST_TILE, Route, routes_of
 
 _HALF = 1 << 32
 
@@ -28,7 +27,7 @@ class Describer:
             return "host tile"
         if tile in self._region:
             site, number = self._region[tile]
-            return f"synapse tile of {self._config.site_name(site)}, region {number}"
+            return f"synapse tile of {self._config.sites[site].name}, region {number}"
         if tile not in self._stage:
             return "unused tile"
         name = "head" if self._stage[tile] == self._config.layers else f"layer {self._stage[tile]}"
@@ -42,13 +41,16 @@ class Describer:
         if tile in self._region:
             site = self._region[tile][0]
         elif signal == "residual":
-            site = 4 * self._stage[tile] + (3 if index // self._config.hidden_size % 2 else 1)
+            # Every block of a layer adds to the residual stream what its last site gives.
+            blocks = self._config.layer_blocks(self._stage[tile])
+            block = blocks[index // self._config.hidden_size % len(blocks)]
+            site = self._config.site(block.sites(self._config)[-1].name).index
         elif tile in self._stage:
             layer = self._stage[tile]
             return (layer if layer < self._config.layers else None), None
         if site is None:
             return None, None
-        return self._layer(site), self._config.site_name(site)
+        return self._layer(site), self._config.sites[site].name
 
     def event(self, engine: int, signal: str, words: Sequence[int]) -> str:
         """The fields of an event."""
@@ -64,7 +66,7 @@ class Describer:
         if signal == "instructions_done":
             return "end of a token's instructions"
         group = self._config.heads // self._config.kv_heads
-        head = ((first >> 16) * self._program.spec.vector.attention_engines + engine) * group + (first & 0xFFFF)
+        head = ((first >> 16) * self._program.spec.attention_engines + engine) * group + (first & 0xFFFF)
         if signal == "query_spike":
             return f"head {head}, phase {second}, element {third}, {'-' if fourth else '+'}"
         if signal == "score":
@@ -74,7 +76,8 @@ class Describer:
         return f"head {head}, element {second}, sum = {third}"
 
     def _layer(self, site: int) -> int | None:
-        return site // 4 if site < 4 * self._config.layers else None
+        stage = self._config.sites[site].stage
+        return stage if stage < self._config.layers else None
 
     def _route(self, number: int) -> Route | None:
         return self._routes[number] if number < len(self._routes) else None
@@ -86,7 +89,7 @@ class Describer:
         if route.kind in ("residual", "credit"):
             stage = int(route.label)
             return (stage if stage < self._config.layers else None), None
-        names = [self._config.site_name(site) for site in range(self._config.sites)]
+        names = [self._config.sites[site].name for site in range(len(self._config.sites))]
         name = route.label if route.kind == "spike" else route.label.rsplit(".", 1)[0] if route.kind == "value" else names[-1]
         return self._layer(names.index(name)), name
 
@@ -100,7 +103,7 @@ class Describer:
             last = ", last of its phase" if flag else ""
             return f"spikes of {route.label}: {inputs}; k_min {tag & 31}{last}{', the last' if tag >> 5 & 1 else ''}"
         values = [word - _HALF if word >> 31 else word for word in (low, high)]
-        if route.kind == "value" and route.label.rsplit(".", 1)[0] == self._config.site_name(4 * self._config.layers):
+        if route.kind == "value" and route.label.rsplit(".", 1)[0] == self._config.head.name:
             return f"result of {route.label}: largest logit {values[0]} of token {high}, region {tag}"
         if route.kind in ("value", "residual"):
             element = tag & 0x7FFF if route.kind == "residual" else tag

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.reference.decoder import Cache, Record
+from neuromorphic_llm.reference.decoder import Record
+from neuromorphic_llm.reference.interpreter import Cache
 from neuromorphic_llm.rtl.expected_attention import attention_channels
 from neuromorphic_llm.rtl.expected_flits import flit_channels
 
@@ -83,7 +84,7 @@ def expected_channels(run: Run) -> Channels:
             for engine, signal, head_rows, words in attention_channels(program, run.record, run.cache, number):
                 channels[(tile, engine), signal] = Channel(words, head_rows)
     for region in (region for stage in program.stages for regions in stage.regions for region in regions):
-        rows = np.flatnonzero(run.logits_wanted) if region.site == 4 * program.weights.config.layers else np.arange(len(tokens))
+        rows = np.flatnonzero(run.logits_wanted) if region.site == program.weights.config.head.index else np.arange(len(tokens))
         accumulators = run.record.sites[region.site].accumulators
         assert accumulators is not None
         values = accumulators[rows][:, region_columns(program, region.site, region.first_output, region.outputs)]
@@ -95,7 +96,7 @@ def region_columns(program: Program, site: int, first: int, outputs: int) -> NDA
     """Outputs of a site in the order of a region's columns: gate and up of each output in turn."""
     config = program.weights.config
     chosen = np.arange(first, first + outputs)
-    if site % 4 != 2 or site == 4 * config.layers:
+    if config.sites[site].epilogue != "gate":
         return chosen
     return np.stack([chosen, config.intermediate_size + chosen], axis=1).reshape(-1)
 
@@ -113,7 +114,7 @@ def _residual(program: Program, tokens: Sequence[int], record: Record, layer: in
     """The stream after the attention's and after the feed-forward addition of every token."""
     weights, ids = program.weights, np.asarray(tokens)
     before = record.hidden[layer - 1] if layer else weights.embedding[ids].astype(np.int64) << weights.formats.embedding_shift
-    output = record.sites[4 * layer + 1].output
+    output = record.sites[weights.config.site(f"layers.{layer}.output").index].output
     assert output is not None
     attended = np.clip(before + output, -(2**31), 2**31 - 1)
     both = np.stack([attended, record.hidden[layer]], axis=1)

@@ -59,10 +59,10 @@ class EventDecoder:
     def __init__(self, program: Program, *, threads: int | None = None, record: bool = False) -> None:
         self.program = program
         weights, config = program.weights, program.weights.config
-        for site in range(config.sites):
+        for site in range(len(config.sites)):
             if not weights.site(site).spiking:
                 raise SimulationError(
-                    f"{config.site_name(site)} does not spike and the chip runs spiking sites only; use the functional backend"
+                    f"{config.sites[site].name} does not spike and the chip runs spiking sites only; use the functional backend"
                 )
         available = int(numba.config.NUMBA_NUM_THREADS)
         if threads is not None and not 1 <= threads <= available:
@@ -77,13 +77,13 @@ class EventDecoder:
         self._norm_shift = 24 + weights.formats.gain_fraction - weights.formats.norm
         self._exponential = EXP2.astype(np.int32)
         self._sigmoid = SIG.astype(np.int32)
-        self._row_blocks = max(program.row_blocks(site) for site in range(config.sites))
+        self._row_blocks = max(program.row_blocks(site) for site in range(len(config.sites)))
         self._allocate()
 
     def _allocate(self) -> None:
         config, phases, context = self.program.weights.config, self.program.weights.code.phases, self.program.max_context
-        widest = max(config.site_shape(site)[0] for site in range(config.sites))
-        self._digits = {n: np.zeros((phases, n), np.int8) for n in {config.site_shape(site)[0] for site in range(config.sites)}}
+        widest = max(config.sites[site].shape[0] for site in range(len(config.sites)))
+        self._digits = {n: np.zeros((phases, n), np.int8) for n in {config.sites[site].shape[0] for site in range(len(config.sites))}}
         self._events = np.empty(phases * widest + 1, np.int32)
         self._bounds = np.empty((phases, 3), np.int64)
         heads = (config.layers, config.kv_heads)
@@ -106,8 +106,8 @@ class EventDecoder:
         self._row = _TraceRow(
             self.position + 1,
             logits_wanted,
-            np.zeros(config.sites, np.int32),
-            np.zeros((config.sites, weights.code.phases, self._row_blocks), np.int32),
+            np.zeros(len(config.sites), np.int32),
+            np.zeros((len(config.sites), weights.code.phases, self._row_blocks), np.int32),
             np.zeros((5, config.layers, config.heads), np.int32),
         )
         if self.records is not None:
@@ -121,7 +121,7 @@ class EventDecoder:
                 self.records[-1].hidden.append(residual.copy())
         logits = None
         if logits_wanted:
-            logits = self._linear(config.sites - 1, weights.head, self._norm(residual, weights.final_gain))
+            logits = self._linear(config.head.index, weights.head, self._norm(residual, weights.final_gain))
         self._rows.append(self._row)
         self.position += 1
         return logits
@@ -139,7 +139,7 @@ class EventDecoder:
         vector_kernels.rotate(rotated, weights.rope_cos[self.position], weights.rope_sin[self.position])
         cache = (self._keys[index], self._values[index], self._key_exponents[index], self._value_exponents[index])
         keys, values = rotated[config.heads :], heads[config.heads + config.kv_heads :]
-        offset = _NO_OFFSET if layer.key_offset is None else layer.key_offset
+        offset = _NO_OFFSET if layer.get("key_offset") is None else layer.key_offset
         attention_kernels.write_key_value(keys, values, layer.value_base, offset, self.position, *cache)
         output = np.empty((config.heads, config.head_dim), np.int32)
         attention_kernels.attend(
@@ -166,7 +166,7 @@ class EventDecoder:
         digits = self._digits[len(values)]
         phases, exponent = encoder_kernels.encode(values, linear.stop, self._code, len(digits), digits)
         events = self._row.events[site]
-        spikes = encoder_kernels.collect_events(digits, phases, self.program.spec.synapse.rows, self._events, self._bounds, events)
+        spikes = encoder_kernels.collect_events(digits, phases, self.program.spec.rows, self._events, self._bounds, events)
         self._row.phases[site] = phases
         weights_t = self.program.weights_t[site]
         total = np.empty(weights_t.shape[1], np.int32)

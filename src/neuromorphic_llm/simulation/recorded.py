@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
-from neuromorphic_llm.reference.decoder import Cache, IntegerDecoder, Record
+from neuromorphic_llm.reference.decoder import IntegerDecoder, Record
+from neuromorphic_llm.reference.interpreter import Cache
 from neuromorphic_llm.simulation.events import EventDecoder, TokenRecord
 from neuromorphic_llm.simulation.run import check_request, generate_greedily
 from neuromorphic_llm.simulation.timing import TimingResult, simulate_timing
@@ -78,7 +79,7 @@ def _check(program: Program, records: Sequence[TokenRecord], reference: Record) 
             digits = theirs.train.digits[-int(theirs.train.phases[row]) :, row]
             same = ours.exponent == theirs.train.exponent[row] and np.array_equal(ours.digits, digits)
             if not (same and np.array_equal(ours.accumulators, theirs.accumulators[row])):
-                name = program.weights.config.site_name(site)
+                name = program.weights.config.sites[site].name
                 raise SimulationError(f"{name}, token {row}: the event simulation differs from the reference; run its tests")
         if not all(np.array_equal(ours, theirs[row]) for ours, theirs in zip(record.hidden, reference.hidden, strict=True)):
             raise SimulationError(f"residual of token {row}: the event simulation differs from the reference; run its tests")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromorphic_llm.conversion.float_decoder import rotate
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.ssa.neuron import NeuronConfig, lif
 
 PARTS = ("query", "key", "value", "output")

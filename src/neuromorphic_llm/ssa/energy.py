@@ -15,7 +15,7 @@ from neuromorphic_llm.energy.digital import int8_reference
 from neuromorphic_llm.energy.memories import Memory, reference_memories
 from neuromorphic_llm.network.operations import AttentionResult
 from neuromorphic_llm.network.statistics import SpikeStatistics
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.simulation.counters import SCORE_BITS, STORED_BITS, WEIGHT_BITS, Counters
 from neuromorphic_llm.ssa.attention import PARTS, SpikingSelfAttention, SsaCounts
 

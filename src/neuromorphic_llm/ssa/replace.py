@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromorphic_llm.errors import ConversionError
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.ssa.attention import SpikingSelfAttention, SsaConfig
 from neuromorphic_llm.ssa.feed_forward import RateCodedLinear
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from neuromorphic_llm.conversion.allocation.prices import Allocation, SpikeCosts, operation_costs
 from neuromorphic_llm.conversion.calibrate import Calibration
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 
 def fisher(config: DecoderConfig, calibration: Calibration, costs: SpikeCosts | None = None) -> Allocation:

@@ -49,9 +49,9 @@ def _divergences(given: SearchInput, run: RecordedInputs, price: float) -> NDArr
     """Divergence [sites, steps] with one site coded: measured at two steps, a power law in the price elsewhere."""
     dense = LayerwiseDecoder(given.canonical, given.windows, given.device)
     config = given.integers.config
-    table = np.zeros((config.sites, len(_STEPS)))
-    for site in range(config.sites):
-        layer = site // 4
+    table = np.zeros((len(config.sites), len(_STEPS)))
+    for site in range(len(config.sites)):
+        layer = config.sites[site].stage
         measured = []
         for step in _MEASURED:
             stop = site_stop(given.integers, given.base, site, price * 2.0 ** (step / 2))
@@ -59,7 +59,7 @@ def _divergences(given: SearchInput, run: RecordedInputs, price: float) -> NDArr
             measured.append(math.log(max(dense.divergence(logits), _LEAST_DIVERGENCE)))
         slope = max((measured[1] - measured[0]) / (_MEASURED[1] - _MEASURED[0]), 0.0)
         table[site] = np.exp(measured[1] + slope * (_STEPS - _MEASURED[1]))
-        given.report("measure the divergence of each site", site + 1, config.sites)
+        given.report("measure the divergence of each site", site + 1, len(config.sites))
     return table
 
 

@@ -22,7 +22,6 @@ from neuromorphic_llm.conversion.allocation.search import (
     magnitude,
     ordered_magnitudes,
 )
-from neuromorphic_llm.reference.weights import SITES
 
 LOSS_BUDGET = 1.0005
 _KEEP = tuple(1 - share / 20 for share in range(1, 20))
@@ -39,14 +38,15 @@ def knunyants(given: SearchInput) -> Allocation:
     history: list[dict[str, Any]] = []
     x = run.residual[0]
     loss = run.loss(run.logits_from(0, x, {}))
-    for site in range(config.sites):
+    for site in range(len(config.sites)):
         keep, threshold, loss = _search(run, site, x, zeroed, loss)
         thresholds.append(threshold)
         zeroed[site] = above(threshold)
         history.append({"site": site, "keep": keep, "loss": loss})
-        if site % 4 == len(SITES) - 1:
-            x = run.layer(site // 4, x, zeroed)
-        given.report("keep fraction of each site", site + 1, config.sites)
+        layer = config.sites[site].stage
+        if site == config.layer_sites(layer)[-1].index and layer < config.layers:
+            x = run.layer(layer, x, zeroed)
+        given.report("keep fraction of each site", site + 1, len(config.sites))
     return dead_zones(given.base, thresholds, "knunyants", history)
 
 
@@ -56,7 +56,7 @@ def _search(run: LayerwiseDecoder, site: int, x: Tensor, zeroed: dict[int, Repla
 
     def tried(keep: float) -> tuple[float, float, float]:
         threshold = magnitude(ordered, 1 - keep)
-        return keep, threshold, run.loss(run.logits_from(site // 4, x, {**zeroed, site: above(threshold)}))
+        return keep, threshold, run.loss(run.logits_from(run.config.sites[site].stage, x, {**zeroed, site: above(threshold)}))
 
     best = tried(1 - LEAST_ZEROED)
     low, high = 0, len(_KEEP)  # the fractions before _KEEP[low] keep the budget, those from _KEEP[high] on do not
@@ -72,7 +72,7 @@ def _search(run: LayerwiseDecoder, site: int, x: Tensor, zeroed: dict[int, Repla
 
 def _input(run: LayerwiseDecoder, site: int, x: Tensor, zeroed: dict[int, Replace]) -> Tensor:
     """Input of a site when the stream in front of its layer is x and the sites before it have their thresholds."""
-    if site == run.config.sites - 1:
+    if site == run.config.head.index:
         return run.decoder.norm("model.norm", x)
     seen: list[Tensor] = []
 
@@ -80,5 +80,5 @@ def _input(run: LayerwiseDecoder, site: int, x: Tensor, zeroed: dict[int, Replac
         seen.append(values)
         return values
 
-    run.layer(site // 4, x, {**zeroed, site: keep})
+    run.layer(run.config.sites[site].stage, x, {**zeroed, site: keep})
     return seen[0]

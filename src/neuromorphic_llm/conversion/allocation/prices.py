@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import ArtefactError
-from neuromorphic_llm.reference.weights import DecoderConfig, DecoderWeights
+from neuromorphic_llm.reference.config import DecoderConfig
+from neuromorphic_llm.reference.weights import DecoderWeights
 
 LARGEST = 1e100
 """Bound of everything that is stored: sums of squared gradients of float32 stay below it, and products of two such numbers are finite."""
@@ -49,7 +50,7 @@ class Allocation:
 
 def operation_costs(config: DecoderConfig) -> NDArray[np.float64]:
     """Synaptic operations of a spike at each site: its outputs, [sites]."""
-    return np.array([config.site_shape(site)[1] for site in range(config.sites)], np.float64)
+    return np.array([config.sites[site].shape[1] for site in range(len(config.sites))], np.float64)
 
 
 def stop_table(cost: float, sensitivity: NDArray[np.float64], fraction: int) -> NDArray[np.int32]:

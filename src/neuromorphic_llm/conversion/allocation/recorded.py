@@ -24,7 +24,7 @@ class RecordedInputs:
     def __init__(self, weights: DecoderWeights, windows: Sequence[Sequence[int]], device: str) -> None:
         self.config = weights.config
         self.decoder = FunctionalDecoder(weights, device)
-        inputs: list[list[torch.Tensor]] = [[] for _ in range(weights.config.sites)]
+        inputs: list[list[torch.Tensor]] = [[] for _ in range(len(weights.config.sites))]
         queries: list[list[torch.Tensor]] = [[] for _ in range(weights.config.layers)]
         self.decoder.observer = lambda index, x, _: inputs[index].append(x[::_STRIDE].clone())
         self.decoder.query_observer = lambda layer, q: queries[layer].append(q[::_STRIDE].clone())
@@ -46,7 +46,7 @@ class RecordedInputs:
 
     def spikes_with(self, weights: DecoderWeights, allocation: Allocation, price: float) -> NDArray[np.float64]:
         """Mean spikes a token of every site [sites] at a price."""
-        sites = range(self.config.sites)
+        sites = range(len(self.config.sites))
         return np.array([self.spikes_of(site, site_stop(weights, allocation, site, price)) for site in sites])
 
     def query_spikes_with(self, stops: Sequence[NDArray[np.int32]]) -> float:

@@ -24,7 +24,6 @@ from neuromorphic_llm.conversion.allocation.search import (
     magnitude,
     ordered_magnitudes,
 )
-from neuromorphic_llm.reference.weights import SITES
 
 _STEP, _MOST = 0.02, 0.95
 
@@ -34,11 +33,11 @@ class _Block:
 
     def __init__(self, dense: LayerwiseDecoder, number: int) -> None:
         self.number, self.dense = number, dense
-        shapes = [dense.config.site_shape(4 * number + position) for position in range(len(SITES))]
-        weights = np.array([inputs * outputs for inputs, outputs in shapes], np.float64)
+        self.sites = dense.config.layer_sites(number)
+        weights = np.array([site.inputs * site.outputs for site in self.sites], np.float64)
         self.steps = _STEP * weights.sum() / weights
-        self.sparsity = np.full(len(SITES), LEAST_ZEROED)
-        self.ordered = [ordered_magnitudes(dense.sites[4 * number + position]) for position in range(len(SITES))]
+        self.sparsity = np.full(len(self.sites), LEAST_ZEROED)
+        self.ordered = [ordered_magnitudes(dense.sites[site.index]) for site in self.sites]
 
     def thresholds(self, sparsity: NDArray[np.float64]) -> list[float]:
         """Thresholds of the four sites."""
@@ -47,12 +46,14 @@ class _Block:
     def advance(self) -> tuple[int, float]:
         """Take the step that leaves the smallest squared error of the layer's output: (position of the site, that error)."""
         number, best = self.number, (-1, float("inf"))
-        for position in range(len(SITES)):
+        for position in range(len(self.sites)):
             tried = self.sparsity.copy()
             tried[position] += self.steps[position]
             if tried[position] > _MOST:
                 continue
-            zeroed: dict[int, Replace] = {4 * number + i: above(threshold) for i, threshold in enumerate(self.thresholds(tried))}
+            zeroed: dict[int, Replace] = {
+                site.index: above(threshold) for site, threshold in zip(self.sites, self.thresholds(tried), strict=True)
+            }
             output = self.dense.layer(number, self.dense.residual[number], zeroed)
             error = float((output - self.dense.residual[number + 1]).square().sum())
             if error < best[1]:
@@ -69,7 +70,7 @@ def teal(given: SearchInput) -> Allocation:
     asked = given.target.amount(given.integers.config, run.spikes_with(given.integers, given.base, given.price(run, given.base)))
     dense = LayerwiseDecoder(given.canonical, given.windows, given.device)
     blocks = [_Block(dense, number) for number in range(dense.config.layers)]
-    head, head_sparsity = ordered_magnitudes(dense.sites[dense.config.sites - 1]), LEAST_ZEROED
+    head, head_sparsity = ordered_magnitudes(dense.sites[dense.config.head.index]), LEAST_ZEROED
     history: list[dict[str, Any]] = []
     most = int(_MOST / _STEP)
     for step in range(most):

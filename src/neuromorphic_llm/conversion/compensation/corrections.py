@@ -22,7 +22,7 @@ from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Coded
-from neuromorphic_llm.reference.weights import SITES, DecoderWeights, LinearWeights
+from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
 _HEAD_ROWS = 512
 _BIAS_LIMIT = 2**30
@@ -92,13 +92,13 @@ class _Pass:
         for correction in self.corrections:
             site = correction(site, inputs)
         # Rounding against the inputs may round more weights away from zero than rounding to nearest, whose bound held.
-        check_accumulator(site.weight, self.largest, self.weights.config.site_name(index), "leave gptq out, or use fewer phases")
+        check_accumulator(site.weight, self.largest, self.weights.config.sites[index].name, "leave gptq out, or use fewer phases")
         self.corrected[index] = site
         return site
 
     def run(self, ids: Tensor, progress: Progress | None) -> None:
         """Correct all sites that spike, the head last: it gets rows in parts, because its outputs are many."""
-        head = self.weights.config.sites - 1
+        head = self.weights.config.head.index
         parts: list[Tensor] = []
         sums: list[Tensor] = []
 
@@ -146,8 +146,4 @@ def correct(
     steps = _Pass(canonical, weights, corrections, device)
     steps.run(ids, progress)
     corrected = steps.corrected
-    layers = tuple(
-        replace(layer, **{key: corrected.get(4 * number + position, getattr(layer, key)) for position, key in enumerate(SITES)})
-        for number, layer in enumerate(weights.layers)
-    )
-    return replace(weights, layers=layers, head=corrected.get(weights.config.sites - 1, weights.head))
+    return weights.with_sites(lambda site, linear: corrected.get(site.index, linear))

@@ -12,25 +12,28 @@ from torch import Tensor
 
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.reference.config import DecoderConfig
 
 
 class _Means(Observer):
     """Sums of the attention output [heads * head_dim] of every layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: DecoderConfig) -> None:
+        self.config = config
         self.sums: dict[int, Tensor] = {}
         self.tokens = 0
 
     def site(self, index: int, x: Tensor) -> Tensor:
-        if index % 4 == 1:
-            self.sums[index // 4] = self.sums.get(index // 4, torch.zeros((), dtype=torch.float64)) + x.double().sum((0, 1)).cpu()
+        site = self.config.sites[index]
+        if site.input_fraction == "attention":
+            self.sums[site.stage] = self.sums.get(site.stage, torch.zeros((), dtype=torch.float64)) + x.double().sum((0, 1)).cpu()
         return x
 
 
 @torch.no_grad()
 def centred_values(canonical: CanonicalDecoder, windows: Sequence[Sequence[int]], device: str, seed: int) -> CanonicalDecoder:
     """The same decoder with a mean-free attention output; query heads that share values share the mean. `seed` is not used."""
-    config, decoder, means = canonical.config, FloatDecoder(canonical, device=device), _Means()
+    config, decoder, means = canonical.config, FloatDecoder(canonical, device=device), _Means(canonical.config)
     for window in windows:
         decoder.hidden(torch.tensor([list(window)]), means)
         means.tokens += len(window)

@@ -19,7 +19,7 @@ from torch import Tensor
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
-from neuromorphic_llm.reference.weights import DecoderConfig
+from neuromorphic_llm.reference.config import DecoderConfig
 
 _READERS = (
     ("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
@@ -104,10 +104,11 @@ class _Covariances(Observer):
         self.values = torch.zeros(config.layers, config.kv_heads, config.head_dim, config.head_dim, dtype=torch.float64)
 
     def site(self, index: int, x: Tensor) -> Tensor:
-        if index % 4 == 1:
+        site = self.config.sites[index]
+        if site.input_fraction == "attention":
             heads = x.double().flatten(0, 1).view(-1, self.config.kv_heads, self.config.heads // self.config.kv_heads, self.config.head_dim)
-            self.values[index // 4] += torch.einsum("tkgi,tkgj->kij", heads, heads).cpu()
-        elif index % 4 != 3:
+            self.values[site.stage] += torch.einsum("tkgi,tkgj->kij", heads, heads).cpu()
+        elif site.input_fraction == "norm":
             rows = x.double().flatten(0, 1)
             self.stream += (rows.T @ rows).cpu()
         return x
@@ -119,7 +120,7 @@ def principal_rotation(canonical: CanonicalDecoder, windows: Sequence[Sequence[i
     folded = folded_gains(canonical)
     decoder, moments = FloatDecoder(folded, device=device), _Covariances(folded.config)
     for window in windows:
-        moments.site(folded.config.sites - 1, decoder.hidden(torch.tensor([list(window)]), moments))
+        moments.site(folded.config.head.index, decoder.hidden(torch.tensor([list(window)]), moments))
     _, stream = torch.linalg.eigh(moments.stream)
     _, values = torch.linalg.eigh(moments.values)
     return rotated(canonical, stream.T, list(values.transpose(-1, -2)))

@@ -1,0 +1,54 @@
+"""Units of the chip: which operations of a graph it executes (docs/reference/compiler.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from neuromorphic_llm.graph.ir import Graph, Node
+
+ACTIVATIONS = ("silu",)
+"""Of the gate in the output stages of synapse tiles."""
+
+_OPERATIONS = {
+    "activate": "a feed-forward without a gate",
+    "soft_cap": "soft caps of logits",
+    "positions": "learned positions",
+}
+"""Operations that no unit executes -> their name for a user."""
+
+_EXECUTED = {
+    *("token", "embedding", "shift", "normalise", "gain", "norm", "encode", "matmul", "scale", "bias", "linear"),
+    *("slice", "rope", "kv_write", "attention", "gate", "add", "argmax"),
+}
+"""Operations that some unit executes, alone or fused."""
+
+
+def missing_units(graph: Graph) -> list[str]:
+    """What the chip would need a unit for that it has not, each once."""
+    defined, residual = graph.by_name(), ""
+    found: dict[str, None] = {}
+    for node in graph.nodes:
+        found |= dict.fromkeys(_missing(node, defined, residual))
+        if node.operation in ("add", "shift", "embedding"):
+            residual = node.name
+    return list(found)
+
+
+def _missing(node: Node, defined: dict[str, Node], residual: str) -> Iterator[str]:
+    """Needs of one node; `residual` is what the tile's residual memory holds in front of it."""
+    if node.operation in _OPERATIONS:
+        yield _OPERATIONS[node.operation]
+    elif node.operation not in _EXECUTED:
+        yield f"the operation {node.operation}"
+    activation = node.attributes.get("activation", ACTIVATIONS[0])
+    if activation not in ACTIVATIONS:
+        yield f"the activation {activation}"
+    if "cap" in node.attributes and node.operation == "attention":
+        yield "soft caps of scores"
+    if "table" in node.attributes:
+        yield "rotary tables of their own for layers with a window"
+    if node.operation == "normalise" and "channels" in node.attributes:
+        yield "norms of queries and keys"
+    elif node.operation == "normalise" and node.operands[0] != residual:
+        branch = defined[node.operands[0]].operation in ("scale", "bias")
+        yield "norms after attention and feed-forward" if branch else "a parallel residual stream"
