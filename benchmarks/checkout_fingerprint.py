@@ -19,7 +19,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from checkout_steps import ARTICLE, Step, chip_field, model_steps, package_steps, prepare_model, write_variants
+from checkout_steps import ARTICLE, UNSAID, Step, chip_field, model_steps, package_steps, prepare_model, write_variants
 
 Leaf = str | int | float | bool | None
 Leaves = dict[str, Leaf]
@@ -127,7 +127,7 @@ class Recorder:
         if step.folder:
             leaves |= folder_leaves(folder / step.folder)
         places = {str(folder): "WORK", str(self.models): "MODELS", str(self.checkout.folder): "CHECKOUT"}
-        self.steps[f"{model}/{step.name}"] = {_chip_leaf(path): _placed(value, places) for path, value in leaves.items()}
+        self.steps[f"{model}/{step.name}"] = {path: _placed(value, places) for path, value in by_meaning(leaves).items()}
 
 
 def _placed(value: Leaf, places: dict[str, str]) -> Leaf:
@@ -138,10 +138,17 @@ def _placed(value: Leaf, places: dict[str, str]) -> Leaf:
     return value
 
 
-def _chip_leaf(path: str) -> str:
-    """A leaf's path with the field of a chip, if it is one, by its name in the comparison."""
-    field = _CHIP.match(path)
-    return f"{field[1]}{chip_field(field[2])}" if field else path
+def by_meaning(leaves: Leaves) -> Leaves:
+    """Leaves with the fields of chips by the names that they are compared by, without those that say what chips mean without them."""
+    found: Leaves = {}
+    for path, value in leaves.items():
+        if field := _CHIP.match(path):
+            name = chip_field(field[2])
+            if name not in UNSAID or value != UNSAID[name]:
+                found[field[1] + name] = value
+        else:
+            found[path] = value
+    return found
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Leaf]]:

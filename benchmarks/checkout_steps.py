@@ -32,11 +32,23 @@ class Step:
 
 # Chips ----------------------------------------------------------------------------------------------------------------------------------
 
-CHIP_FIELDS: dict[str, str] = {}
+CHIP_FIELDS = {
+    "mesh.width": "mesh_width",
+    "mesh.height": "mesh_height",
+    "synapse.crossbars": "crossbars_per_tile",
+    "readout.kind": "readout_kind",
+    "vector.lanes": "vector_lanes",
+    "vector.latency": "vector_latency",
+    "vector.memory_bytes": "vector_memory_bytes",
+    "host.latency": "host_latency",
+}
 """Field of a chip's JSON, its sections joined by dots -> name that it is compared by.
 
 A field that is not here is compared by the last part of its path: chips are compared by what their fields mean, not by their layout.
 """
+
+UNSAID: dict[str, Any] = {"readout_kind": "exact", "converter_bits": None}
+"""Fields of chips that not every checkout has, with the value that chips without them mean."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "other-sizes": {
@@ -66,12 +78,12 @@ def chip_field(path: str) -> str:
 
 
 def changed_chip(spec: Mapping[str, Any], changes: Mapping[str, Any], section: str = "") -> dict[str, Any]:
-    """A chip's JSON with other values of the fields called `changes`, in the layout that it has."""
+    """A chip's JSON with other values of the fields called `changes`, in the layout that it has; without those that are null."""
     changed: dict[str, Any] = {}
     for key, value in spec.items():
         path = f"{section}.{key}" if section else key
         changed[key] = changed_chip(value, changes, path) if isinstance(value, Mapping) else changes.get(chip_field(path), value)
-    return changed
+    return {key: value for key, value in changed.items() if value is not None}
 
 
 def write_variants(chips: Sequence[Mapping[str, Any]], folder: Path) -> None:

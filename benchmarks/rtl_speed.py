@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -59,16 +58,19 @@ def nano(tokens: int, checked: bool) -> list[str]:
 
 def tile(cycles: int) -> float:
     """Cycles per second of a busy synapse tile."""
-    spec = replace(load_spec("nano"), crossbars_per_tile=2)
+    spec = load_spec("nano").with_fields({"synapse.crossbars": 2})
     generator = np.random.default_rng(0)
-    weight, multiplier = generator.integers(-127, 128, (spec.rows, spec.columns)), generator.integers(1, 1 << 15, spec.columns)
+    weight, multiplier = (
+        generator.integers(-127, 128, (spec.synapse.rows, spec.synapse.columns)),
+        generator.integers(1, 1 << 15, spec.synapse.columns),
+    )
     bench = Bench("nmllm_synapse_tile", spec=spec)
     writes = synapse_writes(spec, RegionLoad(weight, multiplier, None, 14, 1, Epilogue.VALUES, route=0))
     configuration = dict(zip(("cfg_unit", "cfg_address", "cfg_data"), writes.T, strict=True))
     bench.run({"rst": np.ones(len(writes), np.uint64), "cfg_valid": 1} | configuration, outputs=())
     step = np.arange(cycles) % PERIOD
     valid = (step < PHASES * FLITS).astype(np.uint64)
-    inputs = np.stack([generator.permuted(np.tile(np.arange(spec.rows), (1, 1)), axis=1)[0][: 4 * FLITS] for _ in range(PHASES)])
+    inputs = np.stack([generator.permuted(np.tile(np.arange(spec.synapse.rows), (1, 1)), axis=1)[0][: 4 * FLITS] for _ in range(PHASES)])
     payload = np.zeros(PERIOD, np.uint64)
     for number in range(PHASES * FLITS):
         phase, flit = divmod(number, FLITS)

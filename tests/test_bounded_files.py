@@ -196,5 +196,5 @@ def test_a_chip_through_a_pipe_of_the_shell(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"rows: 64\n")
     os.close(writer)
-    assert load_spec(f"/dev/fd/{reader}").rows == 64
+    assert load_spec(f"/dev/fd/{reader}").synapse.rows == 64
     os.close(reader)

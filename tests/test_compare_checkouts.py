@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import compare_checkouts
-from checkout_fingerprint import REFUSED, Checkout, Fingerprint, fingerprint, folder_leaves
+from checkout_fingerprint import REFUSED, Checkout, Fingerprint, by_meaning, fingerprint, folder_leaves
 from checkout_speed import LIMIT, compare_speed, ratio_of
 from checkout_steps import VARIANTS, changed_chip, chip_field, model_steps
 from compare_checkouts import ABSENT, compare
@@ -94,11 +94,19 @@ def test_artefact_leaves_follow_every_tensor_and_field(tmp_path: Path) -> None:
 
 def test_chips_are_changed_in_the_layout_that_they_have() -> None:
     flat = {"name": "nano", "flit_bits": 64, "rows": 64}
-    sections = {"name": "nano", "links": {"flit_bits": 64}, "tile": {"rows": 64}}
+    sections = {"name": "nano", "links": {"flit_bits": 64}, "tile": {"rows": 64, "converter_bits": None}}
     changes = {"name": "narrow", "flit_bits": 16}
     assert changed_chip(flat, changes) == {"name": "narrow", "flit_bits": 16, "rows": 64}
     assert changed_chip(sections, changes) == {"name": "narrow", "links": {"flit_bits": 16}, "tile": {"rows": 64}}
     assert chip_field("links.flit_bits") == chip_field("flit_bits") == "flit_bits"
+
+
+def test_chips_are_compared_by_meaning() -> None:
+    flat = {"artefact.spec.mesh_width": 6, "artefact.spec.rows": 64, "artefact.stages[0].vector_tile": 3}
+    sections = {"artefact.spec.mesh.width": 6, "artefact.spec.synapse.rows": 64, "artefact.stages[0].vector_tile": 3}
+    exact = {"artefact.spec.readout.kind": "exact", "artefact.spec.readout.converter_bits": None}
+    assert by_meaning(flat) == by_meaning({**sections, **exact}) == flat
+    assert by_meaning({"chips[1].spec.readout.kind": "saturating"}) == {"chips[1].spec.readout_kind": "saturating"}
 
 
 def test_steps_have_names_of_their_own() -> None:

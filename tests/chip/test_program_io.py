@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from neuromorphic_llm import artefact
+from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.program_io import FORMAT, VERSION, load_program, save_program
@@ -38,6 +39,17 @@ def test_round_trip(program: Program, tmp_path: Path) -> None:
         assert np.shares_memory(loaded.weights_t[site], theirs.weight)
         np.testing.assert_array_equal(theirs.weight, ours.weight)
         assert (theirs.bias is None) == (ours.bias is None)
+
+
+def test_programs_of_earlier_versions(program: Program, tmp_path: Path) -> None:
+    """Their chip has fields without sections."""
+    save_program(program, tmp_path)
+    metadata, arrays = artefact.load_artefact(tmp_path, format_name=FORMAT, version=VERSION)
+    metadata["spec"] = {name: program.spec.value(path) for name, path in FLAT_NAMES.items()} | {"name": "nano"}
+    for key in ("format", "version", "files", "content_hash"):
+        del metadata[key]
+    artefact.save_artefact(tmp_path, format_name=FORMAT, version=1, metadata=metadata, arrays=arrays)
+    assert load_program(tmp_path).spec == program.spec
 
 
 def test_second_save_replaces(program: Program, tmp_path: Path) -> None:
@@ -102,13 +114,13 @@ def _first_region(metadata: dict[str, Any]) -> dict[str, Any]:
     ("change", "message"),
     [
         (lambda metadata: metadata.pop("stages"), "'stages' is missing"),
-        (lambda metadata: metadata["spec"].update(rows=0), "rows is out of range: 0, expected 1 to"),
-        (lambda metadata: metadata["spec"].update(rows="64"), "rows must be an integer, got '64'"),
-        (lambda metadata: metadata["spec"].update(fifo_depth=10**9), "fifo_depth is out of range"),
+        (lambda metadata: metadata["spec"]["synapse"].update(rows=0), "synapse.rows is out of range: 0, expected 1 to"),
+        (lambda metadata: metadata["spec"]["synapse"].update(rows="64"), "synapse.rows must be an integer, got '64'"),
+        (lambda metadata: metadata["spec"]["noc"].update(fifo_depth=10**9), "noc.fifo_depth is out of range"),
         (lambda metadata: metadata["spec"].update(color="red"), "unknown field 'color'"),
-        (lambda metadata: metadata["spec"].update(mesh_width=9, mesh_height=7), "taken or no"),
-        (lambda metadata: metadata["spec"].update(crossbars_per_tile=1), "crossbars, a tile of chip nano has 1"),
-        (lambda metadata: metadata["spec"].update(max_phases=13), "a code of 14 phases, chip nano takes 13"),
+        (lambda metadata: metadata["spec"]["mesh"].update(width=9, height=7), "taken or no"),
+        (lambda metadata: metadata["spec"]["synapse"].update(crossbars=1), "crossbars, a tile of chip nano has 1"),
+        (lambda metadata: metadata["spec"]["synapse"].update(max_phases=13), "a code of 14 phases, chip nano takes 13"),
         (lambda metadata: metadata.update(spec=[]), "expected fields of a chip"),
         (lambda metadata: metadata.update(max_context=10**12), "max_context is 1000000000000, expected an integer in 1..64"),
         (lambda metadata: metadata.update(max_context=-1), "max_context is -1"),

@@ -18,14 +18,14 @@ from neuromorphic_llm.errors import CompileError
 def test_numbers(tmp_path: Path, text: str, hertz: float) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(f"%YAML 1.2\n---\nclock_hz: {text}  # of the digital part\nrows: 0o100\n...\n")
-    assert (load_spec(path).clock_hz, load_spec(path).rows) == (hertz, 64)
+    assert (load_spec(path).clock_hz, load_spec(path).synapse.rows) == (hertz, 64)
 
 
 def test_what_yaml_offers_beside_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    path.write_bytes('\ufeff{"name": "é 1", rows: &a 64, columns: *a}\n'.encode())
+    path.write_bytes('\ufeff{"name": "é 1", synapse: {rows: &a 64, columns: *a}}\n'.encode())
     spec = load_spec(path)
-    assert (spec.name, spec.rows, spec.columns) == ("é 1", 64, 64)
+    assert (spec.name, spec.synapse.rows, spec.synapse.columns) == ("é 1", 64, 64)
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def test_what_yaml_offers_beside_numbers(tmp_path: Path) -> None:
         ("clock_hz: 1e400", "bad.yaml:1: clock_hz must be finite, got inf"),
         ("clock_hz: -.inf", "bad.yaml:1: clock_hz must be finite, got -inf"),
         ("clock_hz: 0x" + "f" * 5000, "bad.yaml:1: clock_hz is out of range"),
-        ("rows: 1e2", "bad.yaml:1: rows must be an integer, got 100.0"),
-        ("rows: 64.0", "bad.yaml:1: rows must be an integer, got 64.0"),
-        ("rows: '64'", "bad.yaml:1: rows must be an integer, got '64'"),
-        ("rows: ٦٤", "bad.yaml:1: rows must be an integer, got '٦٤'"),
+        ("rows: 1e2", "bad.yaml:1: synapse.rows must be an integer, got 100.0"),
+        ("rows: 64.0", "bad.yaml:1: synapse.rows must be an integer, got 64.0"),
+        ("rows: '64'", "bad.yaml:1: synapse.rows must be an integer, got '64'"),
+        ("rows: ٦٤", "bad.yaml:1: synapse.rows must be an integer, got '٦٤'"),
         ("rows: 064", "bad.yaml:1: rows begins with a zero (064), decimal or octal; write it without"),
-        ("rows: 1:30", "bad.yaml:1: rows must be an integer, got '1:30'"),
-        ("rows: yes", "bad.yaml:1: rows must be an integer, got True"),
-        ("rows:", "bad.yaml:1: rows must be an integer, got None"),
+        ("rows: 1:30", "bad.yaml:1: synapse.rows must be an integer, got '1:30'"),
+        ("rows: yes", "bad.yaml:1: synapse.rows must be an integer, got True"),
+        ("rows:", "bad.yaml:1: synapse.rows must be an integer, got None"),
         ("name: on", "bad.yaml:1: name must be text, got True"),
         ("name: " + "a" * 5000, "bad.yaml:1: name must be text, got 'aaaa"),
         ('name: "a\\nb"', "bad.yaml:1: name must be text, got 'a\\nb'"),
@@ -71,8 +71,17 @@ def test_what_yaml_offers_beside_numbers(tmp_path: Path) -> None:
         ("a" * 1000 + ": 1", "bad.yaml:1: unknown field 'aaaa"),
         ("rows: 64\n\tcolumns: 64", "not valid YAML"),
         ("rows: \x01", "not valid YAML (special characters are not allowed)"),
-        ("rows: 64\nmesh_width: 200\nmesh_height: 200", "bad.yaml:3: mesh_width * mesh_height is 40000"),
-        ("rows: 64\nvector_offset: 8", "bad.yaml:2: vector_offset (8) must be below vector_period (8)"),
+        ("rows: 64\nmesh_width: 200\nmesh_height: 200", "bad.yaml:3: mesh.width * mesh.height is 40000"),
+        ("rows: 64\nvector_offset: 8", "bad.yaml:2: mesh.vector_offset (8) must be below mesh.vector_period (8)"),
+        ("synapse:\n  rows: 64\n  rows: 32", "bad.yaml:3: field 'synapse.rows' is there twice, first in line 2"),
+        ("synapse:\n  rows: 64\nsynapse:\n  columns: 64", "bad.yaml:3: field 'synapse' is there twice, first in line 1"),
+        ("synapse:\n  row: 64", "bad.yaml:2: unknown field 'synapse.row'; did you mean 'synapse.rows'?"),
+        ("synapse:\n  rows: {a: 1}", "bad.yaml:2: synapse.rows is a mapping, not a single value"),
+        ("synapse:\n  host:\n    latency: 3", "bad.yaml:2: synapse.host is a mapping, not a single value"),
+        ("synapse: 64", "bad.yaml:1: synapse is a section; write its fields below it"),
+        ("synapse: [64]", "bad.yaml:1: synapse is a list, not a single value"),
+        ("synapse:", "bad.yaml:1: synapse is a section; write its fields below it"),
+        ("readout:\n  active_rows: 64\n  converter_bits: 8", "bad.yaml:3: readout.converter_bits is 8, and an exact read of 64 rows"),
         ("", "expected a mapping"),
         ("# nothing", "expected a mapping"),
         ("rows", "expected a mapping"),

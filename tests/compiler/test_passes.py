@@ -287,10 +287,6 @@ def test_buffers_overlap_only_when_they_do_not_live_together() -> None:
 
 def test_allocate_refuses_small_memories() -> None:
     with pytest.raises(CompileError, match=r"stage 0 needs \d+ bytes of vector memory, chip tight has 512"):
-        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, _spec(vector_memory_bytes=512)))
+        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, NANO.with_fields({"name": "tight", "vector.memory_bytes": 512})))
     with pytest.raises(CompileError, match="one token needs 9 bytes in a key/value memory"):
-        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, _spec(kv_bytes_per_engine=8)))
-
-
-def _spec(**changes: int):  # type: ignore[no-untyped-def]
-    return type(NANO).from_json({**NANO.to_json(), "name": "tight", **changes})
+        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, NANO.with_fields({"name": "tight", "vector.kv_bytes_per_engine": 8})))

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program import Program, Region
 from neuromorphic_llm.chip.program_io import load_program, save_program
-from neuromorphic_llm.chip.routes import route_mask, wire_hops
+from neuromorphic_llm.chip.routes import wire_hops
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.compiler.partition import split_evenly
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.compiler.place import Place, tree_hops
+from neuromorphic_llm.compiler.place import Place
 from neuromorphic_llm.compiler.route import list_routes, verify_routes
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.text import print_graph
@@ -50,17 +50,17 @@ def configs(draw: st.DrawFn) -> DecoderConfig:
     )
 
 
-specs = st.builds(
-    lambda **fields: replace(NANO, **fields),
-    name=st.just("any"),
-    mesh_width=st.integers(5, 13),
-    mesh_height=st.integers(5, 13),
-    vector_period=st.integers(3, 12),
-    vector_offset=st.integers(0, 2),
-    crossbars_per_tile=st.integers(4, 20),
-    rows=st.integers(16, 64),
-    columns=st.integers(2, 64),
-)
+specs = st.fixed_dictionaries(
+    {
+        "mesh.width": st.integers(5, 13),
+        "mesh.height": st.integers(5, 13),
+        "mesh.vector_period": st.integers(3, 12),
+        "mesh.vector_offset": st.integers(0, 2),
+        "synapse.crossbars": st.integers(4, 20),
+        "synapse.rows": st.integers(16, 64),
+        "synapse.columns": st.integers(2, 64),
+    }
+).map(NANO.with_fields)
 
 
 @settings(max_examples=40, deadline=None)
@@ -91,7 +91,7 @@ def _check_placement(program: Program) -> None:
     """Every output column on one tile, every tile of the right kind used once and within its crossbars."""
     spec, config = program.spec, program.weights.config
     tiles = [stage.vector_tile for stage in program.stages]
-    assert set(tiles) <= set(spec.vector_tiles())
+    assert set(tiles) <= set(spec.topology.vector_tiles())
     crossbars = 0
     for stage in program.stages:
         for site, regions in zip(stage.sites, stage.regions, strict=True):
@@ -101,10 +101,10 @@ def _check_placement(program: Program) -> None:
                 assert region.columns == pair * region.outputs > 0
                 columns += range(pair * region.first_output, pair * region.first_output + region.columns)
                 used = _crossbars(region, pair, program)
-                assert used <= spec.crossbars_per_tile
+                assert used <= spec.synapse.crossbars
                 crossbars += used
                 tiles.append(region.tile)
-                assert region.tile in spec.synapse_tiles()
+                assert region.tile in spec.topology.synapse_tiles()
             assert columns == list(range(config.sites[site].shape[1]))
     assert len(set(tiles)) == len(tiles)
     assert program.report["tiles"] == len(tiles) + 1
@@ -113,8 +113,8 @@ def _check_placement(program: Program) -> None:
 
 
 def _crossbars(region: Region, pair: int, program: Program) -> int:
-    block = program.spec.columns // pair * pair
-    return program.row_blocks(region.site) * program.spec.slices * -(-region.columns // block)
+    block = program.spec.synapse.columns // pair * pair
+    return program.row_blocks(region.site) * program.spec.synapse.slices * -(-region.columns // block)
 
 
 def _check_routes(program: Program) -> None:
@@ -137,7 +137,7 @@ def _check_routes(program: Program) -> None:
 
 def _arrivals(program: Program, route: int) -> tuple[int, set[int]]:
     """Source and receiving tiles of a route, one copy of a flit followed link by link."""
-    width, mask, source = program.spec.mesh_width, program.route_masks[route], int(program.route_sources[route])
+    width, mask, source = program.spec.mesh.width, program.route_masks[route], int(program.route_sources[route])
     arrived: list[int] = []
     flits, hops = [source], 0
     while flits:
@@ -171,10 +171,10 @@ def test_shares_fit_start_even_and_are_level(outputs: int, block: int, blocks_pe
 
 
 @given(st.integers(0, 23), st.sets(st.integers(0, 23), min_size=1, max_size=12))
-def test_tree_hops_count_the_links_of_the_route(source: int, destinations: set[int]) -> None:
+def test_tree_links_count_the_links_of_the_route(source: int, destinations: set[int]) -> None:
     tiles = sorted(destinations)
-    mask = route_mask(source, tuple(tiles), NANO)
-    assert tree_hops(source, tiles, NANO.mesh_width) == wire_hops(mask[np.newaxis])[0]
+    mask = NANO.topology.tree_mask(source, tiles)
+    assert NANO.topology.tree_links(source, tiles) == wire_hops(mask[np.newaxis])[0]
 
 
 @pytest.mark.parametrize(
@@ -191,11 +191,11 @@ def test_verify_routes(damage: object, message: str) -> None:
     module = _placed_module()
     routes = list_routes(module)[:1]
     routes = [replace(routes[0], source=3, destinations=(2,))]
-    mask = route_mask(3, (2,), NANO)
-    verify_routes(routes, mask[np.newaxis], NANO)
+    mask = NANO.topology.tree_mask(3, (2,))
+    verify_routes(routes, mask[np.newaxis], NANO.topology)
     damaged: NDArray[np.uint8] = damage(mask)  # type: ignore[operator]
     with pytest.raises(CompileError) as error:
-        verify_routes(routes, damaged[np.newaxis], NANO)
+        verify_routes(routes, damaged[np.newaxis], NANO.topology)
     assert message in str(error.value)
 
 
@@ -212,7 +212,7 @@ def test_placement_improves_on_the_snake_order() -> None:
 
     def hops(swaps: int) -> int:
         placed = Place(seed=0, swaps=swaps).apply(module)
-        masks = np.stack([route_mask(route.source, route.destinations, NANO) for route in list_routes(placed)])
+        masks = np.stack([NANO.topology.tree_mask(route.source, route.destinations) for route in list_routes(placed)])
         return int(wire_hops(masks).sum())
 
     assert hops(60) <= hops(0)
@@ -237,18 +237,18 @@ def test_too_few_tiles_says_what_is_missing_and_how_many_chips() -> None:
     message = _refused(weights, NANO)
     # 4,000 columns at 512 a tile (8 column blocks) and 36 sites of one tile
     assert "needs 44 synapse tiles (the chip has 18) and 10 vector tiles (the chip has 5); 3 such chips" in message
-    message = _refused(weights, replace(NANO, mesh_height=2))
+    message = _refused(weights, NANO.with_fields({"mesh.height": 2}))
     assert "needs 44 synapse tiles (the chip has 9) and 10 vector tiles (the chip has 2); 5 such chips" in message
     assert "several is not offered" in message
 
 
 def test_tiles_of_a_single_output() -> None:
-    message = _refused(random_decoder(0), replace(NANO, columns=2, crossbars_per_tile=2))
+    message = _refused(random_decoder(0), NANO.with_fields({"synapse.columns": 2, "synapse.crossbars": 2}))
     assert "layers.0.gate_up has 48 outputs and a tile of chip nano holds one of them" in message
 
 
 def test_no_tiles_of_a_kind() -> None:
-    assert "needs both kinds" in _refused(random_decoder(0), replace(NANO, vector_period=100, vector_offset=99))
+    assert "needs both kinds" in _refused(random_decoder(0), NANO.with_fields({"mesh.vector_period": 100, "mesh.vector_offset": 99}))
 
 
 def test_too_many_inputs_for_a_tile() -> None:
@@ -257,18 +257,20 @@ def test_too_many_inputs_for_a_tile() -> None:
 
 
 def test_memories_too_small() -> None:
-    assert "key/value memory" in _refused(random_decoder(0), replace(NANO, kv_bytes_per_engine=16))
-    assert "vector memory" in _refused(random_decoder(0), replace(NANO, vector_memory_bytes=100))
+    assert "key/value memory" in _refused(random_decoder(0), NANO.with_fields({"vector.kv_bytes_per_engine": 16}))
+    assert "vector memory" in _refused(random_decoder(0), NANO.with_fields({"vector.memory_bytes": 100}))
 
 
 def test_context_is_what_the_key_value_memory_holds() -> None:
     # 2 heads on 2 engines, 17 bytes a token each
-    assert compile_network(random_decoder(0), replace(NANO, kv_bytes_per_engine=17 * 5 + 16)).max_context == 5
+    assert compile_network(random_decoder(0), NANO.with_fields({"vector.kv_bytes_per_engine": 17 * 5 + 16})).max_context == 5
     assert compile_network(random_decoder(0), NANO).max_context == SMALL_CONFIG.max_positions
 
 
 def test_too_many_phases() -> None:
-    assert "rate code has 32 phases, chip nano counts to 31" in _refused(random_decoder(0, code="rate"), replace(NANO, max_phases=31))
+    assert "rate code has 32 phases, chip nano counts to 31" in _refused(
+        random_decoder(0, code="rate"), NANO.with_fields({"synapse.max_phases": 31})
+    )
 
 
 @pytest.mark.parametrize("parts", ["feed-forward", "attention"])
@@ -286,7 +288,7 @@ def test_weights_beyond_cells_and_accumulators() -> None:
     damaged = weights.head.weight.copy()
     damaged[0, 0] = -128
     assert "head has a weight of magnitude 128, chip nano holds up to 127" in _refused(_with_head(weights, damaged), NANO)
-    assert "a column of layers.1.down may sum to" in _refused(weights, replace(NANO, accumulator_bits=24))
+    assert "a column of layers.1.down may sum to" in _refused(weights, NANO.with_fields({"synapse.accumulator_bits": 24}))
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,24 +18,34 @@ from neuromorphic_llm.reference.random_decoder import random_decoder
 @pytest.mark.parametrize(
     ("changes", "ways"),
     [
-        ({"max_phases": 2}, 1),
-        ({"accumulator_bits": 4}, 1),
-        ({"kv_bytes_per_engine": 1}, 1),
-        ({"vector_memory_bytes": 16}, 1),
-        ({"crossbars_per_tile": 1}, 1),
-        ({"columns": 1}, None),
-        ({"rows": 1, "columns": 2, "crossbars_per_tile": 1}, None),
-        ({"mesh_width": 2, "mesh_height": 2}, 1),
-        ({"mesh_width": 1, "mesh_height": 1}, 1),
-        ({"mesh_width": 40, "mesh_height": 1}, None),
-        ({"vector_period": 1, "vector_offset": 0}, 1),
-        ({"vector_period": 900, "vector_offset": 0}, 1),
-        ({"vector_period": 2, "vector_offset": 0, "mesh_width": 3, "mesh_height": 2}, 1),
-        ({"max_phases": 1, "accumulator_bits": 3, "kv_bytes_per_engine": 2, "vector_memory_bytes": 3, "mesh_width": 2, "rows": 4}, 6),
+        ({"synapse.max_phases": 2}, 1),
+        ({"synapse.accumulator_bits": 4}, 1),
+        ({"vector.kv_bytes_per_engine": 1}, 1),
+        ({"vector.memory_bytes": 16}, 1),
+        ({"synapse.crossbars": 1}, 1),
+        ({"synapse.columns": 1}, None),
+        ({"synapse.rows": 1, "synapse.columns": 2, "synapse.crossbars": 1}, None),
+        ({"mesh.width": 2, "mesh.height": 2}, 1),
+        ({"mesh.width": 1, "mesh.height": 1}, 1),
+        ({"mesh.width": 40, "mesh.height": 1}, None),
+        ({"mesh.vector_period": 1, "mesh.vector_offset": 0}, 1),
+        ({"mesh.vector_period": 900, "mesh.vector_offset": 0}, 1),
+        ({"mesh.vector_period": 2, "mesh.vector_offset": 0, "mesh.width": 3, "mesh.height": 2}, 1),
+        (
+            {
+                "synapse.max_phases": 1,
+                "synapse.accumulator_bits": 3,
+                "vector.kv_bytes_per_engine": 2,
+                "vector.memory_bytes": 3,
+                "mesh.width": 2,
+                "synapse.rows": 4,
+            },
+            6,
+        ),
     ],
 )
 def test_all_shortages_and_a_chip_that_fits(changes: dict[str, Any], ways: int | None) -> None:
-    weights, spec = random_decoder(0), replace(load_spec("nano"), **changes)
+    weights, spec = random_decoder(0), load_spec("nano").with_fields(changes)
     try:
         compile_network(weights, spec)
         assert ways is None
@@ -44,26 +53,26 @@ def test_all_shortages_and_a_chip_that_fits(changes: dict[str, Any], ways: int |
     except CompileError as error:
         text = str(error)
     assert "\n" not in text and "it fits with " in text, text
-    fields = {name: int(value) for name, value in re.findall(r"(\w+): (\d+)", text.rpartition("it fits with ")[2])}
-    assert compile_network(weights, replace(spec, **fields)).max_context >= 1
+    fields = {name: int(value) for name, value in re.findall(r"([\w.]+): (\d+)", text.rpartition("it fits with ")[2])}
+    assert compile_network(weights, spec.with_fields(fields)).max_context >= 1
     found = re.search(r"is too small in (\d+) ways", text)
     if ways is not None:
         assert (int(found[1]) if found else 1) == ways, text
     # Nothing is suggested that the chip has already.
-    assert all(getattr(spec, name) != value or name.startswith(("mesh", "vector")) for name, value in fields.items())
+    assert all(spec.value(name) != value or name.startswith("mesh.") for name, value in fields.items())
 
 
 def test_what_no_chip_file_can_make_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neuromorphic_llm.compiler.allocate.kv_bytes_per_token", lambda _: 1 << 50)
-    with pytest.raises(CompileError, match=r"no chip file can make up for it \(kv_bytes_per_engine is out of range"):
-        compile_network(random_decoder(0), replace(load_spec("nano"), kv_bytes_per_engine=1))
+    with pytest.raises(CompileError, match=r"no chip file can make up for it \(vector.kv_bytes_per_engine is out of range"):
+        compile_network(random_decoder(0), load_spec("nano").with_fields({"vector.kv_bytes_per_engine": 1}))
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 8, 100])
 @pytest.mark.parametrize(("synapse", "vector"), [(1, 1), (7, 1), (1, 7), (300, 31), (31, 300), (5000, 90)])
 def test_meshes_hold_what_they_are_for(period: int, synapse: int, vector: int) -> None:
     for offset in {0, period // 2, period - 1}:
-        spec = ChipSpec("a", vector_period=period, vector_offset=offset)
-        mesh = replace(spec, **larger_mesh(spec, synapse, vector))
-        assert len(mesh.synapse_tiles()) >= synapse and len(mesh.vector_tiles()) >= vector
-        assert mesh.tiles <= 16384
+        spec = ChipSpec("a").with_fields({"mesh.vector_period": period, "mesh.vector_offset": offset})
+        mesh = spec.with_fields(larger_mesh(spec, synapse, vector))
+        assert len(mesh.topology.synapse_tiles()) >= synapse and len(mesh.topology.vector_tiles()) >= vector
+        assert mesh.topology.tiles <= 16384

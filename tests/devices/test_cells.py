@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -59,10 +57,10 @@ def test_words_are_the_bytes_of_eight_weights(weights: np.ndarray, more: int) ->
 @pytest.mark.parametrize("epilogue", [Epilogue.VALUES, Epilogue.GATE])
 def test_a_tiles_memory_holds_the_weights_levels(epilogue: Epilogue) -> None:
     """The writes of a region, taken apart as the tile does, are its weights at their rows and columns."""
-    spec = replace(load_spec("nano"), crossbars_per_tile=12, rows=21, columns=15)
+    spec = load_spec("nano").with_fields({"synapse.crossbars": 12, "synapse.rows": 21, "synapse.columns": 15})
     weight = np.random.default_rng(0).integers(-127, 128, (50, 26), dtype=np.int8)
     writes = synapse_writes(spec, RegionLoad(weight, np.ones(26, np.int64), None, 0, 1, epilogue, route=0))
-    held = np.zeros((6, spec.rows, 16), np.int8)
+    held = np.zeros((6, spec.synapse.rows, 16), np.int8)
     for unit, address, data in writes.tolist():
         if unit == WEIGHTS:
             word, row, group = address & 1, address >> 1 & 31, address >> 6

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.energy import Memory, account, fp16_reference, int8_reference, records_for
+from neuromorphic_llm.energy import EnergyAccount, Memory, account, fp16_reference, int8_reference, records_for
 from neuromorphic_llm.energy.digital import token_seconds
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.simulation.counters import Counters
 
-SPEC = ChipSpec("tiny", mesh_width=4, mesh_height=2, vector_period=4, vector_offset=2)
+SPEC = ChipSpec("tiny").with_fields({"mesh.width": 4, "mesh.height": 2, "mesh.vector_period": 4, "mesh.vector_offset": 2})
 CONFIG = DecoderConfig(288, 64, 128, 2, 4, 2, 16, 512, 1e-5, 1e4)
 COUNTS = Counters(
     row_drives=5,
@@ -66,7 +67,9 @@ MEMORIES = {
 }
 # 22 nm nominal figures written out: published value x (22/45) (0.8/0.9)^2 = 0.386, or x 0.543 from 32 nm
 ADD, MULTIPLY, REGISTER_BIT = 1.0e-13 * 0.386, 3.1e-12 * 0.386, 1.0e-15 * 0.386
-SRAM_512B, SRAM_2KB, SRAM_8KB, SRAM_32KB, SRAM_256KB = (bit * 0.386 for bit in (6.655e-14, 8.442e-14, 1.5625e-13, 3.125e-13, 8.21e-13))
+SRAM_512B, SRAM_2KB, SRAM_8KB, SRAM_32KB, SRAM_256KB, SRAM_1MB = (
+    bit * 0.386 for bit in (6.655e-14, 8.442e-14, 1.5625e-13, 3.125e-13, 8.21e-13, 1.5625e-12)
+)
 SRAM_64KB = SRAM_32KB * (8.21 / 3.125) ** (1 / 3)
 
 
@@ -113,33 +116,63 @@ def test_invalid_time_and_tokens() -> None:
         int8_reference(CONFIG, 0, SPEC)
 
 
-def test_int8_reference_by_hand() -> None:
+def between(size: int, below: int, at_below: float, above: int, at_above: float) -> float:
+    """Energy of a bit of an SRAM of `size` bytes, on the power law between two sizes."""
+    assert below <= size <= above
+    return float(at_below * (at_above / at_below) ** (math.log(size / below) / math.log(above / below)))
+
+
+@pytest.mark.parametrize(
+    ("reference", "bits", "multiply", "accumulate"),
+    [(int8_reference, 8, 2.0e-13 * 0.386, ADD), (fp16_reference, 16, 1.1e-12 * 0.386, 0.9e-12 * 0.386)],
+)
+def test_reference_by_hand(reference: Callable[..., EnergyAccount], bits: int, multiply: float, accumulate: float) -> None:
     """CONFIG: 2 layers of hidden 64, 4 heads and 2 key/value heads of 16, 128 hidden values, vocabulary 288; 10 visible tokens."""
-    reference = int8_reference(CONFIG, 10, SPEC)
     shapes = [(64, 128), (64, 64), (64, 256), (128, 64)]
-    weights = 2 * sum(inputs * outputs for inputs, outputs in shapes) + 64 * 288
-    mac = 2.0e-13 * 0.386 + ADD + 32 * REGISTER_BIT
-    assert reference.parts["macs"].nominal == pytest.approx(weights * mac)
-    assert reference.parts["weights"].nominal == pytest.approx(8 * weights * REGISTER_BIT)
-    pairs = 2 * 4 * 10
+    weights, outputs = 2 * sum(inputs * outputs for inputs, outputs in shapes) + 64 * 288, 2 * (128 + 64 + 256 + 64) + 288
+    product, pairs, stored = multiply + accumulate + 32 * REGISTER_BIT, 2 * 4 * 10, bits * 2 * 2 * 32
     context = 262144 // (2 * 16 + 1)  # of a key/value memory, beyond the model's 512 positions
     assert context > 512
-    scores = pairs * (24 + 24 + 8 + 24 + 8) * SRAM_2KB * (1.5625 / 0.8442) ** (math.log(512 * (3 * 2 + 1) / 2048) / math.log(4))
-    attention = 2 * 2 * 4 * 16 * 10 * mac + 6 * pairs * ADD + 16 * pairs * SRAM_512B + scores + 8 * 2 * 2 * 32 * (10 + 1) * SRAM_256KB
-    assert reference.parts["attention"].nominal == pytest.approx(attention, rel=1e-3)
-    # vector memory, in 32 bits: norm and gains, adds, sends, rope, kv-write, the head's choice; in 8 bits: site inputs, queries
-    read = 32 * (5 * 4 * 64 + 2 * 4 * 64 + 2 * 64 + 2 * (96 + 64) + 2) + 8 * (2 * (64 + 64 + 64 + 128) + 64) + 8 * 2 * 64
-    written = 32 * (3 * 64 + 2 * 2 * 64 + 2 * 96 + 2 * (128 + 64 + 64) + 2) + 8 * (2 * (64 + 64 + 64 + 128) + 64)
-    rotary, outputs = 16 * 2 * 96, 2 * (128 + 64 + 256 + 64) + 288
+    scores = pairs * (24 + 24 + bits + 24 + bits) * between(512 * (3 * 2 + bits // 8), 2048, SRAM_2KB, 8192, SRAM_8KB)
+    key_value = between(262144 * bits // 8, 262144, SRAM_256KB, 1 << 20, SRAM_1MB)
+    gates, norms, rotated, columns = 2 * 128, 5 * 64, 2 * 96, 24 * 256 * 256 // 2 // 64  # 64 weights in a column, two bytes of multiplier
+    multiplications = outputs + 3 * gates + 3 * norms + 2 * rotated + 2 * 64
+    additions = 3 * outputs + 9 * gates + 5 * norms + 3 * rotated + 2 * 2 * 64 + 2 * (2 * 2 * 64) + 2 * stored // 8
+    additions += norms + pairs + 288 + 64 * (5 + 5 + 2 * 4)
+    # vector memory, in 32 bits: norm and gains, adds, sends, rope, kv-write, the head's choice; in `bits`: site inputs, queries
+    inputs = bits * (2 * (64 + 64 + 64 + 128) + 64)
+    read = 32 * (5 * 4 * 64 + 2 * 4 * 64 + 2 * 64 + 2 * (96 + 64) + 2) + inputs + bits * 2 * 64
+    written = 32 * (3 * 64 + 2 * 2 * 64 + 2 * 96 + 2 * (128 + 64 + 64) + 2) + inputs
+    tables = 16 * rotated * between(2 * 16 * 512, 8192, SRAM_8KB, 32768, SRAM_32KB)
+    if bits == 8:
+        tables += 16 * outputs * between(2 * columns, 8192, SRAM_8KB, 32768, SRAM_32KB)
+    routers, seconds = token_of_links(bits)
+    leaking = (
+        2 * 65536 + 8 * (262144 * bits // 8) + 8 * 512 * (3 * 2 + bits // 8) + 2 * (2 * 16 * 512) + (5 * 2 * columns if bits == 8 else 0)
+    )
+    expected = {
+        "macs": weights * product,
+        "weights": bits * weights * REGISTER_BIT,
+        "soma": multiplications * MULTIPLY + additions * ADD + 32 * gates * SRAM_512B,
+        "attention": 2 * pairs * 16 * product + pairs * (6 * ADD + 16 * SRAM_512B) + scores + stored * (10 + 1) * key_value,
+        "sram": (read + written) * SRAM_64KB + tables,
+        "noc": 64 * routers * 8.09e-14 * 0.543,
+        "dram": 16 * 64 * 2.03e-11,
+        "leakage": seconds * (8 * 1.0e-4 + 8 * leaking * 1.0e-11 + bits * weights * 2.0e-11),
+    }
+    assert {name: part.nominal for name, part in reference(CONFIG, 10, SPEC).parts.items()} == pytest.approx(expected, rel=1e-9)
 
-    def between_8_and_32_kb(size: int) -> float:
-        assert 8192 <= size <= 32768
-        return SRAM_8KB * 2 ** (math.log(size / 8192) / math.log(4))
 
-    columns = 24 * 256 * 256 // 2 // 64  # of 64 weights in a tile, two bytes of multiplier each
-    tables = rotary * between_8_and_32_kb(2 * 16 * 512) + 16 * outputs * between_8_and_32_kb(2 * columns)
-    assert reference.parts["sram"].nominal == pytest.approx((read + written) * SRAM_64KB + tables, rel=1e-3)
-    assert reference.parts["dram"].nominal == pytest.approx(16 * 64 * 2.03e-11)
+def token_of_links(bits: int) -> tuple[int, float]:
+    """(routers that flits of 64 bits enter, seconds) of a token of CONFIG, every site in one tile."""
+    routers = cycles = 0
+    for inputs, sent in [*2 * [(64, 32 * 128), (64, 32 * 64), (64, bits * 128), (128, 32 * 64)], (64, 64)]:
+        input_flits, sent_flits = math.ceil(inputs * bits / 64), math.ceil(sent / 64)
+        routers += input_flits * (1 + 1 + 1) + sent_flits * (1 + 2)
+        cycles += input_flits + sent_flits
+    routers += 3 * (32 * 64 // 64) * (1 + 4)  # the residual to each layer and to the head
+    cycles += 2 * 2 * 16  # a head for each engine, all keys at once
+    return routers, cycles / 5.0e8
 
 
 def test_references_are_ordered() -> None:

@@ -146,8 +146,8 @@ def test_the_chip_nano_computes_the_reference(nano: Checkpoint, spiking: Spiking
     """Every tile of the chip is in use, and 32 tokens are those of the integer reference."""
     spec = load_spec("nano")
     program = compile_network(spiking.weights, spec)
-    assert sum(len(regions) for stage in program.stages for regions in stage.regions) == len(spec.synapse_tiles())
-    assert sorted(stage.vector_tile for stage in program.stages) == sorted(spec.vector_tiles())
+    assert sum(len(regions) for stage in program.stages for regions in stage.regions) == len(spec.topology.synapse_tiles())
+    assert sorted(stage.vector_tile for stage in program.stages) == sorted(spec.topology.vector_tiles())
     assert program.max_context == nano.config.max_positions
     prompt = story_ids(nano)[:8]
     result = simulate(program, prompt, 32, stop=())

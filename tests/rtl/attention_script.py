@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,14 @@ class Shape:
 
     @property
     def spec(self) -> ChipSpec:
-        return replace(
-            load_spec("nano"),
-            vector_lanes=self.lanes,
-            key_lanes=self.key_lanes,
-            softmax_lanes=self.softmax_lanes,
-            attend_latency=self.latency,
-            kv_bytes_per_engine=self.kv_bytes,
+        return load_spec("nano").with_fields(
+            {
+                "vector.lanes": self.lanes,
+                "vector.key_lanes": self.key_lanes,
+                "vector.softmax_lanes": self.softmax_lanes,
+                "vector.attend_latency": self.latency,
+                "vector.kv_bytes_per_engine": self.kv_bytes,
+            }
         )
 
     @property

@@ -67,10 +67,12 @@ def layer_chip(name: str) -> ChipSpec:
     At full size an attention engine is 2.5 MB of C++, and Verilator writes each of the eight apart. So the chip `engines` has all of them
     with fewer lanes, and the chip `lanes` the lanes of nc1 and one engine, which takes all heads.
     """
-    spec = replace(load_spec("nc1"), name=f"nc1-layer-{name}", mesh_width=4, mesh_height=3, vector_period=6, vector_offset=4)
+    spec = load_spec("nc1").with_fields(
+        {"mesh.width": 4, "mesh.height": 3, "mesh.vector_period": 6, "mesh.vector_offset": 4, "name": f"nc1-layer-{name}"}
+    )
     if name == "engines":
-        return replace(spec, vector_lanes=16, key_lanes=16, softmax_lanes=8)
-    return replace(spec, attention_engines=1)
+        return spec.with_fields({"vector.lanes": 16, "vector.key_lanes": 16, "vector.softmax_lanes": 8})
+    return spec.with_fields({"vector.attention_engines": 1})
 
 
 def text_tokens(checkpoint: Checkpoint) -> list[int]:

@@ -37,29 +37,29 @@ def xy_path(spec: ChipSpec, source: int, target: int) -> list[tuple[int, int]]:
     steps = []
     tile = source
     while tile != target:
-        x, y = tile % spec.mesh_width, tile // spec.mesh_width
-        tx, ty = target % spec.mesh_width, target // spec.mesh_width
+        x, y = tile % spec.mesh.width, tile // spec.mesh.width
+        tx, ty = target % spec.mesh.width, target // spec.mesh.width
         port = (1 if tx > x else 3) if tx != x else (2 if ty > y else 0)
         steps.append((tile, port))
-        tile += (-spec.mesh_width, 1, spec.mesh_width, -1)[port]
+        tile += (-spec.mesh.width, 1, spec.mesh.width, -1)[port]
     return [*steps, (target, noc.LOCAL)]
 
 
 def random_script(spec: ChipSpec, seed: int, cycles: int, load: float, routes: int = 64) -> Script:
     """Half of the routes lead to one tile, the others to up to all; `load` is the rate of flits that a tile wants to send."""
     rng = np.random.default_rng(seed)
-    masks = np.zeros((routes, spec.tiles), np.uint8)
-    sources = rng.integers(0, spec.tiles, routes)
-    sources[: spec.tiles] = np.arange(spec.tiles)
+    masks = np.zeros((routes, spec.topology.tiles), np.uint8)
+    sources = rng.integers(0, spec.topology.tiles, routes)
+    sources[: spec.topology.tiles] = np.arange(spec.topology.tiles)
     for route in range(routes):
-        count = 1 if route % 2 == 0 else rng.integers(2, spec.tiles + 1)
-        for target in rng.choice(spec.tiles, min(count, spec.tiles), replace=False):
+        count = 1 if route % 2 == 0 else rng.integers(2, spec.topology.tiles + 1)
+        for target in rng.choice(spec.topology.tiles, min(count, spec.topology.tiles), replace=False):
             for tile, port in xy_path(spec, int(sources[route]), int(target)):
                 masks[route, tile] |= 1 << port
     number = int(cycles * load) + 1
-    gaps = rng.geometric(load, (spec.tiles, number)) if load < 1 else np.ones((spec.tiles, number), np.int64)
-    flits = np.zeros((spec.tiles, number), np.int32)
-    for tile in range(spec.tiles):
+    gaps = rng.geometric(load, (spec.topology.tiles, number)) if load < 1 else np.ones((spec.topology.tiles, number), np.int64)
+    flits = np.zeros((spec.topology.tiles, number), np.int32)
+    for tile in range(spec.topology.tiles):
         chosen = rng.choice(np.flatnonzero(sources == tile), number)
         flits[tile] = 2 * (chosen + routes * (np.arange(number) % SERIALS))
     return Script(masks, flits, np.cumsum(gaps, axis=1) - 1)
@@ -69,8 +69,8 @@ def expected_moves(spec: ChipSpec, script: Script, cycles: int) -> Moves:
     """Run the simulator's mesh."""
     masks = np.tile(script.masks, (SERIALS, 1))
     mesh = noc.new_mesh(SimpleNamespace(spec=spec, route_masks=masks))  # type: ignore[arg-type]
-    values = np.full((cycles, 6 * spec.tiles), -1, np.int32)
-    offers = np.full((cycles, spec.tiles), -1, np.int32)
+    values = np.full((cycles, 6 * spec.topology.tiles), -1, np.int32)
+    offers = np.full((cycles, spec.topology.tiles), -1, np.int32)
     _run(mesh, script.flits, script.times, values, offers)
     return Moves(values, offers, mesh.numbers[noc.FLITS :].copy())
 

@@ -171,7 +171,7 @@ def _send(region: Region, trace: Trace, digits: NDArray[np.int8], exponent: int,
     for phase, digit in enumerate(digits):
         neurons = rng.permutation(np.flatnonzero(digit))
         events = [1 << 15 | int(digit[n] < 0) << 14 | int(n) for n in neurons]
-        flits = [events[i : i + spec.events_per_flit] for i in range(0, len(events), spec.events_per_flit)] or [[]]
+        flits = [events[i : i + spec.noc.events_per_flit] for i in range(0, len(events), spec.noc.events_per_flit)] or [[]]
         for flit in flits:
             while rng.random() < idle:
                 cycle += 1
@@ -179,10 +179,10 @@ def _send(region: Region, trace: Trace, digits: NDArray[np.int8], exponent: int,
             last = flit is flits[-1]
             trace.flits.append((cycle, int(last), exponent | int(phase == len(digits) - 1) << 5, payload))
             cycle += 1
-        blocks = [np.count_nonzero(digit[i : i + spec.rows]) for i in range(0, region.inputs, spec.rows)]
-        reads = [-(-block // spec.active_rows) for block in blocks]
+        blocks = [np.count_nonzero(digit[i : i + spec.synapse.rows]) for i in range(0, region.inputs, spec.synapse.rows)]
+        reads = [-(-block // spec.readout.active_rows) for block in blocks]
         begin = max(cycle, finish)
-        finish = begin + (spec.read_latency + spec.column_mux * max(reads) if events else 1)
+        finish = begin + (spec.readout.read_latency + spec.readout.column_mux * max(reads) if events else 1)
         _count(region, trace, len(events), sum(reads), finish - begin)
     return finish
 
@@ -190,13 +190,13 @@ def _send(region: Region, trace: Trace, digits: NDArray[np.int8], exponent: int,
 def _count(region: Region, trace: Trace, events: int, reads: int, cycles: int) -> None:
     """What a phase adds to the counters of timing.md."""
     spec, counts = region.spec, trace.counts
-    usable = spec.columns // 2 * 2 if region.epilogue == Epilogue.GATE else spec.columns
+    usable = spec.synapse.columns // 2 * 2 if region.epilogue == Epilogue.GATE else spec.synapse.columns
     macros = -(-region.columns // usable)
     counts["events"] += events
-    counts["crossbar_reads"] += reads * macros * spec.slices
-    counts["row_drives"] += events * macros * spec.slices
-    counts["cell_reads"] += events * region.columns * spec.slices
-    counts["conversions"] += reads * region.columns * spec.slices
+    counts["crossbar_reads"] += reads * macros * spec.synapse.slices
+    counts["row_drives"] += events * macros * spec.synapse.slices
+    counts["cell_reads"] += events * region.columns * spec.synapse.slices
+    counts["conversions"] += reads * region.columns * spec.synapse.slices
     counts["axon_bits_read"] += 2 * region.inputs
     counts["read_cycles"] += cycles
 
@@ -206,13 +206,13 @@ def _receive(region: Region, trace: Trace, finish: int, values: Integers, ready:
     spec, counts, bits = region.spec, trace.counts, 0xFFFFFFFF
     if region.epilogue == Epilogue.ARGMAX:
         flits = [(0, region.number, int(values[0]) & bits | int(values[1]) << 32)]
-        cycle = finish + -(-region.columns // spec.argmax_lanes) + spec.output_latency
+        cycle = finish + -(-region.columns // spec.synapse.argmax_lanes) + spec.synapse.output_latency
     else:
         flits = []
         for i in range(0, len(values), 2):
             pair = [int(value) & bits for value in values[i : i + 2]] + [0]
             flits.append((int(len(values) - i == 1), region.first + i, pair[0] | pair[1] << 32))
-        cycle = finish + (spec.gate_latency if region.epilogue == Epilogue.GATE else spec.output_latency)
+        cycle = finish + (spec.synapse.gate_latency if region.epilogue == Epilogue.GATE else spec.synapse.output_latency)
     for flit in flits:
         taken = cycle + int(ready[cycle:].argmax())
         trace.out.append((cycle, taken, *flit))
@@ -264,7 +264,7 @@ def check(bench: Bench, region: Region, trace: Trace, ready: NDArray[np.bool_]) 
 
 def _check_accumulators(region: Region, trace: Trace, got: dict[str, Any]) -> None:
     """The accumulators that the output stage read, in the order of the columns."""
-    lanes = {Epilogue.VALUES: 2, Epilogue.GATE: 4, Epilogue.ARGMAX: region.spec.argmax_lanes}[region.epilogue]
+    lanes = {Epilogue.VALUES: 2, Epilogue.GATE: 4, Epilogue.ARGMAX: region.spec.synapse.argmax_lanes}[region.epilogue]
     read = got["accumulator_values"][got["accumulator_valid"] == 1][:, :lanes]
     steps = -(-region.columns // lanes)
     np.testing.assert_array_equal(

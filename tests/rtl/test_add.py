@@ -9,7 +9,7 @@ from vector_script import WORDS, Expected, Script, chip, random_vector, words
 from neuromorphic_llm.reference.fixed_point import saturate
 from neuromorphic_llm.rtl.bench import Bench
 
-CHIPS = [chip(8), chip(2, vector_latency=3), chip(16, vector_latency=7)]
+CHIPS = [chip(8), chip(2, {"vector.latency": 3}), chip(16, {"vector.latency": 7})]
 COUNTERS = ("count_elements", "count_words_read", "count_words_written")
 
 
@@ -41,16 +41,16 @@ def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
     assert [int(outputs[name][-1]) for name in COUNTERS] == [elements, 2 * elements, elements]
 
 
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_add(spec) -> None:
     bench = Bench("nmllm_add_tb", spec=spec)
     for seed in range(4):
-        run(bench, spec.vector_lanes, spec.vector_latency, seed, 90_000)
+        run(bench, spec.vector.lanes, spec.vector.latency, seed, 90_000)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_add_long(spec) -> None:
     bench = Bench("nmllm_add_tb", spec=spec)
     for seed in range(100, 135):
-        run(bench, spec.vector_lanes, spec.vector_latency, seed, 100_000)
+        run(bench, spec.vector.lanes, spec.vector.latency, seed, 100_000)

@@ -42,7 +42,7 @@ ENGINES = 2
 
 
 def spec(shape: Shape) -> ChipSpec:
-    return replace(shape.spec, attention_engines=ENGINES)
+    return shape.spec.with_fields({"vector.attention_engines": ENGINES})
 
 
 @functools.cache

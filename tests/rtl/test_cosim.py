@@ -13,7 +13,8 @@ import pytest
 from nano_chip import chip, program, recorded
 from numpy.typing import NDArray
 
-from neuromorphic_llm.chip.routes import LOCAL, routes_of
+from neuromorphic_llm.chip.routes import routes_of
+from neuromorphic_llm.chip.topology import LOCAL
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.bench import EVENT
@@ -197,7 +198,7 @@ FAULTS = {
         lambda: (stage(2).vector_tile, 5, 3), 1 << 26, lambda: stage(2).vector_tile, "query_spike", 2, None, ", attention engine 0", 1
     ),
     "a route": Fault(lambda: (passed_tile()[1], 0, passed_tile()[0]), LOCAL, lambda: passed_tile()[1], "arrive", None, ""),
-    "an embedding": Fault(lambda: (program().spec.tiles, 0, 17 * 32 + 2), 1, lambda: 0, "inject", 0, None),
+    "an embedding": Fault(lambda: (program().spec.topology.tiles, 0, 17 * 32 + 2), 1, lambda: 0, "inject", 0, None),
     "the head's shift": Fault(lambda: (tile_of(4, 0), 1, 4), 1, lambda: tile_of(4, 0), "inject", None, "head"),
 }
 

@@ -13,10 +13,10 @@ from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 CHIPS = [
     chip(8),
-    chip(2, vector_latency=7, events_per_flit=2),
-    chip(4, mesh_width=12, mesh_height=12),
-    chip(32, vector_latency=5),
-    chip(16, events_per_flit=1),
+    chip(2, {"vector.latency": 7, "noc.events_per_flit": 2}),
+    chip(4, {"mesh.width": 12, "mesh.height": 12}),
+    chip(32, {"vector.latency": 5}),
+    chip(16, {"noc.events_per_flit": 1}),
 ]
 COUNTERS = (
     "count_maximum_elements",
@@ -80,7 +80,7 @@ class Run:
 
     def __init__(self, bench: Bench, spec, seed: int, cycles: int, backpressure: float | None = None) -> None:
         self.rng = np.random.default_rng(seed)
-        self.bench, self.spec, self.lanes, self.cycles = bench, spec, spec.vector_lanes, cycles
+        self.bench, self.spec, self.lanes, self.cycles = bench, spec, spec.vector.lanes, cycles
         self.script = Script(self.lanes)
         drawn = self.rng.choice([0.0, 0.1, 0.5, 0.9])
         self.ready = self.rng.random(cycles + 400_000) >= (drawn if backpressure is None else backpressure)
@@ -109,8 +109,8 @@ class Run:
         script.drive(start=1, size=size, vector_base=vector_base, stop_base=stop_base, route=route)
         train = get_code(name, limit).encode(x[None], stop[None])
         digits, phases = train.digits[-int(train.phases[0]) :, 0], int(train.phases[0])
-        flits = flits_of(digits, int(train.exponent[0]), self.spec.events_per_flit)
-        begin = script.cycle + passes + self.spec.vector_latency
+        flits = flits_of(digits, int(train.exponent[0]), self.spec.noc.events_per_flit)
+        begin = script.cycle + passes + self.spec.vector.latency
         offered, pushed = schedule(begin, passes, [len(phase) for phase in flits], self.ready)
         self.offered += offered
         self.pushed += pushed
@@ -156,7 +156,7 @@ class Run:
 
 
 def identity(spec) -> str:
-    return f"L{spec.vector_lanes}-E{spec.events_per_flit}"
+    return f"L{spec.vector.lanes}-E{spec.noc.events_per_flit}"
 
 
 @pytest.mark.parametrize("spec", CHIPS, ids=identity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from bisect import insort
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,7 +45,7 @@ class Text:
     @property
     def words(self) -> int:
         """Words of DRAM of a row."""
-        return ceil(2 * self.hidden, self.spec.dram_bytes_per_cycle)
+        return ceil(2 * self.hidden, self.spec.host.dram_bytes_per_cycle)
 
 
 def random_text(spec: ChipSpec, hidden: int, shift: int, prompt: int, new_tokens: int, rng: np.random.Generator, limit: int = 0) -> Text:
@@ -74,7 +74,7 @@ class Script:
 def play(text: Text, backpressure: float, rng: np.random.Generator) -> Script:
     """The rules of timing.md, Host tile, for random credits, tokens and router."""
     spec, hidden, prompt = text.spec, text.hidden, len(text.prompt)
-    longest = spec.host_latency + spec.dram_latency + text.words + 8 * hidden + 20
+    longest = spec.host.latency + spec.host.dram_latency + text.words + 8 * hidden + 20
     script = Script(rng.random(3 * text.rows * longest) >= backpressure, tokens=list(text.prompt))
     ready_at = np.flatnonzero(script.ready)
     arrivals: set[int] = set()
@@ -90,7 +90,7 @@ def play(text: Text, backpressure: float, rng: np.random.Generator) -> Script:
     step = 0
     for row in range(text.rows):
         script.steps.append(step)
-        send = step + spec.host_latency + spec.dram_latency + text.words
+        send = step + spec.host.latency + spec.host.dram_latency + text.words
         if row >= CREDITS:
             send = max(send, credits[row - CREDITS] + 1)
         first = int(np.searchsorted(ready_at, send))
@@ -112,7 +112,7 @@ def play(text: Text, backpressure: float, rng: np.random.Generator) -> Script:
 
 
 def inputs_of(text: Text, script: Script, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-    spec, cycles, per_word = text.spec, script.cycles, text.spec.dram_bytes_per_cycle // 2
+    spec, cycles, per_word = text.spec, script.cycles, text.spec.host.dram_bytes_per_cycle // 2
     valid, route, payload = np.zeros((3, cycles), np.int64)
     for at, destination, values in (
         (script.credit_cycles, CREDIT_ROUTE, 5),
@@ -121,7 +121,7 @@ def inputs_of(text: Text, script: Script, rng: np.random.Generator) -> dict[str,
         valid[at], route[at], payload[at] = 1, destination, values
     dram = rng.integers(-99, 99, (cycles, per_word)).astype(np.int16)
     padded = np.pad(text.table, ((0, 0), (0, -text.hidden % per_word))).reshape(len(text.table), text.words, per_word)
-    returned = np.add.outer(script.steps, spec.host_latency + spec.dram_latency + np.arange(text.words))
+    returned = np.add.outer(script.steps, spec.host.latency + spec.host.dram_latency + np.arange(text.words))
     dram[returned] = padded[script.tokens[: text.rows]]
     flit = pack([(route, spec.route_bits), (0, 1), (0, 16), (payload, 64)])
     return {"in_valid": valid, "in_flit": flit, "out_ready": script.ready[:cycles].astype(np.int64), "dram_data": as_words(dram)}
@@ -149,7 +149,7 @@ def check(bench: Bench, text: Text, backpressure: float, rng: np.random.Generato
     script = play(text, backpressure, rng)
     configure(bench, text)
     seen = bench.run(inputs_of(text, script, rng), outputs=OUTPUTS)
-    reads = np.add.outer(script.steps, text.spec.host_latency + np.arange(text.words))
+    reads = np.add.outer(script.steps, text.spec.host.latency + np.arange(text.words))
     assert np.array_equal(np.flatnonzero(seen["dram_enable"]), reads.ravel())
     addresses = np.add.outer(np.array(script.tokens[: text.rows]) * text.words, np.arange(text.words))
     assert np.array_equal(seen["dram_address"][reads], addresses)
@@ -180,14 +180,14 @@ def configure(bench: Bench, text: Text) -> None:
 
 CHIPS = {
     "nano": {},
-    "early": {"host_latency": 1, "dram_latency": 1, "dram_bytes_per_cycle": 8, "mesh_width": 12, "mesh_height": 9},
-    "wide": {"host_latency": 5, "dram_latency": 3, "dram_bytes_per_cycle": 64},
+    "early": {"host.latency": 1, "host.dram_latency": 1, "host.dram_bytes_per_cycle": 8, "mesh.width": 12, "mesh.height": 9},
+    "wide": {"host.latency": 5, "host.dram_latency": 3, "host.dram_bytes_per_cycle": 64},
 }
 BACKPRESSURE = (0.0, 0.4, 0.9)
 
 
 def chip(name: str) -> ChipSpec:
-    return replace(load_spec("nano"), **CHIPS[name])
+    return load_spec("nano").with_fields(CHIPS[name])
 
 
 @functools.cache

@@ -20,7 +20,7 @@ class Run:
     """Work of a vector tile, one thing after another as its sequencer orders it; `cycle` is the first one that is free."""
 
     def __init__(self, spec: ChipSpec, cycles: int, backpressure: float, rng: np.random.Generator) -> None:
-        self.spec, self.lanes, self.rng = spec, spec.vector_lanes, rng
+        self.spec, self.lanes, self.rng = spec, spec.vector.lanes, rng
         room = cycles + 100_000
         self.ready = rng.random(room) >= backpressure
         self.inputs = {name: np.zeros(room, np.int64) for name in PULSES}
@@ -127,7 +127,7 @@ def run(spec: ChipSpec, seed: int, cycles: int) -> None:
         cycles -= Run(spec, 40_000, float(rng.choice([0.0, 0.3, 0.8])), rng).check(bench)
 
 
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_injection(spec: ChipSpec) -> None:
     run(spec, 1, 340_000)
 
@@ -139,6 +139,6 @@ def test_after_a_reset_in_the_middle_both_credits_are_there_and_nothing_is_grant
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_injection_long(spec: ChipSpec) -> None:
     run(spec, 2, 3_400_000)

@@ -10,7 +10,7 @@ from vector_script import WORDS, Script, chip, lanes_of, random_vectors, words
 from neuromorphic_llm.reference.attention import LayerCache
 from neuromorphic_llm.rtl.bench import Bench
 
-CHIPS = [chip(8), chip(2, vector_latency=6), chip(4), chip(32, vector_latency=5)]
+CHIPS = [chip(8), chip(2, {"vector.latency": 6}), chip(4), chip(32, {"vector.latency": 5})]
 COUNTERS = ("count_elements", "count_vectors", "count_offsets")
 OUTPUTS = ("done", "kv_valid", "kv_vector", "kv_word", "kv_data", "kv_exponent")
 MAX_HEAD_DIM = 64
@@ -97,11 +97,11 @@ def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
     assert [int(outputs[name][-1]) for name in COUNTERS] == [elements, vectors, offsets]
 
 
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_kv_write(spec) -> None:
     bench = Bench("nmllm_kv_write_tb", spec=spec)
     for seed in range(5):
-        run(bench, spec.vector_lanes, spec.vector_latency, seed, 50_000)
+        run(bench, spec.vector.lanes, spec.vector.latency, seed, 50_000)
 
 
 def test_a_reset_leaves_nothing_on_its_way() -> None:
@@ -120,8 +120,8 @@ def test_a_reset_leaves_nothing_on_its_way() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_kv_write_long(spec) -> None:
     bench = Bench("nmllm_kv_write_tb", spec=spec)
     for seed in range(100, 125):
-        run(bench, spec.vector_lanes, spec.vector_latency, seed, 100_000)
+        run(bench, spec.vector.lanes, spec.vector.latency, seed, 100_000)

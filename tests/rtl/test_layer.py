@@ -47,7 +47,7 @@ def test_its_program_simulates_as_the_network() -> None:
     network = layer_network(random_decoder(4), 1, TOKENS)
     program = layer_program(network, "engines")
     assert list(simulate(program, [0, 1, 2, 3], 4).token_ids) == FunctionalDecoder(network.weights).generate([[0, 1, 2, 3]], 4)[0]
-    assert program.spec.rows == program.spec.columns == 256
+    assert program.spec.synapse.rows == program.spec.synapse.columns == 256
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,25 @@ def test_the_finest_step_that_holds_the_largest_value(largest: int, shift: int) 
 @pytest.mark.parametrize(
     ("spec", "config", "message"),
     [
-        ({"vector_memory_bytes": 6144}, {"hidden_size": 129}, "has room for 8 words of a residual buffer, the program needs 9; raise"),
-        ({"vector_memory_bytes": 4096}, {"intermediate_size": 257}, "has room for 16 words of work memory, the program needs 17; raise"),
+        ({"vector.memory_bytes": 6144}, {"hidden_size": 129}, "has room for 8 words of a residual buffer, the program needs 9; raise"),
+        ({"vector.memory_bytes": 4096}, {"intermediate_size": 257}, "has room for 16 words of work memory, the program needs 17; raise"),
         (
-            {"vector_memory_bytes": 4096},
+            {"vector.memory_bytes": 4096},
             {"hidden_size": 66, "intermediate_size": 176},
             "for 32 words of gains, stop prices and key offsets, the program needs 33",
         ),
         ({}, {"heads": 66, "kv_heads": 33, "head_dim": 2}, "has room for 32 key/value heads, the program needs 33; use"),
-        ({"vector_lanes": 2, "kv_bytes_per_engine": 4096}, {"max_positions": 140}, "for 256 words of rotary table, the program needs 280"),
+        (
+            {"vector.lanes": 2, "vector.kv_bytes_per_engine": 4096},
+            {"max_positions": 140},
+            "for 256 words of rotary table, the program needs 280",
+        ),
     ],
 )
 def test_what_the_rtl_has_no_room_for(spec: dict[str, int], config: dict[str, int], message: str) -> None:
     """The compiler counts a vector memory as one and accepts these; the RTL's parts of it are too small."""
     weights = random_decoder(1, config=replace(SMALL_CONFIG, **{"layers": 1, **config}))
-    program = compile_network(weights, replace(layer_chip("engines"), **spec))
+    program = compile_network(weights, layer_chip("engines").with_fields(spec))
     with pytest.raises(SimulationError, match=message):
         load_writes(program)
 

@@ -11,7 +11,7 @@ from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.norm import rms_norm
 from neuromorphic_llm.rtl.bench import Bench
 
-CHIPS = [chip(8), chip(4, norm_latency=63), chip(32, norm_latency=100), chip(2, norm_latency=64)]
+CHIPS = [chip(8), chip(4, {"vector.norm_latency": 63}), chip(32, {"vector.norm_latency": 100}), chip(2, {"vector.norm_latency": 64})]
 COUNTERS = ("count_elements", "count_square_roots", "count_divisions", "count_words_read", "count_words_written")
 
 
@@ -49,21 +49,21 @@ def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
     assert [int(outputs[name][-1]) for name in COUNTERS] == [elements, norms, norms, 4 * elements, elements]
 
 
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_norm(spec) -> None:
     bench = Bench("nmllm_norm_tb", spec=spec)
     for seed in range(5):
-        run(bench, spec.vector_lanes, spec.norm_latency, seed, 50_000)
+        run(bench, spec.vector.lanes, spec.vector.norm_latency, seed, 50_000)
 
 
 def test_a_latency_that_does_not_suffice_is_refused() -> None:
     with pytest.raises(SimulationError, match="NORM_LATENCY must be at least 63"):
-        Bench("nmllm_norm_tb", spec=chip(8, norm_latency=62))
+        Bench("nmllm_norm_tb", spec=chip(8, {"vector.norm_latency": 62}))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_norm_long(spec) -> None:
     bench = Bench("nmllm_norm_tb", spec=spec)
     for seed in range(100, 125):
-        run(bench, spec.vector_lanes, spec.norm_latency, seed, 100_000)
+        run(bench, spec.vector.lanes, spec.vector.norm_latency, seed, 100_000)

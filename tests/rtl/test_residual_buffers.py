@@ -20,7 +20,7 @@ class Run:
     """Vectors that arrive, become the stream, are read and written, and leave it; `size` elements each."""
 
     def __init__(self, spec: ChipSpec, size: int, cycles: int, idle: float, rng: np.random.Generator) -> None:
-        self.lanes, self.size, self.idle, self.rng = spec.vector_lanes, size, idle, rng
+        self.lanes, self.size, self.idle, self.rng = spec.vector.lanes, size, idle, rng
         self.words = -(-size // self.lanes)
         vectors = cycles // (size // 2 + 5) + 2
         self.values = rng.integers(-(2**31), 2**31, (vectors, self.words * self.lanes))
@@ -106,17 +106,17 @@ class Run:
 def run(spec: ChipSpec, seed: int, cycles: int) -> None:
     rng, bench = np.random.default_rng(seed), Bench("nmllm_residual_buffers", {"WORDS": WORDS}, spec=spec)
     while cycles > 0:
-        size = int(rng.choice([1, 2, 3, rng.integers(1, WORDS * spec.vector_lanes + 1), rng.integers(1, 100)]))
-        size = min(size, WORDS * spec.vector_lanes)
+        size = int(rng.choice([1, 2, 3, rng.integers(1, WORDS * spec.vector.lanes + 1), rng.integers(1, 100)]))
+        size = min(size, WORDS * spec.vector.lanes)
         cycles -= Run(spec, size, 20_000, float(rng.choice([0.0, 0.3, 0.8])), rng).check(bench)
 
 
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_residual_buffers(spec: ChipSpec) -> None:
     run(spec, 1, 340_000)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_residual_buffers_long(spec: ChipSpec) -> None:
     run(spec, 2, 3_400_000)

@@ -9,7 +9,7 @@ from vector_script import WORDS, Expected, Script, chip, lanes_of, random_vector
 from neuromorphic_llm.reference.rotary import rotary_tables, rotate
 from neuromorphic_llm.rtl.bench import Bench
 
-CHIPS = [chip(8), chip(2, vector_latency=6), chip(4), chip(32, vector_latency=5)]
+CHIPS = [chip(8), chip(2, {"vector.latency": 6}), chip(4), chip(32, {"vector.latency": 5})]
 COUNTERS = ("count_elements", "count_maximum_elements", "count_words_read", "count_words_written", "count_table_entries")
 MAXIMUM = ("maximum_valid", "maximum_head", "maximum")
 
@@ -74,11 +74,11 @@ def run(bench: Bench, lanes: int, latency: int, seed: int, cycles: int) -> None:
     assert [int(outputs[name][-1]) for name in COUNTERS] == counts.tolist()
 
 
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_rope(spec) -> None:
     bench = Bench("nmllm_rope_tb", spec=spec)
     for seed in range(5):
-        run(bench, spec.vector_lanes, spec.vector_latency, seed, 50_000)
+        run(bench, spec.vector.lanes, spec.vector.latency, seed, 50_000)
 
 
 def test_a_reset_leaves_nothing_on_its_way() -> None:
@@ -98,8 +98,8 @@ def test_a_reset_leaves_nothing_on_its_way() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector_lanes}")
+@pytest.mark.parametrize("spec", CHIPS, ids=lambda spec: f"L{spec.vector.lanes}")
 def test_rope_long(spec) -> None:
     bench = Bench("nmllm_rope_tb", spec=spec)
     for seed in range(100, 125):
-        run(bench, spec.vector_lanes, spec.vector_latency, seed, 100_000)
+        run(bench, spec.vector.lanes, spec.vector.latency, seed, 100_000)

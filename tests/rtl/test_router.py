@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ CHUNK = 20_000
 
 
 def mesh_spec(width: int, height: int, depth: int) -> ChipSpec:
-    return replace(load_spec("nano"), mesh_width=width, mesh_height=height, fifo_depth=depth)
+    return load_spec("nano").with_fields({"mesh.width": width, "mesh.height": height, "noc.fifo_depth": depth})
 
 
 def load_routes(bench: Bench, masks: np.ndarray) -> None:
@@ -36,7 +35,7 @@ def check(spec: ChipSpec, bench: Bench, script: Script, cycles: int) -> np.ndarr
     routes = len(script.masks)
     for start in range(0, cycles, CHUNK):
         offers = expected.offers[start : start + CHUNK]
-        valid = (offers >= 0) @ (1 << np.arange(spec.tiles, dtype=np.uint64))
+        valid = (offers >= 0) @ (1 << np.arange(spec.topology.tiles, dtype=np.uint64))
         flits = np.where(offers >= 0, offers, 0)
         inputs = {"inject_valid": valid, "inject_value": flits, "inject_route": (flits >> 1) % routes}
         seen = bench.run(inputs, outputs=("pushed", "values", "flits", "hops", "refusals"))

@@ -16,21 +16,31 @@ from neuromorphic_llm.spikes.registry import get_code
 
 NANO = load_spec("nano")
 SPECS = {
-    "single": replace(NANO, crossbars_per_tile=2),
-    "odd": replace(
-        NANO, crossbars_per_tile=8, rows=21, columns=15, active_rows=5, read_latency=3, output_latency=5, gate_latency=10, argmax_lanes=4
+    "single": NANO.with_fields({"synapse.crossbars": 2}),
+    "odd": NANO.with_fields(
+        {
+            "synapse.crossbars": 8,
+            "synapse.rows": 21,
+            "synapse.columns": 15,
+            "readout.active_rows": 5,
+            "readout.read_latency": 3,
+            "synapse.output_latency": 5,
+            "synapse.gate_latency": 10,
+            "synapse.argmax_lanes": 4,
+        }
     ),
-    "slices": replace(
-        NANO,
-        crossbars_per_tile=13,
-        rows=16,
-        columns=16,
-        cell_bits=3,
-        slices=3,
-        active_rows=7,
-        column_mux=1,
-        argmax_lanes=16,
-        gate_latency=15,
+    "slices": NANO.with_fields(
+        {
+            "synapse.crossbars": 13,
+            "synapse.rows": 16,
+            "synapse.columns": 16,
+            "synapse.cell_bits": 3,
+            "synapse.slices": 3,
+            "readout.active_rows": 7,
+            "readout.column_mux": 1,
+            "synapse.argmax_lanes": 16,
+            "synapse.gate_latency": 15,
+        }
     ),
 }
 VALUES, GATE, ARGMAX = Epilogue.VALUES, Epilogue.GATE, Epilogue.ARGMAX
@@ -77,7 +87,9 @@ def test_digital_twin_computes_the_same(name: str) -> None:
     """The tile with the macros' digital twin meets the same reference in every output and cycle."""
     rng, bench = np.random.default_rng(7), Bench("nmllm_synapse_tile", {"DIGITAL": 1}, spec=SPECS[name])
     for epilogue in Epilogue:
-        region = random_region(SPECS[name], 2 * SPECS[name].rows - 1, 2 * SPECS[name].columns - 4, get_code("signed-digit"), epilogue, rng)
+        region = random_region(
+            SPECS[name], 2 * SPECS[name].synapse.rows - 1, 2 * SPECS[name].synapse.columns - 4, get_code("signed-digit"), epilogue, rng
+        )
         compare(bench, region, 8_000, 0.2, 0.2, rng)
 
 

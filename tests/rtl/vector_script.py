@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ WORDS = 1 << 10
 """Words of every memory of the benches."""
 
 
-def chip(lanes: int, **changes: Any) -> ChipSpec:
-    """The chip nano with other vector lanes and whatever else is named."""
-    return ChipSpec(**{**load_spec("nano").to_json(), "vector_lanes": lanes, **changes})
+def chip(lanes: int, changes: Mapping[str, int] = MappingProxyType({})) -> ChipSpec:
+    """The chip nano with other vector lanes and other `changes`, by path."""
+    return load_spec("nano").with_fields({"vector.lanes": lanes, **changes})
 
 
 def words(values: NDArray[Any], lanes: int, rng: np.random.Generator) -> NDArray[np.int64]:

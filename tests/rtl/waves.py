@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +51,7 @@ def shown(valid: ArrayLike, values: ArrayLike) -> np.ndarray:
 
 def router() -> str:
     """Three flits of one source to two tiles, and two of another that cross them."""
-    spec = replace(load_spec("nano"), mesh_width=4, mesh_height=4, fifo_depth=4)
+    spec = load_spec("nano").with_fields({"mesh.width": 4, "mesh.height": 4, "noc.fifo_depth": 4})
     bench = Bench("nmllm_mesh_tb", spec=spec)
     masks = np.zeros((2, 16), np.uint8)
     east, south, local = 1 << 1, 1 << 2, 1 << 4
@@ -94,7 +93,7 @@ def router() -> str:
 
 def synapse() -> str:
     """A train of two phases with events and an empty one between them."""
-    spec = replace(load_spec("nano"), crossbars_per_tile=2)
+    spec = load_spec("nano").with_fields({"synapse.crossbars": 2})
     rng = np.random.default_rng(1)
     region = random_region(spec, 64, 64, get_code("signed-digit"), Epilogue.VALUES, rng, 14)
     bench = Bench("nmllm_synapse_tile", spec=spec)

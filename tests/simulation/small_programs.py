@@ -35,7 +35,7 @@ def make_program(weights: DecoderWeights, spec: ChipSpec, seed: int = 0, regions
     """Place every stage on random tiles, each site on up to `regions_per_site` of them; any tile but the host may be of any kind."""
     rng = np.random.default_rng(seed)
     config = weights.config
-    free = [int(tile) for tile in rng.permutation(np.arange(1, spec.tiles))]
+    free = [int(tile) for tile in rng.permutation(np.arange(1, spec.topology.tiles))]
     stages = []
     for stage in range(config.layers + 1):
         sites = tuple(range(4 * stage, 4 * stage + 4)) if stage < config.layers else (config.head.index,)
@@ -61,7 +61,7 @@ def _with_routes(weights: DecoderWeights, spec: ChipSpec, stages: tuple[Stage, .
     sources: list[int] = []
 
     def route(source: int, targets: list[int]) -> int:
-        masks.append(xy_tree(source, targets, spec.mesh_width, spec.tiles))
+        masks.append(xy_tree(source, targets, spec.mesh.width, spec.topology.tiles))
         sources.append(source)
         return len(masks) - 1
 

@@ -16,7 +16,7 @@ from neuromorphic_llm.simulation.run import simulate
 from neuromorphic_llm.simulation.timing import simulate_timing
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
-SPEC = ChipSpec(name="test", mesh_width=7, mesh_height=6, rows=4, columns=8, active_rows=2)
+SPEC = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 4, "synapse.columns": 8, "readout.active_rows": 2})
 
 
 def test_pairs_share_a_macro() -> None:
@@ -24,7 +24,7 @@ def test_pairs_share_a_macro() -> None:
     config = replace(
         SMALL_CONFIG, layers=1, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=6, vocab_size=5, max_positions=8
     )
-    spec = replace(SPEC, columns=5)
+    spec = SPEC.with_fields({"synapse.columns": 5})
     program = make_program(random_decoder(0, config=config), spec, regions_per_site=1)
     trace = simulate(program, np.array([1]), 1).trace
     trace = replace(trace, events=np.zeros_like(trace.events))

@@ -22,7 +22,7 @@ from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.simulation import crossbar_kernels
 from neuromorphic_llm.simulation.events import EventDecoder
 
-SPEC = ChipSpec(name="test", mesh_width=7, mesh_height=6, rows=16)
+SPEC = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16})
 
 
 def check_parity(weights: DecoderWeights, tokens: list[int], spec: ChipSpec = SPEC) -> None:
@@ -45,8 +45,8 @@ def check_parity(weights: DecoderWeights, tokens: list[int], spec: ChipSpec = SP
             assert np.array_equal(ours.accumulators, theirs.accumulators[n])
             assert trace.phases[n, site] == phases
             expected = np.zeros_like(trace.events[n, site])
-            for block in range(0, digits.shape[1], spec.rows):
-                expected[:phases, block // spec.rows] = np.count_nonzero(digits[:, block : block + spec.rows], axis=1)
+            for block in range(0, digits.shape[1], spec.synapse.rows):
+                expected[:phases, block // spec.synapse.rows] = np.count_nonzero(digits[:, block : block + spec.synapse.rows], axis=1)
             assert np.array_equal(trace.events[n, site], expected)
         for layer, activity in enumerate(result.record.attention):
             for field in ("query_phases", "query_spikes", "key_columns", "probability_spikes", "probability_keys"):

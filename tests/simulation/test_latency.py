@@ -19,7 +19,7 @@ from neuromorphic_llm.simulation.run import SimulationResult, simulate
 from neuromorphic_llm.simulation.timing import simulate_timing
 
 PROMPT = [7, 1, 42, 3, 9, 30, 12]
-TEST = ChipSpec(name="test", mesh_width=7, mesh_height=6, rows=16)
+TEST = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16})
 
 
 @pytest.fixture(scope="module", params=["random", "compiled"])
@@ -61,19 +61,19 @@ def test_units_by_the_rules_of_the_page(run: tuple[Program, SimulationResult]) -
     latency = decode_latency(program, result.trace, slice(len(PROMPT), None))
 
     def passes(count: int) -> int:
-        return -(-count // spec.vector_lanes)
+        return -(-count // spec.vector.lanes)
 
     hidden = config.hidden_size
-    norm, add = 3 * passes(hidden) + spec.norm_latency, passes(hidden) + spec.vector_latency
-    rope = passes((config.heads + config.kv_heads) * config.head_dim) + spec.vector_latency
-    write = passes(2 * config.kv_heads * config.head_dim) + spec.vector_latency
+    norm, add = 3 * passes(hidden) + spec.vector.norm_latency, passes(hidden) + spec.vector.latency
+    rope = passes((config.heads + config.kv_heads) * config.head_dim) + spec.vector.latency
+    write = passes(2 * config.kv_heads * config.head_dim) + spec.vector.latency
     assert latency.vector.tolist() == [tokens * (2 * norm + 2 * add + rope + write)] * config.layers + [tokens * norm]
-    row = -(-2 * hidden // spec.dram_bytes_per_cycle)
-    assert latency.host == tokens * (spec.host_latency + spec.dram_latency + row)
+    row = -(-2 * hidden // spec.host.dram_bytes_per_cycle)
+    assert latency.host == tokens * (spec.host.latency + spec.host.dram_latency + row)
     # The row's flits, and at least a cycle for each of the trips host, layers, head, host.
     flits = -(-hidden // 2)
     trips = config.layers + 2
-    assert tokens * (flits + trips) <= latency.network <= tokens * (flits + trips * (spec.mesh_width + spec.mesh_height + 4))
+    assert tokens * (flits + trips) <= latency.network <= tokens * (flits + trips * (spec.mesh.width + spec.mesh.height + 4))
     # An encoder takes its maximum and a scan of a phase at least, and a layer sends its residual.
     least = sum(2 * passes(config.sites[site].shape[0]) for site in range(4)) + flits
     assert (latency.encode[:-1] >= tokens * least).all() and latency.attention[-1] == 0

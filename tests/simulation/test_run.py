@@ -17,7 +17,7 @@ PROMPT = [7, 1, 42]
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    return make_program(random_decoder(9), ChipSpec(name="test", mesh_width=7, mesh_height=6, rows=16))
+    return make_program(random_decoder(9), ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16}))
 
 
 def test_tokens_are_those_of_the_reference(program: Program) -> None:

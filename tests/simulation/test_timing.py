@@ -13,7 +13,7 @@ from small_programs import make_program
 from timing_oracle import Chip
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.spec import ChipSpec, parameters
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.simulation import timing
@@ -36,7 +36,7 @@ def random_trace(program: Program, rng: np.random.Generator, prompt: int, decode
     for site in range(len(config.sites)):
         inputs = config.sites[site].shape[0]
         for block in range(program.row_blocks(site)):
-            size = min(program.spec.rows, inputs - block * program.spec.rows)
+            size = min(program.spec.synapse.rows, inputs - block * program.spec.synapse.rows)
             drawn = rng.binomial(size, density, (rows, max_phases)) * (rng.random((rows, max_phases)) < 0.7)
             events[:, site, :, block] = drawn * (np.arange(max_phases) < phases[:, site, None])
     heads = (rows, config.layers, config.heads)
@@ -68,33 +68,33 @@ def check(program: Program, trace: ActivityTrace) -> None:
 
 SMALLER = replace(SMALL_CONFIG, vocab_size=23, hidden_size=20, intermediate_size=21, head_dim=4)
 RANGES = {
-    "mesh_width": (5, 9),
-    "mesh_height": (5, 8),
-    "rows": (3, 24),
-    "active_rows": (1, 6),
-    "column_mux": (1, 5),
-    "read_latency": (0, 4),
-    "output_latency": (0, 9),
-    "gate_latency": (0, 9),
-    "argmax_lanes": (1, 5),
-    "vector_lanes": (1, 12),
-    "vector_latency": (0, 5),
-    "norm_latency": (0, 30),
-    "attention_engines": (1, 3),
-    "key_lanes": (1, 4),
-    "softmax_lanes": (1, 4),
-    "attend_latency": (0, 9),
-    "fifo_depth": (1, 5),
-    "events_per_flit": (1, 5),
-    "host_latency": (0, 20),
-    "dram_latency": (0, 20),
-    "dram_bytes_per_cycle": (1, 16),
+    "mesh.width": (5, 9),
+    "mesh.height": (5, 8),
+    "synapse.rows": (3, 24),
+    "readout.active_rows": (1, 6),
+    "readout.column_mux": (1, 5),
+    "readout.read_latency": (0, 4),
+    "synapse.output_latency": (0, 9),
+    "synapse.gate_latency": (0, 9),
+    "synapse.argmax_lanes": (1, 5),
+    "vector.lanes": (1, 12),
+    "vector.latency": (0, 5),
+    "vector.norm_latency": (0, 30),
+    "vector.attention_engines": (1, 3),
+    "vector.key_lanes": (1, 4),
+    "vector.softmax_lanes": (1, 4),
+    "vector.attend_latency": (0, 9),
+    "noc.fifo_depth": (1, 5),
+    "noc.events_per_flit": (1, 5),
+    "host.latency": (0, 20),
+    "host.dram_latency": (0, 20),
+    "host.dram_bytes_per_cycle": (1, 16),
 }
 
 
 def random_spec(rng: np.random.Generator) -> ChipSpec:
     """Every parameter that timing.md names, drawn."""
-    return ChipSpec(name="random", **{name: int(rng.integers(low, high + 1)) for name, (low, high) in RANGES.items()})
+    return ChipSpec("random").with_fields({path: int(rng.integers(low, high + 1)) for path, (low, high) in RANGES.items()})
 
 
 @settings(max_examples=12, deadline=None)
@@ -109,8 +109,27 @@ def test_equal_to_the_oracle(seed: int, layers: int, prompt: int, decoded: int, 
 def test_contention_and_long_pipeline() -> None:
     """Many tokens in flight, one-deep FIFOs and slow synapses: credits, links and injections all stall."""
     rng = np.random.default_rng(7)
-    spec = ChipSpec(name="narrow", mesh_width=6, mesh_height=7, rows=8, fifo_depth=1, events_per_flit=1, norm_latency=0, host_latency=0)
-    spec = replace(spec, dram_latency=0, vector_latency=0, output_latency=0, gate_latency=0, attend_latency=0, read_latency=0)
+    spec = ChipSpec("narrow").with_fields(
+        {
+            "mesh.width": 6,
+            "mesh.height": 7,
+            "synapse.rows": 8,
+            "noc.fifo_depth": 1,
+            "noc.events_per_flit": 1,
+            "vector.norm_latency": 0,
+            "host.latency": 0,
+        }
+    )
+    spec = spec.with_fields(
+        {
+            "host.dram_latency": 0,
+            "vector.latency": 0,
+            "synapse.output_latency": 0,
+            "synapse.gate_latency": 0,
+            "vector.attend_latency": 0,
+            "readout.read_latency": 0,
+        }
+    )
     program = make_program(random_decoder(0, config=replace(SMALLER, layers=2)), spec, 3, regions_per_site=4)
     trace = random_trace(program, rng, 6, 0, 0.6, every_logit=True)
     result = simulate_timing(program, trace)
@@ -122,7 +141,9 @@ def test_contention_and_long_pipeline() -> None:
 
 def test_slices_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    program = make_program(random_decoder(0, config=SMALLER), ChipSpec(name="test", mesh_width=6, mesh_height=6, fifo_depth=2))
+    program = make_program(
+        random_decoder(0, config=SMALLER), ChipSpec("test").with_fields({"mesh.width": 6, "mesh.height": 6, "noc.fifo_depth": 2})
+    )
     trace = random_trace(program, rng, 3, 2, 0.3, every_logit=True)
     whole = simulate_timing(program, trace)
     monkeypatch.setattr(timing, "SLICE_CYCLES", 7)
@@ -132,14 +153,15 @@ def test_slices_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_parameter_is_varied() -> None:
-    untimed = {"name", "clock_hz", "vector_period", "vector_offset", "crossbars_per_tile", "columns", "cell_bits", "slices", "max_phases"}
-    untimed |= {"accumulator_bits", "kv_bytes_per_engine", "vector_memory_bytes", "flit_bits"}
-    assert set(RANGES) == {field.name for field in fields(ChipSpec)} - untimed
+    untimed = {"clock_hz", "mesh.vector_period", "mesh.vector_offset", "vector.kv_bytes_per_engine", "vector.memory_bytes", "noc.flit_bits"}
+    untimed |= {"readout.kind", "readout.converter_bits"}
+    untimed |= {f"synapse.{name}" for name in ("crossbars", "columns", "cell_bits", "slices", "max_phases", "accumulator_bits")}
+    assert set(RANGES) == set(parameters()) - untimed
 
 
 def test_errors() -> None:
     rng = np.random.default_rng(0)
-    spec = ChipSpec(name="test", mesh_width=6, mesh_height=6)
+    spec = ChipSpec("test").with_fields({"mesh.width": 6, "mesh.height": 6})
     program = make_program(random_decoder(0, config=SMALLER), spec)
     trace = random_trace(program, rng, 2, 1, 0.3, every_logit=True)
     with pytest.raises(SimulationError, match="another network"):

@@ -54,8 +54,8 @@ class Chip:
     def __init__(self, program: Program, trace: ActivityTrace) -> None:
         self.program, self.trace, self.spec = program, trace, program.spec
         self.config = program.weights.config
-        self.inputs: list[list[deque[Entry]]] = [[deque() for _ in range(5)] for _ in range(self.spec.tiles)]
-        self.pointer = [[0] * 5 for _ in range(self.spec.tiles)]
+        self.inputs: list[list[deque[Entry]]] = [[deque() for _ in range(5)] for _ in range(self.spec.topology.tiles)]
+        self.pointer = [[0] * 5 for _ in range(self.spec.topology.tiles)]
         self.result = Oracle()
         self.cycle = 0
         stages = self.config.layers + 1
@@ -88,7 +88,7 @@ class Chip:
         return {port for port in range(5) if mask >> port & 1}
 
     def neighbour(self, tile: int, port: int) -> tuple[int, int]:
-        width = self.spec.mesh_width
+        width = self.spec.mesh.width
         return {
             NORTH: (tile - width, SOUTH),
             EAST: (tile + 1, WEST),
@@ -99,7 +99,7 @@ class Chip:
     def step_routers(self, occupied: list[list[int]]) -> tuple[list[tuple[int, int, Flit]], list[tuple[int, Flit]]]:
         pushes: list[tuple[int, int, Flit]] = []
         arrivals: list[tuple[int, Flit]] = []
-        for tile in range(self.spec.tiles):
+        for tile in range(self.spec.topology.tiles):
             heads = [fifo[0] if fifo else None for fifo in self.inputs[tile]]
             for output in range(5):
                 order = [(self.pointer[tile][output] + n) % 5 for n in range(5)]
@@ -112,7 +112,7 @@ class Chip:
                     arrivals.append((tile, head.flit))
                 else:
                     target, port = self.neighbour(tile, output)
-                    if occupied[target][port] >= self.spec.fifo_depth:
+                    if occupied[target][port] >= self.spec.noc.fifo_depth:
                         self.result.count["link_stalls"] += 1
                         continue
                     pushes.append((target, port, head.flit))
@@ -153,28 +153,30 @@ class Chip:
             if row >= trace.prompt_tokens:
                 while self.tokens < sum(trace.logits_wanted[:row]):
                     yield None
-            yield from self.pause(spec.host_latency + spec.dram_latency + ceil(2 * config.hidden_size, spec.dram_bytes_per_cycle))
+            yield from self.pause(spec.host.latency + spec.host.dram_latency + ceil(2 * config.hidden_size, spec.host.dram_bytes_per_cycle))
             yield from self.wait("credits", 0, 1)
             yield from self.push([Flit(int(self.program.routes.residual[0]), "residual")] * ceil(config.hidden_size, 2))
 
     def passes(self, elements: int) -> int:
-        return ceil(elements, self.spec.vector_lanes)
+        return ceil(elements, self.spec.vector.lanes)
 
     def attend(self, row: int, layer: int) -> int:
         spec, config, trace = self.spec, self.config, self.trace
-        engines = [0] * spec.attention_engines
+        engines = [0] * spec.vector.attention_engines
         context = int(trace.context[row])
         for head in range(config.heads):
             kv_head = head // (config.heads // config.kv_heads)
             cycles = self.passes(config.head_dim) * int(trace.query_phases[row, layer, head])
-            cycles += int(trace.query_spikes[row, layer, head]) * ceil(context, spec.key_lanes)
-            cycles += 3 * ceil(context, spec.softmax_lanes) + int(trace.probability_spikes[row, layer, head]) + spec.attend_latency
-            engines[kv_head % spec.attention_engines] += cycles
+            cycles += int(trace.query_spikes[row, layer, head]) * ceil(context, spec.vector.key_lanes)
+            cycles += (
+                3 * ceil(context, spec.vector.softmax_lanes) + int(trace.probability_spikes[row, layer, head]) + spec.vector.attend_latency
+            )
+            engines[kv_head % spec.vector.attention_engines] += cycles
         return max(engines)
 
     def encode(self, stage: int, site: int, row: int) -> Unit:
         spec, elements = self.spec, self.config.sites[site].shape[0]
-        yield from self.pause(self.passes(elements) + spec.vector_latency, stage)
+        yield from self.pause(self.passes(elements) + spec.vector.latency, stage)
         begin = self.cycle
         scan = self.passes(elements)
         scanned: list[int] = []
@@ -188,7 +190,7 @@ class Chip:
                 self.result.busy[stage] += 1
                 yield None
             events = int(self.trace.events[row, site, phase].sum())
-            flits = [Flit(route, "spike") for _ in range(max(1, ceil(events, spec.events_per_flit)))]
+            flits = [Flit(route, "spike") for _ in range(max(1, ceil(events, spec.noc.events_per_flit)))]
             flits[-1].last = True
             yield from self.push(flits, stage)
             injected.append(self.cycle)
@@ -209,21 +211,21 @@ class Chip:
         for row in range(self.trace.tokens):
             site = 4 * stage
             yield from self.receive_residual(stage)
-            yield from self.pause(3 * self.passes(n) + spec.norm_latency, stage)
+            yield from self.pause(3 * self.passes(n) + spec.vector.norm_latency, stage)
             yield from self.encode(stage, site, row)
             yield from self.receive_site(stage, 0)
-            yield from self.pause(self.passes(query + key_value) + spec.vector_latency, stage)  # rope
-            yield from self.pause(self.passes(2 * key_value) + spec.vector_latency, stage)  # kv-write
+            yield from self.pause(self.passes(query + key_value) + spec.vector.latency, stage)  # rope
+            yield from self.pause(self.passes(2 * key_value) + spec.vector.latency, stage)  # kv-write
             yield from self.pause(self.attend(row, stage), stage)
             yield from self.encode(stage, site + 1, row)
             yield from self.receive_site(stage, 1)
-            yield from self.pause(self.passes(n) + spec.vector_latency, stage)  # add
-            yield from self.pause(3 * self.passes(n) + spec.norm_latency, stage)
+            yield from self.pause(self.passes(n) + spec.vector.latency, stage)  # add
+            yield from self.pause(3 * self.passes(n) + spec.vector.norm_latency, stage)
             yield from self.encode(stage, site + 2, row)
             yield from self.receive_site(stage, 2)
             yield from self.encode(stage, site + 3, row)
             yield from self.receive_site(stage, 3)
-            yield from self.pause(self.passes(n) + spec.vector_latency, stage)  # add
+            yield from self.pause(self.passes(n) + spec.vector.latency, stage)  # add
             if stage < config.layers - 1 or self.trace.logits_wanted[row]:
                 yield from self.wait("credits", stage + 1, 1)
                 yield from self.push([Flit(int(self.program.routes.residual[stage + 1]), "residual")] * ceil(n, 2), stage)
@@ -236,7 +238,7 @@ class Chip:
             if not self.trace.logits_wanted[row]:
                 continue
             yield from self.receive_residual(stage)
-            yield from self.pause(3 * self.passes(self.config.hidden_size) + self.spec.norm_latency, stage)
+            yield from self.pause(3 * self.passes(self.config.hidden_size) + self.spec.vector.norm_latency, stage)
             yield from self.encode(stage, 4 * stage, row)
             yield from self.receive_site(stage, 0)
             yield from self.push([Flit(self.program.routes.token, "token")], stage)
@@ -258,13 +260,15 @@ class Chip:
                 events = self.trace.events[row, region.site, phase]
                 cycles = 1
                 if events.sum():
-                    cycles = spec.read_latency + spec.column_mux * max(ceil(int(block), spec.active_rows) for block in events)
+                    cycles = spec.readout.read_latency + spec.readout.column_mux * max(
+                        ceil(int(block), spec.readout.active_rows) for block in events
+                    )
                 self.result.read[number] += cycles
                 yield from self.pause(cycles)
             if head:
-                yield from self.pause(ceil(region.columns, spec.argmax_lanes) + spec.output_latency)
+                yield from self.pause(ceil(region.columns, spec.synapse.argmax_lanes) + spec.synapse.output_latency)
             else:
-                yield from self.pause(spec.gate_latency if position == 2 else spec.output_latency)
+                yield from self.pause(spec.synapse.gate_latency if position == 2 else spec.synapse.output_latency)
             yield from self.push([Flit(route, "value")] * self.result_flits(region))
 
     def arrive(self, tile: int, flit: Flit) -> None:
@@ -309,7 +313,7 @@ class Chip:
             pushes, arrivals = self.step_routers(occupied)
             for n, (tile, _, stage) in enumerate(units):
                 credit = stage is not None and self.credit_due[stage] > 0
-                free = occupied[tile][LOCAL] < self.spec.fifo_depth
+                free = occupied[tile][LOCAL] < self.spec.noc.fifo_depth
                 answers[n] = free and not credit
                 flit = wishes[n]
                 if stage is not None and credit:

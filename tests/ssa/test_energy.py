@@ -139,7 +139,7 @@ def test_own_energy_on_the_chip_by_hand() -> None:
     assert difference == pytest.approx((2 * 8 + 3) * add + 8 * 32 * register)
     read = replace(activity, chip=replace(chip, kv_bits_read=641))
     difference = chip_energy_j_per_token(read, SHAPE, spec).nominal - chip_energy_j_per_token(activity, SHAPE, spec).nominal
-    assert difference == pytest.approx(sram_bit(constants, spec.kv_bytes_per_engine).nominal)
+    assert difference == pytest.approx(sram_bit(constants, spec.vector.kv_bytes_per_engine).nominal)
     divided = replace(activity, chip=replace(chip, divisions=1))
     difference = chip_energy_j_per_token(divided, SHAPE, spec).nominal - chip_energy_j_per_token(activity, SHAPE, spec).nominal
     assert difference == pytest.approx(64 * add)

@@ -7,7 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from neuromorphic_llm.chip.spec import ChipSpec, FieldError, check_field, unknown_field
+from neuromorphic_llm.chip.flat_names import FLAT_NAMES
+from neuromorphic_llm.chip.parameter import FieldError
+from neuromorphic_llm.chip.spec import SECTIONS, ChipSpec, check_field, unknown_field
 from neuromorphic_llm.chip.yaml_fields import read_fields
 from neuromorphic_llm.errors import CompileError, UsageError
 from neuromorphic_llm.registry import name_advice
@@ -48,19 +50,22 @@ def _configs() -> Any:
 
 
 def _parse(text: str, source: str, default_name: str) -> ChipSpec:
-    given = read_fields(text, source)
     values: dict[str, Any] = {"name": default_name}
-    for name, field in given.items():
+    lines: dict[str, int] = {}
+    for name, field in read_fields(text, source, SECTIONS).items():
+        path = FLAT_NAMES.get(name, name)
         try:
-            unknown_field(name)
-            check_field(name, field.value)
+            if path in lines:
+                raise FieldError(f"{name} is there twice, first as {path} in line {lines[path]}; leave one of them out")
+            unknown_field(path)
+            check_field(path, field.value)
         except FieldError as error:
             raise CompileError(f"{source}:{field.line}: {error}") from error
-        values[name] = field.value
+        values[path], lines[path] = field.value, field.line
     try:
-        return ChipSpec(**values)
+        return ChipSpec(values.pop("name")).with_fields(values)
     except FieldError as error:
         # Fields that are right by themselves and do not go together: the last one that the file has.
-        lines = [given[name].line for name in error.fields if name in given]
-        where = f"{source}:{max(lines)}" if lines else source
+        given = [lines[path] for path in error.fields if path in lines]
+        where = f"{source}:{max(given)}" if given else source
         raise CompileError(f"{where}: {error}") from error

@@ -27,8 +27,8 @@ def longest_context(spec: ChipSpec, config: DecoderConfig, positions: int) -> in
 
     The chip attends to all tokens, so a context ends where the shortest window would begin to matter.
     """
-    heads_per_engine = -(-config.kv_heads // spec.attention_engines)
-    stored = spec.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config))
+    heads_per_engine = -(-config.kv_heads // spec.vector.attention_engines)
+    stored = spec.vector.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config))
     windows = [window for window in config.windows if window]
     return min(stored, config.max_positions, positions, LARGEST_CONTEXT, *windows)
 
@@ -94,5 +94,5 @@ class Program:
     tokenizer_files: dict[str, bytes]
 
     def row_blocks(self, site: int) -> int:
-        """Number of blocks of `spec.rows` inputs of a site."""
-        return -(-self.weights.config.sites[site].shape[0] // self.spec.rows)
+        """Number of blocks of `synapse.rows` inputs of a site."""
+        return -(-self.weights.config.sites[site].shape[0] // self.spec.synapse.rows)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
 from neuromorphic_llm.chip.program import Program, Region, Stage, longest_context, route_ranges
-from neuromorphic_llm.chip.routes import route_mask, routes_of
+from neuromorphic_llm.chip.routes import routes_of
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.chip.units import missing_units
 from neuromorphic_llm.errors import ArtefactError, CompileError
@@ -21,8 +21,8 @@ from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.config import DecoderConfig
 
 FORMAT = "neuromorphic-llm-program"
-VERSION = 2
-"""1: programs without key offsets, which are still written as such; 2: with them."""
+VERSION = 3
+"""1: programs without key offsets; 2: with them; 3: the chip in sections. All are loaded."""
 
 
 def save_program(program: Program, folder: Path | str) -> str:
@@ -43,8 +43,7 @@ def save_program(program: Program, folder: Path | str) -> str:
         "report": program.report,
     }
     files = {f"tokenizer/{name}": content for name, content in program.tokenizer_files.items()}
-    version = 1 if all(layer.get("key_offset") is None for layer in program.weights.layers) else VERSION
-    return save_artefact(folder, format_name=FORMAT, version=version, metadata=metadata, arrays=arrays, extra_files=files)
+    return save_artefact(folder, format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays, extra_files=files)
 
 
 def load_program(folder: Path | str) -> Program:
@@ -71,8 +70,10 @@ def load_program(folder: Path | str) -> Program:
     weights = decoder_weights(metadata, network, source=source)
     if missing := missing_units(build_graph(weights)):
         raise ArtefactError(f"{source}: chip {spec.name} has no unit for {' and '.join(missing)}; compile another network")
-    if weights.code.phases > spec.max_phases:
-        raise ArtefactError(f"{source}: a code of {weights.code.phases} phases, chip {spec.name} takes {spec.max_phases}; compile again")
+    if weights.code.phases > spec.synapse.max_phases:
+        raise ArtefactError(
+            f"{source}: a code of {weights.code.phases} phases, chip {spec.name} takes {spec.synapse.max_phases}; compile again"
+        )
     _check_stages(stages, spec, config, source)
     _check_routes(stages, spec, config, masks, sources, source)
     longest = longest_context(spec, config, len(weights.rope_cos))
@@ -118,11 +119,11 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
     """ArtefactError unless the stages hold the network, each unit on a tile of its kind that has room for it."""
     if len(stages) != config.layers + 1:
         raise ArtefactError(f"{source}: {len(stages)} stages, expected {config.layers + 1}; compile the network again")
-    free = {"vector": set(spec.vector_tiles()), "synapse": set(spec.synapse_tiles())}
+    free = {"vector": set(spec.topology.vector_tiles()), "synapse": set(spec.topology.synapse_tiles())}
 
     def take(kind: str, tile: int, what: str) -> None:
-        if not 0 <= tile < spec.tiles:
-            raise ArtefactError(f"{source}: {what} lies outside the mesh of {spec.tiles} tiles; compile the network again")
+        if not 0 <= tile < spec.topology.tiles:
+            raise ArtefactError(f"{source}: {what} lies outside the mesh of {spec.topology.tiles} tiles; compile the network again")
         if tile not in free[kind]:
             raise ArtefactError(f"{source}: {what} lies on tile {tile}, which is taken or no {kind} tile; compile the network again")
         free[kind].remove(tile)
@@ -139,10 +140,10 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
                 first += region.outputs
                 take("synapse", region.tile, name)
                 crossbars = _crossbars(spec, inputs, region.columns, pair)
-                if crossbars > spec.crossbars_per_tile:
+                if crossbars > spec.synapse.crossbars:
                     raise ArtefactError(
                         f"{source}: a region of {name} needs {crossbars} crossbars, a tile of chip {spec.name} has "
-                        f"{spec.crossbars_per_tile}; compile the network again"
+                        f"{spec.synapse.crossbars}; compile the network again"
                     )
             else:
                 if pair * first == columns:
@@ -152,8 +153,8 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
 
 def _crossbars(spec: ChipSpec, inputs: int, columns: int, pair: int) -> int:
     """Macros that hold `columns` columns; a pair of gate and up columns shares one."""
-    usable = max(spec.columns // pair * pair, 1)
-    return -(-inputs // spec.rows) * spec.slices * -(-columns // usable)
+    usable = max(spec.synapse.columns // pair * pair, 1)
+    return -(-inputs // spec.synapse.rows) * spec.synapse.slices * -(-columns // usable)
 
 
 def _check_routes(
@@ -161,14 +162,14 @@ def _check_routes(
 ) -> None:
     """ArtefactError unless the route tables are the XY trees that the stages need: any other could lead astray or never end."""
     routes = routes_of(stages, config)
-    if masks.dtype != np.uint8 or masks.shape != (len(routes), spec.tiles):
-        expected = f"uint8 {(len(routes), spec.tiles)}"
+    if masks.dtype != np.uint8 or masks.shape != (len(routes), spec.topology.tiles):
+        expected = f"uint8 {(len(routes), spec.topology.tiles)}"
         raise ArtefactError(f"{where}: route_masks is {masks.dtype} {masks.shape}, expected {expected}; compile the network again")
     if sources.dtype != np.int32 or sources.shape != (len(routes),):
         expected = f"int32 {(len(routes),)}"
         raise ArtefactError(f"{where}: route_sources is {sources.dtype} {sources.shape}, expected {expected}; compile the network again")
     for number, route in enumerate(routes):
-        if sources[number] != route.source or not np.array_equal(masks[number], route_mask(route.source, route.destinations, spec)):
+        if sources[number] != route.source or not np.array_equal(masks[number], spec.topology.tree_mask(route.source, route.destinations)):
             tiles = ", ".join(map(str, route.destinations))
             raise ArtefactError(
                 f"{where}: route {number} ({route.kind} {route.label}) is not the XY tree from tile {route.source} to {tiles}; "

@@ -9,13 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Stage
-from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.topology import HOST_TILE, LOCAL
 from neuromorphic_llm.reference.config import DecoderConfig
-
-NORTH, EAST, SOUTH, WEST, LOCAL = 1, 2, 4, 8, 16
-"""Output ports as bits of a mask (timing.md)."""
-
-HOST_TILE = 0
 
 
 @dataclass(frozen=True)
@@ -44,23 +39,6 @@ def routes_of(stages: Sequence[Stage], config: DecoderConfig) -> list[Route]:
     routes.append(Route("token", "next", tiles[-1], (HOST_TILE,)))
     routes += [Route("logits", f"head.{n}", region.tile, (HOST_TILE,)) for n, region in enumerate(sites[-1][2])]
     return routes
-
-
-def route_mask(source: int, destinations: tuple[int, ...], spec: ChipSpec) -> NDArray[np.uint8]:
-    """Output ports of every tile for one route, x first: uint8 [tiles]."""
-    mask = np.zeros(spec.tiles, dtype=np.uint8)
-    width = spec.mesh_width
-    for destination in destinations:
-        x, y = source % width, source // width
-        to_x, to_y = destination % width, destination // width
-        while x != to_x:
-            mask[y * width + x] |= EAST if to_x > x else WEST
-            x += 1 if to_x > x else -1
-        while y != to_y:
-            mask[y * width + x] |= SOUTH if to_y > y else NORTH
-            y += 1 if to_y > y else -1
-        mask[destination] |= LOCAL
-    return mask
 
 
 def wire_hops(masks: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -1,186 +1,251 @@
-"""ChipSpec: the one source of the chip's sizes, word lengths, clocks and latencies (docs/reference/timing.md)."""
+"""ChipSpec: the one source of the chip's sizes, word lengths, clocks and latencies (docs/reference/chip.md)."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar
 
+from neuromorphic_llm.chip.flat_names import FLAT_NAMES
+from neuromorphic_llm.chip.parameter import LONGEST_SHOWN, FieldError, Section, cycles, described, parameter, refuse, shown
+from neuromorphic_llm.chip.topology import MeshTopology
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.registry import name_advice
 
 LARGEST_MESH = 16384
 """Tiles of the largest mesh; route tables grow with it."""
 
-_LARGEST = {
-    "clock_hz": 1e12,
-    "cell_bits": 16,
-    "slices": 16,
-    "max_phases": 256,
-    "accumulator_bits": 64,
-    "fifo_depth": 256,
-    "kv_bytes_per_engine": 1 << 40,
-    "vector_memory_bytes": 1 << 40,
-}
-"""Upper bounds; 2^20 for every other field."""
+MAGNITUDE_BITS = 7
+"""Of a weight beside its sign (numerics.md)."""
 
 
-_LONGEST_NAME = 80
+@dataclass(frozen=True)
+class MeshSpec(Section):
+    """Grid of tiles, and the rule by which some of them are vector tiles."""
+
+    title: ClassVar[str] = "mesh"
+
+    width: int = parameter(18, "tiles of a row", "area, longer ways", unit="tiles")
+    height: int = parameter(18, "rows of tiles", "area, longer ways", unit="tiles")
+    vector_period: int = parameter(8, "along the snake order one tile in so many is a vector tile", "fewer vector tiles", unit="tiles")
+    vector_offset: int = parameter(4, "place of the first vector tile along the snake order", "nothing", unit="tiles", least=0)
+
+    def relate(self) -> None:
+        """The mesh is not too large, and a vector tile lies in every period."""
+        if self.width * self.height > LARGEST_MESH:
+            what = f"mesh.width * mesh.height is {self.width * self.height}, the mesh holds at most {LARGEST_MESH} tiles"
+            refuse(what, "mesh.width", "mesh.height")
+        if self.vector_offset >= self.vector_period:
+            what = f"mesh.vector_offset ({self.vector_offset}) must be below mesh.vector_period ({self.vector_period})"
+            refuse(what, "mesh.vector_offset", "mesh.vector_period")
 
 
-class FieldError(ValueError):
-    """A field, or several that do not go together; `fields` are their names."""
+@dataclass(frozen=True)
+class SynapseSpec(Section):
+    """Synapse tile: crossbars that hold weights, column accumulators and the output stage."""
 
-    def __init__(self, message: str, *names: str) -> None:
-        super().__init__(message)
-        self.fields = names
+    title: ClassVar[str] = "synapse"
+
+    crossbars: int = parameter(24, "crossbar macros of a tile", "area, accumulators", unit="macros")
+    rows: int = parameter(256, "inputs of a macro: more inputs of a site per row block", "area", unit="cells")
+    columns: int = parameter(256, "columns of a macro", "area, accumulators", unit="cells")
+    cell_bits: int = parameter(4, "bits that a cell holds", "wider converters", unit="bits", most=16)
+    slices: int = parameter(2, "cells that hold a weight together", "macros, reads, conversions", unit="cells", most=16)
+    accumulator_bits: int = parameter(
+        32, "width of a column's accumulator: the largest sum", "area, energy of every access", unit="bits", most=64
+    )
+    output_latency: int = cycles(8, "from the end of the last phase to the first value")
+    gate_latency: int = cycles(12, "the same where gate and up columns are multiplied")
+    argmax_lanes: int = parameter(16, "logits compared in a cycle", "area", unit="logits")
+    max_phases: int = parameter(32, "phases of the longest code that the tiles count", "wider counters", unit="phases", most=256)
+
+    def relate(self) -> None:
+        """The slices of a weight hold its magnitude."""
+        if self.cell_bits * self.slices < MAGNITUDE_BITS:
+            held = f"{self.cell_bits} * {self.slices}"
+            what = f"synapse.cell_bits * synapse.slices must hold the {MAGNITUDE_BITS} magnitude bits of a weight, got {held}"
+            refuse(what, "synapse.cell_bits", "synapse.slices")
+
+
+@dataclass(frozen=True)
+class ReadoutSpec(Section):
+    """Read-out of a macro: converters, and the rows that are driven at once."""
+
+    title: ClassVar[str] = "readout"
+
+    kind: str = parameter("exact", "circuit that turns a column's current into a number", "see there", choices=("exact",))
+    active_rows: int = parameter(32, "rows read at once", "wider converters", unit="rows")
+    column_mux: int = parameter(8, "columns that share a converter: a read takes as many cycles", "time; fewer converters", unit="columns")
+    read_latency: int = cycles(2, "of a read, before its first conversion")
+    converter_bits: int | None = parameter(
+        None, "width of a converter; null: what makes a read exact", "energy of a conversion", unit="bits", most=32, optional=True
+    )
+
+
+@dataclass(frozen=True)
+class VectorSpec(Section):
+    """Vector tile: residual stream, norm, rotation, encoder and attention engines with their key/value memory."""
+
+    title: ClassVar[str] = "vector"
+
+    lanes: int = parameter(32, "elements worked on in a cycle", "area", unit="elements")
+    latency: int = cycles(4, "of add, rope, kv-write and an encoder's maximum")
+    norm_latency: int = cycles(88, "of square root and reciprocal of a norm")
+    attention_engines: int = parameter(4, "engines of a tile: key/value heads attended to at once", "area, memory", unit="engines")
+    key_lanes: int = parameter(64, "keys scored at once", "area", unit="keys")
+    softmax_lanes: int = parameter(32, "scores that softmax takes in a cycle", "area", unit="scores")
+    attend_latency: int = cycles(24, "of attention, for each head")
+    kv_bytes_per_engine: int = parameter(
+        262144, "key/value memory of an engine: the longest context", "area, leakage", unit="bytes", most=1 << 40
+    )
+    memory_bytes: int = parameter(
+        65536, "working memory of a tile: the widest layer", "area, leakage, energy of an access", unit="bytes", most=1 << 40
+    )
+
+
+@dataclass(frozen=True)
+class NocSpec(Section):
+    """Network on chip: routers, links, and what a flit holds."""
+
+    title: ClassVar[str] = "noc"
+
+    fifo_depth: int = parameter(4, "flits that an input of a router holds", "area", unit="flits", most=256)
+    events_per_flit: int = parameter(4, "events of a spike flit", "nothing beside the bits", unit="events")
+    flit_bits: int = parameter(64, "payload of a flit", "wires, energy of a flit", unit="bits")
+
+
+@dataclass(frozen=True)
+class HostSpec(Section):
+    """Host tile: the embedding rows come through it from DRAM."""
+
+    title: ClassVar[str] = "host"
+
+    latency: int = cycles(32, "of a token's step, before its embedding row is asked for")
+    dram_latency: int = cycles(50, "of DRAM, to the first bytes of a row")
+    dram_bytes_per_cycle: int = parameter(16, "bytes that DRAM gives in a cycle", "pins", unit="bytes")
 
 
 @dataclass(frozen=True)
 class ChipSpec:
-    """Parameters of one chip. Sizes in units, latencies in clock cycles, memory in bytes."""
+    """Description of one chip. Sizes in units, latencies in clock cycles, memory in bytes."""
 
     name: str
-    clock_hz: float = 5.0e8
-    mesh_width: int = 18
-    mesh_height: int = 18
-    vector_period: int = 8
-    vector_offset: int = 4
-    # synapse tiles
-    crossbars_per_tile: int = 24
-    rows: int = 256
-    columns: int = 256
-    cell_bits: int = 4
-    slices: int = 2
-    active_rows: int = 32
-    column_mux: int = 8
-    read_latency: int = 2
-    output_latency: int = 8
-    gate_latency: int = 12
-    argmax_lanes: int = 16
-    max_phases: int = 32
-    accumulator_bits: int = 32
-    # vector tiles
-    vector_lanes: int = 32
-    vector_latency: int = 4
-    norm_latency: int = 88
-    attention_engines: int = 4
-    key_lanes: int = 64
-    softmax_lanes: int = 32
-    attend_latency: int = 24
-    kv_bytes_per_engine: int = 262144
-    vector_memory_bytes: int = 65536
-    # network on chip
-    fifo_depth: int = 4
-    events_per_flit: int = 4
-    flit_bits: int = 64
-    # host tile
-    host_latency: int = 32
-    dram_latency: int = 50
-    dram_bytes_per_cycle: int = 16
+    clock_hz: float = parameter(5.0e8, "frequency of the digital part; a converter slot is one cycle", "nothing here", unit="Hz", most=1e12)
+    mesh: MeshSpec = field(default_factory=MeshSpec)
+    synapse: SynapseSpec = field(default_factory=SynapseSpec)
+    readout: ReadoutSpec = field(default_factory=ReadoutSpec)
+    vector: VectorSpec = field(default_factory=VectorSpec)
+    noc: NocSpec = field(default_factory=NocSpec)
+    host: HostSpec = field(default_factory=HostSpec)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            check_field(field.name, getattr(self, field.name))
-        if self.mesh_width * self.mesh_height > LARGEST_MESH:
-            _refuse(f"mesh_width * mesh_height is {self.tiles}, the mesh holds at most {LARGEST_MESH} tiles", "mesh_width", "mesh_height")
-        if self.vector_offset >= self.vector_period:
-            what = f"vector_offset ({self.vector_offset}) must be below vector_period ({self.vector_period})"
-            _refuse(what, "vector_offset", "vector_period")
-        if self.cell_bits * self.slices < 7:
-            what = f"cell_bits * slices must hold the 7 magnitude bits of a weight, got {self.cell_bits} * {self.slices}"
-            _refuse(what, "cell_bits", "slices")
+        check_field("name", self.name)
+        check_field("clock_hz", self.clock_hz)
+        width, exact = self.readout.converter_bits, self.exact_converter_bits
+        if self.readout.kind == "exact" and width is not None and width < exact:
+            rows = f"{self.readout.active_rows} rows of {self.synapse.cell_bits}-bit cells"
+            what = f"readout.converter_bits is {width}, and an exact read of {rows} needs {exact}"
+            refuse(f"{what}; lower readout.active_rows", "readout.converter_bits", "readout.active_rows", "synapse.cell_bits")
+
+    @cached_property
+    def topology(self) -> MeshTopology:
+        """Places and ways of the tiles."""
+        mesh = self.mesh
+        return MeshTopology(mesh.width, mesh.height, mesh.vector_period, mesh.vector_offset)
 
     @property
-    def tiles(self) -> int:
-        """Number of mesh positions."""
-        return self.mesh_width * self.mesh_height
+    def exact_converter_bits(self) -> int:
+        """Converter width that makes a read of `active_rows` rows exact."""
+        return (2 * self.readout.active_rows * ((1 << self.synapse.cell_bits) - 1)).bit_length()
 
     @property
     def converter_bits(self) -> int:
-        """Converter width that makes a read of `active_rows` rows exact."""
-        return (2 * self.active_rows * ((1 << self.cell_bits) - 1)).bit_length()
+        """Converter width: `readout.converter_bits`, or the exact one."""
+        return self.exact_converter_bits if self.readout.converter_bits is None else self.readout.converter_bits
 
     @property
     def route_bits(self) -> int:
         """Bits of a route: at least 512 routes, 8 for each tile if that is more, rounded up to a power of two (docs/reference/rtl.md)."""
-        return max(9, (8 * self.tiles - 1).bit_length())
+        return max(9, (8 * self.topology.tiles - 1).bit_length())
 
     @property
     def header_bits(self) -> int:
         """Bits that a flit carries beside its `flit_bits` of payload: route, flag and tag (docs/reference/rtl.md)."""
         return self.route_bits + 1 + 16
 
-    def snake_order(self) -> list[int]:
-        """Tile indices along the boustrophedon order: even rows left to right, odd rows right to left."""
-        order = []
-        for y in range(self.mesh_height):
-            row = range(self.mesh_width) if y % 2 == 0 else range(self.mesh_width - 1, -1, -1)
-            order += [y * self.mesh_width + x for x in row]
-        return order
+    def value(self, path: str) -> Any:
+        """Value of the field `path`, as in `synapse.rows`."""
+        section, _, name = path.rpartition(".")
+        return getattr(getattr(self, section) if section else self, name)
 
-    def vector_tiles(self) -> list[int]:
-        """Vector tiles in snake order (never the host tile 0)."""
-        return [t for s, t in enumerate(self.snake_order()) if s % self.vector_period == self.vector_offset and t != 0]
-
-    def synapse_tiles(self) -> list[int]:
-        """Synapse tiles in snake order."""
-        vector = set(self.vector_tiles())
-        return [t for t in self.snake_order() if t != 0 and t not in vector]
+    def with_fields(self, changes: Mapping[str, Any]) -> ChipSpec:
+        """This chip with other values of some fields, by path; FieldError if they cannot be."""
+        nested: dict[str, dict[str, Any]] = {}
+        for path, value in changes.items():
+            unknown_field(path)
+            section, _, name = path.rpartition(".")
+            nested.setdefault(section, {})[name] = value
+        values = nested.pop("", {})
+        return replace(self, **values, **{section: replace(getattr(self, section), **given) for section, given in nested.items()})
 
     def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
+        """JSON object of the sections and their fields."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any], source: str = "chip specification") -> ChipSpec:
-        """Inverse of to_json; CompileError naming `source` and the field on unknown, missing or invalid ones."""
+        """Inverse of to_json, also for fields without sections (FLAT_NAMES); CompileError naming `source` and a field that is not right."""
         if not isinstance(data, dict):
             raise CompileError(f"{source}: expected fields of a chip and their values, got {type(data).__name__}; give name: value pairs")
+        entries = [(name, value) for name, value in data.items() if name not in SECTIONS or not isinstance(value, dict)]
+        for title in SECTIONS:
+            if isinstance(section := data.get(title), dict):
+                entries += [(f"{title}.{name}", value) for name, value in section.items()]
+        changes: dict[str, Any] = {}
         try:
-            for key in data:
-                unknown_field(key)
-            return cls(**data)
-        except (TypeError, ValueError) as error:
+            for name, value in entries:
+                path = FLAT_NAMES.get(name, name)
+                if path in changes:
+                    raise FieldError(f"{path} is there twice, once as {name}; leave one of them out")
+                changes[path] = value
+            if "name" not in changes:
+                raise FieldError("name is missing; give the chip a name")
+            return cls(changes.pop("name")).with_fields(changes)
+        except FieldError as error:
             raise CompileError(f"{source}: {error}") from error
 
 
-def field_range(name: str) -> tuple[int, float]:
-    """Least and largest value of a field that is a number."""
-    return (0 if name.endswith(("latency", "offset")) else 1), _LARGEST.get(name, 1 << 20)
+SECTIONS: dict[str, type[Section]] = {
+    section.title: section for section in (MeshSpec, SynapseSpec, ReadoutSpec, VectorSpec, NocSpec, HostSpec)
+}
+"""Sections of a chip description by their name."""
 
 
-def unknown_field(name: object) -> None:
-    """FieldError with the nearest name if ChipSpec has no such field."""
-    known = [field.name for field in fields(ChipSpec)]
-    if name not in known:
-        shown = _shown(str(name))
-        advice = name_advice(str(name), known, "leave it out; chip/configs/nc1.yaml lists all fields")
-        raise FieldError(f"unknown field {shown}; {advice}")
+_ELSE = "leave it out; docs/reference/chip.md lists all fields"
 
 
-def check_field(name: str, value: Any) -> None:
-    """FieldError unless the value can be that of the field, whatever the others are."""
-    if name == "name":
-        if type(value) is not str or not value.strip() or not value.isprintable() or len(value) > _LONGEST_NAME:
-            _refuse(f"name must be text, got {_shown(value)}", name)
+def parameters() -> dict[str, Any]:
+    """Every field but `name`, as dataclass fields by path."""
+    top = {entry.name: entry for entry in fields(ChipSpec) if "parameter" in entry.metadata}
+    return top | {f"{title}.{entry.name}": entry for title, section in SECTIONS.items() for entry in fields(section)}
+
+
+def unknown_field(path: object) -> None:
+    """FieldError with the nearest path if no field is called so."""
+    known = ["name", *parameters()]
+    if path in known:
         return
-    integer = next(field.type == "int" for field in fields(ChipSpec) if field.name == name)
-    if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)):
-        _refuse(f"{name} must be {'an integer' if integer else 'a number'}, got {_shown(value)}", name)
-    if isinstance(value, float) and not math.isfinite(value):
-        _refuse(f"{name} must be finite, got {value}", name)
-    least, most = field_range(name)
-    if not least <= value <= most:
-        shown = f"{value}" if abs(value) < 1e40 else "a number of more than 40 digits"
-        _refuse(f"{name} is out of range: {shown}, expected {least} to {most:,.0f}", name)
+    if path in SECTIONS:
+        raise FieldError(f"{path} is a section; write its fields below it, as chip/configs/nc1.yaml does")
+    raise FieldError(f"unknown field {shown(str(path))}; {name_advice(str(path), known, _ELSE)}")
 
 
-def _shown(value: Any) -> str:
-    """A wrong value as one short line."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
-
-
-def _refuse(what: str, *names: str) -> NoReturn:
-    raise FieldError(f"{what}; correct the field, or leave it out for its default", *names)
+def check_field(path: str, value: Any) -> None:
+    """FieldError unless the value can be that of the field, whatever the others are."""
+    if path == "name":
+        if type(value) is not str or not value.strip() or not value.isprintable() or len(value) > LONGEST_SHOWN:
+            refuse(f"name must be text, got {shown(value)}", path)
+        return
+    entry = parameters()[path]
+    described(entry).check(path, value, str(entry.type))

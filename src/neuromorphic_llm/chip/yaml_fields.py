@@ -1,8 +1,9 @@
-"""Fields of a chip file: flat YAML of one scalar per field, read event by event, so that nothing nested or repeated is ever built."""
+"""Fields of a chip file: YAML of sections of scalars, read event by event, so that nothing deeper or repeated is ever built."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ _WORDS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "o
 LONGEST_NUMBER = 40
 """Digits; Python takes more than 4,300 for an attack, and no field needs twenty."""
 
-_EXPECTED = "write one `field: value` a line, as chip/configs/nc1.yaml does"
+_EXPECTED = "write one `field: value` per line below its section, as chip/configs/nc1.yaml does"
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class Field:
     line: int
 
 
-def read_fields(text: str, source: str) -> dict[str, Field]:
-    """The fields of a chip file by name; CompileError naming `source`, the line and the field of what cannot be meant."""
+def read_fields(text: str, source: str, sections: Collection[str]) -> dict[str, Field]:
+    """Fields of a chip file by path (`section.field`); CompileError naming `source`, the line and a field that cannot be meant."""
     try:
-        return _fields(text, source)
+        return _Reader(text, source, sections).read()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
@@ -41,38 +42,59 @@ def read_fields(text: str, source: str) -> dict[str, Field]:
         raise CompileError(f"{where}: not valid YAML ({reason}); {_EXPECTED}") from error
 
 
-def _fields(text: str, source: str) -> dict[str, Field]:
-    events = yaml.parse(text, Loader=yaml.SafeLoader)
-    found: dict[str, Field] = {}
-    anchors: dict[str, yaml.ScalarEvent] = {}
-    starts = (yaml.StreamStartEvent, yaml.DocumentStartEvent)
-    event = next(event for event in events if not isinstance(event, starts))
-    if not isinstance(event, yaml.MappingStartEvent):
-        raise CompileError(f"{source}: expected a mapping of field names to values; {_EXPECTED}")
-    for event in events:
-        line = _line(event)
-        if isinstance(event, yaml.MappingEndEvent):
-            break
-        if not isinstance(event, yaml.ScalarEvent):
-            raise CompileError(f"{source}:{line}: a field's name is {_what(event)}; {_EXPECTED}")
-        name = event.value
-        shown = name if len(name) <= LONGEST_NUMBER else f"{name[:LONGEST_NUMBER]}..."
-        if name in found:
-            raise CompileError(f"{source}:{line}: field {shown!r} is there twice, first in line {found[name].line}; leave one of them out")
-        value = next(events)
+class _Reader:
+    """Events of a chip file, taken one after another."""
+
+    def __init__(self, text: str, source: str, sections: Collection[str]) -> None:
+        self.events: Iterator[yaml.Event] = iter(yaml.parse(text, Loader=yaml.SafeLoader))
+        self.source, self.sections = source, sections
+        self.found: dict[str, Field] = {}
+        self.lines: dict[str, int] = {}  # of sections
+        self.anchors: dict[str, yaml.ScalarEvent] = {}
+
+    def read(self) -> dict[str, Field]:
+        starts = (yaml.StreamStartEvent, yaml.DocumentStartEvent)
+        event = next(event for event in self.events if not isinstance(event, starts))
+        if not isinstance(event, yaml.MappingStartEvent):
+            raise CompileError(f"{self.source}: expected a mapping of field names to values; {_EXPECTED}")
+        self.mapping("")
+        for event in self.events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                raise CompileError(f"{self.source}:{_line(event)}: a second document begins; describe one chip in a file")
+        return self.found
+
+    def mapping(self, prefix: str) -> None:
+        """Fields up to the end of the mapping that has begun, each path with this prefix."""
+        for event in self.events:
+            line = _line(event)
+            if isinstance(event, yaml.MappingEndEvent):
+                return
+            if not isinstance(event, yaml.ScalarEvent):
+                raise CompileError(f"{self.source}:{line}: a field's name is {_what(event)}; {_EXPECTED}")
+            name = f"{prefix}{event.value}"
+            label = name if len(name) <= LONGEST_NUMBER else f"{name[:LONGEST_NUMBER]}..."
+            first = self.found[name].line if name in self.found else self.lines.get(name)
+            if first is not None:
+                raise CompileError(f"{self.source}:{line}: field {label!r} is there twice, first in line {first}; leave one of them out")
+            value = next(self.events)
+            if name in self.sections and isinstance(value, yaml.MappingStartEvent):
+                self.lines[name] = line
+                self.mapping(f"{name}.")
+            else:
+                self.found[name] = Field(self.scalar(value, label, line), line)
+
+    def scalar(self, value: yaml.Event, label: str, line: int) -> Any:
+        """Value of the field shown as `label`."""
+        where = f"{self.source}:{line}: {label}"
         if isinstance(value, yaml.AliasEvent):
-            value = anchors.get(str(value.anchor), value)
+            value = self.anchors.get(str(value.anchor), value)
         if not isinstance(value, yaml.ScalarEvent):
-            raise CompileError(f"{source}:{line}: {shown} is {_what(value)}, not a single value; {_EXPECTED}")
+            raise CompileError(f"{where} is {_what(value)}, not a single value; {_EXPECTED}")
         if value.tag is not None:
-            raise CompileError(f"{source}:{line}: {shown} has the tag {value.tag!r}, which is not used here; write the value alone")
+            raise CompileError(f"{where} has the tag {value.tag!r}, which is not used here; write the value alone")
         if value.anchor is not None:
-            anchors[str(value.anchor)] = value
-        found[name] = Field(_value(value, f"{source}:{line}: {shown}"), line)
-    for event in events:
-        if isinstance(event, yaml.DocumentStartEvent):
-            raise CompileError(f"{source}:{_line(event)}: a second document begins; describe one chip in a file")
-    return found
+            self.anchors[str(value.anchor)] = value
+        return _value(value, where)
 
 
 def _line(event: yaml.Event) -> int:

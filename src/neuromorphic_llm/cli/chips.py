@@ -29,9 +29,9 @@ def command(json: JsonFile = None, seed: Seed = 0, debug: Debug = False) -> None
             column.justify = "right"
         listed = [_described(spec) for spec in specs]
         for chip in listed:
-            spec = chip["spec"]
-            mesh = f"{spec['mesh_width']} x {spec['mesh_height']}"
-            crossbars = f"{spec['crossbars_per_tile']} of {spec['rows']} x {spec['columns']}"
+            spec, synapse = chip["spec"], chip["spec"]["synapse"]
+            mesh = f"{spec['mesh']['width']} x {spec['mesh']['height']}"
+            crossbars = f"{synapse['crossbars']} of {synapse['rows']} x {synapse['columns']}"
             tiles = (str(chip["synapse_tiles"]), str(chip["vector_tiles"]))
             table.add_row(chip["name"], mesh, *tiles, crossbars, f"{chip['weights']:,}", format_si(spec["clock_hz"], "Hz"))
         table.caption = "Weights are what all crossbars hold; a network's layers leave some of them empty. A chip may also be a YAML file."
@@ -41,12 +41,12 @@ def command(json: JsonFile = None, seed: Seed = 0, debug: Debug = False) -> None
 
 def _described(spec: ChipSpec) -> dict[str, Any]:
     """A chip as one entry of the JSON result."""
-    weights_per_tile = spec.crossbars_per_tile // spec.slices * spec.rows * spec.columns
+    weights_per_tile = spec.synapse.crossbars // spec.synapse.slices * spec.synapse.rows * spec.synapse.columns
     return {
         "name": spec.name,
-        "synapse_tiles": len(spec.synapse_tiles()),
-        "vector_tiles": len(spec.vector_tiles()),
-        "weights": len(spec.synapse_tiles()) * weights_per_tile,
-        "kv_bytes_per_vector_tile": spec.attention_engines * spec.kv_bytes_per_engine,
+        "synapse_tiles": len(spec.topology.synapse_tiles()),
+        "vector_tiles": len(spec.topology.vector_tiles()),
+        "weights": len(spec.topology.synapse_tiles()) * weights_per_tile,
+        "kv_bytes_per_vector_tile": spec.vector.attention_engines * spec.vector.kv_bytes_per_engine,
         "spec": spec.to_json(),
     }

@@ -66,8 +66,8 @@ def command(
         with status(f"loading {program}"):
             loaded = load_program(program)
             tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, str(program), loaded.weights.config.vocab_size), bos)
-        if trace_tile is not None and trace_tile >= loaded.spec.tiles:
-            raise UsageError(f"--trace-tile {trace_tile}: the tiles of {loaded.spec.name} are 0 to {loaded.spec.tiles - 1}")
+        if trace_tile is not None and trace_tile >= loaded.spec.topology.tiles:
+            raise UsageError(f"--trace-tile {trace_tile}: the tiles of {loaded.spec.name} are 0 to {loaded.spec.topology.tiles - 1}")
         stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
         recorded = _simulate(loaded, encode_prompt(tokenizer, text, chat, parse_special), max_new_tokens, stop)
         window = _within(window, recorded.timing.cycles_total)

@@ -28,11 +28,11 @@ class Allocate:
             fixed = _constant_bytes(module, stage)
             placed = place_buffers([node for node in module.graph.nodes if node.stage == stage], fixed)
             needed = max([fixed, *(buffer.offset + buffer.size for buffer in placed)])
-            if needed > module.spec.vector_memory_bytes:
+            if needed > module.spec.vector.memory_bytes:
                 raise ShortageError(
-                    f"stage {stage} needs {needed} bytes of vector memory, chip {module.spec.name} has {module.spec.vector_memory_bytes}, "
-                    "and more chips do not help; raise vector_memory_bytes",
-                    {"vector_memory_bytes": needed},
+                    f"stage {stage} needs {needed} bytes of vector memory, chip {module.spec.name} has {module.spec.vector.memory_bytes}, "
+                    "and more chips do not help; raise vector.memory_bytes",
+                    {"vector.memory_bytes": needed},
                 )
             buffers.append(tuple(placed))
             used.append(needed)
@@ -69,13 +69,13 @@ def _max_context(module: Module) -> int:
     spec, weights, config = module.spec, module.weights, module.weights.config
     tokens = longest_context(spec, config, len(weights.rope_cos))
     if tokens < 1:
-        heads_per_engine = -(-config.kv_heads // spec.attention_engines)
+        heads_per_engine = -(-config.kv_heads // spec.vector.attention_engines)
         context = min(_SUGGESTED_CONTEXT, config.max_positions)
         raise ShortageError(
             f"one token needs {heads_per_engine * kv_bytes_per_token(config)} bytes in a key/value memory ({heads_per_engine} heads an "
-            f"engine), chip {spec.name} has {spec.kv_bytes_per_engine}, and more chips do not help; raise kv_bytes_per_engine or "
-            "attention_engines",
-            {"kv_bytes_per_engine": context * heads_per_engine * kv_bytes_per_token(config)},
+            f"engine), chip {spec.name} has {spec.vector.kv_bytes_per_engine}, and more chips do not help; raise "
+            "vector.kv_bytes_per_engine or vector.attention_engines",
+            {"vector.kv_bytes_per_engine": context * heads_per_engine * kv_bytes_per_token(config)},
         )
     return tokens
 
@@ -104,7 +104,7 @@ def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
         inputs, columns = sizes[node.operands[0]], node.integer("columns")
         # Two bits an input and phase: a tile can store a whole train, so an event is never held back.
         axon += len(node.integers("regions")) * -(-2 * inputs * phases // 8)
-        accumulators += columns * -(-spec.accumulator_bits // 8)
+        accumulators += columns * -(-spec.synapse.accumulator_bits // 8)
         parameters += columns * (6 if "bias" in node.attributes else 2)
     for number in range(graph.stages):
         inputs = max(sizes[node.operands[0]] for node in graph.linear_nodes() if node.stage == number)
@@ -114,7 +114,7 @@ def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
         "event_banks": banks,
         "key_value": config.layers * config.kv_heads * kv_bytes_per_token(config) * context,
         # Per attention engine in use three bytes for a score of each head of a group (they share the reads of keys), two for a probability.
-        "attention_scores": config.layers * min(config.kv_heads, spec.attention_engines) * (3 * group + 2) * context,
+        "attention_scores": config.layers * min(config.kv_heads, spec.vector.attention_engines) * (3 * group + 2) * context,
         "rotary_tables": config.layers * 2 * 2 * (config.head_dim // 2) * context,
         "axon": axon,
         "accumulators": accumulators,

@@ -20,8 +20,8 @@ class ChooseSlices:
     def apply(self, module: Module) -> Module:
         """CompileError if a weight needs more cell bits or a column sum more accumulator bits than the chip has."""
         spec = module.spec
-        largest_cell = min((1 << spec.cell_bits * spec.slices) - 1, 127)
-        largest_sum = (1 << (spec.accumulator_bits - 1)) - 1
+        largest_cell = min((1 << spec.synapse.cell_bits * spec.synapse.slices) - 1, 127)
+        largest_sum = (1 << (spec.synapse.accumulator_bits - 1)) - 1
         amplitude = module.weights.code.spike_code().largest_value
         weight, sums = (0, ""), (0, "")  # the largest, and their sites
         nodes = []
@@ -33,17 +33,17 @@ class ChooseSlices:
                 largest = int(magnitudes.max())
                 column_sum = int(magnitudes.sum(axis=1, dtype=np.int64).max()) * amplitude
                 weight, sums = max(weight, (largest, site)), max(sums, (column_sum, site))
-                node = node.with_attributes(slices=spec.slices)
+                node = node.with_attributes(slices=spec.synapse.slices)
             nodes.append(node)
         if weight[0] > largest_cell:
             raise CompileError(
                 f"{weight[1]} has a weight of magnitude {weight[0]}, chip {spec.name} holds up to {largest_cell} "
-                f"({spec.slices} slices of {spec.cell_bits} bits); use more slices or convert again"
+                f"({spec.synapse.slices} slices of {spec.synapse.cell_bits} bits); use more slices or convert again"
             )
         if sums[0] > largest_sum:
             raise ShortageError(
-                f"a column of {sums[1]} may sum to {sums[0]}, more than {spec.accumulator_bits} accumulator bits "
+                f"a column of {sums[1]} may sum to {sums[0]}, more than {spec.synapse.accumulator_bits} accumulator bits "
                 "hold; use wider accumulators or a code with fewer phases",
-                {"accumulator_bits": sums[0].bit_length() + 1},
+                {"synapse.accumulator_bits": sums[0].bit_length() + 1},
             )
         return replace(module, graph=module.graph.with_nodes(nodes))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.topology import HOST_TILE
 
 COLOURS = {
     "host": "#4a4a4a",
@@ -39,30 +40,31 @@ class FloorplanTile:
 
 def floorplan(program: Program) -> list[FloorplanTile]:
     """All tiles of the chip in the order of their index."""
-    spec, config = program.spec, program.weights.config
-    width, vector = spec.mesh_width, set(spec.vector_tiles())
+    topology, config = program.spec.topology, program.weights.config
+    vector = set(topology.vector_tiles())
     used: dict[int, FloorplanTile] = {}
     for number, stage in enumerate(program.stages):
         tile = stage.vector_tile
-        used[tile] = FloorplanTile(tile, tile % width, tile // width, "vector", "vector", number)
+        used[tile] = FloorplanTile(tile, *topology.position(tile), "vector", "vector", number)
         for regions in stage.regions:
             for region in regions:
                 name, tile = config.sites[region.site].name, region.tile
                 part = name.rpartition(".")[2]
-                used[tile] = FloorplanTile(tile, tile % width, tile // width, "synapse", part, number, name, region.columns)
-    tiles = [FloorplanTile(0, 0, 0, "host", "host")]
-    for tile in range(1, spec.tiles):
+                used[tile] = FloorplanTile(tile, *topology.position(tile), "synapse", part, number, name, region.columns)
+    tiles = [FloorplanTile(HOST_TILE, *topology.position(HOST_TILE), "host", "host")]
+    for tile in range(HOST_TILE + 1, topology.tiles):
         kind = "vector" if tile in vector else "synapse"
-        tiles.append(used.get(tile, FloorplanTile(tile, tile % width, tile // width, kind, "unused")))
+        tiles.append(used.get(tile, FloorplanTile(tile, *topology.position(tile), kind, "unused")))
     return tiles
 
 
 def floorplan_svg(program: Program) -> str:
     """The floor plan as a self-contained SVG document; hovering over a tile names what it holds."""
     spec = program.spec
-    width = max(spec.mesh_width * _PITCH, 8 * 76) + 2 * _MARGIN
-    height = spec.mesh_height * _PITCH + 2 * _MARGIN + 56
-    title = f"{spec.name}: {spec.mesh_width} x {spec.mesh_height} tiles; numbers are layers, H is the head"
+    across, down = spec.topology.extent
+    width = max(across * _PITCH, 8 * 76) + 2 * _MARGIN
+    height = down * _PITCH + 2 * _MARGIN + 56
+    title = f"{spec.name}: {across} x {down} tiles; numbers are layers, H is the head"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="sans-serif" font-size="12">',

@@ -30,11 +30,11 @@ class Legalise:
                 "convert with one of these, or run this network on the functional backend"
             )
         _refuse_hybrids(module)
-        if code.phases > spec.max_phases:
+        if code.phases > spec.synapse.max_phases:
             raise ShortageError(
-                f"the network's {code.name} code has {code.phases} phases, chip {spec.name} counts to {spec.max_phases}; "
-                f"convert with at most {spec.max_phases} phases or raise max_phases",
-                {"max_phases": code.phases},
+                f"the network's {code.name} code has {code.phases} phases, chip {spec.name} counts to {spec.synapse.max_phases}; "
+                f"convert with at most {spec.synapse.max_phases} phases or raise synapse.max_phases",
+                {"synapse.max_phases": code.phases},
             )
         nodes: list[Node] = []
         types: dict[str, ValueType] = {}

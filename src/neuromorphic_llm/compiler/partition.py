@@ -24,17 +24,17 @@ class Partition:
         nodes = []
         for node in module.graph.nodes:
             if node.operation == "linear":
-                row_blocks = -(-sizes[node.operands[0]] // module.spec.rows)
+                row_blocks = -(-sizes[node.operands[0]] // module.spec.synapse.rows)
                 name = str(node.attributes["site"])
                 blocks = _blocks_per_tile(node, name, row_blocks, module.spec)
                 # Gate and up column of a pair share a tile and a crossbar, so that the product forms at its output.
                 unit = 2 if node.attributes.get("epilogue") == "gate" else 1
-                outputs, block = node.integer("columns") // unit, module.spec.columns // unit
+                outputs, block = node.integer("columns") // unit, module.spec.synapse.columns // unit
                 if outputs > block * blocks == 1:
                     raise ShortageError(
                         f"{name} has {outputs} outputs and a tile of chip {module.spec.name} holds one of them; a flit carries two, "
-                        "and more chips do not help; raise columns or crossbars_per_tile",
-                        {"crossbars_per_tile": 2 * row_blocks * node.integer("slices")},
+                        "and more chips do not help; raise synapse.columns or synapse.crossbars",
+                        {"synapse.crossbars": 2 * row_blocks * node.integer("slices")},
                     )
                 shares = split_evenly(outputs, block, blocks)
                 node = node.with_attributes(row_blocks=row_blocks, regions=tuple(unit * share for share in shares))
@@ -72,27 +72,27 @@ def _pairs_per_tile(blocks: int, block: int, blocks_per_tile: int) -> list[int]:
 
 def _blocks_per_tile(node: Node, name: str, row_blocks: int, spec: ChipSpec) -> int:
     crossbars = row_blocks * node.integer("slices")
-    if crossbars > spec.crossbars_per_tile:
+    if crossbars > spec.synapse.crossbars:
         raise ShortageError(
             f"{name} has too many inputs for chip {spec.name}: one column needs {crossbars} crossbars ({row_blocks} row blocks x "
-            f"{node.integer('slices')} slices), a tile has {spec.crossbars_per_tile}, and more chips do not help; "
-            "raise rows or crossbars_per_tile",
-            {"crossbars_per_tile": crossbars},
+            f"{node.integer('slices')} slices), a tile has {spec.synapse.crossbars}, and more chips do not help; "
+            "raise synapse.rows or synapse.crossbars",
+            {"synapse.crossbars": crossbars},
         )
-    if spec.columns < 2:
-        what = f"chip {spec.name} has crossbars of {spec.columns} column; gate and up need 2 side by side; raise columns"
-        raise ShortageError(what, {"columns": 2})
-    return spec.crossbars_per_tile // crossbars
+    if spec.synapse.columns < 2:
+        what = f"chip {spec.name} has crossbars of {spec.synapse.columns} column; gate and up need 2 side by side; raise synapse.columns"
+        raise ShortageError(what, {"synapse.columns": 2})
+    return spec.synapse.crossbars // crossbars
 
 
 def _check_tiles(synapse: int, vector: int, spec: ChipSpec) -> None:
-    has_synapse, has_vector = len(spec.synapse_tiles()), len(spec.vector_tiles())
+    has_synapse, has_vector = len(spec.topology.synapse_tiles()), len(spec.topology.vector_tiles())
     if synapse <= has_synapse and vector <= has_vector:
         return
     if not has_synapse or not has_vector:
         raise ShortageError(
             f"chip {spec.name} has {has_synapse} synapse tiles and {has_vector} vector tiles, and needs both kinds; "
-            "change vector_period, vector_offset or the mesh",
+            "change mesh.vector_period, mesh.vector_offset or the mesh",
             larger_mesh(spec, synapse, vector),
         )
     chips = max(-(-synapse // has_synapse), -(-vector // has_vector))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.topology import HOST_TILE, MeshTopology
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.graph.ir import Graph, Node
 
@@ -33,57 +33,44 @@ class Place:
         return replace(module, graph=module.graph.with_nodes(nodes, vector_tiles=tuple(placement.vector)))
 
 
-def tree_hops(source: int, destinations: list[int], width: int) -> int:
-    """Links of the XY multicast tree from `source` to all destinations."""
-    source_x, source_y = source % width, source // width
-    columns: dict[int, tuple[int, int]] = {}
-    for tile in destinations:
-        x, y = tile % width, tile // width
-        low, high = columns.get(x, (source_y, source_y))
-        columns[x] = (min(low, y), max(high, y))
-    return max(source_x, *columns) - min(source_x, *columns) + sum(high - low for low, high in columns.values())
-
-
 class _Placement:
     """Tiles of stages and regions, and the cost in expected flit-hops per token."""
 
     def __init__(self, module: Module) -> None:
         spec, graph = module.spec, module.graph
-        self.spec, self.width = spec, spec.mesh_width
+        self.topology = spec.topology
+        self.distance = self.topology.distance
         linear = graph.linear_nodes()
         self.stage = [node.stage for node in linear]
         self.sites: list[list[int]] = [[] for _ in range(graph.stages)]
         for site, stage in enumerate(self.stage):
             self.sites[stage].append(site)
         sizes = {node.name: node.type.size for node in graph.nodes}
-        self.spike_flits = [sizes[node.operands[0]] * EXPECTED_SPIKES / spec.events_per_flit for node in linear]
+        self.spike_flits = [sizes[node.operands[0]] * EXPECTED_SPIKES / spec.noc.events_per_flit for node in linear]
         self.value_flits = [_value_flits(node) for node in linear]
         self.residual_flits = module.weights.config.hidden_size / 2 + 1  # and a credit back
-        self.tiles, self.vector = _snake_fill(graph, spec)
+        self.tiles, self.vector = _snake_fill(graph, self.topology)
         self.owner: dict[int, tuple[int, int]] = {}  # synapse tile -> site and region
         for site, tiles in enumerate(self.tiles):
             self.owner |= {tile: (site, number) for number, tile in enumerate(tiles)}
 
-    def distance(self, a: int, b: int) -> int:
-        return abs(a % self.width - b % self.width) + abs(a // self.width - b // self.width)
-
     def site_cost(self, site: int) -> float:
         vector, tiles = self.vector[self.stage[site]], self.tiles[site]
-        cost = self.spike_flits[site] * tree_hops(vector, tiles, self.width)
+        cost = self.spike_flits[site] * self.topology.tree_links(vector, tiles)
         return cost + sum(flits * self.distance(tile, vector) for tile, flits in zip(tiles, self.value_flits[site], strict=True))
 
     def stage_cost(self, stage: int) -> float:
-        """Cost of a stage's sites and of the residual routes at both its ends; the last stage's ends at the host (tile 0)."""
-        before = self.vector[stage - 1] if stage else 0
+        """Cost of a stage's sites and of the residual routes at both its ends; the last stage's ends at the host."""
+        before = self.vector[stage - 1] if stage else HOST_TILE
         cost = self.residual_flits * self.distance(before, self.vector[stage])
         if stage + 1 < len(self.vector):
             cost += self.residual_flits * self.distance(self.vector[stage], self.vector[stage + 1])
         else:
-            cost += self.distance(self.vector[stage], 0)
+            cost += self.distance(self.vector[stage], HOST_TILE)
         return cost + sum(self.site_cost(site) for site in self.sites[stage])
 
     def improve(self, choice: random.Random, swaps: int) -> None:
-        synapse, vector = self.spec.synapse_tiles(), self.spec.vector_tiles()
+        synapse, vector = self.topology.synapse_tiles(), self.topology.vector_tiles()
         near = {tile: [other for other in synapse if 0 < self.distance(tile, other) <= 4] for tile in synapse}
         used = list(self.owner)
         for _ in range(swaps * len(used)):
@@ -131,15 +118,12 @@ def _value_flits(node: Node) -> list[float]:
     return [columns / columns_per_value / 2 for columns in node.integers("regions")]
 
 
-def _snake_fill(graph: Graph, spec: ChipSpec) -> tuple[list[list[int]], list[int]]:
+def _snake_fill(graph: Graph, topology: MeshTopology) -> tuple[list[list[int]], list[int]]:
     """Regions along the snake order of synapse tiles; each stage takes the free vector tile nearest to the middle of its regions."""
-    synapse, vector, width = iter(spec.synapse_tiles()), spec.vector_tiles(), spec.mesh_width
+    synapse, vector = iter(topology.synapse_tiles()), topology.vector_tiles()
     tiles: list[list[int]] = [[next(synapse) for _ in node.integers("regions")] for node in graph.linear_nodes()]
     chosen: list[int] = []
     for stage in range(graph.stages):
         own = [tile for node, places in zip(graph.linear_nodes(), tiles, strict=True) if node.stage == stage for tile in places]
-        middle_x = sum(tile % width for tile in own) / len(own)
-        middle_y = sum(tile // width for tile in own) / len(own)
-        free = [tile for tile in vector if tile not in chosen]
-        chosen.append(min(free, key=lambda tile: abs(tile % width - middle_x) + abs(tile // width - middle_y)))
+        chosen.append(topology.nearest([tile for tile in vector if tile not in chosen], own))
     return tiles, chosen

@@ -18,18 +18,18 @@ def mapping_report(module: Module) -> dict[str, Any]:
     spec, linear = module.spec, module.graph.linear_nodes()
     synapse = sum(len(node.integers("regions")) for node in linear)
     crossbars = sum(_crossbars(module, site) for site in range(len(linear)))
-    available = len(spec.synapse_tiles()) * spec.crossbars_per_tile
-    cells_per_crossbar = spec.rows * spec.columns
-    weight_cells = module.weights.parameters * spec.slices
+    available = len(spec.topology.synapse_tiles()) * spec.synapse.crossbars
+    cells_per_crossbar = spec.synapse.rows * spec.synapse.columns
+    weight_cells = module.weights.parameters * spec.synapse.slices
     return {
         "chip": spec.name,
         "chips": 1,
         "tiles": synapse + module.graph.stages + 1,
-        "tiles_available": spec.tiles,
+        "tiles_available": spec.topology.tiles,
         "tiles_by_kind": {
             "host": {"used": 1, "available": 1},
-            "vector": {"used": module.graph.stages, "available": len(spec.vector_tiles())},
-            "synapse": {"used": synapse, "available": len(spec.synapse_tiles())},
+            "vector": {"used": module.graph.stages, "available": len(spec.topology.vector_tiles())},
+            "synapse": {"used": synapse, "available": len(spec.topology.synapse_tiles())},
         },
         "crossbars": crossbars,
         "crossbars_available": available,
@@ -51,7 +51,7 @@ def _crossbars(module: Module, site: int) -> int:
     per_block = node.integer("row_blocks") * node.integer("slices")
     # A pair of gate and up columns stays in one crossbar, which matters only for an odd number of columns.
     unit = 2 if node.attributes.get("epilogue") == "gate" else 1
-    block = module.spec.columns // unit * unit
+    block = module.spec.synapse.columns // unit * unit
     return sum(per_block * -(-columns // block) for columns in node.integers("regions"))
 
 

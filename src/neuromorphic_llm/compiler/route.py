@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromorphic_llm.chip.routes import EAST, LOCAL, NORTH, SOUTH, WEST, Route, route_mask, routes_of
-from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.routes import Route, routes_of
+from neuromorphic_llm.chip.topology import LINK_PORTS, LOCAL, MeshTopology
 from neuromorphic_llm.compiler.module import Module, RouteTable, stages_of
 from neuromorphic_llm.errors import CompileError
 
@@ -22,8 +22,8 @@ class RoutePass:
     def apply(self, module: Module) -> Module:
         """The module with its route table, in the order of formats.md."""
         routes = list_routes(module)
-        masks = np.stack([route_mask(route.source, route.destinations, module.spec) for route in routes])
-        verify_routes(routes, masks, module.spec)
+        masks = np.stack([module.spec.topology.tree_mask(route.source, route.destinations) for route in routes])
+        verify_routes(routes, masks, module.spec.topology)
         return replace(module, routes=RouteTable(tuple(routes), masks))
 
 
@@ -32,10 +32,8 @@ def list_routes(module: Module) -> list[Route]:
     return routes_of(stages_of(module), module.weights.config)
 
 
-def verify_routes(routes: list[Route], masks: NDArray[np.uint8], spec: ChipSpec) -> None:
+def verify_routes(routes: list[Route], masks: NDArray[np.uint8], topology: MeshTopology) -> None:
     """CompileError unless each route is a tree on the mesh that reaches exactly its destinations."""
-    width, height = spec.mesh_width, spec.mesh_height
-    steps = {NORTH: (0, -1), EAST: (1, 0), SOUTH: (0, 1), WEST: (-1, 0)}
     for route, mask in zip(routes, masks, strict=True):
         reached: set[int] = set()
         visited: set[int] = set()
@@ -48,12 +46,13 @@ def verify_routes(routes: list[Route], masks: NDArray[np.uint8], spec: ChipSpec)
             visited.add(tile)
             if mask[tile] & LOCAL:
                 reached.add(tile)
-            for port, (dx, dy) in steps.items():
+            for port in LINK_PORTS:
                 if mask[tile] & port:
-                    x, y = tile % width + dx, tile // width + dy
-                    if not (0 <= x < width and 0 <= y < height):
+                    beyond = topology.neighbour(tile, port)
+                    if beyond is None:
                         fault = f"leaves the mesh at tile {tile}"
-                    pending.append(y * width + x)
+                    else:
+                        pending.append(beyond)
         if not fault and reached != set(route.destinations):
             fault = f"reaches tiles {sorted(reached)}, expected {sorted(route.destinations)}"
         if not fault and set(np.flatnonzero(mask).tolist()) - visited:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
-from neuromorphic_llm.chip.spec import LARGEST_MESH, ChipSpec, FieldError
+from neuromorphic_llm.chip.parameter import FieldError
+from neuromorphic_llm.chip.spec import LARGEST_MESH, ChipSpec
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.errors import CompileError
 
@@ -18,7 +18,7 @@ _CLOSE = 4
 
 
 class ShortageError(CompileError):
-    """The chip has too little of something; `changes` are fields with which this shortage is gone."""
+    """The chip has too little of something; `changes` are fields, by path, with which this shortage is gone."""
 
     def __init__(self, message: str, changes: Mapping[str, int]) -> None:
         super().__init__(message)
@@ -34,8 +34,7 @@ def all_shortages(module: Module, first: ShortageError, attempt: Callable[[Modul
         found[tuple(sorted(error.changes))] = str(error)
         changes |= error.changes
         try:
-            wanted: dict[str, Any] = error.changes
-            spec = replace(spec, **wanted)
+            spec = spec.with_fields(error.changes)
             attempt(replace(module, spec=spec))
         except ShortageError as another:
             error = another
@@ -57,18 +56,18 @@ def _listed(found: Mapping[tuple[str, ...], str], spec: ChipSpec) -> str:
 
 def larger_mesh(spec: ChipSpec, synapse: int, vector: int) -> dict[str, int]:
     """Fields of a mesh with so many synapse and vector tiles; more crossbars in a tile if none has as many."""
-    own = _tiles(spec.vector_period, spec.vector_offset, synapse, vector)
+    own = _tiles(spec.mesh.vector_period, spec.mesh.vector_offset, synapse, vector)
     best, period = min((_tiles(period, period // 2, synapse, vector), period) for period in _PERIODS)
     if min(own, best) > LARGEST_MESH:
-        return {"crossbars_per_tile": 2 * spec.crossbars_per_tile}
+        return {"synapse.crossbars": 2 * spec.synapse.crossbars}
     keeps = own <= min(_CLOSE * best, LARGEST_MESH)
     tiles = int(own if keeps else best)
     # As wide as it is, unless that would make a strip.
-    width = spec.mesh_width if math.isqrt(tiles) // 2 < spec.mesh_width <= 2 * math.isqrt(tiles) else math.isqrt(tiles - 1) + 1
+    width = spec.mesh.width if math.isqrt(tiles) // 2 < spec.mesh.width <= 2 * math.isqrt(tiles) else math.isqrt(tiles - 1) + 1
     if width * -(-tiles // width) > LARGEST_MESH:
         width = math.isqrt(LARGEST_MESH)
-    mesh = {"mesh_width": width, "mesh_height": -(-tiles // width)}
-    return mesh if keeps else {**mesh, "vector_period": period, "vector_offset": period // 2}
+    mesh = {"mesh.width": width, "mesh.height": -(-tiles // width)}
+    return mesh if keeps else {**mesh, "mesh.vector_period": period, "mesh.vector_offset": period // 2}
 
 
 def _tiles(period: int, offset: int, synapse: int, vector: int) -> float:

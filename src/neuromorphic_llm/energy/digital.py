@@ -46,23 +46,23 @@ def _sent_bits(config: DecoderConfig, activation_bits: int) -> list[int]:
 
 def token_seconds(config: DecoderConfig, context: int, spec: ChipSpec, activation_bits: int) -> float:
     """Time of one decoded token in s: inputs and outputs of every site stream over one link, attention as the chip's lanes."""
-    cycles = sum(math.ceil(bits / spec.flit_bits) for bits in _sent_bits(config, activation_bits))
-    cycles += sum(math.ceil(config.sites[site].shape[0] * activation_bits / spec.flit_bits) for site in range(len(config.sites)))
-    heads_per_engine = math.ceil(config.heads / spec.attention_engines)
-    cycles += config.layers * heads_per_engine * 2 * config.head_dim * math.ceil(context / spec.key_lanes)
+    cycles = sum(math.ceil(bits / spec.noc.flit_bits) for bits in _sent_bits(config, activation_bits))
+    cycles += sum(math.ceil(config.sites[site].shape[0] * activation_bits / spec.noc.flit_bits) for site in range(len(config.sites)))
+    heads_per_engine = math.ceil(config.heads / spec.vector.attention_engines)
+    cycles += config.layers * heads_per_engine * 2 * config.head_dim * math.ceil(context / spec.vector.key_lanes)
     return cycles / spec.clock_hz
 
 
 def _flits(config: DecoderConfig, spec: ChipSpec, activation_bits: int) -> tuple[int, int]:
-    """(flits, links crossed): inputs visit every tile of their site and one link more, results cross two, the residual `vector_period`."""
+    """(flits, links crossed): inputs visit every tile of their site and one link more, results cross two, the residual a vector period."""
     flits = links = 0
     for site, sent in enumerate(_sent_bits(config, activation_bits)):
         inputs, outputs = config.sites[site].shape
-        input_flits, sent_flits = math.ceil(inputs * activation_bits / spec.flit_bits), math.ceil(sent / spec.flit_bits)
+        input_flits, sent_flits = math.ceil(inputs * activation_bits / spec.noc.flit_bits), math.ceil(sent / spec.noc.flit_bits)
         flits += input_flits + sent_flits
         links += input_flits * (1 + math.ceil(inputs * outputs / tile_weights(spec))) + 2 * sent_flits
-    residual_flits = (config.layers + 1) * math.ceil(32 * config.hidden_size / spec.flit_bits)
-    return flits + residual_flits, links + residual_flits * spec.vector_period
+    residual_flits = (config.layers + 1) * math.ceil(32 * config.hidden_size / spec.noc.flit_bits)
+    return flits + residual_flits, links + residual_flits * spec.mesh.vector_period
 
 
 def _counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format: NumberFormat) -> Counters:

@@ -48,46 +48,46 @@ def chip_memories(program: Program) -> dict[str, Memory]:
     columns = max(region.columns for region in regions)
     parameters = max(region.columns * (2 if weights.site(region.site).bias is None else 6) for region in regions)
     entries = int(np.count_nonzero(program.route_masks, axis=0).max())
-    synapse = len(spec.synapse_tiles())
+    synapse = len(spec.topology.synapse_tiles())
     return {
-        **_attention_memories(config, spec, program.max_context, WEIGHT_BITS, spec.kv_bytes_per_engine),
-        "event_banks": Memory(_bytes(2 * widest), 2 * len(spec.vector_tiles())),
+        **_attention_memories(config, spec, program.max_context, WEIGHT_BITS, spec.vector.kv_bytes_per_engine),
+        "event_banks": Memory(_bytes(2 * widest), 2 * len(spec.topology.vector_tiles())),
         "axon": Memory(_bytes(2 * widest * weights.code.phases), synapse),
-        "accumulators": Memory(_bytes(spec.accumulator_bits) * columns, synapse, registers=True),
+        "accumulators": Memory(_bytes(spec.synapse.accumulator_bits) * columns, synapse, registers=True),
         "output_parameters": Memory(parameters, synapse),
-        "routing_tables": Memory(_bytes(entries * entry_bits(len(program.route_sources))), spec.tiles),
+        "routing_tables": Memory(_bytes(entries * entry_bits(len(program.route_sources))), spec.topology.tiles),
     }
 
 
 def reference_memories(config: DecoderConfig, spec: ChipSpec, activation_bits: int, scaled: bool) -> dict[str, Memory]:
     """Those of a digital array of the same mesh: no memories for spikes and routes; keys and values of `activation_bits`."""
-    engine_bytes = spec.kv_bytes_per_engine * activation_bits // 8
+    engine_bytes = spec.vector.kv_bytes_per_engine * activation_bits // 8
     context = max(longest_context(spec, config, config.max_positions), 1)
     memories = _attention_memories(config, spec, context, activation_bits, engine_bytes)
     if scaled:
         columns = -(-tile_weights(spec) // min(config.sites[site].shape[0] for site in range(len(config.sites))))
-        memories["output_parameters"] = Memory(2 * columns, len(spec.synapse_tiles()))
+        memories["output_parameters"] = Memory(2 * columns, len(spec.topology.synapse_tiles()))
     return memories
 
 
 def tile_weights(spec: ChipSpec) -> int:
     """Weights that a synapse tile holds."""
-    return spec.crossbars_per_tile * spec.rows * spec.columns // spec.slices
+    return spec.synapse.crossbars * spec.synapse.rows * spec.synapse.columns // spec.synapse.slices
 
 
 def _attention_memories(config: DecoderConfig, spec: ChipSpec, context: int, probability_bits: int, engine_bytes: int) -> dict[str, Memory]:
     """Memories of the vector tiles: a score for each head of a group, one probability of `probability_bits`."""
-    tiles = len(spec.vector_tiles())
+    tiles = len(spec.topology.vector_tiles())
     group = config.heads // config.kv_heads
     return {
-        "vector_memory": Memory(spec.vector_memory_bytes, tiles),
-        "key_value": Memory(engine_bytes, tiles * spec.attention_engines),
-        "attention_scores": Memory(_bytes(SCORE_BITS * group + probability_bits) * context, tiles * spec.attention_engines),
+        "vector_memory": Memory(spec.vector.memory_bytes, tiles),
+        "key_value": Memory(engine_bytes, tiles * spec.vector.attention_engines),
+        "attention_scores": Memory(_bytes(SCORE_BITS * group + probability_bits) * context, tiles * spec.vector.attention_engines),
         "rotary_tables": Memory(2 * config.head_dim * context, tiles),
     }
 
 
 def leakage_power(spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant]) -> Range:
     """Leakage power of the whole chip in W: logic of every tile, and all memories."""
-    logic = constants["tile_logic_leakage"].value * spec.tiles
+    logic = constants["tile_logic_leakage"].value * spec.topology.tiles
     return Range.total([logic, *(memory.leakage(constants) for memory in memories.values())])

@@ -58,4 +58,4 @@ def chip_prices(spec: ChipSpec, memories: Mapping[str, Memory], constants: Mappi
 
 def chip_quantities(spec: ChipSpec) -> dict[str, int]:
     """Quantities that follow from the chip."""
-    return {"packet_bits": spec.flit_bits + spec.header_bits, "flit_bits": spec.flit_bits}
+    return {"packet_bits": spec.noc.flit_bits + spec.header_bits, "flit_bits": spec.noc.flit_bits}

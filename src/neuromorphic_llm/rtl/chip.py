@@ -150,7 +150,7 @@ class RtlChip:
         cycle, finished = 0, False
         prefill: Counts = {}
         # After a token nothing is counted until the host has fetched the next embedding row, so the end of such a chunk is soon enough.
-        chunk = max(min(_CHUNK, self.program.spec.host_latency + self.program.spec.dram_latency - 1), 1)
+        chunk = max(min(_CHUNK, self.program.spec.host.latency + self.program.spec.host.dram_latency - 1), 1)
         while not finished:
             seen = self._bench.run({}, cycles=chunk, outputs=("token_valid", "token", "done"))
             for index in np.flatnonzero(seen["token_valid"]):
@@ -171,7 +171,7 @@ class RtlChip:
 
     def _write(self, writes: Writes) -> None:
         tile, unit, address, data = writes.T
-        dram = tile == self.program.spec.tiles
+        dram = tile == self.program.spec.topology.tiles
         inputs = {"rst": np.ones(len(writes), np.uint64), "cfg_valid": 1, "cfg_dram": dram.astype(np.uint64)}
         inputs |= {"cfg_tile": np.where(dram, 0, tile), "cfg_unit": unit, "cfg_address": address, "cfg_data": data}
         self._bench.run(inputs, outputs=())
@@ -191,7 +191,7 @@ class RtlChip:
         spikes = [int(values[regions[0].tile, 0]) for stage in program.stages for regions in stage.regions]
         operations = [count * config.sites[site].shape[1] for site, count in enumerate(spikes)]
         flits, hops = int(values[:, _ROUTER_COUNTERS].sum()), int(values[:, _ROUTER_COUNTERS + 1 : _ROUTER_COUNTERS + 1 + _LINKS].sum())
-        counts: Counts = {**total, **_derived(total, spec.accumulator_bits), "site_spikes": tuple(spikes)}
+        counts: Counts = {**total, **_derived(total, spec.synapse.accumulator_bits), "site_spikes": tuple(spikes)}
         counts |= {"spikes": sum(spikes), "synaptic_operations": sum(operations), "site_synaptic_operations": tuple(operations)}
         counts |= {"flits": flits, "flit_hops": hops, "dram_bits_read": int(values[0, 0]), "cycles": cycles}
         return counts | {"routing_bits_read": entry_bits(len(program.route_masks)) * (flits + hops)}

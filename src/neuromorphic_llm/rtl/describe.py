@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.chip.routes import HOST_TILE, Route, routes_of
+from neuromorphic_llm.chip.routes import Route, routes_of
+from neuromorphic_llm.chip.topology import HOST_TILE
 
 _HALF = 1 << 32
 
@@ -66,7 +67,7 @@ class Describer:
         if signal == "instructions_done":
             return "end of a token's instructions"
         group = self._config.heads // self._config.kv_heads
-        head = ((first >> 16) * self._program.spec.attention_engines + engine) * group + (first & 0xFFFF)
+        head = ((first >> 16) * self._program.spec.vector.attention_engines + engine) * group + (first & 0xFFFF)
         if signal == "query_spike":
             return f"head {head}, phase {second}, element {third}, {'-' if fourth else '+'}"
         if signal == "score":

@@ -26,7 +26,7 @@ def attention_channels(
     program: Program, record: Record, cache: Cache, layer: int
 ) -> Iterator[tuple[int, str, NDArray[np.int64], NDArray[np.int32]]]:
     """(engine, signal, tokens, words) of every engine of a layer's vector tile, by the functions of the reference."""
-    weights, config, engines = program.weights, program.weights.config, program.spec.attention_engines
+    weights, config, engines = program.weights, program.weights.config, program.spec.vector.attention_engines
     outputs = record.sites[config.site(f"layers.{layer}.qkv").index].output
     assert outputs is not None
     queries = outputs[:, : config.heads * config.head_dim].reshape(len(outputs), config.heads, config.head_dim)
@@ -36,7 +36,7 @@ def attention_channels(
         heads = _Heads(program, queries[row], cache.states[f"layers.{layer}.cache"], layer, row + 1)
         for kv_head in range(config.kv_heads):
             slot, engine = divmod(kv_head, engines)
-            for signal, words in zip(ATTENTION_SIGNALS, heads.group(kv_head, program.spec.key_lanes), strict=True):
+            for signal, words in zip(ATTENTION_SIGNALS, heads.group(kv_head, program.spec.vector.key_lanes), strict=True):
                 words[:, 0] |= slot << 16
                 events[engine, signal].append((row, words))
     for (engine, signal), parts in events.items():

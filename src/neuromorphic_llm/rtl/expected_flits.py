@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.chip.routes import HOST_TILE
+from neuromorphic_llm.chip.topology import HOST_TILE
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.decoder import Record
 from neuromorphic_llm.reference.gate import gated_product
@@ -43,7 +43,7 @@ def flit_channels(
                     raise SimulationError(f"route {route}: {len(places)} flits by the timing simulation, {len(flits)} by the values")
                 else:
                     words[places], rows[places] = flits, of_token
-    for tile in range(program.spec.tiles):
+    for tile in range(program.spec.topology.tiles):
         for arrival, signal in enumerate(("inject", "arrive")):
             places = np.flatnonzero((log[:, 1] == tile) & (log[:, 3] == arrival))
             yield tile, signal, rows[places], words[places], log[places, 0]
@@ -111,7 +111,7 @@ def _vectors(route: int, values: NDArray[np.integer], rows: NDArray[np.int64], f
 
 def _spikes(program: Program, record: Record, site: int, rows: NDArray[np.int64]) -> Flits:
     """Flits of every phase of a site, `events_per_flit` events each and at least one."""
-    each, route = program.spec.events_per_flit, int(program.routes.spike[site])
+    each, route = program.spec.noc.events_per_flit, int(program.routes.spike[site])
     train = record.sites[site].train
     assert train is not None
     parts, owners = [], []

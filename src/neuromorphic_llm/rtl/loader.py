@@ -37,10 +37,10 @@ def chip_parameters(program: Program) -> dict[str, int | str]:
     config, spec = program.weights.config, program.spec
     tiles = {0} | {stage.vector_tile for stage in program.stages} | {region.tile for region in _regions(program)}
     return {
-        "USED": f"{spec.tiles}'h{sum(1 << tile for tile in tiles):x}",
+        "USED": f"{spec.topology.tiles}'h{sum(1 << tile for tile in tiles):x}",
         "HEAD_DIM": config.head_dim,
         "GROUP": config.heads // config.kv_heads,
-        "SLOTS": -(-config.kv_heads // spec.attention_engines),
+        "SLOTS": -(-config.kv_heads // spec.vector.attention_engines),
     }
 
 
@@ -85,25 +85,25 @@ def _check_room(program: Program) -> None:
     The compiler counts memory in all (rtl.md, nmllm_vector_tile); in the RTL an address beyond its part would wrap.
     """
     spec, config = program.spec, program.weights.config
-    lanes = spec.vector_lanes
-    memory = spec.vector_memory_bytes // 4 // lanes
+    lanes = spec.vector.lanes
+    memory = spec.vector.memory_bytes // 4 // lanes
     inputs, qkv = [config.sites[position].shape[0] for position in range(4)], config.sites[0].shape[1]
     longest = max(*inputs, qkv)
     parameters = [config.hidden_size, config.hidden_size, *inputs]
     if any(layer.get("key_offset") is not None for layer in program.weights.layers):
         parameters.append(config.heads * config.head_dim % lanes + config.kv_heads * config.head_dim)
     table = min(len(program.weights.rope_cos), program.max_context) * -(-(config.head_dim // 2) // lanes)
-    larger = "raise vector_memory_bytes"
+    larger = "raise vector.memory_bytes"
     needs = [
         ("values in a vector", longest, _MOST_VALUES, "use a smaller model"),
         ("key/value heads", config.kv_heads, _MOST_KEY_VALUE_HEADS, "use a smaller model"),
         ("words of work memory", -(-longest // lanes), memory // 4, larger),
         ("words of a residual buffer", -(-config.hidden_size // lanes), memory // 12, larger),
         ("words of gains, stop prices and key offsets", sum(-(-size // lanes) for size in parameters), memory // 2, larger),
-        ("words of rotary table", table, spec.kv_bytes_per_engine // 16, "raise vector_lanes"),
+        ("words of rotary table", table, spec.vector.kv_bytes_per_engine // 16, "raise vector.lanes"),
         (
             "writes of an embedding table",
-            dram_words(program) * program.spec.dram_bytes_per_cycle // 8,
+            dram_words(program) * program.spec.host.dram_bytes_per_cycle // 8,
             _ADDRESSES,
             "use a smaller vocabulary",
         ),
@@ -118,7 +118,7 @@ def _regions(program: Program) -> Iterator[Region]:
 
 
 def _row_words(program: Program) -> int:
-    return -(-2 * program.weights.config.hidden_size // program.spec.dram_bytes_per_cycle)
+    return -(-2 * program.weights.config.hidden_size // program.spec.host.dram_bytes_per_cycle)
 
 
 def _host(program: Program) -> list[tuple[int, int, int]]:
@@ -129,15 +129,15 @@ def _host(program: Program) -> list[tuple[int, int, int]]:
 
 def _dram(program: Program) -> Writes:
     rows = program.weights.embedding
-    padded = np.zeros((len(rows), _row_words(program) * program.spec.dram_bytes_per_cycle // 2), "<i2")
+    padded = np.zeros((len(rows), _row_words(program) * program.spec.host.dram_bytes_per_cycle // 2), "<i2")
     padded[:, : rows.shape[1]] = rows
-    return _block(program.spec.tiles, 0, padded.reshape(-1, 4).view("<u8")[:, 0])
+    return _block(program.spec.topology.tiles, 0, padded.reshape(-1, 4).view("<u8")[:, 0])
 
 
 def _routes(program: Program) -> list[Writes]:
     if len(program.route_masks) >= 1 << program.spec.route_bits:
         raise SimulationError(f"the program has {len(program.route_masks)} routes, the routers of {program.spec.name} hold fewer")
-    return [_block(tile, 0, program.route_masks[:, tile].astype(np.uint64)) for tile in range(program.spec.tiles)]
+    return [_block(tile, 0, program.route_masks[:, tile].astype(np.uint64)) for tile in range(program.spec.topology.tiles)]
 
 
 def _stage(program: Program, number: int, stage: Stage) -> list[Writes]:
@@ -201,9 +201,9 @@ def _vector_tile(program: Program, number: int, stage: Stage) -> Writes:
     spec, weights, routes = program.spec, program.weights, program.routes
     config, formats, tile = weights.config, weights.formats, stage.vector_tile
     head = number == config.layers
-    parameters = _Parameters(spec.vector_lanes)
+    parameters = _Parameters(spec.vector.lanes)
     unused_route = len(program.route_masks)
-    table_words = -(-(config.head_dim // 2) // spec.vector_lanes)
+    table_words = -(-(config.head_dim // 2) // spec.vector.lanes)
     registers = [
         int(routes.residual[number]),
         unused_route if head else int(routes.credit[number + 1]),
@@ -222,7 +222,7 @@ def _vector_tile(program: Program, number: int, stage: Stage) -> Writes:
     if not head:
         entries += _attention(program, number)
         parts.append(_block(tile, 4, _pairs(_rotary(program, table_words))))
-        parts.append(_block(tile, 5, _pairs(_words(weights.layers[number].query_stop.reshape(-1), spec.vector_lanes))))
+        parts.append(_block(tile, 5, _pairs(_words(weights.layers[number].query_stop.reshape(-1), spec.vector.lanes))))
         parts.append(_block(tile, 11, _owners(spec, config.heads, config.kv_heads, config.head_dim)))
     return np.concatenate([_writes(tile, *entries), *parts])
 
@@ -255,7 +255,7 @@ def _instructions(program: Program, number: int, stage: Stage, parameters: _Para
             case ["kv-write", size]:
                 return word("kv-write", int(size), first_key)
             case ["kv-write", size, "offset"] if layer is not None and layer.get("key_offset") is not None:
-                offsets = np.concatenate([np.zeros(first_key % spec.vector_lanes, np.int32), layer.key_offset.reshape(-1)])
+                offsets = np.concatenate([np.zeros(first_key % spec.vector.lanes, np.int32), layer.key_offset.reshape(-1)])
                 return word("kv-write", int(size), first_key, parameters.add(offsets), source=1)
             case [operation, size] if operation in ("rope", "add", "send"):
                 return word(operation, int(size))
@@ -280,7 +280,7 @@ def _attention(program: Program, number: int) -> list[tuple[int, int, int]]:
     group = config.heads // config.kv_heads
     entries = [(7, 0, config.head_dim), (7, 1, config.heads), (8, 0, config.head_dim), (8, 1, config.kv_heads)]
     entries += [(8, 32 + head, int(base)) for head, base in enumerate(layer.value_base)]
-    blocks = -(-program.max_context // spec.key_lanes)
+    blocks = -(-program.max_context // spec.vector.key_lanes)
     common = [
         config.head_dim,
         group,
@@ -289,9 +289,9 @@ def _attention(program: Program, number: int) -> list[tuple[int, int, int]]:
         2 * formats.qkv - 8,
         15 + formats.qkv - formats.attention,
     ]
-    for engine in range(spec.attention_engines):
+    for engine in range(spec.vector.attention_engines):
         entries += [(10, engine << 20 | address, value) for address, value in enumerate(common)]
-        for slot, head in enumerate(range(engine, config.kv_heads, spec.attention_engines)):
+        for slot, head in enumerate(range(engine, config.kv_heads, spec.vector.attention_engines)):
             values = [head * group * config.head_dim, slot * blocks, slot * program.max_context, int(layer.value_base[head])]
             entries += [(10, engine << 20 | 16 + 4 * slot + i, value) for i, value in enumerate(values)]
     return entries
@@ -299,7 +299,7 @@ def _attention(program: Program, number: int) -> list[tuple[int, int, int]]:
 
 def _rotary(program: Program, table_words: int) -> NDArray[np.uint32]:
     """Words of the rotary table: a cosine and a sine a lane, `table_words` words a position."""
-    lanes, cos, sin = program.spec.vector_lanes, program.weights.rope_cos, program.weights.rope_sin
+    lanes, cos, sin = program.spec.vector.lanes, program.weights.rope_cos, program.weights.rope_sin
     pairs = cos.astype(np.uint16).astype(np.uint32) | sin.astype(np.uint16).astype(np.uint32) << 16
     table = np.zeros((min(len(cos), program.max_context), table_words * lanes), np.uint32)
     table[:, : pairs.shape[1]] = pairs[: len(table)]
@@ -308,11 +308,11 @@ def _rotary(program: Program, table_words: int) -> NDArray[np.uint32]:
 
 def _owners(spec: ChipSpec, heads: int, kv_heads: int, head_dim: int) -> NDArray[np.uint64]:
     """Engine of each lane of the attention output, 16 lanes of 4 bits a write."""
-    lanes, parts = spec.vector_lanes, -(-spec.vector_lanes // 16)
+    lanes, parts = spec.vector.lanes, -(-spec.vector.lanes // 16)
     words = -(-heads * head_dim // lanes)
     element = np.minimum(np.arange(words * lanes), heads * head_dim - 1)
     engine = np.zeros((words, parts * 16), np.uint64)
-    engine[:, :lanes] = (element // head_dim // (heads // kv_heads) % spec.attention_engines).reshape(words, lanes)
+    engine[:, :lanes] = (element // head_dim // (heads // kv_heads) % spec.vector.attention_engines).reshape(words, lanes)
     shifts = np.arange(16, dtype=np.uint64) * np.uint64(4)
     packed: NDArray[np.uint64] = (engine.reshape(-1, 16) << shifts).sum(axis=1, dtype=np.uint64)
     return packed

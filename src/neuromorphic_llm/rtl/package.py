@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
 
+from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.reference.fixed_point import EXP2, SIG
@@ -23,22 +23,22 @@ _TABLE_COLUMNS = 16
 
 def derived_parameters(spec: ChipSpec) -> dict[str, int]:
     """Widths and counts that follow from the spec, by their names in the package."""
-    row_blocks = spec.crossbars_per_tile // spec.slices
+    row_blocks = spec.synapse.crossbars // spec.synapse.slices
     return {
-        "TILES": spec.tiles,
-        "TILE_BITS": max(1, (spec.tiles - 1).bit_length()),
+        "TILES": spec.topology.tiles,
+        "TILE_BITS": max(1, (spec.topology.tiles - 1).bit_length()),
         "ROUTES": 1 << spec.route_bits,
         "ROUTE_BITS": spec.route_bits,
         "ROW_BLOCKS": row_blocks,
-        "TILE_INPUTS": row_blocks * spec.rows,
-        "TILE_COLUMNS": row_blocks * spec.columns,
+        "TILE_INPUTS": row_blocks * spec.synapse.rows,
+        "TILE_COLUMNS": row_blocks * spec.synapse.columns,
         "CONVERTER_BITS": spec.converter_bits,
     }
 
 
 def package_text(spec: ChipSpec) -> str:
     """Text of nmllm_pkg for this chip."""
-    numbers = {field.name.upper(): int(getattr(spec, field.name)) for field in fields(spec) if field.name != "name"}
+    numbers = {name.upper(): int(spec.value(path)) for name, path in FLAT_NAMES.items()}
     lines = [
         f"// Constants of the chip {spec.name}, written by neuromorphic_llm.rtl.package; do not edit.",
         "// verilator lint_off UNUSEDPARAM",

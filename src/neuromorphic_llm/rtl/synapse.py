@@ -62,14 +62,14 @@ def interleave(gate_up: NDArray[np.integer]) -> NDArray[np.integer]:
 
 def usable_columns(spec: ChipSpec, epilogue: Epilogue) -> int:
     """Columns of a macro that a region may use: a pair of gate and up column shares one."""
-    return spec.columns // 2 * 2 if epilogue == Epilogue.GATE else spec.columns
+    return spec.synapse.columns // 2 * 2 if epilogue == Epilogue.GATE else spec.synapse.columns
 
 
 def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
     """Writes [writes, 3] of cfg_unit, cfg_address, cfg_data. ValueError if the region does not fit a tile."""
-    row_blocks, block = -(-load.inputs // spec.rows), usable_columns(spec, load.epilogue)
+    row_blocks, block = -(-load.inputs // spec.synapse.rows), usable_columns(spec, load.epilogue)
     column_blocks = -(-load.columns // block)
-    groups = spec.crossbars_per_tile // spec.slices
+    groups = spec.synapse.crossbars // spec.synapse.slices
     if row_blocks * column_blocks > groups:
         raise ValueError(
             f"a region of {load.inputs} x {load.columns} needs {row_blocks * column_blocks} groups of macros, a tile has {groups}"
@@ -106,10 +106,10 @@ def _weight_writes(spec: ChipSpec, load: RegionLoad, row_blocks: int, block: int
     """Writes of the weights, eight of a row each."""
     parts = []
     for first in range(0, load.columns, block):
-        data = words(load.weight[:, first : first + block], spec.columns)
-        word_bits, row_bits = max((data.shape[1] - 1).bit_length(), 1), max((spec.rows - 1).bit_length(), 1)
+        data = words(load.weight[:, first : first + block], spec.synapse.columns)
+        word_bits, row_bits = max((data.shape[1] - 1).bit_length(), 1), max((spec.synapse.rows - 1).bit_length(), 1)
         inputs, word = np.divmod(np.arange(data.size), data.shape[1])
-        group = first // block * row_blocks + inputs // spec.rows
-        address = (group << row_bits | inputs % spec.rows) << word_bits | word
+        group = first // block * row_blocks + inputs // spec.synapse.rows
+        address = (group << row_bits | inputs % spec.synapse.rows) << word_bits | word
         parts.append(np.stack([np.full(data.size, WEIGHTS), address, data.reshape(-1)], axis=1, dtype=np.uint64, casting="unsafe"))
     return np.concatenate(parts)

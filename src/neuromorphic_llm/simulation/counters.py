@@ -202,22 +202,22 @@ def _macros(region: Region, columns: int) -> int:
 def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> dict[str, int]:
     """Synapse tiles: axon memories, reads of macros and what follows each, output stages."""
     spec = program.spec
-    groups = (-(-trace.events.astype(np.int64) // spec.active_rows)).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
-    regions = [(region, _macros(region, spec.columns)) for region in _regions(program)]
+    groups = (-(-trace.events.astype(np.int64) // spec.readout.active_rows)).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
+    regions = [(region, _macros(region, spec.synapse.columns)) for region in _regions(program)]
     axon_bits = 2 * sum(int(work.phases[region.site] * work.inputs[region.site]) for region, _ in regions)
-    conversions = sum(int(groups[region.site]) * region.columns for region, _ in regions) * spec.slices
+    conversions = sum(int(groups[region.site]) * region.columns for region, _ in regions) * spec.synapse.slices
     output_values = int(work.runs @ work.outputs)
     biased = [program.weights.site(site).bias is not None for site in range(len(work.runs))]
     return {
         "axon_bits_read": axon_bits,
         "axon_bits_written": axon_bits,
-        "crossbar_reads": sum(int(groups[region.site]) * macros for region, macros in regions) * spec.slices,
-        "row_drives": sum(int(work.events[region.site]) * macros for region, macros in regions) * spec.slices,
-        "cell_reads": int(work.events @ work.outputs) * spec.slices,
+        "crossbar_reads": sum(int(groups[region.site]) * macros for region, macros in regions) * spec.synapse.slices,
+        "row_drives": sum(int(work.events[region.site]) * macros for region, macros in regions) * spec.synapse.slices,
+        "cell_reads": int(work.events @ work.outputs) * spec.synapse.slices,
         "conversions": conversions,
         "accumulations": conversions,
-        "accumulator_bits_read": spec.accumulator_bits * (conversions + output_values),
-        "accumulator_bits_written": spec.accumulator_bits * conversions,
+        "accumulator_bits_read": spec.synapse.accumulator_bits * (conversions + output_values),
+        "accumulator_bits_written": spec.synapse.accumulator_bits * conversions,
         "output_values": output_values,
         "output_parameter_bits_read": TABLE_BITS * output_values + WORD_BITS * int(work.runs[biased] @ work.outputs[biased]),
     }
@@ -306,7 +306,7 @@ def _network_counts(program: Program, trace: ActivityTrace) -> dict[str, int]:
     flits = np.zeros(len(program.route_sources), np.int64)
     per_phase = trace.events.sum(axis=3, dtype=np.int64)  # [rows, sites, phases]
     ran = np.arange(per_phase.shape[2]) < trace.phases[:, :, None]
-    flits[routes.spike] = (np.maximum(-(-per_phase // spec.events_per_flit), 1) * ran).sum(axis=(0, 2))
+    flits[routes.spike] = (np.maximum(-(-per_phase // spec.noc.events_per_flit), 1) * ran).sum(axis=(0, 2))
     for region, route in zip(_regions(program), np.concatenate(routes.value), strict=True):
         flits[route] = heads if region.site == last else rows * -(-region.outputs // 2)
     passes = np.array([rows] * config.layers + [heads], np.int64)

@@ -166,7 +166,7 @@ class EventDecoder:
         digits = self._digits[len(values)]
         phases, exponent = encoder_kernels.encode(values, linear.stop, self._code, len(digits), digits)
         events = self._row.events[site]
-        spikes = encoder_kernels.collect_events(digits, phases, self.program.spec.rows, self._events, self._bounds, events)
+        spikes = encoder_kernels.collect_events(digits, phases, self.program.spec.synapse.rows, self._events, self._bounds, events)
         self._row.phases[site] = phases
         weights_t = self.program.weights_t[site]
         total = np.empty(weights_t.shape[1], np.int32)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.chip.topology import LINK_PORTS
 from neuromorphic_llm.kernel_cache import kernel
 
 if TYPE_CHECKING:  # the kernels do not depend on it
@@ -45,15 +46,16 @@ class Mesh(NamedTuple):
 def new_mesh(program: Program) -> Mesh:
     """An empty mesh with the program's routes."""
     spec = program.spec
-    tiles, width = spec.tiles, spec.mesh_width
+    tiles = spec.topology.tiles
     links = np.zeros((tiles, 4), np.int32)
-    for port, step in enumerate((-width, 1, width, -1)):
-        # XY routes never leave the mesh, so the links of border tiles that lead nowhere are never used
-        links[:, port] = PORTS * np.clip(np.arange(tiles) + step, 0, tiles - 1) + (port + 2) % 4
+    for port, mask in enumerate(LINK_PORTS):
+        beyond = (spec.topology.neighbour(tile, mask) for tile in range(tiles))
+        # Routes never leave the mesh, so the links of border tiles that lead nowhere are never used
+        links[:, port] = [PORTS * (tile or 0) + (port + 2) % 4 for tile in beyond]
     return Mesh(
         masks=np.ascontiguousarray(program.route_masks),
         links=links,
-        fifo=np.zeros((PORTS * tiles, FLIT + spec.fifo_depth), np.int32),
+        fifo=np.zeros((PORTS * tiles, FLIT + spec.noc.fifo_depth), np.int32),
         router=np.zeros((tiles, OCCUPANCY + 1), np.int32),
         moves=np.zeros((4, PORTS * tiles, 2), np.int32),
         numbers=np.zeros(7, np.int64),

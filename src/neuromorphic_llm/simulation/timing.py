@@ -59,15 +59,15 @@ def attention_cycles(spec: ChipSpec, trace: ActivityTrace, kv_heads: int, head_d
     """Cycles of `attend`, [rows, layers]: the longest engine, which runs its heads one after another."""
     context = trace.context.astype(np.int64)[:, None, None]
     cycles = (
-        -(-head_dim // spec.vector_lanes) * trace.query_phases.astype(np.int64)
-        + trace.query_spikes * _ceil(context, spec.key_lanes)
-        + 3 * _ceil(context, spec.softmax_lanes)
+        -(-head_dim // spec.vector.lanes) * trace.query_phases.astype(np.int64)
+        + trace.query_spikes * _ceil(context, spec.vector.key_lanes)
+        + 3 * _ceil(context, spec.vector.softmax_lanes)
         + trace.probability_spikes
-        + spec.attend_latency
+        + spec.vector.attend_latency
     )
     heads = cycles.shape[2]
-    engine = (np.arange(heads) // (heads // kv_heads)) % spec.attention_engines
-    busy = np.stack([cycles[:, :, engine == e].sum(axis=2) for e in range(spec.attention_engines)])
+    engine = (np.arange(heads) // (heads // kv_heads)) % spec.vector.attention_engines
+    busy = np.stack([cycles[:, :, engine == e].sum(axis=2) for e in range(spec.vector.attention_engines)])
     longest: NDArray[np.int64] = busy.max(axis=0)
     return longest
 
@@ -77,20 +77,20 @@ def vector_instruction_cycles(program: Program, *, head: bool = False) -> int:
     spec, config = program.spec, program.weights.config
 
     def passes(elements: int) -> int:
-        return -(-elements // spec.vector_lanes)
+        return -(-elements // spec.vector.lanes)
 
-    norm = 3 * passes(config.hidden_size) + spec.norm_latency
+    norm = 3 * passes(config.hidden_size) + spec.vector.norm_latency
     if head:
         return norm
     query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
     moves = passes(config.hidden_size) * 2 + passes(query + key_value) + passes(2 * key_value)
-    return 2 * norm + moves + 4 * spec.vector_latency
+    return 2 * norm + moves + 4 * spec.vector.latency
 
 
 def host_step_cycles(program: Program) -> int:
     """Cycles of the host's step for a token, until its first flit."""
     spec = program.spec
-    return spec.host_latency + spec.dram_latency + -(-2 * program.weights.config.hidden_size // spec.dram_bytes_per_cycle)
+    return spec.host.latency + spec.host.dram_latency + -(-2 * program.weights.config.hidden_size // spec.host.dram_bytes_per_cycle)
 
 
 def _delays(program: Program, trace: ActivityTrace) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
@@ -98,14 +98,14 @@ def _delays(program: Program, trace: ActivityTrace) -> tuple[NDArray[np.int64], 
     spec, config = program.spec, program.weights.config
 
     def passes(elements: int) -> int:
-        return -(-elements // spec.vector_lanes)
+        return -(-elements // spec.vector.lanes)
 
     hidden = passes(config.hidden_size)
-    norm, add = 3 * hidden + spec.norm_latency, hidden + spec.vector_latency
+    norm, add = 3 * hidden + spec.vector.norm_latency, hidden + spec.vector.latency
     query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    rope_and_store = passes(query + key_value) + passes(2 * key_value) + 2 * spec.vector_latency
+    rope_and_store = passes(query + key_value) + passes(2 * key_value) + 2 * spec.vector.latency
     scan = np.array([passes(config.sites[site].shape[0]) for site in range(len(config.sites))], np.int64)
-    delay = np.tile(scan + spec.vector_latency, (trace.tokens, 1))
+    delay = np.tile(scan + spec.vector.latency, (trace.tokens, 1))
     delay[:, 0::4] += norm
     delay[:, 1::4] += rope_and_store + attention_cycles(spec, trace, config.kv_heads, config.head_dim)
     delay[:, 2::4] += add + norm
@@ -130,7 +130,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     head = config.head.index
     events = trace.events.astype(np.int64)
     per_phase = events.sum(axis=3)
-    reads = _ceil(events, spec.active_rows).max(axis=3)
+    reads = _ceil(events, spec.readout.active_rows).max(axis=3)
     delay, scan, add = _delays(program, trace)
     wanted_rows = np.flatnonzero(trace.logits_wanted)
     next_wanted = np.full(trace.tokens + 1, kernels.NO_ROW, np.int64)
@@ -138,11 +138,11 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
         next_wanted[row] = row if trace.logits_wanted[row] else next_wanted[row + 1]
     flits = [1 if region.site == head else -(-region.outputs // 2) for region in regions]
     latency = [
-        -(-region.columns // spec.argmax_lanes) + spec.output_latency
+        -(-region.columns // spec.synapse.argmax_lanes) + spec.synapse.output_latency
         if region.site == head
-        else spec.gate_latency
+        else spec.synapse.gate_latency
         if region.site % 4 == 2
-        else spec.output_latency
+        else spec.synapse.output_latency
         for region in regions
     ]
     sites = np.array([region.site for region in regions], np.int64)
@@ -154,11 +154,11 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     row_cycles = host_step_cycles(program)
     row_flits = -(-config.hidden_size // 2)
     units = _unit_table(program, sites, flits, latency)
-    tile_unit = np.full(spec.tiles, -1, np.int64)
+    tile_unit = np.full(spec.topology.tiles, -1, np.int64)
     tile_unit[units[:, kernels.TILE]] = np.arange(len(units))
     value_flits = np.bincount(sites, weights=flits, minlength=len(config.sites)).astype(np.int64)
-    phase_flits = np.maximum(_ceil(per_phase, spec.events_per_flit), 1)
-    reading = np.where(per_phase > 0, spec.read_latency + spec.column_mux * reads, 1)
+    phase_flits = np.maximum(_ceil(per_phase, spec.noc.events_per_flit), 1)
+    reading = np.where(per_phase > 0, spec.readout.read_latency + spec.readout.column_mux * reads, 1)
     return Plan(
         numbers=np.array([row_cycles, row_flits, trace.prompt_tokens, add, program.routes.token, config.layers], np.int64),
         rows=rows,
@@ -230,8 +230,8 @@ def simulate_timing(program: Program, trace: ActivityTrace, flits: list[NDArray[
     units = _units(plan, layers)
     cycle, limit, step, log = 0, 0, SLICE_CYCLES, None
     if flits is not None:
-        step = max(SLICE_CYCLES // program.spec.tiles, 1)
-        log = FlitLog(np.zeros((2 * step * program.spec.tiles, 4), np.int64), np.zeros(1, np.int64))
+        step = max(SLICE_CYCLES // program.spec.topology.tiles, 1)
+        log = FlitLog(np.zeros((2 * step * program.spec.topology.tiles, 4), np.int64), np.zeros(1, np.int64))
     begin(plan, units)
     while cycle == limit:  # in slices, so that an interruption is noticed
         limit += step

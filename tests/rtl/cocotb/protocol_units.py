@@ -52,19 +52,19 @@ class Unit:
 
 
 def add(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, backpressure: float) -> None:
-    ADD.run(bench, spec.vector_lanes, spec.vector_latency, seed, cycles)
+    ADD.run(bench, spec.vector.lanes, spec.vector.latency, seed, cycles)
 
 
 def norm(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, backpressure: float) -> None:
-    NORM.run(bench, spec.vector_lanes, spec.norm_latency, seed, cycles)
+    NORM.run(bench, spec.vector.lanes, spec.vector.norm_latency, seed, cycles)
 
 
 def rope(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, backpressure: float) -> None:
-    ROPE.run(bench, spec.vector_lanes, spec.vector_latency, seed, cycles)
+    ROPE.run(bench, spec.vector.lanes, spec.vector.latency, seed, cycles)
 
 
 def kv_write(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, backpressure: float) -> None:
-    KV_WRITE.run(bench, spec.vector_lanes, spec.vector_latency, seed, cycles)
+    KV_WRITE.run(bench, spec.vector.lanes, spec.vector.latency, seed, cycles)
 
 
 def encoder(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, backpressure: float) -> None:
@@ -111,7 +111,7 @@ def streams(*names: str) -> Callable[[], list[Monitor]]:
 UNITS = {
     "router": Unit(
         "nmllm_router_ports",
-        [ENCODER.chip(8, fifo_depth=depth) for depth in (4, 1, 3)],
+        [ENCODER.chip(8, {"noc.fifo_depth": depth}) for depth in (4, 1, 3)],
         None,
         lambda: [Stream(f"out{n}", []) for n in range(4)],
         pauses=ALL_PAUSES,

@@ -39,22 +39,22 @@ CYCLES = 1500
 
 def add(bench: Bench) -> None:
     """Residual additions of random vectors."""
-    ADD.run(bench, NANO.vector_lanes, NANO.vector_latency, 0, CYCLES)
+    ADD.run(bench, NANO.vector.lanes, NANO.vector.latency, 0, CYCLES)
 
 
 def norm(bench: Bench) -> None:
     """Norms of random vectors."""
-    NORM.run(bench, NANO.vector_lanes, NANO.norm_latency, 0, CYCLES)
+    NORM.run(bench, NANO.vector.lanes, NANO.vector.norm_latency, 0, CYCLES)
 
 
 def rope(bench: Bench) -> None:
     """Rotations of random heads."""
-    ROPE.run(bench, NANO.vector_lanes, NANO.vector_latency, 0, CYCLES)
+    ROPE.run(bench, NANO.vector.lanes, NANO.vector.latency, 0, CYCLES)
 
 
 def kv_write(bench: Bench) -> None:
     """Random keys and values to 8 bits."""
-    KV_WRITE.run(bench, NANO.vector_lanes, NANO.vector_latency, 0, CYCLES)
+    KV_WRITE.run(bench, NANO.vector.lanes, NANO.vector.latency, 0, CYCLES)
 
 
 def encoder(bench: Bench) -> None:

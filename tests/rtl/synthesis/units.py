@@ -53,7 +53,9 @@ def _flits(signals: Signals) -> dict[str, int]:
 
 def _accumulations(signals: Signals) -> dict[str, int]:
     spec = stimuli.GROUP
-    return {"accumulations": int(signals["add"][RESET_CYCLES:].sum()) * spec.slices * (spec.columns // spec.column_mux)}
+    return {
+        "accumulations": int(signals["add"][RESET_CYCLES:].sum()) * spec.synapse.slices * (spec.synapse.columns // spec.readout.column_mux)
+    }
 
 
 def _columns(signals: Signals) -> dict[str, int]:
