@@ -178,20 +178,22 @@ def test_partition() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "block", "blocks_per_tile", "shares"),
+    ("outputs", "block", "blocks_per_tile", "values", "shares"),
     [
-        (576, 256, 2, [320, 256]),  # three blocks rather than the four of 288 + 288
-        (1536, 128, 4, [512, 512, 512]),
-        (960, 256, 4, [960]),
-        (10, 4, 1, [4, 4, 2]),
-        (5, 4, 1, [4, 1]),
-        (7, 3, 1, [2, 2, 2, 1]),  # the third column of a tile would start the next region at an odd output
-        (70, 64, 1, [36, 34]),
-        (1, 4, 3, [1]),
+        (576, 256, 2, 2, [320, 256]),  # three blocks rather than the four of 288 + 288
+        (1536, 128, 4, 2, [512, 512, 512]),
+        (960, 256, 4, 2, [960]),
+        (10, 4, 1, 2, [4, 4, 2]),
+        (5, 4, 1, 2, [4, 1]),
+        (7, 3, 1, 1, [3, 2, 2]),
+        (14, 7, 1, 4, [4, 4, 4, 2]),
+        (7, 3, 1, 2, [2, 2, 2, 1]),  # the third column of a tile would start the next region at an odd output
+        (70, 64, 1, 2, [36, 34]),
+        (1, 4, 3, 2, [1]),
     ],
 )
-def test_split_evenly(outputs: int, block: int, blocks_per_tile: int, shares: list[int]) -> None:
-    assert split_evenly(outputs, block, blocks_per_tile) == shares
+def test_split_evenly(outputs: int, block: int, blocks_per_tile: int, values: int, shares: list[int]) -> None:
+    assert split_evenly(outputs, block, blocks_per_tile, values) == shares
 
 
 def test_place_is_deterministic_and_adds_tiles_only() -> None:

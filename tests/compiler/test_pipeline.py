@@ -154,20 +154,20 @@ def _arrivals(program: Program, route: int) -> tuple[int, set[int]]:
     return source, set(arrived)
 
 
-@given(st.integers(1, 500), st.integers(1, 40), st.integers(1, 6))
-def test_shares_fit_start_even_and_are_level(outputs: int, block: int, blocks_per_tile: int) -> None:
-    assume(block * blocks_per_tile > 1)
-    shares = split_evenly(outputs, block, blocks_per_tile)
+@given(st.integers(1, 500), st.integers(1, 40), st.integers(1, 6), st.integers(1, 6))
+def test_shares_fit_are_of_whole_flits_and_level(outputs: int, block: int, blocks_per_tile: int, values: int) -> None:
+    assume(block * blocks_per_tile >= values)
+    shares = split_evenly(outputs, block, blocks_per_tile, values)
     assert sum(shares) == outputs
     assert min(shares) > 0
-    assert not any(share % 2 for share in shares[:-1])
+    assert not any(share % values for share in shares[:-1])
     assert max(shares) <= block * blocks_per_tile
-    if block % 2 == 0:
+    if block % values == 0:
         blocks = math.ceil(outputs / block)
         assert len(shares) == math.ceil(blocks / blocks_per_tile)
         assert sum(math.ceil(share / block) for share in shares) == blocks
     tile = block * blocks_per_tile
-    assert len(shares) == (1 if outputs <= tile else math.ceil(outputs / (tile // 2 * 2)))
+    assert len(shares) == (1 if outputs <= tile else math.ceil(outputs / (tile // values * values)))
 
 
 @given(st.integers(0, 23), st.sets(st.integers(0, 23), min_size=1, max_size=12))
@@ -244,7 +244,7 @@ def test_too_few_tiles_says_what_is_missing_and_how_many_chips() -> None:
 
 def test_tiles_of_a_single_output() -> None:
     message = _refused(random_decoder(0), NANO.with_fields({"synapse.columns": 2, "synapse.crossbars": 2}))
-    assert "layers.0.gate_up has 48 outputs and a tile of chip nano holds one of them" in message
+    assert "layers.0.gate_up has 48 outputs and a tile of chip nano holds 1 of them" in message
 
 
 def test_no_tiles_of_a_kind() -> None:

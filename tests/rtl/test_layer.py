@@ -69,6 +69,11 @@ def test_the_finest_step_that_holds_the_largest_value(largest: int, shift: int) 
             {"hidden_size": 66, "intermediate_size": 176},
             "for 32 words of gains, stop prices and key offsets, the program needs 33",
         ),
+        (
+            {"noc.flit_bits": 128},
+            {},
+            "has flits of 64 bits, chip nc1-layer-engines of 128; simulate its cycles, or set noc.flit_bits to 64",
+        ),
         ({}, {"heads": 66, "kv_heads": 33, "head_dim": 2}, "has room for 32 key/value heads, the program needs 33; use"),
         (
             {"vector.lanes": 2, "vector.kv_bytes_per_engine": 4096},

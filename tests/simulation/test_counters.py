@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 
 import numpy as np
@@ -127,6 +129,27 @@ def test_prefill_and_decode_add_up() -> None:
     assert whole.flit_hops == result.timing.flit_hops
     assert whole.cycles == result.timing.cycles_total
     assert whole.to_json()["site_spikes"] == list(whole.site_spikes)
+
+
+@pytest.mark.parametrize(("bits", "values"), [(32, 1), (48, 1), (64, 2), (96, 3), (4096, 128)])
+def test_flits_follow_their_bits(bits: int, values: int) -> None:
+    program = make_program(random_decoder(4), SPEC.with_fields({"noc.flit_bits": bits, "noc.events_per_flit": 2}))
+    result = simulate(program, [4, 8, 15], 1)
+    assert (result.prefill.flits, result.prefill.flit_hops) == (result.timing.flits, result.timing.flit_hops)
+    config, trace, every, last = SMALL_CONFIG, result.trace, 3, 1
+    flits = int(sum(max(math.ceil(events / 2), 1) for phases in spikes(trace) for events in phases))
+    for region in (region for stage in program.stages for site in stage.regions for region in site):
+        head = region.site == config.head.index
+        flits += last * math.ceil(2 / values) if head else every * math.ceil(region.outputs / values)
+    residuals, credits, tokens = config.layers * every + last, config.layers * every + last, last
+    assert result.prefill.flits == flits + residuals * math.ceil(config.hidden_size / values) + credits + tokens
+
+
+def spikes(trace: ActivityTrace) -> Iterator[list[int]]:
+    """Events of every phase of every site that ran."""
+    per_phase = trace.events.sum(axis=3)
+    for row, site in np.ndindex(*trace.phases.shape):
+        yield per_phase[row, site, : trace.phases[row, site]].tolist()
 
 
 def test_codes_without_a_price_in_every_phase_read_their_dead_zone_once() -> None:

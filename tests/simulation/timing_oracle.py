@@ -155,7 +155,10 @@ class Chip:
                     yield None
             yield from self.pause(spec.host.latency + spec.host.dram_latency + ceil(2 * config.hidden_size, spec.host.dram_bytes_per_cycle))
             yield from self.wait("credits", 0, 1)
-            yield from self.push([Flit(int(self.program.routes.residual[0]), "residual")] * ceil(config.hidden_size, 2))
+            yield from self.push([Flit(int(self.program.routes.residual[0]), "residual")] * self.flits_of(config.hidden_size))
+
+    def flits_of(self, values: int) -> int:
+        return ceil(values, self.spec.noc.flit_bits // 32)
 
     def passes(self, elements: int) -> int:
         return ceil(elements, self.spec.vector.lanes)
@@ -196,13 +199,13 @@ class Chip:
             injected.append(self.cycle)
 
     def result_flits(self, region: Region) -> int:
-        return 1 if region.site == self.config.head.index else ceil(region.outputs, 2)
+        return self.flits_of(2 if region.site == self.config.head.index else region.outputs)
 
     def receive_site(self, stage: int, position: int) -> Unit:
         yield from self.wait("values", stage, sum(self.result_flits(region) for region in self.program.stages[stage].regions[position]))
 
     def receive_residual(self, stage: int) -> Unit:
-        yield from self.wait("residual", stage, ceil(self.config.hidden_size, 2))
+        yield from self.wait("residual", stage, self.flits_of(self.config.hidden_size))
         self.credit_due[stage] += 1
 
     def layer(self, stage: int) -> Unit:
@@ -228,7 +231,7 @@ class Chip:
             yield from self.pause(self.passes(n) + spec.vector.latency, stage)  # add
             if stage < config.layers - 1 or self.trace.logits_wanted[row]:
                 yield from self.wait("credits", stage + 1, 1)
-                yield from self.push([Flit(int(self.program.routes.residual[stage + 1]), "residual")] * ceil(n, 2), stage)
+                yield from self.push([Flit(int(self.program.routes.residual[stage + 1]), "residual")] * self.flits_of(n), stage)
             else:
                 self.result.token_end[row] = self.cycle
 

@@ -93,6 +93,11 @@ class Program:
     report: dict[str, Any]
     tokenizer_files: dict[str, bytes]
 
+    def result_flits(self, region: Region) -> int:
+        """Flits of a region's results for a token: its values, or of the head the largest one and its index."""
+        head = region.site == self.weights.config.head.index
+        return self.spec.noc.value_flits(2 if head else region.outputs)
+
     def row_blocks(self, site: int) -> int:
         """Number of blocks of `synapse.rows` inputs of a site."""
         return -(-self.weights.config.sites[site].shape[0] // self.spec.synapse.rows)

@@ -16,6 +16,9 @@ from neuromorphic_llm.registry import name_advice
 LARGEST_MESH = 16384
 """Tiles of the largest mesh; route tables grow with it."""
 
+VALUE_BITS, EVENT_BITS = 32, 16
+"""Of a value and of an event in a flit (rtl.md)."""
+
 MAGNITUDE_BITS = 7
 """Of a weight beside its sign (numerics.md)."""
 
@@ -111,8 +114,25 @@ class NocSpec(Section):
     title: ClassVar[str] = "noc"
 
     fifo_depth: int = parameter(4, "flits that an input of a router holds", "area", unit="flits", most=256)
-    events_per_flit: int = parameter(4, "events of a spike flit", "nothing beside the bits", unit="events")
-    flit_bits: int = parameter(64, "payload of a flit", "wires, energy of a flit", unit="bits")
+    events_per_flit: int = parameter(4, "events of a spike flit", "bits of the flit", unit="events")
+    flit_bits: int = parameter(
+        64, "payload of a flit: values and events that it holds", "wires, energy of a flit", unit="bits", least=VALUE_BITS
+    )
+
+    def relate(self) -> None:
+        """The events of a flit fit into it."""
+        if self.events_per_flit * EVENT_BITS > self.flit_bits:
+            held = f"a flit of {self.flit_bits} bits (noc.flit_bits) holds {self.flit_bits // EVENT_BITS} events of {EVENT_BITS}"
+            refuse(f"noc.events_per_flit is {self.events_per_flit}, and {held}", "noc.events_per_flit", "noc.flit_bits")
+
+    @property
+    def values_per_flit(self) -> int:
+        """Values that a flit holds."""
+        return self.flit_bits // VALUE_BITS
+
+    def value_flits(self, values: int) -> int:
+        """Flits that carry so many values of one vector."""
+        return -(-values // self.values_per_flit)
 
 
 @dataclass(frozen=True)

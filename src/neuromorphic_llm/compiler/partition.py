@@ -12,8 +12,8 @@ from neuromorphic_llm.graph.ir import Node
 
 @dataclass(frozen=True)
 class Partition:
-    """A tile holds all row blocks of its columns. Regions start at even outputs, use as few crossbars as possible, then as even a share
-    as possible.
+    """A tile holds all row blocks of its columns. Regions are of whole flits, use as few crossbars as possible, then as even a share as
+    possible.
     """
 
     name: str = "partition"
@@ -30,13 +30,14 @@ class Partition:
                 # Gate and up column of a pair share a tile and a crossbar, so that the product forms at its output.
                 unit = 2 if node.attributes.get("epilogue") == "gate" else 1
                 outputs, block = node.integer("columns") // unit, module.spec.synapse.columns // unit
-                if outputs > block * blocks == 1:
+                values, held = module.spec.noc.values_per_flit, block * blocks
+                if outputs > held < values:
                     raise ShortageError(
-                        f"{name} has {outputs} outputs and a tile of chip {module.spec.name} holds one of them; a flit carries two, "
-                        "and more chips do not help; raise synapse.columns or synapse.crossbars",
-                        {"synapse.crossbars": 2 * row_blocks * node.integer("slices")},
+                        f"{name} has {outputs} outputs and a tile of chip {module.spec.name} holds {held} of them; a flit carries {values}, "
+                        "and more chips do not help; raise synapse.columns or synapse.crossbars, or lower noc.flit_bits",
+                        {"synapse.crossbars": -(-values // block) * row_blocks * node.integer("slices")},
                     )
-                shares = split_evenly(outputs, block, blocks)
+                shares = split_evenly(outputs, block, blocks, values)
                 node = node.with_attributes(row_blocks=row_blocks, regions=tuple(unit * share for share in shares))
             nodes.append(node)
         graph = module.graph.with_nodes(nodes)
@@ -44,30 +45,30 @@ class Partition:
         return replace(module, graph=graph)
 
 
-def split_evenly(outputs: int, block: int, blocks_per_tile: int) -> list[int]:
-    """Shares of `outputs` over the fewest tiles of `blocks_per_tile` column blocks of `block` outputs, all but the last even.
+def split_evenly(outputs: int, block: int, blocks_per_tile: int, values: int) -> list[int]:
+    """Shares of `outputs` over the fewest tiles of `blocks_per_tile` column blocks of `block` outputs, in whole flits of `values` outputs.
 
-    Uses the fewest blocks in all (fewer crossbars to read), then levels the shares (the fullest tile finishes last). Several tiles must
-    hold two outputs each.
+    Only the last share may end with a part of a flit. Uses the fewest blocks in all (fewer crossbars to read), then levels the shares
+    (the fullest tile finishes last). Several tiles must hold `values` outputs each.
     """
-    pairs, blocks = -(-outputs // 2), -(-outputs // block)
+    flits, blocks = -(-outputs // values), -(-outputs // block)
     if blocks <= blocks_per_tile:
         return [outputs]
-    # Blocks of odd size leave a column unused in tiles with an odd number of them, so that more of them may be needed.
-    while sum(capacities := _pairs_per_tile(blocks, block, blocks_per_tile)) < pairs:
+    # Tiles whose columns are no multiple of `values` leave some of them unused, so that more blocks may be needed.
+    while sum(capacities := _flits_per_tile(blocks, block, blocks_per_tile, values)) < flits:
         blocks += 1
-    shares, left = [0] * len(capacities), pairs
+    shares, left = [0] * len(capacities), flits
     # Tiles with fewer blocks come last in the result but are filled first: what they cannot take goes to the others.
     for tile in reversed(range(len(shares))):
         shares[tile] = min(capacities[tile], left // (tile + 1))
         left -= shares[tile]
-    return [2 * share for share in shares[:-1]] + [2 * shares[-1] - outputs % 2]
+    return [values * share for share in shares[:-1]] + [values * shares[-1] - -outputs % values]
 
 
-def _pairs_per_tile(blocks: int, block: int, blocks_per_tile: int) -> list[int]:
-    """Pairs of outputs that fit each of the fewest tiles for `blocks`."""
+def _flits_per_tile(blocks: int, block: int, blocks_per_tile: int, values: int) -> list[int]:
+    """Full flits of `values` outputs that come from each of the fewest tiles for `blocks`."""
     tiles = -(-blocks // blocks_per_tile)
-    return [block * (blocks // tiles + (tile < blocks % tiles)) // 2 for tile in range(tiles)]
+    return [block * (blocks // tiles + (tile < blocks % tiles)) // values for tile in range(tiles)]
 
 
 def _blocks_per_tile(node: Node, name: str, row_blocks: int, spec: ChipSpec) -> int:

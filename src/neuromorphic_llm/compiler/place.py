@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
+from neuromorphic_llm.chip.spec import NocSpec
 from neuromorphic_llm.chip.topology import HOST_TILE, MeshTopology
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.graph.ir import Graph, Node
@@ -47,8 +48,8 @@ class _Placement:
             self.sites[stage].append(site)
         sizes = {node.name: node.type.size for node in graph.nodes}
         self.spike_flits = [sizes[node.operands[0]] * EXPECTED_SPIKES / spec.noc.events_per_flit for node in linear]
-        self.value_flits = [_value_flits(node) for node in linear]
-        self.residual_flits = module.weights.config.hidden_size / 2 + 1  # and a credit back
+        self.value_flits = [_value_flits(node, spec.noc) for node in linear]
+        self.residual_flits = module.weights.config.hidden_size / spec.noc.values_per_flit + 1  # and a credit back
         self.tiles, self.vector = _snake_fill(graph, self.topology)
         self.owner: dict[int, tuple[int, int]] = {}  # synapse tile -> site and region
         for site, tiles in enumerate(self.tiles):
@@ -110,12 +111,12 @@ class _Placement:
             self.vector[other] = tile_of_other
 
 
-def _value_flits(node: Node) -> list[float]:
-    """Result flits of each region: two values each, or one for the largest logit."""
+def _value_flits(node: Node, noc: NocSpec) -> list[float]:
+    """Result flits of each region: its values, or the largest logit and its index."""
     if node.attributes.get("epilogue") == "argmax":
-        return [1.0] * len(node.integers("regions"))
+        return [float(noc.value_flits(2))] * len(node.integers("regions"))
     columns_per_value = 2 if node.attributes.get("epilogue") == "gate" else 1
-    return [columns / columns_per_value / 2 for columns in node.integers("regions")]
+    return [columns / columns_per_value / noc.values_per_flit for columns in node.integers("regions")]
 
 
 def _snake_fill(graph: Graph, topology: MeshTopology) -> tuple[list[list[int]], list[int]]:

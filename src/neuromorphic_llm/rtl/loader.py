@@ -28,6 +28,7 @@ _MOST_PROMPT = 8192
 _MOST_VALUES = (1 << 15) - 1
 """Values of a vector: sizes of instructions and tags of value flits have 15 bits."""
 _MOST_KEY_VALUE_HEADS = 32
+_FLIT_BITS = 64
 _ADDRESSES = 1 << 24
 """Of the host port, in each unit."""
 
@@ -85,6 +86,11 @@ def _check_room(program: Program) -> None:
     The compiler counts memory in all (rtl.md, nmllm_vector_tile); in the RTL an address beyond its part would wrap.
     """
     spec, config = program.spec, program.weights.config
+    if spec.noc.flit_bits != _FLIT_BITS:
+        raise SimulationError(
+            f"the RTL has flits of {_FLIT_BITS} bits, chip {spec.name} of {spec.noc.flit_bits}; simulate its cycles, or set noc.flit_bits "
+            f"to {_FLIT_BITS} and compile again"
+        )
     lanes = spec.vector.lanes
     memory = spec.vector.memory_bytes // 4 // lanes
     inputs, qkv = [config.sites[position].shape[0] for position in range(4)], config.sites[0].shape[1]

@@ -308,9 +308,9 @@ def _network_counts(program: Program, trace: ActivityTrace) -> dict[str, int]:
     ran = np.arange(per_phase.shape[2]) < trace.phases[:, :, None]
     flits[routes.spike] = (np.maximum(-(-per_phase // spec.noc.events_per_flit), 1) * ran).sum(axis=(0, 2))
     for region, route in zip(_regions(program), np.concatenate(routes.value), strict=True):
-        flits[route] = heads if region.site == last else rows * -(-region.outputs // 2)
+        flits[route] = (heads if region.site == last else rows) * program.result_flits(region)
     passes = np.array([rows] * config.layers + [heads], np.int64)
-    flits[routes.residual] = passes * -(-config.hidden_size // 2)
+    flits[routes.residual] = passes * spec.noc.value_flits(config.hidden_size)
     flits[routes.credit] = passes
     flits[routes.token] = heads
     injected, hops = int(flits.sum()), int(flits @ wire_hops(program.route_masks))

@@ -136,7 +136,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     next_wanted = np.full(trace.tokens + 1, kernels.NO_ROW, np.int64)
     for row in range(trace.tokens - 1, -1, -1):
         next_wanted[row] = row if trace.logits_wanted[row] else next_wanted[row + 1]
-    flits = [1 if region.site == head else -(-region.outputs // 2) for region in regions]
+    flits = [program.result_flits(region) for region in regions]
     latency = [
         -(-region.columns // spec.synapse.argmax_lanes) + spec.synapse.output_latency
         if region.site == head
@@ -152,7 +152,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     rows[1:, kernels.TOKENS_BEFORE] = np.cumsum(trace.logits_wanted)
     rows[: len(wanted_rows), kernels.WANTED_ROW] = wanted_rows
     row_cycles = host_step_cycles(program)
-    row_flits = -(-config.hidden_size // 2)
+    row_flits = spec.noc.value_flits(config.hidden_size)
     units = _unit_table(program, sites, flits, latency)
     tile_unit = np.full(spec.topology.tiles, -1, np.int64)
     tile_unit[units[:, kernels.TILE]] = np.arange(len(units))
@@ -179,7 +179,7 @@ def _unit_table(program: Program, region_site: NDArray[np.int64], flits: list[in
     units[1 : stages + 1, kernels.TILE] = [stage.vector_tile for stage in program.stages]
     units[1 : stages + 1, kernels.CREDIT_ROUTE] = routes.credit
     units[:stages, kernels.OUT_ROUTE] = routes.residual
-    units[:stages, kernels.BURST_FLITS] = -(-program.weights.config.hidden_size // 2)
+    units[:stages, kernels.BURST_FLITS] = program.spec.noc.value_flits(program.weights.config.hidden_size)
     region = units[stages + 1 :]
     region[:, kernels.TILE] = [region.tile for stage in program.stages for site in stage.regions for region in site]
     region[:, kernels.REGION_SITE] = region_site
