@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, EmulationConfig, Prices
-from neuromorphic_llm.conversion.fine_tune import FineTuneConfig, FineTuner
+from neuromorphic_llm.conversion.fine_tune import FineTuner
+from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
 from neuromorphic_llm.conversion.own_text import own_text
 from neuromorphic_llm.conversion.straight_through import Surrogate
 from neuromorphic_llm.models.checkpoint import random_checkpoint

@@ -26,10 +26,9 @@ from neuromorphic_llm.evaluation.language_model import encode_text
 from neuromorphic_llm.evaluation.open_model import checked_device
 from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
-from neuromorphic_llm.ssa.attention import SsaConfig
 from neuromorphic_llm.ssa.compare import Comparison, Row
-from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig, SsaTuner, training_windows
-from neuromorphic_llm.ssa.neuron import RESETS, SURROGATES, NeuronConfig
+from neuromorphic_llm.ssa.config import RESETS, SURROGATES, NeuronConfig, SsaConfig, SsaTuneConfig
+from neuromorphic_llm.ssa.fine_tune import SsaTuner, training_windows
 from neuromorphic_llm.ssa.replace import replaced
 from table_run import read_text
 

@@ -161,7 +161,7 @@ def test_an_installed_package_knows_its_files(installed: Installed) -> None:
     for name in ("rtl/nmllm_chip.sv", "examples/article.txt", "benchmarks/functional_speed.py", "training/nano.py"):
         assert (folder / name).read_bytes() == (ROOT / name).read_bytes()
     assert installed.run("nmllm --version").strip() == metadata.version("neuromorphic-llm")
-    found = installed.run("python -c 'from neuromorphic_llm.cli.run import EXAMPLE; print(EXAMPLE)'").strip()
+    found = installed.run("python -c 'from neuromorphic_llm.pipeline.options import EXAMPLE; print(EXAMPLE)'").strip()
     assert Path(found) == folder / "examples" / "article.txt"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from neuromorphic_llm.cli import main as command_line
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, status
+from neuromorphic_llm.cli.common import CommandRun, console, status
 from neuromorphic_llm.cli.main import COMMANDS, run_command_line
 from neuromorphic_llm.cli.outputs import check_writable_file
 from neuromorphic_llm.errors import CheckpointError, UsageError
@@ -26,19 +26,18 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A command `probe ACTION` that ends in every possible way; returns the seeds with which it ran."""
     ran: list[int] = []
 
-    def command(action: str, json: JsonFile = None, seed: Seed = 0, debug: Debug = False) -> None:
+    def command(run: CommandRun, action: str) -> None:
         """A command for tests."""
-        with CommandRun("probe", json, seed, debug, {"action": action}) as run:
-            ran.append(run.seed)
-            if action == "error":
-                raise CheckpointError("the file\nis damaged; fetch it again")
-            if action == "usage":
-                raise UsageError("no such thing; choose another")
-            if action == "bug":
-                raise ZeroDivisionError("division by zero")
-            if action == "interrupt":
-                raise KeyboardInterrupt
-            run.result({"value": float("nan") if action == "nan" else 1.5, **({"seed": 1} if action == "clash" else {})})
+        ran.append(run.seed)
+        if action == "error":
+            raise CheckpointError("the file\nis damaged; fetch it again")
+        if action == "usage":
+            raise UsageError("no such thing; choose another")
+        if action == "bug":
+            raise ZeroDivisionError("division by zero")
+        if action == "interrupt":
+            raise KeyboardInterrupt
+        run.result({"value": float("nan") if action == "nan" else 1.5, **({"seed": 1} if action == "clash" else {})})
 
     module = types.SimpleNamespace(EXAMPLES="nmllm probe ok\nnmllm probe error", command=command)
     monkeypatch.setitem(sys.modules, "neuromorphic_llm.cli.probe", module)

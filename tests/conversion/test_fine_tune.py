@@ -16,7 +16,8 @@ from torch.nn import functional
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, EmulationConfig, Prices, product
-from neuromorphic_llm.conversion.fine_tune import OPTIMIZERS, DistillationLoss, FineTuneConfig, FineTuner, StepFigures
+from neuromorphic_llm.conversion.fine_tune import DistillationLoss, FineTuner, StepFigures
+from neuromorphic_llm.conversion.fine_tune_config import OPTIMIZERS, FineTuneConfig
 from neuromorphic_llm.conversion.fine_tuning import Watch, fine_tune, text_windows
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.conversion.own_text import DenseWriter, own_text

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, EmulationConfig, Prices
-from neuromorphic_llm.conversion.fine_tune import FineTuneConfig, FineTuner
+from neuromorphic_llm.conversion.fine_tune import FineTuner
+from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
 from neuromorphic_llm.conversion.fine_tuning import Watch, fine_tune
 from neuromorphic_llm.conversion.straight_through import Surrogate
 from neuromorphic_llm.conversion.text import calibration_windows

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, EmulationConfig, Prices
-from neuromorphic_llm.conversion.fine_tune import FineTuneConfig
+from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
 from neuromorphic_llm.conversion.fine_tuning import fine_tune
 from neuromorphic_llm.conversion.straight_through import Surrogate, coded
 from neuromorphic_llm.conversion.straight_through_log import coded_levels

@@ -14,7 +14,8 @@ from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.pipeline import pareto
-from neuromorphic_llm.pipeline.pareto import Pareto, ParetoOptions, mark_frontier, point_name
+from neuromorphic_llm.pipeline.options import ParetoOptions
+from neuromorphic_llm.pipeline.pareto import Pareto, mark_frontier, point_name
 from neuromorphic_llm.pipeline.steps import StepRecord
 from neuromorphic_llm.report.pareto import markdown, pareto_plot, pareto_table
 

@@ -12,9 +12,10 @@ from torch import nn
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.reference.config import DecoderConfig
-from neuromorphic_llm.ssa.attention import PARTS, SpikingSelfAttention, SsaConfig, SsaCounts
+from neuromorphic_llm.ssa.attention import PARTS, SpikingSelfAttention, SsaCounts
+from neuromorphic_llm.ssa.config import NeuronConfig, SsaConfig
 from neuromorphic_llm.ssa.feed_forward import RateCodedLinear, rate_spikes
-from neuromorphic_llm.ssa.neuron import NeuronConfig, lif
+from neuromorphic_llm.ssa.neuron import lif
 from neuromorphic_llm.ssa.replace import Places, _projections, replaced
 
 SHAPE = DecoderConfig(

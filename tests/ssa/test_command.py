@@ -13,8 +13,8 @@ import torch
 
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.models.checkpoint import Checkpoint
-from neuromorphic_llm.ssa.attention import SsaConfig
-from neuromorphic_llm.ssa.fine_tune import STATE, SsaTuneConfig
+from neuromorphic_llm.ssa.config import SsaConfig, SsaTuneConfig
+from neuromorphic_llm.ssa.fine_tune import STATE
 from neuromorphic_llm.ssa.replace import replaced
 
 SMALL = ["--tokens", "32", "--window", "16", "--layer-steps", "1", "--steps", "1", "--text", "text.txt"]

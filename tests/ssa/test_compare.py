@@ -12,8 +12,8 @@ from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluation.language_model import EncodedText
 from neuromorphic_llm.evaluation.scored_model import DenseModel
 from neuromorphic_llm.models.checkpoint import Checkpoint
-from neuromorphic_llm.ssa.attention import SsaConfig
 from neuromorphic_llm.ssa.compare import Comparison
+from neuromorphic_llm.ssa.config import SsaConfig
 from neuromorphic_llm.ssa.metrics import model_states, quality
 from neuromorphic_llm.ssa.replace import replaced
 

@@ -15,7 +15,8 @@ from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.ssa.attention import SsaConfig, SsaCounts
+from neuromorphic_llm.ssa.attention import SsaCounts
+from neuromorphic_llm.ssa.config import SsaConfig
 from neuromorphic_llm.ssa.energy import (
     AttentionActivity,
     AttentionStatistics,

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint
-from neuromorphic_llm.ssa.attention import SsaConfig
-from neuromorphic_llm.ssa.fine_tune import STATE, SsaTuneConfig, SsaTuner, training_windows
+from neuromorphic_llm.ssa.config import SsaConfig, SsaTuneConfig
+from neuromorphic_llm.ssa.fine_tune import STATE, SsaTuner, training_windows
 from neuromorphic_llm.ssa.replace import Places, replaced
 
 

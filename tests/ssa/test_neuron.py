@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from neuromorphic_llm.ssa.neuron import SURROGATES, NeuronConfig, lif
+from neuromorphic_llm.ssa.config import SURROGATES, NeuronConfig
+from neuromorphic_llm.ssa.neuron import lif
 
 
 def test_soft_reset_by_hand() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
+from neuromorphic_llm.cli.common import CommandRun, console
 from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
 from neuromorphic_llm.registry import name_advice
 from neuromorphic_llm.units import format_bytes
@@ -29,6 +29,7 @@ KINDS = ("checkpoint", "hub", "data", "kernels", "rtl")
 
 
 def command(
+    run: CommandRun,
     clean: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,32 +39,28 @@ def command(
     limit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Remove the least recently used RTL builds until they take this, such as 500M.")
     ] = None,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Show what the cache holds ($NMLLM_CACHE, or ~/.cache/neuromorphic-llm), and clean it."""
-    with CommandRun("cache", json, seed, debug, {"clean": clean, "limit": limit}) as run:
-        from neuromorphic_llm.cache import bound_builds, cache_folder, entries, rtl_limit, size_in_bytes
+    from neuromorphic_llm.cache import bound_builds, cache_folder, entries, rtl_limit, size_in_bytes
 
-        allowed = rtl_limit()
-        wanted = None if limit is None else size_in_bytes(limit, "--limit")
-        removed = _clean(entries(), clean or [])
-        if wanted is not None:
-            removed += bound_builds(wanted, recent_s=0.0)
-        left = entries()
-        console.print(_table(left, allowed))
-        if removed:
-            console.print(f"Removed {len(removed)}, {format_bytes(sum(entry.bytes for entry in removed))}.", highlight=False)
-        run.result(
-            {
-                "folder": cache_folder(),
-                "bytes": sum(entry.bytes for entry in left),
-                "rtl_limit_bytes": allowed,
-                "entries": [_described(entry) for entry in left],
-                "removed": [_described(entry) for entry in removed],
-            }
-        )
+    allowed = rtl_limit()
+    wanted = None if limit is None else size_in_bytes(limit, "--limit")
+    removed = _clean(entries(), clean or [])
+    if wanted is not None:
+        removed += bound_builds(wanted, recent_s=0.0)
+    left = entries()
+    console.print(_table(left, allowed))
+    if removed:
+        console.print(f"Removed {len(removed)}, {format_bytes(sum(entry.bytes for entry in removed))}.", highlight=False)
+    run.result(
+        {
+            "folder": cache_folder(),
+            "bytes": sum(entry.bytes for entry in left),
+            "rtl_limit_bytes": allowed,
+            "entries": [_described(entry) for entry in left],
+            "removed": [_described(entry) for entry in removed],
+        }
+    )
 
 
 def _clean(found: Sequence[Entry], names: Sequence[str]) -> list[Entry]:

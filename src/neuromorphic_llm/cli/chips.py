@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
+from neuromorphic_llm.cli.common import CommandRun, console
 from neuromorphic_llm.units import format_si
 
 if TYPE_CHECKING:
@@ -18,25 +18,24 @@ nmllm chips --json chips.json
 """
 
 
-def command(json: JsonFile = None, seed: Seed = 0, debug: Debug = False) -> None:
+def command(run: CommandRun) -> None:
     """List the chips that come with the package."""
-    with CommandRun("chips", json, seed, debug, {}) as run:
-        from neuromorphic_llm.chip.load import known_chips, load_spec
+    from neuromorphic_llm.chip.load import known_chips, load_spec
 
-        specs = [load_spec(name) for name in known_chips()]
-        table = Table("chip", "mesh", "synapse tiles", "vector tiles", "crossbars of a tile", "8-bit weights", "clock")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        listed = [_described(spec) for spec in specs]
-        for chip in listed:
-            spec, synapse = chip["spec"], chip["spec"]["synapse"]
-            mesh = f"{spec['mesh']['width']} x {spec['mesh']['height']}"
-            crossbars = f"{synapse['crossbars']} of {synapse['rows']} x {synapse['columns']}"
-            tiles = (str(chip["synapse_tiles"]), str(chip["vector_tiles"]))
-            table.add_row(chip["name"], mesh, *tiles, crossbars, f"{chip['weights']:,}", format_si(spec["clock_hz"], "Hz"))
-        table.caption = "Weights are what all crossbars hold; a network's layers leave some of them empty. A chip may also be a YAML file."
-        console.print(table)
-        run.result({"chips": listed})
+    specs = [load_spec(name) for name in known_chips()]
+    table = Table("chip", "mesh", "synapse tiles", "vector tiles", "crossbars of a tile", "8-bit weights", "clock")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    listed = [_described(spec) for spec in specs]
+    for chip in listed:
+        spec, synapse = chip["spec"], chip["spec"]["synapse"]
+        mesh = f"{spec['mesh']['width']} x {spec['mesh']['height']}"
+        crossbars = f"{synapse['crossbars']} of {synapse['rows']} x {synapse['columns']}"
+        tiles = (str(chip["synapse_tiles"]), str(chip["vector_tiles"]))
+        table.add_row(chip["name"], mesh, *tiles, crossbars, f"{chip['weights']:,}", format_si(spec["clock_hz"], "Hz"))
+    table.caption = "Weights are what all crossbars hold; a network's layers leave some of them empty. A chip may also be a YAML file."
+    console.print(table)
+    run.result({"chips": listed})
 
 
 def _described(spec: ChipSpec) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
+from neuromorphic_llm.cli.common import CommandRun, console
 from neuromorphic_llm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,36 +27,32 @@ _EXAMPLE = (4096, -3000, 700, 90, 0)
 
 
 def command(
+    run: CommandRun,
     name: Annotated[str | None, typer.Argument(help="One code, shown in detail with its parameters and example spike trains.")] = None,
     phases: Annotated[int | None, typer.Option(help="Phases of every code (default 6; of one code: its own).", min=1)] = None,
     code_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the code NAME, repeatable.")] = None,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """List the spike codes with their spikes and errors at equal phases, or show one of them."""
-    arguments = {"name": name, "phases": phases, "code_option": code_option}
-    with CommandRun("codes", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.spikes.parameters import parse_options
-        from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
+    from neuromorphic_llm.spikes.parameters import parse_options
+    from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
-        if name is None:
-            if code_option:
-                raise UsageError("--code-option belongs to one code; name it, as in nmllm codes burst --code-option gamma=7")
-            described, broken = _all(phases or 6, seed)
-            console.print(_list(described))
-            console.print(_meanings(described))
-            for each in broken:
-                console.print(f"not listed: {' '.join(each['reason'].split())}", soft_wrap=True)
-            run.result({"codes": described, "kind": "simulated"} | ({"broken": broken} if broken else {}))
-        else:
-            found = SPIKE_CODES[name]
-            with SPIKE_CODES.failures_of(name):
-                code = get_code(name, phases, **parse_options(found, code_option or []))
-                detail = _described(code, seed) | {"examples": _examples(code)}
-            console.print(_detail(detail))
-            console.print(_trains(detail))
-            run.result({"codes": [detail], "kind": "simulated"})
+    if name is None:
+        if code_option:
+            raise UsageError("--code-option belongs to one code; name it, as in nmllm codes burst --code-option gamma=7")
+        described, broken = _all(phases or 6, run.seed)
+        console.print(_list(described))
+        console.print(_meanings(described))
+        for each in broken:
+            console.print(f"not listed: {' '.join(each['reason'].split())}", soft_wrap=True)
+        run.result({"codes": described, "kind": "simulated"} | ({"broken": broken} if broken else {}))
+    else:
+        found = SPIKE_CODES[name]
+        with SPIKE_CODES.failures_of(name):
+            code = get_code(name, phases, **parse_options(found, code_option or []))
+            detail = _described(code, run.seed) | {"examples": _examples(code)}
+        console.print(_detail(detail))
+        console.print(_trains(detail))
+        run.result({"codes": [detail], "kind": "simulated"})
 
 
 def _all(phases: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:

@@ -1,4 +1,4 @@
-"""What every command shares: the common options, the JSON result, consoles and progress.
+"""Parts that every command shares: its run with the JSON result, options of several commands, consoles and progress.
 
 A command is a module `cli/NAME.py` with the help text's EXAMPLES and a function named `command`; `cli/main.py` lists it with a one-line
 summary and imports it only when it is called. Import heavy modules (torch, numba) inside the function, so that `--help` stays fast::
@@ -6,19 +6,18 @@ summary and imports it only when it is called. Import heavy modules (torch, numb
     EXAMPLES = "nmllm eval smollm2-135m --task default --limit-tokens 2048"
 
     def command(
+        run: CommandRun,
         model: Annotated[str, typer.Argument(help="Known name, folder, GGUF file or hub id.")],
         window: Annotated[int, typer.Option(help="Tokens per window.", min=2)] = 1024,
-        json: JsonFile = None,
-        seed: Seed = 0,
-        debug: Debug = False,
     ) -> None:
         \"\"\"Evaluate a model or a network.\"\"\"
-        with CommandRun("eval", json, seed, debug, {"model": model, "window": window}) as run:
-            from neuromorphic_llm.evaluation.language_model import evaluate
+        from neuromorphic_llm.evaluation.language_model import evaluate
 
-            outcome = evaluate(...)
-            console.print(table_of(outcome))
-            run.result({"perplexity": outcome.perplexity})
+        outcome = evaluate(...)
+        console.print(table_of(outcome))
+        run.result({"perplexity": outcome.perplexity})
+
+A parameter of type Given[CLASS] stands for the options that the fields of a configuration class describe (cli/options.py).
 
 Raise the classes of `errors.py` for anything a user can cause; main() prints them as one line and picks the exit code
 (0 done, 1 failed, 2 usage, 130 interrupted).
@@ -26,6 +25,7 @@ Raise the classes of `errors.py` for anything a user can cause; main() prints th
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Mapping
@@ -43,18 +43,10 @@ from neuromorphic_llm.cli.outputs import check_outputs, check_result_file
 from neuromorphic_llm.models.text_tokens import Bos
 from neuromorphic_llm.terminal import LINES, progress_display, status_display
 
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", readable=False, help="Write the result as JSON to this file.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")]
 BosChoice = Annotated[
     Bos, typer.Option("--bos", help="Beginning-of-sequence token before every text: auto (as the model's tokenizer says), always or never.")
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Tolerance = Annotated[
-    float,
-    typer.Option(
-        "--tolerance", metavar="SHARE", help="How far what is reached may lie from the target (0.01: 1 %); up to twice that, with a note."
-    ),
-]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 
 # No markup: names of files and chips may hold brackets.
 console = Console(markup=False)
@@ -95,14 +87,19 @@ class WorkBars:
 
 
 class CommandRun:
-    """Context of one command: checks --json before the work, times it, and writes the result after it."""
+    """Context of one command: checks --json before the work, times it, and writes the result after it.
+
+    `arguments` are those of the result: the options and arguments by name, but --json, --seed and --debug. Of the processes that torchrun
+    starts only the first one writes.
+    """
 
     def __init__(self, command: str, json: Path | None, seed: int, debug: bool, arguments: Mapping[str, Any]) -> None:
         self.seed = seed
+        self.arguments = dict(arguments)
+        self.first = int(os.environ.get("RANK", "0")) == 0
         self._command = command
-        self._json = json
+        self._json = json if self.first else None
         self._debug = debug
-        self._arguments = arguments
         self._payload: Mapping[str, Any] = {}
 
     def outputs(
@@ -113,7 +110,9 @@ class CommandRun:
         files: Mapping[str, Path | None] | None = None,
     ) -> None:
         """Check all that the command writes besides --json, by option, before its work (outputs.py)."""
-        check_outputs(self._arguments, self._json, artefacts=artefacts, folders=folders, files=files)
+        if self._json is not None:  # again, as a command may have completed its arguments
+            check_result_file(self._json, self.arguments, self._command)
+        check_outputs(self.arguments, self._json, artefacts=artefacts, folders=folders, files=files)
 
     def result(self, payload: Mapping[str, Any]) -> None:
         """Set the command's own keys of the JSON result (formats.md); written when the context ends without an error."""
@@ -130,11 +129,11 @@ class CommandRun:
         from neuromorphic_llm.cli.result import write_result  # with numpy and psutil
 
         wall_s = time.perf_counter() - self._start_s
-        write_result(path, self._command, self._arguments, self.seed, payload, self._started, wall_s)
+        write_result(path, self._command, self.arguments, self.seed, payload, self._started, wall_s)
 
     def __enter__(self) -> CommandRun:
         if self._json is not None:
-            check_result_file(self._json, self._arguments, self._command)
+            check_result_file(self._json, self.arguments, self._command)
         self._started = datetime.now(UTC)
         self._start_s = time.perf_counter()
         LINES.hold()

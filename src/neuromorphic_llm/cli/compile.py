@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, status
+from neuromorphic_llm.cli.common import CommandRun, console, status
 
 if TYPE_CHECKING:
     from neuromorphic_llm.compiler.module import Module
@@ -22,46 +22,42 @@ nmllm compile networks/smollm2-135m --chip CHIP.yaml -o programs/mine --time-pas
 
 
 def command(
+    run: CommandRun,
     network: Annotated[Path, typer.Argument(help="Network folder that `nmllm convert` wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Program folder to write.")],
     chip: Annotated[str, typer.Option(help="Known chip (nc1, nano) or a YAML file.")] = "nc1",
     print_between_passes: Annotated[bool, typer.Option("--print-between-passes", help="Print the graph after every pass.")] = False,
     time_passes: Annotated[bool, typer.Option("--time-passes", help="Print the seconds of every pass.")] = False,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the placement.")] = None,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Compile a spiking network for a chip: place it on the mesh, route it and write a program folder."""
-    arguments = {"network": network, "output": output, "chip": chip, "picture": picture}
-    with CommandRun("compile", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.chip.load import load_spec
-        from neuromorphic_llm.chip.program_io import FORMAT, save_program
-        from neuromorphic_llm.compiler.floorplan import floorplan_svg
-        from neuromorphic_llm.compiler.module import print_module
-        from neuromorphic_llm.compiler.pipeline import compile_network
-        from neuromorphic_llm.network.format import load_network
-        from neuromorphic_llm.text_file import write_text
+    from neuromorphic_llm.chip.load import load_spec
+    from neuromorphic_llm.chip.program_io import FORMAT, save_program
+    from neuromorphic_llm.compiler.floorplan import floorplan_svg
+    from neuromorphic_llm.compiler.module import print_module
+    from neuromorphic_llm.compiler.pipeline import compile_network
+    from neuromorphic_llm.network.format import load_network
+    from neuromorphic_llm.text_file import write_text
 
-        seconds: dict[str, float] = {}
+    seconds: dict[str, float] = {}
 
-        def observe(name: str, module: Module | None, elapsed_s: float) -> None:
-            seconds[name] = elapsed_s
-            if print_between_passes and module is not None:
-                # Not through rich: it would take the shapes in brackets for markup.
-                print(f"--- after {name} ---\n{print_module(module)}", end="")
+    def observe(name: str, module: Module | None, elapsed_s: float) -> None:
+        seconds[name] = elapsed_s
+        if print_between_passes and module is not None:
+            # Not through rich: it would take the shapes in brackets for markup.
+            print(f"--- after {name} ---\n{print_module(module)}", end="")
 
-        run.outputs(artefacts={"--output": (output, FORMAT)}, files={"--picture": picture})
-        spec = load_spec(chip)
-        with status(f"compiling {network} for {spec.name}"):
-            program = compile_network(load_network(network), spec, seed=seed, observer=observe)
-            program_hash = save_program(program, output)
-        if picture is not None:
-            write_text(picture, floorplan_svg(program))
-        console.print(_mapping_table(program.report))
-        if time_passes:
-            console.print(_time_table(seconds))
-        run.result({**program.report, "program_hash": program_hash, "pass_seconds": seconds})
+    run.outputs(artefacts={"--output": (output, FORMAT)}, files={"--picture": picture})
+    spec = load_spec(chip)
+    with status(f"compiling {network} for {spec.name}"):
+        program = compile_network(load_network(network), spec, seed=run.seed, observer=observe)
+        program_hash = save_program(program, output)
+    if picture is not None:
+        write_text(picture, floorplan_svg(program))
+    console.print(_mapping_table(program.report))
+    if time_passes:
+        console.print(_time_table(seconds))
+    run.result({**program.report, "program_hash": program_hash, "pass_seconds": seconds})
 
 
 def _mapping_table(report: Mapping[str, Any]) -> Table:

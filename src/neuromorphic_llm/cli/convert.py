@@ -11,16 +11,15 @@ from rich.table import Table
 from neuromorphic_llm.cli.common import (
     BosChoice,
     CommandRun,
-    Debug,
-    JsonFile,
-    Seed,
-    Tolerance,
+    Device,
     WorkBars,
     console,
     error_console,
     progress,
     status,
 )
+from neuromorphic_llm.cli.options import Given, code_parameters_of
+from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos, bos_text, choose_bos
 from neuromorphic_llm.text_file import LIMITS, read_text
@@ -28,7 +27,6 @@ from neuromorphic_llm.text_file import LIMITS, read_text
 if TYPE_CHECKING:
     from neuromorphic_llm.chip.spec import ChipSpec
     from neuromorphic_llm.conversion.calibrate import Calibration
-    from neuromorphic_llm.conversion.config import ConvertConfig
     from neuromorphic_llm.models.checkpoint import Checkpoint
     from neuromorphic_llm.network.spiking import SpikingNetwork
 
@@ -45,78 +43,47 @@ nmllm convert MODEL.gguf -o networks/hybrid --parts feed-forward --calibration T
 
 
 def command(
+    run: CommandRun,
     model: Annotated[str, typer.Argument(help="Known name, Hugging Face folder or id, or GGUF file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Network folder to write.")],
-    code: Annotated[str, typer.Option(help="Spike code; nmllm codes lists them.")] = "signed-digit",
-    code_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the code, repeatable.")] = None,
-    phases: Annotated[int | None, typer.Option(help="Phases of the code (default: the code's own).")] = None,
-    spikes: Annotated[float | None, typer.Option(help="Mean spikes per activation to meet (default 1.5).")] = None,
-    query_spikes: Annotated[
-        float | None,
-        typer.Option(help="Mean spikes per query value of attention to meet; a model whose queries spike less keeps all (default 1.8)."),
-    ] = None,
-    price: Annotated[float | None, typer.Option("--lambda", help="Price of a spike instead of a target; 0 keeps all spikes.")] = None,
-    energy: Annotated[float | None, typer.Option(metavar="JOULES", help="Joules a token to meet on --chip instead of spikes.")] = None,
+    asked: Given[ConvertConfig],
     chip: Annotated[str, typer.Option(help="Chip whose account gives the joules of a spike, for --energy.")] = "nc1",
-    tolerance: Tolerance = 0.01,
-    allocation: Annotated[str, typer.Option(help="Spikes among sites: fisher, greedy, teal or knunyants.")] = "fisher",
-    compensate: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="gptq, bias, means, rotation-hadamard or rotation-pca, repeatable."),
-    ] = None,
     calibration: Annotated[
         str | None, typer.Option(help="Text file, task name or calibration folder (default: text that comes with Python).")
     ] = None,
     save_calibration: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep the calibration for later conversions.")] = None,
-    parts: Annotated[str, typer.Option(help="What spikes: all, feed-forward or attention.")] = "all",
-    weights: Annotated[str, typer.Option(help="Weights of the crossbars: 8-bit or 4-bit-groups.")] = "8-bit",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     bos: BosChoice = Bos.AUTO,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Convert a pretrained model into a spiking network, without training."""
-    arguments = {"model": model, "output": output, "code": code, "code_option": code_option, "phases": phases,
-                 "spikes": spikes, "query_spikes": query_spikes, "lambda": price, "energy": energy, "chip": chip, "tolerance": tolerance,
-                 "allocation": allocation, "compensate": compensate, "calibration": calibration,
-                 "save_calibration": save_calibration, "parts": parts, "weights": weights, "device": device, "bos": bos.value}  # fmt: skip
-    with CommandRun("convert", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.chip.load import load_spec
-        from neuromorphic_llm.conversion.calibrate import FORMAT as CALIBRATION_FORMAT
-        from neuromorphic_llm.conversion.text import calibration_windows, held_out_window
-        from neuromorphic_llm.evaluation.open_model import checked_device
-        from neuromorphic_llm.models.checkpoint import load_checkpoint
-        from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
-        from neuromorphic_llm.spikes.parameters import parse_options
-        from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
+    from neuromorphic_llm.chip.load import load_spec
+    from neuromorphic_llm.conversion.calibrate import FORMAT as CALIBRATION_FORMAT
+    from neuromorphic_llm.conversion.text import calibration_windows, held_out_window
+    from neuromorphic_llm.evaluation.open_model import checked_device
+    from neuromorphic_llm.models.checkpoint import load_checkpoint
+    from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
 
-        parameters = parse_options(SPIKE_CODES[code], code_option or [])
-        get_code(code, phases, **parameters)
-        checked_device(device)
-        kept = {} if save_calibration is None else {"--save-calibration": (save_calibration, CALIBRATION_FORMAT)}
-        run.outputs(artefacts=kept | {"--output": (output, NETWORK_FORMAT)})
-        options = _options(
-            _target(code, spikes, price, energy) | _attention(query_spikes, parts), code=code, phases=phases,
-            code_parameters=tuple(parameters.items()), parts=parts, seed=seed, allocation=allocation,
-            compensation=tuple(compensate or ()), weights=weights, tolerance=tolerance,
-        )  # fmt: skip
-        spec = None if energy is None else load_spec(chip)
-        stored, text = _calibration(calibration)
-        with status(f"loading {model}"):
-            checkpoint = load_checkpoint(model)
-            tokenizer = choose_bos(checkpoint.tokenizer(), bos)
-            windows = calibration_windows(tokenizer, text, longest=checkpoint.config.max_positions)
-            held_out = held_out_window(tokenizer, text, checkpoint.config.max_positions)
-        network, stored = _convert(checkpoint, options, windows, held_out, stored, spec, device, search=save_calibration is not None)
-        if save_calibration is not None:
-            stored.save(save_calibration)
-        content_hash = network.save(output)
-        beginning = bos_text(tokenizer)
-        console.print(_table(output, network.provenance, network.weights.parameters, beginning))
-        if "warning" in network.provenance:
-            error_console.print(f"Warning: {network.provenance['warning']}", highlight=False, soft_wrap=True)
-        run.result(_result(output, network, content_hash) | {"bos_token": beginning})
+    code_parameters = code_parameters_of(asked)
+    checked_device(device)
+    kept = {} if save_calibration is None else {"--save-calibration": (save_calibration, CALIBRATION_FORMAT)}
+    run.outputs(artefacts=kept | {"--output": (output, NETWORK_FORMAT)})
+    options = _options(asked, code_parameters=code_parameters, seed=run.seed)
+    spec = None if options.energy_j is None else load_spec(chip)
+    stored, text = _calibration(calibration)
+    with status(f"loading {model}"):
+        checkpoint = load_checkpoint(model)
+        tokenizer = choose_bos(checkpoint.tokenizer(), bos)
+        windows = calibration_windows(tokenizer, text, longest=checkpoint.config.max_positions)
+        held_out = held_out_window(tokenizer, text, checkpoint.config.max_positions)
+    network, stored = _convert(checkpoint, options, windows, held_out, stored, spec, device, search=save_calibration is not None)
+    if save_calibration is not None:
+        stored.save(save_calibration)
+    content_hash = network.save(output)
+    beginning = bos_text(tokenizer)
+    console.print(_table(output, network.provenance, network.weights.parameters, beginning))
+    if "warning" in network.provenance:
+        error_console.print(f"Warning: {network.provenance['warning']}", highlight=False, soft_wrap=True)
+    run.result(_result(output, network, content_hash) | {"bos_token": beginning})
 
 
 def _convert(
@@ -150,39 +117,28 @@ def _convert(
     return network, calibration
 
 
-def _target(code: str, spikes: float | None, price: float | None, energy: float | None) -> dict[str, Any]:
-    """What is to be met; without any the signed-digit code meets 1.5 spikes and the others keep all of theirs."""
-    given = {"--spikes": spikes, "--lambda": price, "--energy": energy}
-    asked = [option for option, value in given.items() if value is not None]
-    if len(asked) > 1:
-        raise UsageError(f"{' and '.join(asked)} are both given; a target finds its own price, leave one out")
-    if not asked:
-        spikes, price = (1.5, None) if code == "signed-digit" else (None, 0.0)
-    return {"spikes": spikes, "price": price, "energy_j": energy}
-
-
-def _attention(query_spikes: float | None, parts: str) -> dict[str, float]:
-    """What is asked of attention."""
-    if query_spikes is None:
-        return {}
-    if parts == "feed-forward":
-        raise UsageError("--query-spikes is of attention, and --parts feed-forward leaves attention dense; leave one out")
-    return {"query_spikes": query_spikes}
-
-
-def _options(target: dict[str, Any], **options: Any) -> ConvertConfig:
-    """What was asked for; UsageError for a wrong value or name."""
+def _options(asked: Given[ConvertConfig], **others: Any) -> ConvertConfig:
+    """Options of the conversion; UsageError for a wrong value or name, and for options that exclude each other."""
     from neuromorphic_llm.conversion.allocation.methods import ALLOCATIONS
     from neuromorphic_llm.conversion.compensation.methods import split_names
-    from neuromorphic_llm.conversion.config import ConvertConfig
 
-    try:
-        config = ConvertConfig(**target, **options)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    if asked["query_spikes"] is not None and asked["parts"] == "feed-forward":
+        raise UsageError("--query-spikes is of attention, and --parts feed-forward leaves attention dense; leave one out")
+    config = asked.build(**_target(asked), **others)
     ALLOCATIONS.check(config.allocation)
     split_names(config.compensation)
     return config
+
+
+def _target(asked: Given[ConvertConfig]) -> dict[str, Any]:
+    """Target of the conversion; without any the signed-digit code meets 1.5 spikes and the others keep all of theirs."""
+    target = {name: asked[name] for name in ("spikes", "price", "energy_j")}
+    given = [option for option, value in zip(("--spikes", "--lambda", "--energy"), target.values(), strict=True) if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are both given; a target finds its own price, leave one out")
+    if given:
+        return target
+    return {"spikes": 1.5, "price": None} if asked["code"] == "signed-digit" else {"spikes": None, "price": 0.0}
 
 
 def _result(output: Path, network: SpikingNetwork, content_hash: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, console, progress, status
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, progress, status
 from neuromorphic_llm.cli.simulate import ParseSpecial, encode_prompt, read_prompt
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos
@@ -27,6 +27,7 @@ nmllm cosim programs/nano --prompt "A river" --max-new-tokens 1 --trace tile.vcd
 
 
 def command(
+    run: CommandRun,
     program: Annotated[Path, typer.Argument(help="Program folder that `nmllm compile` wrote.")],
     prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
     prompt_file: Annotated[Path | None, typer.Option(help="Text file with the prompt.", metavar="FILE")] = None,
@@ -37,51 +38,35 @@ def command(
     trace_tile: Annotated[int | None, typer.Option(help="Waveform of this tile only (default: the whole chip).", min=0)] = None,
     bos: BosChoice = Bos.AUTO,
     parse_special: ParseSpecial = None,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Compare the chip's SystemVerilog with the simulators, cycle by cycle, up to the first difference."""
-    arguments = {
-        "program": program,
-        "prompt": prompt,
-        "prompt_file": prompt_file,
-        "chat": chat,
-        "max_new_tokens": max_new_tokens,
-        "trace": trace,
-        "trace_cycles": trace_cycles,
-        "trace_tile": trace_tile,
-        "bos": bos.value,
-        "parse_special": parse_special,
-    }
-    with CommandRun("cosim", json, seed, debug, arguments) as run:
-        text = read_prompt(prompt, prompt_file)
-        window = _window(trace, trace_cycles, trace_tile)
-        run.outputs(files={"--trace": trace})
-        from neuromorphic_llm.chip.program_io import load_program
-        from neuromorphic_llm.evaluation.stop import stop_tokens
-        from neuromorphic_llm.models.tokenizer import load_tokenizer
-        from neuromorphic_llm.rtl.trace import around
+    text = read_prompt(prompt, prompt_file)
+    window = _window(trace, trace_cycles, trace_tile)
+    run.outputs(files={"--trace": trace})
+    from neuromorphic_llm.chip.program_io import load_program
+    from neuromorphic_llm.evaluation.stop import stop_tokens
+    from neuromorphic_llm.models.tokenizer import load_tokenizer
+    from neuromorphic_llm.rtl.trace import around
 
-        with status(f"loading {program}"):
-            loaded = load_program(program)
-            tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, str(program), loaded.weights.config.vocab_size), bos)
-        if trace_tile is not None and trace_tile >= loaded.spec.topology.tiles:
-            raise UsageError(f"--trace-tile {trace_tile}: the tiles of {loaded.spec.name} are 0 to {loaded.spec.topology.tiles - 1}")
-        stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
-        recorded = _simulate(loaded, encode_prompt(tokenizer, text, chat, parse_special), max_new_tokens, stop)
-        window = _within(window, recorded.timing.cycles_total)
-        result, error = _lockstep(recorded, stop, seed)
-        figures = _figures(recorded, result, error, first_bos(tokenizer, recorded.prompt))
-        figures["text"] = tokenizer.decode([t for t in recorded.token_ids if t not in stop], skip_special_tokens=True).strip()
-        _show(figures, error)
-        run.keep(figures)  # neither the difference nor a waveform that fails may lose it
-        if trace is not None:
-            cycles = window or around(recorded.timing.cycles_total if error is None else error.difference.cycle)
-            _trace(recorded, stop, trace, cycles, trace_tile, seed)
-            run.keep(figures | {"trace": str(trace)})
-        if error is not None:
-            raise error
+    with status(f"loading {program}"):
+        loaded = load_program(program)
+        tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, str(program), loaded.weights.config.vocab_size), bos)
+    if trace_tile is not None and trace_tile >= loaded.spec.topology.tiles:
+        raise UsageError(f"--trace-tile {trace_tile}: the tiles of {loaded.spec.name} are 0 to {loaded.spec.topology.tiles - 1}")
+    stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
+    recorded = _simulate(loaded, encode_prompt(tokenizer, text, chat, parse_special), max_new_tokens, stop)
+    window = _within(window, recorded.timing.cycles_total)
+    result, error = _lockstep(recorded, stop, run.seed)
+    figures = _figures(recorded, result, error, first_bos(tokenizer, recorded.prompt))
+    figures["text"] = tokenizer.decode([t for t in recorded.token_ids if t not in stop], skip_special_tokens=True).strip()
+    _show(figures, error)
+    run.keep(figures)  # neither the difference nor a waveform that fails may lose it
+    if trace is not None:
+        cycles = window or around(recorded.timing.cycles_total if error is None else error.difference.cycle)
+        _trace(recorded, stop, trace, cycles, trace_tile, run.seed)
+        run.keep(figures | {"trace": str(trace)})
+    if error is not None:
+        raise error
 
 
 def _window(trace: Path | None, cycles: str | None, tile: int | None) -> range | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, console, progress
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Device, console, progress
 from neuromorphic_llm.models.text_tokens import Bos, bos_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ LONGEST_SUMMARY = 128
 
 
 def command(
+    run: CommandRun,
     model: Annotated[
         str, typer.Argument(help="Network folder, or a model: known name, folder, GGUF file or hub id.", metavar="MODEL|NETWORK")
     ],
@@ -52,47 +53,30 @@ def command(
     against: Annotated[
         str | None, typer.Option(help="Model to compare with: KL and top-1 agreement, ROUGE, or accuracies.", metavar="MODEL")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     batch: Annotated[int, typer.Option(help="Windows or documents at a time; questions are batched by themselves.", min=1)] = 1,
     bos: BosChoice = Bos.AUTO,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Evaluate a model or a spiking network: perplexity on a text, ROUGE of summaries, or accuracy on zero-shot tasks."""
-    arguments = {
-        "model": model,
-        "task": task,
-        "data": data,
-        "limit_tokens": limit_tokens,
-        "window": window,
-        "limit_documents": limit_documents,
-        "max_new_tokens": max_new_tokens,
-        "against": against,
-        "device": device,
-        "batch": batch,
-        "bos": bos.value,
-    }
-    with CommandRun("eval", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.evaluation.open_model import checked_device, open_model
-        from neuromorphic_llm.evaluation.tasks import TASKS
+    from neuromorphic_llm.evaluation.open_model import checked_device, open_model
+    from neuromorphic_llm.evaluation.tasks import TASKS
 
-        chosen = TASKS[task]
-        _check_options(chosen.kind, arguments)
-        where = checked_device(device)
-        opener = lambda: open_model(model, where, bos)  # noqa: E731
-        other = None if against is None else lambda: open_model(against, where, bos)
-        if chosen.kind == "summaries":
-            opened, payload = _summaries(opener, other, task, data, limit_documents, max_new_tokens or LONGEST_SUMMARY, batch)
-        elif chosen.kind == "zero-shot":
-            opened, payload = _zero_shot(opener, other, chosen, data, limit_documents)
-        else:
-            opened, payload = _text(opener, other, task, data, limit_tokens, window, batch, seed)
-        payload |= {"task": task, "model_hash": opened.content_hash, "kind": "measured"} | spike_figures(opened)
-        if "tasks" in payload:
-            print_tasks(payload)
-        print_figures(opened.name, payload)
-        run.result(payload)
+    chosen = TASKS[task]
+    _check_options(chosen.kind, run.arguments)
+    where = checked_device(device)
+    opener = lambda: open_model(model, where, bos)  # noqa: E731
+    other = None if against is None else lambda: open_model(against, where, bos)
+    if chosen.kind == "summaries":
+        opened, payload = _summaries(opener, other, task, data, limit_documents, max_new_tokens or LONGEST_SUMMARY, batch)
+    elif chosen.kind == "zero-shot":
+        opened, payload = _zero_shot(opener, other, chosen, data, limit_documents)
+    else:
+        opened, payload = _text(opener, other, task, data, limit_tokens, window, batch, run.seed)
+    payload |= {"task": task, "model_hash": opened.content_hash, "kind": "measured"} | spike_figures(opened)
+    if "tasks" in payload:
+        print_tasks(payload)
+    print_figures(opened.name, payload)
+    run.result(payload)
 
 
 Open = Callable[[], "OpenedModel"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, progress
+from neuromorphic_llm.cli.common import CommandRun, console, progress
 from neuromorphic_llm.errors import SimulationError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ FORMATS = ("nir",)
 
 
 def command(
+    run: CommandRun,
     network: Annotated[Path, typer.Argument(help="Network folder that `nmllm convert` wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the files, one a site: SITE.nir.")],
     site: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Site or pattern, such as layers.0.*, repeatable.")] = None,
@@ -32,31 +33,24 @@ def command(
     bits: Annotated[int, typer.Option(help="Inputs for which a file is exact: abs(x) up to 2^(bits-1); 2 to 32.")] = 32,
     check: Annotated[bool, typer.Option("--check", help="Read the files back and compare all spikes with nirtorch and snnTorch.")] = False,
     prompt: Annotated[str, typer.Option(help="Text whose activations --check uses.")] = "A river runs to the sea, and the sea is wide.",
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Export crossbar sites of a spiking network, each with its encoder, as exact NIR graphs."""
-    arguments = {
-        "network": network, "output": output, "site": site, "format": file_format, "bits": bits, "check": check, "prompt": prompt,
-    }  # fmt: skip
-    with CommandRun("export", json, seed, debug, arguments) as run:
-        from neuromorphic_llm.interchange.nir_check import site_inputs
-        from neuromorphic_llm.interchange.sayable import check_sayable, chosen_sites
-        from neuromorphic_llm.network.spiking import SpikingNetwork
+    from neuromorphic_llm.interchange.nir_check import site_inputs
+    from neuromorphic_llm.interchange.sayable import check_sayable, chosen_sites
+    from neuromorphic_llm.network.spiking import SpikingNetwork
 
-        if file_format not in FORMATS:
-            raise UsageError(f"--format {file_format}: unknown; formats are {', '.join(FORMATS)}")
-        run.outputs(folders={"--output": output})
-        loaded = SpikingNetwork.load(network)
-        sites = chosen_sites(loaded.weights, site or ())
-        for index in sites:  # before any file is written
-            check_sayable(loaded.weights, index)
-        inputs = site_inputs(loaded.weights, _tokens(loaded, prompt), sites) if check else {}
-        with progress() as bars:
-            files = [_export(loaded, index, output, bits, inputs.get(index)) for index in bars.track(sites, description="exporting")]
-        console.print(_table(files))
-        run.result({"network_hash": loaded.content_hash, "bits": bits, "files": files, "kind": "simulated"})
+    if file_format not in FORMATS:
+        raise UsageError(f"--format {file_format}: unknown; formats are {', '.join(FORMATS)}")
+    run.outputs(folders={"--output": output})
+    loaded = SpikingNetwork.load(network)
+    sites = chosen_sites(loaded.weights, site or ())
+    for index in sites:  # before any file is written
+        check_sayable(loaded.weights, index)
+    inputs = site_inputs(loaded.weights, _tokens(loaded, prompt), sites) if check else {}
+    with progress() as bars:
+        files = [_export(loaded, index, output, bits, inputs.get(index)) for index in bars.track(sites, description="exporting")]
+    console.print(_table(files))
+    run.result({"network_hash": loaded.content_hash, "bits": bits, "files": files, "kind": "simulated"})
 
 
 def _tokens(network: SpikingNetwork, prompt: str) -> list[int]:

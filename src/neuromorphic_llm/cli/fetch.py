@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console, status
+from neuromorphic_llm.cli.common import CommandRun, console, status
 from neuromorphic_llm.models.registry import KNOWN_MODELS
 from neuromorphic_llm.units import format_bytes
 
@@ -27,6 +27,7 @@ def _list_models() -> None:
 
 
 def command(
+    run: CommandRun,
     names: Annotated[
         list[str] | None, typer.Argument(help="Known model name or hub id; with --data names of tasks.", metavar="MODEL")
     ] = None,
@@ -38,40 +39,35 @@ def command(
         Path | None, typer.Option("--from", metavar="FOLDER", help="With --data: make them of files downloaded here, not of the hub's.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="With --data: make what is there again.")] = False,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Bring a pretrained checkpoint into the cache, or evaluation data into the data folder; what is there is checked again."""
     if not data and (source is not None or force):
         raise typer.BadParameter("--from and --force are for --data.")
     if data:
-        with CommandRun("fetch", json, seed, debug, {"data": names or [], "list": known, "from": source, "force": force}) as run:
-            run.result({"data": _list_data() if known else _fetch_data(names or [], source, force)})
-        return
-    if known:
-        with CommandRun("fetch", json, seed, debug, {"list": True}) as run:
-            _list_models()
-            listed = [{"name": entry.name, "summary": entry.summary} for entry in KNOWN_MODELS.values()]
-            run.result({"models": listed})
-        return
-    if not names:
+        run.arguments = {"data": names or [], "list": known, "from": source, "force": force}
+        run.result({"data": _list_data() if known else _fetch_data(names or [], source, force)})
+    elif known:
+        run.arguments = {"list": True}
+        _list_models()
+        run.result({"models": [{"name": entry.name, "summary": entry.summary} for entry in KNOWN_MODELS.values()]})
+    elif not names:
         raise typer.BadParameter("Missing argument 'MODEL'; nmllm fetch --list shows the known models.")
-    if len(names) > 1:
+    elif len(names) > 1:
         raise typer.BadParameter(f"One model at a time, got {', '.join(names)}.")
-    _fetch_model(names[0], json, seed, debug)
+    else:
+        run.arguments = {"model": names[0]}
+        run.result({"model": names[0], "folder": _fetch_model(names[0])})
 
 
-def _fetch_model(model: str, json: Path | None, seed: int, debug: bool) -> None:
-    with CommandRun("fetch", json, seed, debug, {"model": model}) as run:
-        from neuromorphic_llm.models.fetch import fetch_checkpoint, fetch_from_hub
+def _fetch_model(model: str) -> Path:
+    from neuromorphic_llm.models.fetch import fetch_checkpoint, fetch_from_hub
 
-        is_hub_id = "/" in model and model not in KNOWN_MODELS
-        folder = fetch_from_hub(model) if is_hub_id else fetch_checkpoint(model, verify=True)
-        built_in = model in KNOWN_MODELS and KNOWN_MODELS[model].built_in
-        what = "is built in and needs no fetching: it is" if built_in else "is ready"
-        console.print(f"{model} {what} in {folder}", highlight=False, soft_wrap=True)
-        run.result({"model": model, "folder": folder})
+    is_hub_id = "/" in model and model not in KNOWN_MODELS
+    folder = fetch_from_hub(model) if is_hub_id else fetch_checkpoint(model, verify=True)
+    built_in = model in KNOWN_MODELS and KNOWN_MODELS[model].built_in
+    what = "is built in and needs no fetching: it is" if built_in else "is ready"
+    console.print(f"{model} {what} in {folder}", highlight=False, soft_wrap=True)
+    return folder
 
 
 def _list_data() -> list[dict[str, Any]]:

@@ -15,16 +15,15 @@ from rich.table import Table
 from neuromorphic_llm.cli.common import (
     BosChoice,
     CommandRun,
-    Debug,
-    JsonFile,
-    Seed,
-    Tolerance,
+    Device,
     WorkBars,
     console,
     error_console,
     progress,
     status,
 )
+from neuromorphic_llm.cli.options import Given, Tolerance, code_parameters_of
+from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos, bos_text, choose_bos
 from neuromorphic_llm.text_file import read_text
@@ -32,7 +31,7 @@ from neuromorphic_llm.text_file import read_text
 if TYPE_CHECKING:
     import torch
 
-    from neuromorphic_llm.conversion.fine_tune import FineTuneConfig, HeldOutFigures, StepFigures
+    from neuromorphic_llm.conversion.fine_tune import HeldOutFigures, StepFigures
     from neuromorphic_llm.conversion.fine_tuning import Watch
     from neuromorphic_llm.models.checkpoint import Checkpoint
     from neuromorphic_llm.network.spiking import SpikingNetwork
@@ -49,18 +48,11 @@ _PREPARING_LIMIT = timedelta(hours=12)
 
 
 def command(
+    run: CommandRun,
     model: Annotated[str, typer.Argument(help="Known name, Hugging Face folder or id, or GGUF file; a Llama or Qwen2 decoder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Network folder to write.")],
-    code: Annotated[str, typer.Option(help="Spike code: signed-digit or first-spike-log.")] = "signed-digit",
-    code_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the code, repeatable.")] = None,
-    phases: Annotated[int | None, typer.Option(help="Phases of the code (default: the code's own).")] = None,
-    spikes: Annotated[float, typer.Option(help="Mean spikes per activation to hold.")] = 1.0,
+    asked: Given[FineTuneConfig],
     tolerance: Tolerance = 0.01,
-    start_spikes: Annotated[float | None, typer.Option(help="Spikes to begin with; they fall to --spikes in the first fifth.")] = None,
-    tokens: Annotated[str, typer.Option(help="Tokens to train on, such as 500k or 50M.")] = "50M",
-    seconds: Annotated[
-        float | None, typer.Option(help="End after about so long, text writing included; the schedule is fitted to it.")
-    ] = None,
     text: Annotated[
         list[Path] | None,
         typer.Option(
@@ -71,53 +63,29 @@ def command(
     state: Annotated[
         Path | None, typer.Option(help="Folder of the run's state and log (default: OUTPUT.state); a run that was cut goes on from it.")
     ] = None,
-    optimizer: Annotated[str, typer.Option(help="Of the matrices of the layers: adamw or muon.")] = "adamw",
-    learning_rate: Annotated[float, typer.Option(help="Of the weights, at its highest.")] = 3e-4,
-    price_rate: Annotated[float, typer.Option(help="Learning rate of the logarithms of the stop prices; 0 keeps their ratios.")] = 1e-2,
-    batch: Annotated[int, typer.Option(help="Windows a step, of all processes together.", min=1)] = 16,
-    window: Annotated[int | None, typer.Option(help="Tokens per window (default 1024, less if the model holds less).", min=2)] = None,
-    masked: Annotated[bool, typer.Option(help="Pass gradients only to inputs that fire or almost do.")] = True,
-    activity: Annotated[bool, typer.Option(help="Charge the weights for spikes too, not the prices alone.")] = True,
-    save_every: Annotated[int, typer.Option(help="Steps between states.", min=1)] = 200,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     bos: BosChoice = Bos.AUTO,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Fine-tune a model on its own spikes, against the dense model's predictions, and convert it."""
-    given = {"spikes": spikes, "start_spikes": start_spikes, "seconds": seconds, "learning_rate": learning_rate, "price_rate": price_rate,
-             "code": code, "phases": phases, "optimizer": optimizer, "batch": batch,
-             "masked": masked, "activity": activity, "save_every": save_every, "bos": bos.value}  # fmt: skip
-    arguments = {"model": model, "output": output, "tokens": tokens, "text": text, "own_text": own_text, "state": state,
-                 "window": window, "device": device, "code_option": code_option, "tolerance": tolerance, **given}  # fmt: skip
-    first = int(os.environ.get("RANK", "0")) == 0  # under torchrun one process writes
-    with CommandRun("finetune", json if first else None, seed, debug, arguments) as run:
-        from neuromorphic_llm.conversion.fine_tuning import fine_tune
-        from neuromorphic_llm.network.format import FORMAT
-        from neuromorphic_llm.spikes.parameters import parse_options
-        from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
+    from neuromorphic_llm.conversion.fine_tuning import fine_tune
+    from neuromorphic_llm.network.format import FORMAT
 
-        parameters = parse_options(SPIKE_CODES[code], code_option or [])
-        get_code(code, phases, **parameters)
-        folder = output.with_name(output.name + ".state") if state is None else state
-        run.outputs(artefacts={"--output": (output, FORMAT)}, folders={"--state": folder})
-        recipe_values: dict[str, Any] = {**given, "tokens": _count(tokens, "--tokens"), "seed": seed}
-        recipe_values["code_parameters"] = tuple(parameters.items())
-        own_tokens, texts = _count(own_text, "--own-text"), _texts(text)
-        if not 0 < tolerance < 1:
-            raise UsageError(f"tolerance must lie between 0 and 1, got {tolerance}")
-        with _processes(device) as where:
-            checkpoint, recipe = _checkpoint(model, window, recipe_values)
-            with _watch(recipe, first) as watch:
-                network = fine_tune(
-                    checkpoint, texts, recipe, folder, own_tokens=own_tokens, device=where, watch=watch, tolerance=tolerance
-                )
-        if network is not None:
-            result = _result(output, folder, network, network.save(output))
-            result |= {"bos_token": bos_text(choose_bos(checkpoint.tokenizer(), bos))}
-            console.print(_table(result))
-            run.result(result)
+    others = {"code_parameters": code_parameters_of(asked), "seed": run.seed, "bos": bos.value}
+    folder = output.with_name(output.name + ".state") if state is None else state
+    run.outputs(artefacts={"--output": (output, FORMAT)}, folders={"--state": folder})
+    others["tokens"] = _count(asked["tokens"], "--tokens")
+    own_tokens, texts = _count(own_text, "--own-text"), _texts(text)
+    if not 0 < tolerance < 1:
+        raise UsageError(f"tolerance must lie between 0 and 1, got {tolerance}")
+    with _processes(device) as where:
+        checkpoint, recipe = _checkpoint(model, asked, others)
+        with _watch(recipe, run.first) as watch:
+            network = fine_tune(checkpoint, texts, recipe, folder, own_tokens=own_tokens, device=where, watch=watch, tolerance=tolerance)
+    if network is not None:
+        result = _result(output, folder, network, network.save(output))
+        result |= {"bos_token": bos_text(choose_bos(checkpoint.tokenizer(), bos))}
+        console.print(_table(result))
+        run.result(result)
 
 
 def _count(text: str, option: str) -> int:
@@ -139,21 +107,17 @@ def _texts(paths: list[Path] | None) -> list[str]:
     return [read_text(path, "--text") for path in paths] if paths else [default_text()]
 
 
-def _checkpoint(model: str, window: int | None, given: dict[str, Any]) -> tuple[Checkpoint, FineTuneConfig]:
+def _checkpoint(model: str, asked: Given[FineTuneConfig], others: dict[str, Any]) -> tuple[Checkpoint, FineTuneConfig]:
     """The checkpoint and the recipe for it; UsageError for a recipe that makes no sense."""
-    from neuromorphic_llm.conversion.fine_tune import FineTuneConfig
     from neuromorphic_llm.evaluation.language_model import check_window
     from neuromorphic_llm.models.checkpoint import load_checkpoint
 
     with status(f"loading {model}"):
         checkpoint = load_checkpoint(model)
     positions = checkpoint.config.max_positions
-    window = window or min(1024, positions)
+    window = asked["window"] or min(1024, positions)
     check_window(window, positions)
-    try:
-        return checkpoint, FineTuneConfig(**given, window=window)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    return checkpoint, asked.build(**others, window=window)
 
 
 @contextmanager

@@ -42,6 +42,8 @@ COMMANDS = {
 
 def _load(name: str) -> Any:
     """The command of module `cli/NAME.py`, its EXAMPLES shown under its help."""
+    from neuromorphic_llm.cli.options import command_line  # with all that commands share
+
     try:
         module = import_module(f"neuromorphic_llm.cli.{name}")
     except ImportError as error:
@@ -49,7 +51,7 @@ def _load(name: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
     # A blank line between examples: rich joins single line breaks.
     examples = "\n\n".join(line.strip() for line in module.EXAMPLES.strip().splitlines() if line.strip())
-    app.command(name, epilog=f"Examples:\n\n{examples}")(module.command)
+    app.command(name, epilog=f"Examples:\n\n{examples}")(command_line(name, module.command))
     return typer.main.get_command(app)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
+from neuromorphic_llm.cli.common import CommandRun, console
 from neuromorphic_llm.units import format_bytes
 
 EXAMPLES = """
@@ -15,17 +15,16 @@ nmllm models --json models.json
 """
 
 
-def command(json: JsonFile = None, seed: Seed = 0, debug: Debug = False) -> None:
+def command(run: CommandRun) -> None:
     """List the models that have a name, and where they are."""
-    with CommandRun("models", json, seed, debug, {}) as run:
-        listed = _listed()
-        table = Table("model", "what it is", "download", "where it is")
-        for model in listed:
-            size = format_bytes(model["download_bytes"]) if model["download_bytes"] else "-"
-            table.add_row(model["name"], model["summary"], size, _place(model))
-        table.caption = "A model may also be a Hugging Face folder, a GGUF file or a hub id."
-        console.print(table)
-        run.result({"models": listed})
+    listed = _listed()
+    table = Table("model", "what it is", "download", "where it is")
+    for model in listed:
+        size = format_bytes(model["download_bytes"]) if model["download_bytes"] else "-"
+        table.add_row(model["name"], model["summary"], size, _place(model))
+    table.caption = "A model may also be a Hugging Face folder, a GGUF file or a hub id."
+    console.print(table)
+    run.result({"models": listed})
 
 
 def _place(model: dict[str, Any]) -> str:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, progress
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, WorkBars, console, progress
+from neuromorphic_llm.cli.options import Given, Tolerance
 from neuromorphic_llm.cli.outputs import check_written
 from neuromorphic_llm.errors import ConversionError, UsageError
 from neuromorphic_llm.models.text_tokens import Bos
+from neuromorphic_llm.pipeline.options import ParetoOptions
 
 if TYPE_CHECKING:
     from neuromorphic_llm.conversion.config import ConvertConfig
@@ -27,6 +29,7 @@ ALL = "all"
 
 
 def command(
+    run: CommandRun,
     model: Annotated[str, typer.Argument(help="Known name, Hugging Face folder or id, or GGUF file.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder for pareto.json, pareto.md, pareto.svg and the points.", metavar="FOLDER")
@@ -40,59 +43,46 @@ def command(
     allocations: Annotated[str, typer.Option(help="Allocations, with commas between (nmllm convert --help).")] = "fisher",
     tolerance: Tolerance = 0.01,
     compensations: Annotated[str, typer.Option(help="Compensations, with commas between; none, or names joined by +.")] = "none",
-    task: Annotated[str, typer.Option(help="Text task: default, wikitext2 or wikitext103.")] = "default",
-    data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
-    limit_tokens: Annotated[int | None, typer.Option(help="Evaluate the first N tokens only.", min=2, metavar="N")] = None,
-    window: Annotated[int | None, typer.Option(help="Tokens per window (default 1024, less if the model holds less).", min=2)] = None,
-    batch: Annotated[int, typer.Option(help="Windows at a time.", min=1)] = 1,
-    chip: Annotated[str | None, typer.Option(help="Known chip (nc1, nano) or a YAML file, for energies; without it none.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    force: Annotated[bool, typer.Option("--force", help="Make every point again.")] = False,
+    *,
+    asked: Given[ParetoOptions],
     bos: BosChoice = Bos.AUTO,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Convert with every combination, evaluate each beside the dense model, and show quality against spikes and energy.
 
     A run that was interrupted goes on where it was; points whose options have not changed are reused. A point that cannot be made leaves
     the others alone; one for which a code has too few spikes keeps all of them, with a note.
     """
-    arguments = {"model": model, "output": output, "codes": codes, "spikes": spikes, "tolerance": tolerance, "allocations": allocations,
-                 "compensations": compensations, "task": task, "data": data, "limit_tokens": limit_tokens, "window": window,
-                 "batch": batch, "chip": chip, "device": device, "force": force, "bos": bos.value}  # fmt: skip
-    with CommandRun("pareto", json, seed, debug, arguments) as run:
-        run.outputs(folders={"--output": output})
-        check_written(output, "pareto.json", "pareto.md", "pareto.svg")
-        from neuromorphic_llm.evaluation.open_model import checked_device
-        from neuromorphic_llm.pipeline.pareto import Pareto, ParetoOptions
-        from neuromorphic_llm.pipeline.steps import StepRecord
-        from neuromorphic_llm.report.pareto import markdown, pareto_plot, pareto_table
-        from neuromorphic_llm.report.terminal import print_table
-        from neuromorphic_llm.text_file import write_text
+    run.outputs(folders={"--output": output})
+    check_written(output, "pareto.json", "pareto.md", "pareto.svg")
+    from neuromorphic_llm.evaluation.open_model import checked_device
+    from neuromorphic_llm.pipeline.pareto import Pareto
+    from neuromorphic_llm.pipeline.steps import StepRecord
+    from neuromorphic_llm.report.pareto import markdown, pareto_plot, pareto_table
+    from neuromorphic_llm.report.terminal import print_table
+    from neuromorphic_llm.text_file import write_text
 
-        checked_device(device)
-        configs = parse_configs(codes, spikes, allocations, compensations, seed, tolerance)
-        options = ParetoOptions(model, output, configs, task, data, limit_tokens, window, batch, chip, device, force, seed, bos)
-        with progress() as bars:
-            work = WorkBars(bars)
+    checked_device(asked["device"])
+    configs = parse_configs(codes, spikes, allocations, compensations, run.seed, tolerance)
+    options = asked.build(model=model, output=output, configs=configs, seed=run.seed, bos=bos)
+    with progress() as bars:
+        work = WorkBars(bars)
 
-            def finished(step: StepRecord) -> None:
-                work.hide()
-                bars.console.print(f"{step.name}: {'reused' if step.reused else f'{step.wall_s:.1f} s'}", highlight=False)
+        def finished(step: StepRecord) -> None:
+            work.hide()
+            bars.console.print(f"{step.name}: {'reused' if step.reused else f'{step.wall_s:.1f} s'}", highlight=False)
 
-            result = Pareto(options, work.show, finished).run()
-        run.write(output / "pareto.json", result)
-        table, picture = pareto_table(result), pareto_plot(result)
-        write_text(output / "pareto.md", markdown(table))
-        if picture is not None:
-            write_text(output / "pareto.svg", picture)
-        print_table(table, console)
-        console.print(f"Result: {output / 'pareto.md'}", highlight=False, soft_wrap=True)
-        run.keep(result)
-        failed = [point for point in result["points"] if point["failed"]]
-        if len(failed) == len(result["points"]):
-            raise ConversionError(f"no point could be made; the first: {failed[0]['failed']}")
+        result = Pareto(options, work.show, finished).run()
+    run.write(output / "pareto.json", result)
+    table, picture = pareto_table(result), pareto_plot(result)
+    write_text(output / "pareto.md", markdown(table))
+    if picture is not None:
+        write_text(output / "pareto.svg", picture)
+    print_table(table, console)
+    console.print(f"Result: {output / 'pareto.md'}", highlight=False, soft_wrap=True)
+    run.keep(result)
+    failed = [point for point in result["points"] if point["failed"]]
+    if len(failed) == len(result["points"]):
+        raise ConversionError(f"no point could be made; the first: {failed[0]['failed']}")
 
 
 def parse_configs(

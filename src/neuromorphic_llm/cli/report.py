@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
+from neuromorphic_llm.cli.common import CommandRun, console
 
 EXAMPLES = """
 nmllm report runs/smollm2-135m
@@ -16,16 +16,13 @@ nmllm report runs/nano --json page.json
 
 
 def command(
+    run: CommandRun,
     folder: Annotated[Path, typer.Argument(help="Output folder of nmllm run, with report.json.", metavar="FOLDER")],
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Write report.html again from report.json; nothing is computed."""
-    with CommandRun("report", json, seed, debug, {"folder": folder}) as run:
-        run.outputs(folders={"FOLDER": folder})
-        from neuromorphic_llm.report.html import write_page
+    run.outputs(folders={"FOLDER": folder})
+    from neuromorphic_llm.report.html import write_page
 
-        page = write_page(folder)
-        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
-        run.result({"page": page})
+    page = write_page(folder)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    run.result({"page": page})

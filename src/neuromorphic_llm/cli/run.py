@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, WorkBars, console, error_console, progress
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, WorkBars, console, error_console, progress
+from neuromorphic_llm.cli.options import Given
 from neuromorphic_llm.cli.outputs import check_written
 from neuromorphic_llm.models.text_tokens import Bos
-from neuromorphic_llm.repository import REPOSITORY
-
-EXAMPLE = REPOSITORY / "examples" / "article.txt"
+from neuromorphic_llm.pipeline.options import RunOptions
 
 EXAMPLES = """
 nmllm run smollm2-135m -o runs/smollm2-135m
@@ -22,58 +21,38 @@ nmllm run nano --chip nano -o runs/nano --max-new-tokens 48
 
 
 def command(
+    run: CommandRun,
     model: Annotated[str, typer.Argument(help="Known name, folder, GGUF file or hub id.")],
-    article: Annotated[
-        Path, typer.Option(help="Text file to summarise (default: an example of the package).", metavar="FILE", show_default=False)
-    ] = EXAMPLE,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder (default: runs/MODEL).", metavar="DIR")] = None,
-    spikes: Annotated[float, typer.Option(help="Mean spikes per activation to convert for.")] = 1.5,
-    tolerance: Tolerance = 0.01,
-    chip: Annotated[str, typer.Option(help="Known chip (nc1, nano) or a YAML file.")] = "nc1",
-    max_new_tokens: Annotated[int, typer.Option(help="Longest summary, in tokens.", min=2)] = 96,
-    force: Annotated[bool, typer.Option("--force", help="Do every step again.")] = False,
+    *,
+    asked: Given[RunOptions],
     bos: BosChoice = Bos.AUTO,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Convert, compile, simulate, run the dense model, evaluate, and write report.json and report.html."""
-    folder = output if output is not None else Path("runs") / Path(model).name
-    arguments = {
-        "model": model,
-        "article": article,
-        "output": folder,
-        "spikes": spikes,
-        "tolerance": tolerance,
-        "chip": chip,
-        "max_new_tokens": max_new_tokens,
-        "force": force,
-        "bos": bos.value,
-    }
-    with CommandRun("run", json, seed, debug, arguments) as run:
-        run.outputs(folders={"--output": folder})
-        check_written(folder, "report.json", "report.html")
-        from neuromorphic_llm.pipeline.run import Pipeline, RunOptions
-        from neuromorphic_llm.pipeline.steps import StepRecord
-        from neuromorphic_llm.report.html import write_page
-        from neuromorphic_llm.report.terminal import print_report
+    run.arguments["output"] = folder = output if output is not None else Path("runs") / Path(model).name
+    run.outputs(folders={"--output": folder})
+    check_written(folder, "report.json", "report.html")
+    from neuromorphic_llm.pipeline.run import Pipeline
+    from neuromorphic_llm.pipeline.steps import StepRecord
+    from neuromorphic_llm.report.html import write_page
+    from neuromorphic_llm.report.terminal import print_report
 
-        options = RunOptions(model, article, folder, spikes, chip, max_new_tokens, force, seed, tolerance, bos)
-        with progress() as bars:
-            work = WorkBars(bars)
+    options = asked.build(model=model, output=folder, seed=run.seed, bos=bos)
+    with progress() as bars:
+        work = WorkBars(bars)
 
-            def finished(step: StepRecord) -> None:
-                work.hide()
-                outcome = "reused, nothing it depends on has changed" if step.reused else f"{step.wall_s:.1f} s"
-                bars.console.print(f"{step.name}: {outcome}", highlight=False)
+        def finished(step: StepRecord) -> None:
+            work.hide()
+            outcome = "reused, nothing it depends on has changed" if step.reused else f"{step.wall_s:.1f} s"
+            bars.console.print(f"{step.name}: {outcome}", highlight=False)
 
-            report = Pipeline(options, work.show, finished).run()
-        run.write(folder / "report.json", report)
-        page = write_page(folder)
-        print_report({**report, "arguments": arguments}, console)
-        if report["convert"]["warning"]:
-            error_console.print(f"Warning: {report['convert']['warning']}", highlight=False, soft_wrap=True)
-        if any(step["reused"] for step in report["steps"]):
-            console.print("Some steps were reused from an earlier run; --force does every step again.", highlight=False)
-        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
-        run.result(report)
+        report = Pipeline(options, work.show, finished).run()
+    run.write(folder / "report.json", report)
+    page = write_page(folder)
+    print_report({**report, "arguments": run.arguments}, console)
+    if report["convert"]["warning"]:
+        error_console.print(f"Warning: {report['convert']['warning']}", highlight=False, soft_wrap=True)
+    if any(step["reused"] for step in report["steps"]):
+        console.print("Some steps were reused from an earlier run; --force does every step again.", highlight=False)
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    run.result(report)

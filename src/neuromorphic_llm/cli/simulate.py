@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, console, error_console, progress, status
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, error_console, progress, status
 from neuromorphic_llm.cli.token_stream import TokenStream
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.models.text_tokens import Bos, chat_ids, choose_bos, first_bos, text_ids
@@ -78,6 +78,7 @@ class Backend(StrEnum):
 
 
 def command(
+    run: CommandRun,
     program: Annotated[Path, typer.Argument(help="Program folder that `nmllm compile` wrote.")],
     prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
     prompt_file: Annotated[Path | None, typer.Option(help="Text file with the prompt.", metavar="FILE")] = None,
@@ -89,43 +90,28 @@ def command(
     threads: Annotated[int | None, typer.Option(help="Threads of the cycle backend (default: all cores).", min=1)] = None,
     bos: BosChoice = Bos.AUTO,
     parse_special: ParseSpecial = None,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Generate text on the simulated chip: tokens, cycles and energy."""
-    arguments = {
-        "program": program,
-        "prompt": prompt,
-        "prompt_file": prompt_file,
-        "chat": chat,
-        "max_new_tokens": max_new_tokens,
-        "backend": backend.value,
-        "threads": threads,
-        "bos": bos.value,
-        "parse_special": parse_special,
-    }
-    with CommandRun("simulate", json, seed, debug, arguments) as run:
-        text = read_prompt(prompt, prompt_file)
-        from neuromorphic_llm.chip.program_io import load_program
-        from neuromorphic_llm.evaluation.stop import stop_tokens
-        from neuromorphic_llm.models.tokenizer import load_tokenizer
+    text = read_prompt(prompt, prompt_file)
+    from neuromorphic_llm.chip.program_io import load_program
+    from neuromorphic_llm.evaluation.stop import stop_tokens
+    from neuromorphic_llm.models.tokenizer import load_tokenizer
 
-        with status(f"loading {program}"):
-            loaded = load_program(program)
-            tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, str(program), loaded.weights.config.vocab_size), bos)
-        prompt_ids = encode_prompt(tokenizer, text, chat, parse_special)
-        stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
-        stream = TokenStream(console, tokenizer, stop) if console.is_terminal else None
-        simulate_on = {Backend.CYCLE: _cycle, Backend.RTL: _rtl, Backend.FUNCTIONAL: _functional}[backend]
-        figures: dict[str, Any] = {"prompt_tokens": len(prompt_ids), "bos_token": first_bos(tokenizer, prompt_ids)}
-        figures |= simulate_on(_Request(loaded, tokenizer, prompt_ids, max_new_tokens, threads, stop, stream))
-        if stream is None:
-            console.print(figures["text"], markup=False, highlight=False)
-        else:
-            stream.finish(figures["text"])
-        console.print(_table(figures))
-        run.result(figures)
+    with status(f"loading {program}"):
+        loaded = load_program(program)
+        tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, str(program), loaded.weights.config.vocab_size), bos)
+    prompt_ids = encode_prompt(tokenizer, text, chat, parse_special)
+    stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
+    stream = TokenStream(console, tokenizer, stop) if console.is_terminal else None
+    simulate_on = {Backend.CYCLE: _cycle, Backend.RTL: _rtl, Backend.FUNCTIONAL: _functional}[backend]
+    figures: dict[str, Any] = {"prompt_tokens": len(prompt_ids), "bos_token": first_bos(tokenizer, prompt_ids)}
+    figures |= simulate_on(_Request(loaded, tokenizer, prompt_ids, max_new_tokens, threads, stop, stream))
+    if stream is None:
+        console.print(figures["text"], markup=False, highlight=False)
+    else:
+        stream.finish(figures["text"])
+    console.print(_table(figures))
+    run.result(figures)
 
 
 def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, Debug, JsonFile, Seed, Tolerance, console, progress, status
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, Device, console, progress, status
+from neuromorphic_llm.cli.options import Given, Tolerance
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos
+from neuromorphic_llm.ssa.config import NeuronConfig, SsaConfig, SsaTuneConfig
 from neuromorphic_llm.text_file import read_text
 
 if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-    from neuromorphic_llm.ssa.attention import SsaConfig
     from neuromorphic_llm.ssa.compare import Comparison, Row
-    from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig
 
 EXAMPLES = """
 nmllm ssa nano --tokens 1024 --layer-steps 20 --steps 20
@@ -31,18 +31,14 @@ _WINDOW = 256
 
 
 def command(
+    run: CommandRun,
     model: Annotated[str, typer.Argument(help="Known name, folder (Llama or GPT-2 decoder), GGUF file or hub id.")],
-    time_steps: Annotated[int, typer.Option(help="Steps T of the spike trains.")] = 4,
-    leak: Annotated[float, typer.Option(help="Share of the membrane that is left after a step.")] = 1.0,
-    reset: Annotated[str, typer.Option(help="soft or hard.")] = "soft",
-    surrogate: Annotated[str, typer.Option(help="Gradient of a spike: sigmoid, atan or fast-sigmoid.")] = "atan",
-    score_spikes: Annotated[bool, typer.Option("--score-spikes", help="Scores pass a spiking neuron before they meet the values.")] = False,
+    attention: Given[SsaConfig],
+    neuron: Given[NeuronConfig],
+    tuning: Annotated[Given[SsaTuneConfig], {"steps": 100, "batch": 4}],
     feed_forward_steps: Annotated[
         int | None, typer.Option(help="Convert the feed-forward block too, rate coded over this many steps.", min=1)
     ] = None,
-    layer_steps: Annotated[int, typer.Option(help="Fine-tuning steps layer by layer.", min=0)] = 100,
-    steps: Annotated[int, typer.Option(help="Fine-tuning steps end to end.", min=0)] = 100,
-    train_batch: Annotated[int, typer.Option(help="Windows a fine-tuning step.", min=1)] = 4,
     text: Annotated[Path | None, typer.Option(help="Text for fine-tuning and calibration (default: text that comes with Python).")] = None,
     folder: Annotated[Path | None, typer.Option(help="Keeps the fine-tuning, which goes on from there.")] = None,
     spikes: Annotated[float, typer.Option(help="Spikes per activation of our rows.")] = 1.5,
@@ -56,49 +52,41 @@ def command(
         typer.Option(help="Tokens per window, in the table and in fine-tuning (default 256, less if the model holds less).", min=2),
     ] = None,
     batch: Annotated[int, typer.Option(help="Windows of the table at a time.", min=1)] = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     bos: BosChoice = Bos.AUTO,
-    json: JsonFile = None,
-    seed: Seed = 0,
-    debug: Debug = False,
 ) -> None:
     """Replace attention by spiking self-attention, fine-tune it, and compare it with the dense model and with ours."""
-    arguments = {name: value for name, value in locals().items() if name not in ("json", "seed", "debug")} | {"bos": bos.value}
-    with CommandRun("ssa", json, seed, debug, arguments) as run:
-        if folder is not None:
-            run.outputs(folders={"--folder": folder})
-        from neuromorphic_llm.conversion.config import ConvertConfig
-        from neuromorphic_llm.conversion.text import calibration_windows, default_text
-        from neuromorphic_llm.evaluation.language_model import encode_text
-        from neuromorphic_llm.evaluation.open_model import checked_device
-        from neuromorphic_llm.evaluation.tasks import TASKS, load_text
-        from neuromorphic_llm.models.checkpoint import load_checkpoint
-        from neuromorphic_llm.ssa.attention import SsaConfig
-        from neuromorphic_llm.ssa.compare import Comparison
-        from neuromorphic_llm.ssa.fine_tune import SsaTuneConfig, training_windows
-        from neuromorphic_llm.ssa.neuron import NeuronConfig
+    if folder is not None:
+        run.outputs(folders={"--folder": folder})
+    from neuromorphic_llm.conversion.config import ConvertConfig
+    from neuromorphic_llm.conversion.text import calibration_windows, default_text
+    from neuromorphic_llm.evaluation.language_model import encode_text
+    from neuromorphic_llm.evaluation.open_model import checked_device
+    from neuromorphic_llm.evaluation.tasks import TASKS, load_text
+    from neuromorphic_llm.models.checkpoint import load_checkpoint
+    from neuromorphic_llm.ssa.compare import Comparison
+    from neuromorphic_llm.ssa.fine_tune import training_windows
 
-        where, content = checked_device(device), load_text(TASKS[task], data)
-        try:
-            config = SsaConfig(time_steps, score_spikes, NeuronConfig(leak=leak, reset=reset, surrogate=surrogate))
-            recipe = SsaTuneConfig(layer_steps=layer_steps, steps=steps, batch=train_batch, seed=seed)
-            ConvertConfig(spikes=spikes, query_spikes=query_spikes, tolerance=tolerance)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        training = default_text() if text is None else read_text(text, "--text")
-        with status(f"loading {model}"):
-            checkpoint = load_checkpoint(model)
-            tokenizer = choose_bos(checkpoint.tokenizer(), bos)
-            window = window or min(_WINDOW, checkpoint.canonical.config.max_positions)
-            encoded = encode_text(tokenizer, content, tokens)
-            comparison = Comparison(checkpoint, encoded, window, batch, where)
-        rows = _ssa_rows(comparison, config, recipe, training_windows(tokenizer, training, window), feed_forward_steps, folder)
-        with status("converting"):
-            calibration = calibration_windows(tokenizer, training, longest=checkpoint.canonical.config.max_positions)
-            rows += comparison.network_rows(spikes, query_spikes, calibration, seed, tolerance)
-        console.print(table_of(checkpoint.name, rows))
-        console.print(f"beginning-of-sequence token of each window: {encoded.bos_token or 'none'}", highlight=False)
-        run.result(result_of(checkpoint.name, config, recipe, rows) | {"bos_token": encoded.bos_token})
+    where, content = checked_device(device), load_text(TASKS[task], data)
+    config, recipe = attention.build(neuron=neuron.build()), tuning.build(seed=run.seed)
+    try:
+        ConvertConfig(spikes=spikes, query_spikes=query_spikes, tolerance=tolerance)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    training = default_text() if text is None else read_text(text, "--text")
+    with status(f"loading {model}"):
+        checkpoint = load_checkpoint(model)
+        tokenizer = choose_bos(checkpoint.tokenizer(), bos)
+        window = window or min(_WINDOW, checkpoint.canonical.config.max_positions)
+        encoded = encode_text(tokenizer, content, tokens)
+        comparison = Comparison(checkpoint, encoded, window, batch, where)
+    rows = _ssa_rows(comparison, config, recipe, training_windows(tokenizer, training, window), feed_forward_steps, folder)
+    with status("converting"):
+        calibration = calibration_windows(tokenizer, training, longest=checkpoint.canonical.config.max_positions)
+        rows += comparison.network_rows(spikes, query_spikes, calibration, run.seed, tolerance)
+    console.print(table_of(checkpoint.name, rows))
+    console.print(f"beginning-of-sequence token of each window: {encoded.bos_token or 'none'}", highlight=False)
+    run.result(result_of(checkpoint.name, config, recipe, rows) | {"bos_token": encoded.bos_token})
 
 
 def result_of(name: str, config: SsaConfig, recipe: SsaTuneConfig, rows: list[Row]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from neuromorphic_llm.cli.common import CommandRun, Debug, JsonFile, Seed, console
+from neuromorphic_llm.cli.common import CommandRun, console
 
 if TYPE_CHECKING:
     from neuromorphic_llm.evaluation.tasks import Task
@@ -24,18 +24,17 @@ MEASURES = {
 """Kind of a task -> what it measures."""
 
 
-def command(json: JsonFile = None, seed: Seed = 0, debug: Debug = False) -> None:
+def command(run: CommandRun) -> None:
     """List the evaluation tasks, and where their data are."""
-    with CommandRun("tasks", json, seed, debug, {}) as run:
-        from neuromorphic_llm.evaluation.tasks import TASKS
+    from neuromorphic_llm.evaluation.tasks import TASKS
 
-        listed = [_described(task) for task in TASKS.values()]
-        table = Table("task", "what it measures", "data")
-        for task in listed:
-            table.add_row(task["name"], task["measure"], _data(task))
-        table.caption = "nmllm fetch --data TASK brings what is not here; nmllm eval MODEL --task TASK uses it."
-        console.print(table)
-        run.result({"tasks": listed})
+    listed = [_described(task) for task in TASKS.values()]
+    table = Table("task", "what it measures", "data")
+    for task in listed:
+        table.add_row(task["name"], task["measure"], _data(task))
+    table.caption = "nmllm fetch --data TASK brings what is not here; nmllm eval MODEL --task TASK uses it."
+    console.print(table)
+    run.result({"tasks": listed})
 
 
 def _described(task: Task) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""What a conversion is asked for."""
+"""Options of a conversion."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from neuromorphic_llm.network.format import PARTS
+from neuromorphic_llm.network.parts import PARTS
+from neuromorphic_llm.options import option
 
 _LATER = ("energy_j", "allocation", "compensation", "code_parameters", "weights")
 WEIGHTS = ("8-bit", "4-bit-groups")
@@ -23,21 +24,31 @@ class ConvertConfig:
     `allocation` and `compensation` are names of docs/reference/conversion.md.
     """
 
-    code: str = "signed-digit"
-    phases: int | None = None
-    spikes: float | None = 1.5
-    price: float | None = None
-    parts: str = "all"
-    query_spikes: float = 1.8
+    code: str = option("signed-digit", "Spike code; nmllm codes lists them.")
+    code_parameters: tuple[tuple[str, int | bool | str], ...] = option(  # names and values (codes.md)
+        (), "Parameter of the code, repeatable.", name="code-option", metavar="NAME=VALUE"
+    )
+    phases: int | None = option(None, "Phases of the code (default: the code's own).")
+    spikes: float | None = option(1.5, "Mean spikes per activation to meet (default 1.5).", optional=True)
+    query_spikes: float = option(
+        1.8,
+        "Mean spikes per query value of attention to meet; a model whose queries spike less keeps all (default 1.8).",
+        optional=True,
+    )
+    price: float | None = option(None, "Price of a spike instead of a target; 0 keeps all spikes.", name="lambda")
+    energy_j: float | None = option(None, "Joules a token to meet on --chip instead of spikes.", name="energy", metavar="JOULES")
+    tolerance: float = option(
+        0.01, "How far what is reached may lie from the target (0.01: 1 %); up to twice that, with a note.", metavar="SHARE"
+    )
+    allocation: str = option("fisher", "Spikes among sites: fisher, greedy, teal or knunyants.")
+    compensation: tuple[str, ...] = option(
+        (), "gptq, bias, means, rotation-hadamard or rotation-pca, repeatable.", name="compensate", metavar="NAME"
+    )
+    parts: str = option("all", "What spikes: all, feed-forward or attention.")
+    weights: str = option("8-bit", "Weights of the crossbars: 8-bit or 4-bit-groups.")  # numerics.md, Group-scaled weights
     probability_bits: int = 10
     query_phases: int = 10
-    tolerance: float = 0.01
     seed: int = 0
-    energy_j: float | None = None
-    allocation: str = "fisher"
-    compensation: tuple[str, ...] = ()
-    code_parameters: tuple[tuple[str, int | bool | str], ...] = ()  # names and values (codes.md)
-    weights: str = "8-bit"  # or 4-bit-groups (numerics.md, Group-scaled weights)
 
     def __post_init__(self) -> None:
         if self.parts not in PARTS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, product, rounded_rows
+from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
 from neuromorphic_llm.conversion.training_state import (
     check_number,
     check_tensors,
@@ -30,83 +31,14 @@ from neuromorphic_llm.models.checkpoint import Checkpoint
 STATE_WEIGHTS = "state.safetensors"
 _NUMBERS = ("elapsed_s", "price", "price_slope", "text_ratio", "recent_spikes")
 _BEGIN_ANEW = "remove it to train from the start"
-_LARGEST, _LARGEST_STEP = 1e6, 2**24
-"""Of the recipe's numbers; of the tokens a step."""
 _HEAD_ROWS = 4
 """Sequences whose predictions are held at once."""
 _BAD_STEPS = 10
 _SCALE_RATE, _SCALE_LIMIT = 1.0, 0.05
 _PRICE_STEP, _PRICE_MEMORY = 0.02, 0.95
 _SPIKES_MEMORY = 0.9
-OPTIMIZERS = ("adamw", "muon")
 _ANNEALING = 1 / 5
 """Share of the run in which the spikes fall to their target."""
-
-
-@dataclass(frozen=True)
-class FineTuneConfig:
-    """Recipe of a fine-tuning; raises ValueError naming the field.
-
-    `spikes` is the mean per activation to hold on the held-out text, reached from `start_spikes` (None: from the start) over the first
-    fifth. The run ends after `tokens`, or after `seconds` of wall time if they are given and come first. The learning rate rises over
-    `warmup` steps and falls to a fiftieth as a half cosine of what of the run has passed; prices learn at `price_rate`, 0 keeps their
-    ratios. `optimizer` is that of the matrices of the layers; "muon" scales its steps as large as AdamW's, which takes the rest.
-    A step takes `batch` sequences of `window` tokens. `masked` and `activity`: see straight_through.Surrogate.
-    `code`, `phases` and `code_parameters` are those of ConvertConfig. `bos`: how windows of text begin (models/text_tokens.py).
-    """
-
-    spikes: float = 1.0
-    start_spikes: float | None = None
-    tokens: int = 50_000_000
-    seconds: float | None = None
-    batch: int = 16
-    window: int = 1024
-    optimizer: str = "adamw"
-    learning_rate: float = 3e-4
-    price_rate: float = 1e-2
-    warmup: int = 30
-    clip: float = 1.0
-    masked: bool = True
-    activity: bool = True
-    save_every: int = 200
-    evaluate_every: int = 100
-    seed: int = 0
-    code: str = "signed-digit"
-    phases: int | None = None
-    code_parameters: tuple[tuple[str, int | bool | str], ...] = ()
-    bos: str = "auto"
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "batch", "warmup", "save_every", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.window < 2:
-            raise ValueError(f"window must be at least 2, got {self.window}")
-        if self.batch * self.window > _LARGEST_STEP:
-            raise ValueError(f"batch must be at most {_LARGEST_STEP // self.window} with a window of {self.window}, got {self.batch}")
-        for name in ("spikes", "start_spikes", "seconds", "learning_rate", "clip"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < _LARGEST:
-                bounds = f"positive and below {_LARGEST:g}" if value > 0 else "positive"
-                raise ValueError(f"{name} must be {bounds}, got {value}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be {' or '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        if not 0 <= self.price_rate < 1:
-            raise ValueError(f"price_rate must be at least 0 and below 1, got {self.price_rate}")
-
-    @property
-    def steps(self) -> int:
-        """Steps that take `tokens`."""
-        return math.ceil(self.tokens / (self.batch * self.window))
-
-    @property
-    def first_spikes(self) -> float:
-        """Spikes per activation at the start."""
-        return self.spikes if self.start_spikes is None else self.start_spikes
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
-        return {**asdict(self), "code_parameters": [list(pair) for pair in self.code_parameters]}
 
 
 @dataclass(frozen=True)

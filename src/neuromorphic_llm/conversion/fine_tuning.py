@@ -28,7 +28,8 @@ from neuromorphic_llm.conversion.calibrate import calibrate
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, Prices, check_plain, emulation_of
-from neuromorphic_llm.conversion.fine_tune import FineTuneConfig, FineTuner, HeldOutFigures, StepFigures, process_count, process_rank
+from neuromorphic_llm.conversion.fine_tune import FineTuner, HeldOutFigures, StepFigures, process_count, process_rank
+from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.conversion.integers import integer_decoder
 from neuromorphic_llm.conversion.own_text import own_text
@@ -383,7 +384,9 @@ def _short(windows: Tensor) -> list[list[int]]:
 def _write_start(checkpoint: Checkpoint, recipe: FineTuneConfig, folder: Path, device: torch.device, watch: Watch) -> None:
     """Prices of the conversion without training."""
     windows, _, _ = _load_text(folder, recipe, checkpoint.canonical.config)
-    options = ConvertConfig(recipe.code, recipe.phases, recipe.first_spikes, seed=recipe.seed, code_parameters=recipe.code_parameters)
+    options = ConvertConfig(
+        code=recipe.code, code_parameters=recipe.code_parameters, phases=recipe.phases, spikes=recipe.first_spikes, seed=recipe.seed
+    )
     try:
         network = convert(checkpoint, options, _short(windows), device=str(device), progress=watch.progress)
     except ConversionError as error:

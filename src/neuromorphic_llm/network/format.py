@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
 from neuromorphic_llm.errors import ArtefactError, UsageError
+from neuromorphic_llm.network.parts import PARTS
 from neuromorphic_llm.reference.blocks import Block, Parameter, Site
 from neuromorphic_llm.reference.config import CodeConfig, DecoderConfig, Formats
 from neuromorphic_llm.reference.norm import epsilon_term, head_epsilon_term
@@ -29,7 +30,6 @@ FORMAT = "neuromorphic-llm-network"
 VERSION = 4
 """1: Llama decoders, which are still written as such; 2: decoders of other families (families.md); 3: with offsets of keys; 4: with blocks
 of other kinds than attention and feed-forward in every layer."""
-PARTS = ("all", "feed-forward", "attention")
 
 DECODER_VARIANTS = ("positions", "local_rope_cos", "local_rope_sin")
 """Tensors of a decoder that only some families have."""

@@ -11,9 +11,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from neuromorphic_llm.artefact import check_artefact_place
@@ -32,8 +31,9 @@ from neuromorphic_llm.evaluation.language_model import EncodedText, check_window
 from neuromorphic_llm.evaluation.scored_model import DenseModel, SpikingModel
 from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
-from neuromorphic_llm.models.text_tokens import Bos, choose_bos
+from neuromorphic_llm.models.text_tokens import choose_bos
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.pipeline.options import ParetoOptions
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 from neuromorphic_llm.simulation.run import simulate
 
@@ -43,25 +43,6 @@ NO_CHIP = "no chip was given (--chip)"
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
-
-
-@dataclass(frozen=True)
-class ParetoOptions:
-    """What is compared, on which text, and where; `chip` is a known one or a file, or None for no energies."""
-
-    model: str
-    output: Path
-    configs: tuple[ConvertConfig, ...]
-    task: str = "default"
-    data: Path | None = None
-    limit_tokens: int | None = None
-    window: int | None = None
-    batch: int = 1
-    chip: str | None = None
-    device: str = "cpu"
-    force: bool = False
-    seed: int = 0
-    bos: Bos = Bos.AUTO
 
 
 def point_name(config: ConvertConfig) -> str:

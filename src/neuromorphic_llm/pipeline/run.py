@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.text import calibration_windows, fitting_windows, held_out_window
 from neuromorphic_llm.energy import fp16_reference, int8_reference, records_for
-from neuromorphic_llm.errors import DataError, UsageError
+from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluation.baseline import device_name, measure_dense
 from neuromorphic_llm.evaluation.cosine import cosine_per_layer
 from neuromorphic_llm.evaluation.energy_curve import decoding_figures, doubling_contexts, observed_rows
@@ -36,15 +35,15 @@ from neuromorphic_llm.evaluation.stop import stop_tokens
 from neuromorphic_llm.evaluation.summaries import summary_prompt
 from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
-from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos, text_prefix
+from neuromorphic_llm.models.text_tokens import choose_bos, first_bos, text_prefix
 from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
 from neuromorphic_llm.network.format import VERSION as NETWORK_VERSION
 from neuromorphic_llm.network.format import load_network
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.pipeline.options import RunOptions
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 from neuromorphic_llm.reference.build import build_graph, outline
 from neuromorphic_llm.simulation.run import simulate
-from neuromorphic_llm.text_file import LIMITS, read_plain_text
 
 EVALUATED_TOKENS, WINDOW = 2048, 512
 CURVE_TOKENS = 1024
@@ -54,34 +53,6 @@ _EXACT = ("bos_token", "window", "intervals", "perplexity_interval", "perplexity
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What `nmllm run` is asked for; UsageError or DataError if it cannot be done."""
-
-    model: str
-    article: Path
-    output: Path
-    spikes: float = 1.5
-    chip: str = "nc1"
-    max_new_tokens: int = 96
-    force: bool = False
-    seed: int = 0
-    tolerance: float = 0.01
-    bos: Bos = Bos.AUTO
-
-    def article_text(self) -> str:
-        """The article; DataError if it is missing, empty or not text."""
-        if not self.article.exists():
-            raise DataError(f"--article {self.article}: no such file; give a text file")
-        try:
-            text = read_plain_text(self.article, "--article", LIMITS["article"]).strip()
-        except UsageError as error:
-            raise DataError(str(error)) from error
-        if not text:
-            raise DataError(f"--article {self.article} is empty; give a file with a text to summarise")
-        return text
 
 
 class Pipeline:

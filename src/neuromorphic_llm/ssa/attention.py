@@ -10,30 +10,14 @@ from torch import Tensor, nn
 
 from neuromorphic_llm.conversion.float_decoder import rotate
 from neuromorphic_llm.reference.config import DecoderConfig
-from neuromorphic_llm.ssa.neuron import NeuronConfig, lif
+from neuromorphic_llm.ssa.config import SsaConfig
+from neuromorphic_llm.ssa.neuron import lif
 
 PARTS = ("query", "key", "value", "output")
 _MEAN_RATE = {"query": 0.25, "key": 0.25, "value": 0.5, "output": 0.5}
 """Of a channel after calibration. Products of few query and key spikes select more and cost less, and learn as well as of many."""
 
 _LEAST_DEVIATION = 1e-6
-
-
-@dataclass(frozen=True)
-class SsaConfig:
-    """What replaces attention; raises ValueError naming the field."""
-
-    time_steps: int = 4
-    score_spikes: bool = False
-    neuron: NeuronConfig = field(default_factory=NeuronConfig)
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.time_steps <= 1024:
-            raise ValueError(f"time_steps must lie in 1..1024, got {self.time_steps}")
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
-        return {"time_steps": self.time_steps, "score_spikes": self.score_spikes, "neuron": self.neuron.to_json()}
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from neuromorphic_llm.conversion.training_state import (
 )
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.text_tokens import plain_ids, text_prefix, token_windows
+from neuromorphic_llm.ssa.config import SsaTuneConfig
 from neuromorphic_llm.ssa.replace import Places
 
 STATE = "ssa_state.safetensors"
@@ -30,41 +31,6 @@ STAGES = ("layers", "end-to-end")
 _BAD_STEPS = 10
 _PREDICTION_ROWS = 2048
 """Positions whose predictions are held at once: vocabularies are large."""
-
-
-@dataclass(frozen=True)
-class SsaTuneConfig:
-    """Recipe of a fine-tuning; raises ValueError naming the field. A step takes `batch` sequences."""
-
-    layer_steps: int = 100
-    steps: int = 200
-    batch: int = 8
-    layer_learning_rate: float = 1e-3
-    learning_rate: float = 3e-4
-    warmup: int = 10
-    clip: float = 1.0
-    save_every: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("layer_steps", "steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("batch", "warmup", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("layer_learning_rate", "learning_rate", "clip"):
-            if not 0 < getattr(self, name) < 1e6:
-                raise ValueError(f"{name} must be positive and below 1e6, got {getattr(self, name)}")
-
-    @property
-    def total(self) -> int:
-        """Steps of both stages."""
-        return self.layer_steps + self.steps
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -3,57 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from neuromorphic_llm.ssa.config import SURROGATES, NeuronConfig
 
-def _sigmoid(x: Tensor, slope: float) -> Tensor:
+
+def sigmoid(x: Tensor, slope: float) -> Tensor:
+    """Derivative of the sigmoid of steepness `slope`."""
     gate = torch.sigmoid(slope * x)
     return slope * gate * (1 - gate)
 
 
-def _atan(x: Tensor, slope: float) -> Tensor:
+def atan(x: Tensor, slope: float) -> Tensor:
+    """Derivative of a scaled arc tangent."""
     return 0.5 * slope / (1 + (0.5 * math.pi * slope * x).square())
 
 
-def _fast_sigmoid(x: Tensor, slope: float) -> Tensor:
+def fast_sigmoid(x: Tensor, slope: float) -> Tensor:
+    """Derivative of the fast sigmoid x / (1 + |x|)."""
     return (1 + slope * x.abs()).square().reciprocal()
-
-
-SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {"sigmoid": _sigmoid, "atan": _atan, "fast-sigmoid": _fast_sigmoid}
-"""Name -> derivative that takes the place of the step's, of the distance to the threshold and a slope."""
-
-RESETS = ("soft", "hard")
-
-
-@dataclass(frozen=True)
-class NeuronConfig:
-    """Constants of a neuron; raises ValueError naming the field."""
-
-    leak: float = 1.0  # share of the membrane that is left after a step
-    threshold: float = 1.0
-    reset: str = "soft"
-    surrogate: str = "atan"
-    slope: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.leak <= 1:
-            raise ValueError(f"leak must lie in (0, 1], got {self.leak}")
-        for name in ("threshold", "slope"):
-            if not 0 < getattr(self, name) < 1e6:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.reset not in RESETS:
-            raise ValueError(f"reset must be one of {', '.join(RESETS)}, got {self.reset!r}")
-        if self.surrogate not in SURROGATES:
-            raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}, got {self.surrogate!r}")
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON object of the fields."""
-        return asdict(self)
 
 
 class _Spike(torch.autograd.Function):

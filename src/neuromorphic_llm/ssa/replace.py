@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.reference.config import DecoderConfig
-from neuromorphic_llm.ssa.attention import SpikingSelfAttention, SsaConfig
+from neuromorphic_llm.ssa.attention import SpikingSelfAttention
+from neuromorphic_llm.ssa.config import SsaConfig
 from neuromorphic_llm.ssa.feed_forward import RateCodedLinear
 
 _CALIBRATION_WINDOWS = 4

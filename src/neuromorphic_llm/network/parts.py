@@ -1,0 +1,3 @@
+"""Parts of a network that spike."""
+
+PARTS = ("all", "feed-forward", "attention")
