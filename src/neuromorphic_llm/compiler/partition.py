@@ -33,8 +33,8 @@ class Partition:
                 values, held = module.spec.noc.values_per_flit, block * blocks
                 if outputs > held < values:
                     raise ShortageError(
-                        f"{name} has {outputs} outputs and a tile of chip {module.spec.name} holds {held} of them; a flit carries {values}, "
-                        "and more chips do not help; raise synapse.columns or synapse.crossbars, or lower noc.flit_bits",
+                        f"{name} has {outputs} outputs and a tile of chip {module.spec.name} holds {held} of them; a flit carries "
+                        f"{values}, and more chips do not help; raise synapse.columns or synapse.crossbars, or lower noc.flit_bits",
                         {"synapse.crossbars": -(-values // block) * row_blocks * node.integer("slices")},
                     )
                 shares = split_evenly(outputs, block, blocks, values)
