@@ -17,10 +17,10 @@ from neuromorphic_llm.kernel_cache import kernel_sources
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "neuromorphic_llm"
 ROTATE = """
 import numpy as np
-from neuromorphic_llm.simulation import vector_kernels
+from neuromorphic_llm.arithmetic import vectors as arithmetic
 vectors = np.array([[3000, -1001]], np.int32)
-vector_kernels.rotate(vectors, np.array([10000], np.int16), np.array([9000], np.int16))
-print(*vectors[0], "compiled" if vector_kernels.rotate.stats.cache_misses else "loaded")
+arithmetic.rotate(vectors, np.array([10000], np.int16), np.array([9000], np.int16))
+print(*vectors[0], "compiled" if arithmetic.rotate.stats.cache_misses else "loaded")
 """
 
 
@@ -37,9 +37,9 @@ def output(process: subprocess.Popen[str]) -> list[str]:
 
 def test_kernels_follow_the_files_that_they_import(tmp_path: Path) -> None:
     package = shutil.copytree(SOURCE, tmp_path / "neuromorphic_llm", ignore=shutil.ignore_patterns("__pycache__"))
-    imported = package / "simulation" / "fixed_point.py"
+    imported = package / "arithmetic" / "scalars.py"
     right = imported.read_text(encoding="utf-8")
-    broken = right.replace("return (value + (1 << (places - 1))) >> places", "return value >> places")
+    broken = right.replace("return (value + (np.int64(1) << (places - 1))) >> places", "return value >> places")
     assert broken != right
     seen = []
     for text in (right, right, broken, right):
@@ -79,7 +79,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 def test_sources_are_what_is_imported_to_run() -> None:
     sources = {str(path.relative_to(SOURCE)) for path in kernel_sources(SOURCE / "network" / "kernels.py")}
     assert {"network/kernels.py", "kernel_cache.py", "reference/fixed_point.py", "spikes/integers.py"} <= sources
-    assert "simulation/fixed_point.py" not in sources
+    assert "arithmetic/scalars.py" in sources and "network/format.py" not in sources
 
 
 @pytest.mark.parametrize(("age_days", "left"), [(0.5, "abcde"), (2, "cde")])

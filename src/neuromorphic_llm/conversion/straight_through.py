@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from neuromorphic_llm.spikes.signed_digit import fires
+
 LEAST_MAXIMUM, LEAST_PRICE = 1e-20, 1e-30
 """Where a maximum or a price is zero, so that it can be divided by and has a logarithm."""
 _MANTISSA, _ONE_AND_A_HALF = (1 << 23) - 1, 1 << 22
@@ -46,10 +48,9 @@ def _phases(x: Tensor, top: Tensor, price: Tensor, phases: int) -> Iterator[tupl
     """(weight of the phase [rows, tables, 1], fires, remainder before it) of every phase."""
     rest, weight = x, top
     for _ in range(phases):
-        magnitude = rest.abs()
-        fires = (magnitude >= 0.75 * weight) & (2 * magnitude > weight + price / weight)
-        yield weight, fires, rest
-        rest = torch.where(fires, rest - torch.sign(rest) * weight, rest)
+        fire = fires(rest.abs(), weight, price / weight)
+        yield weight, fire, rest
+        rest = torch.where(fire, rest - torch.sign(rest) * weight, rest)
         weight = weight * 0.5
 
 
@@ -66,9 +67,9 @@ def _code(x: Tensor, top: Tensor, price: Tensor, phases: int, half: bool) -> tup
     """
     coded = torch.zeros_like(x).view(-1, *price.shape)
     spikes = torch.zeros((), device=x.device)
-    for weight, fires, rest in _phases(*_by_table(x, top, price), price, phases):
-        coded += torch.where(fires, torch.sign(rest) * weight, 0.0)
-        spikes += fires.sum()
+    for weight, fire, rest in _phases(*_by_table(x, top, price), price, phases):
+        coded += torch.where(fire, torch.sign(rest) * weight, 0.0)
+        spikes += fire.sum()
     return coded.view_as(x).to(torch.bfloat16 if half else torch.float32), spikes
 
 
@@ -92,13 +93,13 @@ def _gradients(
     rows, weights = _by_table(x, top, price)
     change = coded.float().reshape(rows.shape)
     passes, slope, for_price = torch.zeros_like(rows, dtype=torch.bool), torch.zeros_like(rows), torch.zeros_like(rows)
-    for weight, fires, rest in _phases(rows, weights, price, phases):
+    for weight, fire, rest in _phases(rows, weights, price, phases):
         magnitude = rest.abs()
         near = ((2 * magnitude - weight - price / weight).abs() < 0.5 * weight) & (magnitude >= 0.75 * weight)
         inverse = torch.where(near, 1 / weight, torch.zeros_like(rest))
         for_price = for_price - (change * torch.sign(rest) + spikes * inverse) * inverse
         slope = slope + 2 * torch.sign(rest) * inverse
-        passes = passes | fires | near
+        passes = passes | fire | near
     result = torch.where(passes, change, torch.zeros_like(change)) if masked else change.clone()
     result = result + spikes * slope if activity else result
     return result.view_as(x), for_price.sum(0)

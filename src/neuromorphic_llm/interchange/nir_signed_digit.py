@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.interchange.nir_graph import SiteGraph
+from neuromorphic_llm.spikes.signed_digit import least_firing
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def phases_of(stop: NDArray[np.int32], largest: int) -> list[Phase]:
     phases = []
     for k in range(top, -1, -1):
         weight = 1 << k
-        threshold = np.maximum((3 * weight + 3) >> 2, ((weight + (price >> k)) >> 1) + 1)
+        threshold = least_firing(weight, price >> k)
         can_fire = bound >= threshold
         if can_fire.any():
             # Thresholds out of reach may stand for any other: these stay exact.

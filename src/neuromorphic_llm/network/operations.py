@@ -17,6 +17,7 @@ from neuromorphic_llm.network.matmul import int8_products_exact, product
 from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import EXP2, SHARES, TANH
 from neuromorphic_llm.reference.soft_cap import SoftCap
+from neuromorphic_llm.spikes.signed_digit import fires
 
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 
@@ -205,8 +206,7 @@ def signed_digit(x: torch.Tensor, stop: torch.Tensor, phases: int) -> tuple[torc
     for t in range(phases):
         k = (k_top - t).clamp(min=0)
         weight = torch.where(k_top - t >= 0, torch.ones_like(k) << k, torch.zeros_like(k))
-        magnitude = v.abs()
-        fire = (weight > 0) & (4 * magnitude >= 3 * weight) & (2 * magnitude > weight + (price >> k))
+        fire = (weight > 0) & fires(v.abs(), weight, price >> k)
         v = torch.where(fire, v - torch.sign(v) * weight, v)
         spikes = spikes + fire
     return (wide - v) >> k_min, k_min.squeeze(-1), spikes
@@ -283,7 +283,7 @@ def _attend(
     if spiking:
         v, spikes = u, torch.zeros_like(u)
         for k in range(15, -1, -1):
-            fire = (k >= lowest) & (4 * v.abs() >= 3 << k)
+            fire = (k >= lowest) & fires(v.abs(), 1 << k)
             v = torch.where(fire, v - (torch.sign(v) << k), v)
             spikes = spikes + fire
         p = (u - v) >> lowest

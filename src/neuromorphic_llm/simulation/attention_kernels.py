@@ -8,27 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.arithmetic import attention
+from neuromorphic_llm.arithmetic.scalars import reciprocal, rounding_shift_saturated
+from neuromorphic_llm.arithmetic.signed_digit import PROBABILITY_PHASES, free_digit
 from neuromorphic_llm.kernel_cache import kernel
 from neuromorphic_llm.simulation.crossbar_kernels import accumulate
 from neuromorphic_llm.simulation.encoder_kernels import SIGNED_DIGIT, collect_events, encode
-from neuromorphic_llm.simulation.fixed_point import bit_length, rounding_shift, rounding_shift_saturated, saturate_32
-
-PROBABILITY_PHASES = 16
-"""Phases k = 15 .. 0; those below m are left out."""
-
-
-@kernel
-def _largest(values: NDArray[np.int32]) -> int:
-    m = np.int64(0)
-    for value in values:
-        m = max(m, abs(np.int64(value)))
-    return int(m)
-
-
-@kernel
-def _store(values: NDArray[np.int32], shift: int, stored: NDArray[np.int8]) -> None:
-    for i in range(len(values)):
-        stored[i] = min(max(rounding_shift(np.int64(values[i]), shift), -128), 127)
 
 
 @kernel
@@ -50,37 +35,14 @@ def write_key_value(
     """
     for head in range(len(keys)):
         if key_offset.size:
-            for i in range(keys.shape[1]):
-                keys[head, i] = saturate_32(np.int64(keys[head, i]) - key_offset[head, i])
-        exponent = max(bit_length(_largest(keys[head])) - 7, 0)
+            attention.take_off(keys[head], key_offset[head])
+        exponent = attention.key_exponent(keys[head])
         key_exponents[head, position] = exponent
-        _store(keys[head], exponent, key_cache[head, :, position])
+        attention.shift_into(keys[head], exponent, 0, key_cache[head, :, position])
         base = value_base[head]
-        exponent = min(max(bit_length(_largest(values[head])) - 7 - base, 0), 3)
+        exponent = attention.value_exponent(values[head], base)
         value_exponents[head, position] = exponent
-        _store(values[head], base + exponent, value_cache[head, position])
-
-
-@kernel
-def _softmax(
-    scores: NDArray[np.int32], key_exponents: NDArray[np.int32], places: int, exponential: NDArray[np.int32], weights: NDArray[np.int32]
-) -> int:
-    """Unnormalised base-2 softmax at fraction 15 of scores [context] into weights; returns their sum."""
-    context = len(scores)
-    largest = np.int64(-(2**23))
-    for j in range(context):
-        shift = max(places - key_exponents[j], -24)
-        z = min(max(rounding_shift(np.int64(scores[j]), shift), -(2**23)), 2**23 - 1)
-        weights[j] = z
-        largest = max(largest, z)
-    total = np.int64(0)
-    for j in range(context):
-        distance = largest - weights[j]
-        octaves = distance >> 8
-        u = 0 if octaves >= 17 else rounding_shift(np.int64(exponential[distance & 255]), octaves)
-        weights[j] = u
-        total += u
-    return int(total)
+        attention.shift_into(values[head], base + exponent, 0, value_cache[head, position])
 
 
 @kernel
@@ -98,14 +60,14 @@ def _apply_probabilities(
     keys = 0
     for j in range(len(weights)):
         rest = np.int64(weights[j])
-        if 4 * rest < 3 << least:
+        if free_digit(rest, least) == 0:
             continue  # stays below the threshold of every phase
         keys += 1
         row = values[j]
         for k in range(PROBABILITY_PHASES - 1, least - 1, -1):
-            if 4 * abs(rest) < 3 << k:
+            digit = free_digit(rest, k)
+            if digit == 0:
                 continue
-            digit = 1 if rest > 0 else -1
             rest -= digit << k
             spikes += 1
             probability += digit << (k - least)
@@ -126,15 +88,13 @@ def attend(
     value_exponents: NDArray[np.int32],
     context: int,
     parameters: tuple[int, int, int, int],
-    exponential: NDArray[np.int32],
     output: NDArray[np.int32],
     counts: NDArray[np.int32],
 ) -> None:
     """Attention of queries [heads, head_dim] over the first `context` stored tokens into output [heads, head_dim].
 
-    `parameters` = (query phases, probability bits, fraction of q, k, v, fraction of the output); `exponential` is the table EXP2;
-    `counts` [5, heads] receives query phases, query spikes, elements in which the group spikes (at its first head), probability spikes and
-    keys with a spike.
+    `parameters` = (query phases, probability bits, fraction of q, k, v, fraction of the output); `counts` [5, heads] receives query phases,
+    query spikes, elements in which the group spikes (at its first head), probability spikes and keys with a spike.
     """
     query_phases, probability_bits, fraction, output_fraction = parameters
     heads, head_dim = queries.shape
@@ -161,13 +121,12 @@ def attend(
         if head == first + group - 1:
             counts[2, first] = touched.sum()
         accumulate(key_cache[kv_head], rows, bounds, phases, 1, scores)
-        weight_sum = _softmax(scores, key_exponents[kv_head], 2 * fraction - 8 - k_query, exponential, weights)
-        least = min(max(bit_length(weight_sum) - 1 - probability_bits, 0), PROBABILITY_PHASES - 2)
+        largest = attention.scale_scores(scores, key_exponents[kv_head], 2 * fraction - 8 - k_query, weights)
+        least = attention.lowest_phase(attention.exponentials(weights, largest), probability_bits)
         probability, spikes, keys = _apply_probabilities(weights, least, value_cache[kv_head], value_exponents[kv_head], total)
         counts[3, head] = spikes
         counts[4, head] = keys
-        b = bit_length(probability)
-        inverse = (np.int64(1) << (b + 15)) // probability
+        inverse, b = reciprocal(probability)
         places = b + 15 + fraction - value_base[kv_head] - output_fraction
         for i in range(head_dim):
             output[head, i] = rounding_shift_saturated(np.int64(total[i]) * inverse, places)

@@ -6,8 +6,8 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from neuromorphic_llm.arithmetic.scalars import output_stage
 from neuromorphic_llm.kernel_cache import kernel
-from neuromorphic_llm.simulation.fixed_point import rounding_shift, saturate_32
 
 FLUSH_ROWS = 256
 """Rows of int8 that an int16 partial sum takes: 256 * -128 = -2^15."""
@@ -109,11 +109,6 @@ def scale(
     values: NDArray[np.int32],
 ) -> None:
     """Output stage: values = sat32(rsh(acc * multiplier, shift) + bias), shift = S - k_min; an empty bias is none."""
-    places = max(shift, -16)
     for j in range(len(accumulators)):
-        product = rounding_shift(np.int64(accumulators[j]) * np.int64(multiplier[j]), places)
-        if places < 0:
-            product = saturate_32(product)
-        if len(bias):
-            product += bias[j]
-        values[j] = saturate_32(product)
+        offset = np.int64(bias[j]) if len(bias) else np.int64(0)
+        values[j] = output_stage(accumulators[j], np.int64(multiplier[j]), shift, offset)

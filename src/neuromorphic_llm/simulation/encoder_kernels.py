@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.arithmetic.scalars import bit_length, rounding_shift
+from neuromorphic_llm.arithmetic.signed_digit import fire_phase, phase_range
+from neuromorphic_llm.arithmetic.vectors import largest_magnitude
 from neuromorphic_llm.kernel_cache import kernel
-from neuromorphic_llm.simulation.fixed_point import bit_length, rounding_shift
 
 SIGNED_DIGIT, RATE, FIRST_SPIKE, BIT_PLANES = range(4)
 CODES = {"signed-digit": SIGNED_DIGIT, "rate": RATE, "first-spike": FIRST_SPIKE, "bit-planes": BIT_PLANES}
@@ -15,21 +17,10 @@ CODES = {"signed-digit": SIGNED_DIGIT, "rate": RATE, "first-spike": FIRST_SPIKE,
 
 @kernel
 def _signed_digit(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
-    top = 0
-    while 3 << top < 2 * m:
-        top += 1
-    least = max(top - limit + 1, 0)
-    rest = values.astype(np.int64)
+    top, least = phase_range(m, limit)
+    rest = values.copy()
     for phase in range(top - least + 1):
-        k = top - phase
-        weight = np.int64(1) << k
-        row = digits[phase]
-        for i in range(len(rest)):
-            size = abs(rest[i])
-            fires = (4 * size >= 3 * weight) & (2 * size > weight + (np.int64(stop[i]) >> k))
-            digit = np.int64(fires) * (1 - 2 * np.int64(rest[i] < 0))
-            row[i] = digit
-            rest[i] -= digit * weight
+        fire_phase(rest, stop, top - phase, digits[phase])
     return top - least + 1, least
 
 
@@ -86,9 +77,7 @@ def _bit_planes(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limi
 @kernel
 def encode(values: NDArray[np.int32], stop: NDArray[np.int32], code: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
     """Code int32 values [n] into digits int8 [>= limit, n] with at most `limit` phases; (phases, k_min)."""
-    m = np.int64(0)
-    for i in range(len(values)):
-        m = max(m, abs(np.int64(values[i])))
+    m = largest_magnitude(values)
     if m == 0:
         digits[0] = 0
         return 1, 0

@@ -11,12 +11,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.arithmetic import vectors
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError, UsageError
-from neuromorphic_llm.reference.fixed_point import EXP2, SIG
+from neuromorphic_llm.reference.fixed_point import SIG
 from neuromorphic_llm.reference.norm import epsilon_term
 from neuromorphic_llm.reference.weights import LayerWeights, LinearWeights
-from neuromorphic_llm.simulation import attention_kernels, crossbar_kernels, encoder_kernels, vector_kernels
+from neuromorphic_llm.simulation import attention_kernels, crossbar_kernels, encoder_kernels
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
 _NO_BIAS = np.zeros(0, np.int32)
@@ -75,8 +76,6 @@ class EventDecoder:
         self._horner_shift = 0 if weights.code.name == "rate" else 1
         self._epsilon = epsilon_term(config, weights.formats)
         self._norm_shift = 24 + weights.formats.gain_fraction - weights.formats.norm
-        self._exponential = EXP2.astype(np.int32)
-        self._sigmoid = SIG.astype(np.int32)
         self._row_blocks = max(program.row_blocks(site) for site in range(len(config.sites)))
         self._allocate()
 
@@ -128,7 +127,7 @@ class EventDecoder:
 
     def _norm(self, residual: NDArray[np.int32], gain: NDArray[np.int32]) -> NDArray[np.int32]:
         values = np.empty_like(residual)
-        vector_kernels.rms_norm(residual, gain, self._epsilon, self._norm_shift, values)
+        vectors.rms_norm(residual, gain, self._epsilon, self._norm_shift, values)
         return values
 
     def _attention(self, index: int, layer: LayerWeights, residual: NDArray[np.int32]) -> None:
@@ -136,7 +135,7 @@ class EventDecoder:
         qkv = self._linear(4 * index, layer.qkv, self._norm(residual, layer.attention_gain))
         heads = qkv.reshape(-1, config.head_dim)
         rotated = heads[: config.heads + config.kv_heads]
-        vector_kernels.rotate(rotated, weights.rope_cos[self.position], weights.rope_sin[self.position])
+        vectors.rotate(rotated, weights.rope_cos[self.position], weights.rope_sin[self.position])
         cache = (self._keys[index], self._values[index], self._key_exponents[index], self._value_exponents[index])
         keys, values = rotated[config.heads :], heads[config.heads + config.kv_heads :]
         offset = _NO_OFFSET if layer.get("key_offset") is None else layer.key_offset
@@ -149,17 +148,16 @@ class EventDecoder:
             *cache,
             self.position + 1,
             (weights.code.query_phases, weights.code.probability_bits, formats.qkv, formats.attention),
-            self._exponential,
             output,
             self._row.attention[:, index],
         )
-        vector_kernels.add(residual, self._linear(4 * index + 1, layer.output, output.reshape(-1)))
+        vectors.add(residual, self._linear(4 * index + 1, layer.output, output.reshape(-1)))
 
     def _feed_forward(self, index: int, layer: LayerWeights, residual: NDArray[np.int32]) -> None:
         gate_up = self._linear(4 * index + 2, layer.gate_up, self._norm(residual, layer.feed_forward_gain))
         hidden = np.empty(len(gate_up) // 2, np.int32)
-        vector_kernels.gate(gate_up, self._sigmoid, self.program.weights.formats.gate, layer.hidden_fraction, hidden)
-        vector_kernels.add(residual, self._linear(4 * index + 3, layer.down, hidden))
+        vectors.gate(gate_up, SIG, self.program.weights.formats.gate, layer.hidden_fraction, hidden)
+        vectors.add(residual, self._linear(4 * index + 3, layer.down, hidden))
 
     def _linear(self, site: int, linear: LinearWeights, values: NDArray[np.int32]) -> NDArray[np.int32]:
         """Code `values`, let every spike add its row of weights, scale: one crossbar site."""

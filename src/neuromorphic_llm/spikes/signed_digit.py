@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,21 @@ from neuromorphic_llm.spikes.arrays import Array, Library, Quantised, power
 from neuromorphic_llm.spikes.arrays import bit_length as bit_length_of
 from neuromorphic_llm.spikes.code import ArrayCode, SpikeTrain, as_vectors
 from neuromorphic_llm.spikes.integers import Integers, bit_length
+
+
+def fires(magnitude: Any, weight: Any, price: Any = None) -> Any:
+    """True where a phase of this weight fires: by the 3/4 rule, and if the error that it saves is worth the price; arrays of any library.
+
+    The price is stop >> k, and stop / weight in floating point.
+    """
+    closer = 4 * magnitude >= 3 * weight
+    return closer if price is None else closer & (2 * magnitude > weight + price)
+
+
+def least_firing(weight: Any, price: Any) -> Integers:
+    """The smallest integer magnitude that fires."""
+    least: Integers = np.maximum((3 * weight + 3) >> 2, ((weight + price) >> 1) + 1)
+    return least
 
 
 def signed_digits(x: Integers, stop: Integers, k_top: Integers, k_min: Integers) -> NDArray[np.int8]:
@@ -25,8 +40,7 @@ def signed_digits(x: Integers, stop: Integers, k_top: Integers, k_min: Integers)
     for phase in range(phases):
         k = (k_min + phases - 1 - phase)[:, None]
         weight = np.int64(1) << k
-        pays = (4 * np.abs(v) >= 3 * weight) & (2 * np.abs(v) > weight + (stop >> k))
-        digit = np.where(pays & (k <= k_top[:, None]), np.sign(v), 0)
+        digit = np.where(fires(np.abs(v), weight, stop >> k) & (k <= k_top[:, None]), np.sign(v), 0)
         v -= digit * weight
         digits[phase] = digit
     return digits
@@ -63,9 +77,8 @@ class SignedDigit(ArrayCode):
         for phase in range(self.phases):
             # Phases below k_min, of vectors that need fewer, fire for no one.
             k = xp.clip(k_top - phase, 0, None)[:, None]
-            weight, magnitude = power(k, xp), xp.abs(v)
-            pays = (4 * magnitude >= 3 * weight) & (2 * magnitude > weight + (stop >> k)) & (k_top - phase >= 0)[:, None]
-            fired = xp.where(pays, 1, 0)
+            weight = power(k, xp)
+            fired = xp.where(fires(xp.abs(v), weight, stop >> k) & (k_top - phase >= 0)[:, None], 1, 0)
             v = v - fired * xp.sign(v) * weight
             spikes = spikes + fired
         return Quantised((x - v) >> k_min[:, None], k_min, spikes, k_top - k_min + 1)
@@ -87,7 +100,7 @@ class SignedDigit(ArrayCode):
         for phase in range(phases):
             k = (k_min + phases - 1 - phase)[:, None]
             weight = np.int64(1) << k
-            threshold = np.maximum((3 * weight + 3) >> 2, ((weight + (price >> k)) >> 1) + 1)  # smallest |v| that fires
+            threshold = least_firing(weight, price >> k)
             silent = np.minimum(bound, threshold - 1)
             fired = np.maximum(bound - weight, weight - threshold)
             after = np.where(bound >= threshold, np.maximum(silent, fired), bound)
