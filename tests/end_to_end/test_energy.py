@@ -194,5 +194,5 @@ def test_recount_by_hand() -> None:
         recount.token(step.record, context=len(PROMPT) + number + 1)
     recount.leak(result.decode.cycles / 5.0e8)
     energy = account(result.decode, program.spec, chip_memories(program), result.decode.cycles / 5.0e8, tokens=3)
-    assert {name: part.nominal for name, part in energy.parts.items()} == pytest.approx(dict(recount.joules), rel=1e-5)
+    assert {name: part.nominal for name, part in energy.parts.items()} == pytest.approx(dict(recount.joules), rel=1e-5, abs=0)
     assert all(value > 0 for value in recount.joules.values())

@@ -68,8 +68,8 @@ def test_only_an_exponent_may_be_zero() -> None:
 
 def test_converter_energy_meets_the_table_and_grows() -> None:
     constants = load_constants()
-    assert converter_energy(constants, 10, 1.0e8).nominal == pytest.approx(1.64e-12)
-    assert converter_energy(constants, 8, 5.0e8).nominal == pytest.approx(0.85e-12)
+    assert converter_energy(constants, 10, 1.0e8).nominal == pytest.approx(1.64e-12, rel=1e-9, abs=0)
+    assert converter_energy(constants, 8, 5.0e8).nominal == pytest.approx(0.85e-12, rel=1e-9, abs=0)
     values = [converter_energy(constants, bits, 1.0e8).nominal for bits in range(3, 14)]
     assert values == sorted(values)
 
@@ -78,17 +78,17 @@ def test_converter_energy_above_its_corner_rate() -> None:
     """The Accelergy ADC model gives 4.353 pJ for 10 bits at 500 MS/s and 22 nm, and 1.466 pJ for 9 bits."""
     constants = load_constants()
     energy = converter_energy(constants, 10, 5.0e8)
-    assert energy.nominal == pytest.approx(4.353e-12, rel=0.01)
-    assert energy.low == pytest.approx(0.82e-12)  # slower converters in turns
-    assert energy.high == pytest.approx(3.28e-12 * 500 / 113.4)
-    assert converter_energy(constants, 9, 5.0e8).nominal == pytest.approx(1.466e-12, rel=0.02)
+    assert energy.nominal == pytest.approx(4.353e-12, rel=0.01, abs=0)
+    assert energy.low == pytest.approx(0.82e-12, rel=1e-9, abs=0)  # slower converters in turns
+    assert energy.high == pytest.approx(3.28e-12 * 500 / 113.4, rel=1e-9, abs=0)
+    assert converter_energy(constants, 9, 5.0e8).nominal == pytest.approx(1.466e-12, rel=0.03, abs=0)
 
 
 def test_sram_bit_meets_its_table_and_grows_with_size() -> None:
     constants = load_constants()
     for size, picojoules in ((8192, 10), (32768, 20), (1 << 20, 100)):
-        assert sram_bit(constants, size).nominal == pytest.approx(picojoules * 1e-12 / 64 * 0.386)
-    assert sram_bit(constants, 16384).nominal == pytest.approx(200**0.5 * 1e-12 / 64 * 0.386)
+        assert sram_bit(constants, size).nominal == pytest.approx(picojoules * 1e-12 / 64 * 0.386, rel=1e-9, abs=0)
+    assert sram_bit(constants, 16384).nominal == pytest.approx(200**0.5 * 1e-12 / 64 * 0.386, rel=1e-9, abs=0)
     assert sram_bit(constants, 1) == sram_bit(constants, 512)
     bits = [sram_bit(constants, size) for size in (512, 700, 2048, 5000, 8192, 30000, 65536, 262144, 1 << 19, 1 << 21)]
     for bound in ("low", "nominal", "high"):

@@ -33,9 +33,9 @@ def test_costs_of_the_sites_add_up_to_the_account() -> None:
         seconds = counters.cycles / spec.clock_hz
         return account(counters, spec, chip_memories(program), seconds, tokens=DECODED_TOKENS).chip_energy_j_per_token.nominal
 
-    assert float(spikes @ costs.spike_j) + costs.fixed_j == pytest.approx(joules(result.trace.events))
+    assert float(spikes @ costs.spike_j) + costs.fixed_j == pytest.approx(joules(result.trace.events), rel=1e-9, abs=0)
     # No site's spikes change what those of another cost.
-    assert costs.fixed_j == pytest.approx(joules(np.zeros_like(result.trace.events)))
+    assert costs.fixed_j == pytest.approx(joules(np.zeros_like(result.trace.events)), rel=1e-9, abs=0)
     assert (costs.spike_j > 0).all() and costs.fixed_j > 0
 
 
@@ -46,9 +46,9 @@ def test_a_budget_in_joules_is_what_the_account_says() -> None:
     costs = costs_of_checkpoint(checkpoint, ConvertConfig(), windows, calibration, spec, "cpu")
     options = ConvertConfig(spikes=None, energy_j=costs.fixed_j * 1.3)
     network = convert(checkpoint, options, windows, calibration=calibration, costs=costs)
-    assert network.provenance["energy_j"] == pytest.approx(options.energy_j, rel=0.01)
+    assert network.provenance["energy_j"] == pytest.approx(options.energy_j, rel=0.01, abs=0)
     again = spike_costs(network.weights, spec, windows[0])
     result = simulate(compile_network(network.weights, spec), windows[0][:PROMPT_TOKENS], DECODED_TOKENS + 1, stop=())
     assert result.decode is not None
     whole = float(np.array(result.decode.site_spikes) / DECODED_TOKENS @ again.spike_j) + again.fixed_j
-    assert whole == pytest.approx(options.energy_j, rel=0.15)  # other tokens, and costs of a spike at 1.5 spikes
+    assert whole == pytest.approx(options.energy_j, rel=0.15, abs=0)  # other tokens, and costs of a spike at 1.5 spikes

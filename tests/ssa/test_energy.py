@@ -40,7 +40,7 @@ def test_dense_operations_by_hand() -> None:
     assert activity.products == Operations(2 * 72 * 8)  # QK and PV
     # q 32 x 32, k and v 32 x 16 each, output 32 x 32
     assert activity.projections == Operations(2 * (32 * 32 + 2 * 32 * 16 + 32 * 32) * 5)
-    assert activity.products.energy_j == pytest.approx(1152 * 4.6e-12)
+    assert activity.products.energy_j == pytest.approx(1152 * 4.6e-12, rel=1e-9, abs=0)
 
 
 def test_reduction_by_hand() -> None:
@@ -137,10 +137,10 @@ def test_own_energy_on_the_chip_by_hand() -> None:
     more = replace(activity, chip=replace(chip, value_operations=88, probability_spikes=11))
     difference = chip_energy_j_per_token(more, SHAPE, spec).nominal - chip_energy_j_per_token(activity, SHAPE, spec).nominal
     add, register = constants["int32_add"].value.nominal, constants["register_bit"].value.nominal
-    assert difference == pytest.approx((2 * 8 + 3) * add + 8 * 32 * register)
+    assert difference == pytest.approx((2 * 8 + 3) * add + 8 * 32 * register, rel=1e-9, abs=0)
     read = replace(activity, chip=replace(chip, kv_bits_read=641))
     difference = chip_energy_j_per_token(read, SHAPE, spec).nominal - chip_energy_j_per_token(activity, SHAPE, spec).nominal
-    assert difference == pytest.approx(sram_bit(constants, spec.vector.kv_bytes_per_engine).nominal)
+    assert difference == pytest.approx(sram_bit(constants, spec.vector.kv_bytes_per_engine).nominal, rel=1e-9, abs=0)
     divided = replace(activity, chip=replace(chip, divisions=1))
     difference = chip_energy_j_per_token(divided, SHAPE, spec).nominal - chip_energy_j_per_token(activity, SHAPE, spec).nominal
-    assert difference == pytest.approx(64 * add)
+    assert difference == pytest.approx(64 * add, rel=1e-9, abs=0)
