@@ -18,7 +18,7 @@ from neuromorphic_llm.errors import NeuromorphicLLMError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.models.files import RawCheckpoint, write_folder
 from neuromorphic_llm.models.registry import KNOWN_MODELS
-from neuromorphic_llm.network.format import save_network
+from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.random_decoder import random_decoder
 from neuromorphic_llm.text_file import LIMITS, FileRefusedError, Limit, decode_text, read_bytes
 
@@ -104,7 +104,7 @@ def test_every_file_of_the_user(
 ) -> None:
     arguments, option, size = READERS[name]
     monkeypatch.chdir(tmp_path)
-    save_network("net", random_decoder(0))
+    SpikingNetwork(random_decoder(0)).save("net")
     if kind == "zeros":
         Path("file").touch()
         os.truncate("file", size + 1)
@@ -154,7 +154,7 @@ def test_files_of_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("name", ["artefact.json", "tokenizer/tokenizer.json"])
 @pytest.mark.parametrize("kind", ["large", "pipe", "folder"])
 def test_files_of_an_artefact(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str) -> None:
-    save_network(tmp_path / "net", random_decoder(0), tokenizer_files={"tokenizer.json": b"{}"})
+    SpikingNetwork(random_decoder(0), tokenizer_files={"tokenizer.json": b"{}"}).save(tmp_path / "net")
     path = tmp_path / "net" / name
     path.unlink()
     if kind == "pipe":

@@ -22,6 +22,7 @@ BASE = {
     "kernel_time",
     "kernel_cache",
     "terminal",
+    "display",
     "confined",
     "cache",
 }
@@ -37,6 +38,7 @@ ALLOWED = {
     "kernel_time": set(),
     "kernel_cache": {"cache"},
     "terminal": set(),
+    "display": set(),
     "confined": set(),
     "cache": {"errors"},
     "spikes": set(),

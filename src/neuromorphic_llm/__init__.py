@@ -34,7 +34,6 @@ _EXPORTS = {
     "Program": "chip.program:Program",
     "load_program": "chip.program_io:load_program",
     "save_program": "chip.program_io:save_program",
-    "load_network": "network.format:load_network",
     "compile_network": "compiler.pipeline:compile_network",
     "simulate_program": "simulation.run:simulate",
     "evaluate_text": "evaluation.language_model:evaluate_text",

@@ -14,13 +14,14 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 from neuromorphic_llm.errors import ArtefactError, NeuromorphicLLMError
 from neuromorphic_llm.places import METADATA as METADATA
@@ -36,14 +37,33 @@ _SIDE_FILES = {f"tokenizer/{name}" for name in (*_TOKENIZER, "merges.txt", "chat
 Arrays = dict[str, NDArray[Any]]
 
 
-def _hash(metadata: Mapping[str, Any], tensors: Path) -> str:
-    """SHA-256 over the canonical JSON of the metadata (without its hash) and the bytes of the tensor file."""
+def _hash(metadata: Mapping[str, Any], tensors: Path | bytes) -> str:
+    """SHA-256 over the canonical JSON of the metadata (without its hash) and the bytes of the tensor file, or of its content."""
     body = {key: value for key, value in metadata.items() if key != "content_hash"}
     digest = hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
-    with tensors.open("rb") as file:
+    with BytesIO(tensors) if isinstance(tensors, bytes) else tensors.open("rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def artefact_hash(
+    *,
+    format_name: str,
+    version: int,
+    metadata: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    extra_files: Mapping[str, bytes] | None = None,
+) -> str:
+    """Content hash of the artefact that save_artefact would write of these."""
+    body = _body(format_name, version, metadata, extra_files or {})
+    return _hash(body, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def _body(format_name: str, version: int, metadata: Mapping[str, Any], side_files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Metadata with format, version and the hashes of the side files."""
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in side_files.items()}
+    return {**metadata, "format": format_name, "version": version, "files": files}
 
 
 def check_artefact_place(folder: Path | str, format_name: str, side_files: Iterable[str] = ()) -> None:
@@ -122,13 +142,11 @@ def save_artefact(
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary / TENSORS)
-        files = {}
         for name, content in (extra_files or {}).items():
             target = temporary / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-            files[name] = hashlib.sha256(content).hexdigest()
-        body: dict[str, Any] = {**metadata, "format": format_name, "version": version, "files": files}
+        body = _body(format_name, version, metadata, extra_files or {})
         body["content_hash"] = _hash(body, temporary / TENSORS)
         (temporary / METADATA).write_text(json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
         # safetensors makes private files; an artefact is for whoever may read its folder.

@@ -7,13 +7,13 @@ import pytest
 
 from neuromorphic_llm.chip.program_io import load_program
 from neuromorphic_llm.cli.main import run_command_line
-from neuromorphic_llm.network.format import save_network
+from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.random_decoder import random_decoder
 
 
 @pytest.fixture
 def network(tmp_path: Path) -> Path:
-    save_network(tmp_path / "network", random_decoder(0), tokenizer_files={"tokenizer.json": b"{}"})
+    SpikingNetwork(random_decoder(0), tokenizer_files={"tokenizer.json": b"{}"}).save(tmp_path / "network")
     return tmp_path / "network"
 
 

@@ -10,7 +10,7 @@ import pytest
 from neuromorphic_llm.cli.eval import FIGURES, print_figures
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.models.checkpoint import load_checkpoint
-from neuromorphic_llm.network.format import save_network
+from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.random_decoder import random_decoder
 
 SMALL = ["--limit-tokens", "64", "--window", "32"]
@@ -29,7 +29,7 @@ def test_dense_model_has_no_spikes_and_the_table_says_so(capsys: pytest.CaptureF
 
 def test_network_against_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = load_checkpoint("random-tiny")
-    save_network(tmp_path / "network", random_decoder(0, config=tiny.config), tokenizer_files=tiny.tokenizer_files, provenance={})
+    SpikingNetwork(random_decoder(0, config=tiny.config), tokenizer_files=tiny.tokenizer_files).save(tmp_path / "network")
     printed = shown(capsys, str(tmp_path / "network"), *SMALL, "--against", "random-tiny").split("\n", 1)[1]
     absent = {"rouge1", "rouge2", "rougeL"}
     assert all(label in printed for key, (label, _) in FIGURES.items() if key not in absent)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from neuromorphic_llm.cli.main import run_command_line
-from neuromorphic_llm.network.format import load_network, save_network
+from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.random_decoder import random_decoder
 
 
 @pytest.fixture
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    save_network("net", random_decoder(0), tokenizer_files={"tokenizer.json": b"{}"})
+    SpikingNetwork(random_decoder(0), tokenizer_files={"tokenizer.json": b"{}"}).save("net")
     Path("link").symlink_to("net")
     Path("words.txt").write_text("A river runs to the sea. " * 40)
     Path("chip.yaml").write_text("rows: 64\n")
@@ -93,7 +93,7 @@ def test_a_file_that_comes_during_the_work_stays(
 ) -> None:
     from safetensors.numpy import save_file
 
-    before = load_network(network).content_hash
+    before = SpikingNetwork.load(network).content_hash
 
     def slow(*arguments: object) -> None:
         (network / "notes.txt").write_text("mine")
@@ -102,7 +102,7 @@ def test_a_file_that_comes_during_the_work_stays(
     monkeypatch.setattr("neuromorphic_llm.artefact.save_file", slow)
     assert run_command_line(["convert", "random-tiny", "--lambda", "0", "-o", "net"]) == 1
     assert "holds notes.txt" in capsys.readouterr().err
-    assert (network / "notes.txt").read_text() == "mine" and load_network(network).content_hash == before
+    assert (network / "notes.txt").read_text() == "mine" and SpikingNetwork.load(network).content_hash == before
     assert sorted(os.listdir()) == ["chip.yaml", "link", "net", "words.txt"]
 
 

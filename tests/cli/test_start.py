@@ -14,7 +14,7 @@ from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program_io import save_program
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.models.checkpoint import load_checkpoint
-from neuromorphic_llm.network.format import save_network
+from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.random_decoder import random_decoder
 
 HEAVY = ("torch", "transformers", "numba", "matplotlib")
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "cache" / "kernels").symlink_to(kernel_folder())  # compiling them again would take long
     checkpoint = load_checkpoint("random-tiny")
     weights = random_decoder(0, config=checkpoint.config)
-    save_network(path / "network", weights, tokenizer_files=checkpoint.tokenizer_files)
+    SpikingNetwork(weights, tokenizer_files=checkpoint.tokenizer_files).save(path / "network")
     save_program(compile_network(weights, load_spec("nano"), tokenizer_files=checkpoint.tokenizer_files), path / "program")
     return path
 

@@ -24,7 +24,7 @@ from neuromorphic_llm.compiler.place import Place
 from neuromorphic_llm.compiler.route import list_routes, verify_routes
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.text import print_graph
-from neuromorphic_llm.network.format import load_network, save_network
+from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, SMOLLM2_135M, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
@@ -218,11 +218,13 @@ def test_placement_improves_on_the_snake_order() -> None:
     assert hops(60) <= hops(0)
 
 
-def test_stored_network_brings_its_hash_and_tokenizer(tmp_path: Path) -> None:
-    content_hash = save_network(tmp_path / "network", random_decoder(0), tokenizer_files={"tokenizer.json": b"{}"})
-    program = compile_network(load_network(tmp_path / "network"), NANO)
-    assert program.network_hash == content_hash
-    assert program.tokenizer_files == {"tokenizer.json": b"{}"}
+def test_network_brings_its_hash_and_tokenizer_saved_or_not(tmp_path: Path) -> None:
+    network = SpikingNetwork(random_decoder(0), tokenizer_files={"tokenizer.json": b"{}"})
+    fresh = compile_network(network, NANO)
+    content_hash = network.save(tmp_path / "network")
+    loaded = compile_network(SpikingNetwork.load(tmp_path / "network"), NANO)
+    assert fresh.network_hash == loaded.network_hash == content_hash
+    assert fresh.tokenizer_files == loaded.tokenizer_files == {"tokenizer.json": b"{}"}
 
 
 def _refused(weights: DecoderWeights, spec: ChipSpec) -> str:
@@ -294,9 +296,9 @@ def test_weights_beyond_cells_and_accumulators() -> None:
 @pytest.mark.slow
 def test_smollm2_shape_on_nc1(tmp_path: Path) -> None:
     """134.5 million weights: load, compile and save within the 30 s asked for."""
-    save_network(tmp_path / "network", random_decoder(0, config=SMOLLM2_135M))
+    SpikingNetwork(random_decoder(0, config=SMOLLM2_135M)).save(tmp_path / "network")
     start_s = time.perf_counter()
-    program = compile_network(load_network(tmp_path / "network"), load_spec("nc1"))
+    program = compile_network(SpikingNetwork.load(tmp_path / "network"), load_spec("nc1"))
     save_program(program, tmp_path / "program")
     assert time.perf_counter() - start_s < 30
     _check_placement(program)

@@ -22,9 +22,10 @@ from neuromorphic_llm.conversion.group_weights import quantise_groups
 from neuromorphic_llm.conversion.integers import integer_decoder, quantise_rows
 from neuromorphic_llm.errors import ArtefactError
 from neuromorphic_llm.models.checkpoint import Checkpoint
-from neuromorphic_llm.network.format import FORMAT, VERSION, load_network, save_network, scalar_metadata, weight_arrays
+from neuromorphic_llm.network.format import FORMAT, VERSION, scalar_metadata, weight_arrays
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Operations
+from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.simulation.events import EventDecoder
@@ -83,8 +84,8 @@ def converted(checkpoint: Checkpoint, calibration: Calibration) -> DecoderWeight
 
 def test_every_site_of_a_decoder_is_grouped(tiny: Checkpoint, calibration: Calibration, tmp_path: Path) -> None:
     weights = converted(tiny, calibration)
-    save_network(tmp_path / "network", weights)
-    loaded = load_network(tmp_path / "network").weights
+    SpikingNetwork(weights).save(tmp_path / "network")
+    loaded = SpikingNetwork.load(tmp_path / "network").weights
     for index in range(len(weights.config.sites)):
         site, stored = weights.site(index), loaded.site(index)
         assert site.group_multiplier is not None and stored.group_multiplier is not None
@@ -118,7 +119,7 @@ def test_damaged_groups(tiny: Checkpoint, calibration: Calibration, tmp_path: Pa
     arrays[name][0, 0] = value
     save_artefact(tmp_path / "network", format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays)
     with pytest.raises(ArtefactError, match=message):
-        load_network(tmp_path / "network")
+        SpikingNetwork.load(tmp_path / "network")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,14 @@ from neuromorphic_llm.network.format import (
     FORMAT,
     VERSION,
     decoder_weights,
-    load_network,
     network_version,
-    save_network,
     scalar_metadata,
     spiking_parts,
     weight_arrays,
 )
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.config import DecoderConfig
-from neuromorphic_llm.reference.random_decoder import random_decoder
+from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 
 PARTS = ("all", "feed-forward", "attention")
@@ -50,11 +49,12 @@ def same(ours: DecoderWeights, other: DecoderWeights, parts: str) -> bool:
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, config: DecoderConfig, parts: str, bias: bool) -> None:
     weights = random_decoder(0, config=config, parts=parts, bias=bias)
     folder = tmp_path_factory.mktemp("networks") / "network"
-    content_hash = save_network(folder, weights, parts=parts, provenance={"model": "x"}, tokenizer_files={"a.json": b"1", "b": b""})
-    stored = load_network(folder)
+    network = SpikingNetwork(weights, parts, {"model": "x"}, {"a.json": b"1", "b": b""})
+    content_hash = network.save(folder)
+    stored = SpikingNetwork.load(folder)
     assert same(stored.weights, weights, parts)
-    assert stored.content_hash == content_hash
-    assert stored.metadata["provenance"] == {"model": "x"}
+    assert stored.content_hash == network.content_hash == content_hash
+    assert stored.provenance == {"model": "x"}
     assert stored.tokenizer_files == {"a.json": b"1", "b": b""}
 
 
@@ -64,14 +64,14 @@ def test_versions(tmp_path: Path) -> None:
     for family, config in FAMILIES.items():
         weights = random_decoder(0, config=config)
         assert network_version(weights) == 2
-        save_network(tmp_path / family, weights)
+        SpikingNetwork(weights).save(tmp_path / family)
         assert json.loads((tmp_path / family / METADATA).read_text())["version"] == 2
-        assert same(load_network(tmp_path / family).weights, weights, "all")
+        assert same(SpikingNetwork.load(tmp_path / family).weights, weights, "all")
     centred = random_decoder(0, key_offset=True)
-    save_network(tmp_path / "centred", centred)
+    SpikingNetwork(centred).save(tmp_path / "centred")
     assert json.loads((tmp_path / "centred" / METADATA).read_text())["version"] == network_version(centred) == 3
-    assert same(load_network(tmp_path / "centred").weights, centred, "all")
-    save_network(tmp_path / "llama", random_decoder(0))
+    assert same(SpikingNetwork.load(tmp_path / "centred").weights, centred, "all")
+    SpikingNetwork(random_decoder(0)).save(tmp_path / "llama")
     assert json.loads((tmp_path / "llama" / METADATA).read_text())["version"] == 1
 
 
@@ -118,7 +118,7 @@ def test_inconsistent_networks_of_other_families(
     change(metadata, arrays)
     save_artefact(tmp_path / "network", format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays)
     with pytest.raises(ArtefactError, match=message):
-        load_network(tmp_path / "network")
+        SpikingNetwork.load(tmp_path / "network")
 
 
 @pytest.mark.parametrize("parts", PARTS)
@@ -129,7 +129,8 @@ def test_flags_are_those_of_the_reference(parts: str) -> None:
 
 
 def test_a_loaded_network_runs_as_the_saved_one(tmp_path: Path) -> None:
-    network = SpikingNetwork(random_decoder(1), provenance={"price": 0.5}, tokenizer_files=byte_tokenizer_files(288))
+    weights = random_decoder(1, config=replace(SMALL_CONFIG, vocab_size=288))
+    network = SpikingNetwork(weights, provenance={"price": 0.5}, tokenizer_files=byte_tokenizer_files(288))
     ids = torch.tensor([[1, 2, 3]])
     expected = logits(network.functional(), ids)
     content_hash = network.save(tmp_path / "network")
@@ -184,10 +185,10 @@ def flip(folder: Path) -> None:
 )
 def test_damaged_folders(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     folder = tmp_path / "network"
-    save_network(folder, random_decoder(0), tokenizer_files={"tokenizer.json": b"[]"})
+    SpikingNetwork(random_decoder(0), tokenizer_files={"tokenizer.json": b"[]"}).save(folder)
     damage(folder)
     with pytest.raises(ArtefactError, match=message) as caught:
-        load_network(folder)
+        SpikingNetwork.load(folder)
     assert "network" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -271,6 +272,6 @@ def test_inconsistent_contents(tmp_path: Path, change: Callable[[dict[str, Any],
     change(metadata, arrays)
     save_artefact(tmp_path / "network", format_name=FORMAT, version=VERSION, metadata=metadata, arrays=arrays)
     with pytest.raises(ArtefactError, match=message):
-        load_network(tmp_path / "network")
+        SpikingNetwork.load(tmp_path / "network")
     with pytest.raises(ArtefactError, match=message):
         decoder_weights(metadata, arrays, source="here")

@@ -36,7 +36,7 @@ def command(
     from neuromorphic_llm.compiler.floorplan import floorplan_svg
     from neuromorphic_llm.compiler.module import print_module
     from neuromorphic_llm.compiler.pipeline import compile_network
-    from neuromorphic_llm.network.format import load_network
+    from neuromorphic_llm.network.spiking import SpikingNetwork
     from neuromorphic_llm.text_file import write_text
 
     seconds: dict[str, float] = {}
@@ -50,7 +50,7 @@ def command(
     run.outputs(artefacts={"--output": (output, FORMAT)}, files={"--picture": picture})
     spec = load_spec(chip)
     with status(f"compiling {network} for {spec.name}"):
-        program = compile_network(load_network(network), spec, seed=run.seed, observer=observe)
+        program = compile_network(SpikingNetwork.load(network), spec, seed=run.seed, observer=observe)
         program_hash = save_program(program, output)
     if picture is not None:
         write_text(picture, floorplan_svg(program))

@@ -20,7 +20,7 @@ from neuromorphic_llm.compiler.route import RoutePass
 from neuromorphic_llm.compiler.schedule import Schedule
 from neuromorphic_llm.compiler.shortage import ShortageError, all_shortages
 from neuromorphic_llm.graph.verify import verify_graph, verify_sites
-from neuromorphic_llm.network.format import StoredNetwork
+from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.weights import DecoderWeights
 
@@ -56,7 +56,7 @@ def _verify(module: Module, when: str) -> None:
 
 
 def compile_network(
-    network: StoredNetwork | DecoderWeights,
+    network: SpikingNetwork | DecoderWeights,
     spec: ChipSpec,
     *,
     seed: int = 0,
@@ -64,10 +64,13 @@ def compile_network(
     tokenizer_files: Mapping[str, bytes] | None = None,
     observer: Observer | None = None,
 ) -> Program:
-    """Compile a network for a chip. Hash and tokenizer default to those of a StoredNetwork. CompileError if it does not fit."""
-    stored = network if isinstance(network, StoredNetwork) else StoredNetwork(network, {}, {})
+    """Program of a network, or of integer weights alone, on a chip. CompileError if it does not fit.
+
+    Hash and tokenizer default to those of the network; weights alone have none.
+    """
+    weights = network.weights if isinstance(network, SpikingNetwork) else network
     start_s = time.perf_counter()
-    module = Module(build_graph(stored.weights), stored.weights, spec)
+    module = Module(build_graph(weights), weights, spec)
     if observer is not None:
         observer("build", module, time.perf_counter() - start_s)
     try:
@@ -75,12 +78,11 @@ def compile_network(
     except ShortageError as error:
         raise all_shortages(module, error, _attempt) from error
     start_s = time.perf_counter()
-    program = generate_program(
-        module,
-        mapping_report(module),
-        network_hash=stored.content_hash if network_hash is None else network_hash,
-        tokenizer_files=dict(stored.tokenizer_files if tokenizer_files is None else tokenizer_files),
-    )
+    if isinstance(network, SpikingNetwork):
+        network_hash = network.content_hash if network_hash is None else network_hash
+        tokenizer_files = network.tokenizer_files if tokenizer_files is None else tokenizer_files
+    report = mapping_report(module)
+    program = generate_program(module, report, network_hash=network_hash or "", tokenizer_files=dict(tokenizer_files or {}))
     if observer is not None:
         observer("generate", None, time.perf_counter() - start_s)
     return program

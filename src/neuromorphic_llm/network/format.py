@@ -1,16 +1,15 @@
-"""Network folders: save and load an integer decoder with its tokenizer (docs/reference/formats.md)."""
+"""Content of network folders: metadata and tensors of an integer decoder (docs/reference/formats.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
+from neuromorphic_llm.artefact import Arrays
 from neuromorphic_llm.errors import ArtefactError, UsageError
 from neuromorphic_llm.network.parts import PARTS
 from neuromorphic_llm.reference.blocks import Block, Parameter, Site
@@ -36,20 +35,6 @@ DECODER_VARIANTS = ("positions", "local_rope_cos", "local_rope_sin")
 
 _SHIFT = (-1024, 1024)
 """Range of the shifts of output stages: exponents of float64, which they come from."""
-
-
-@dataclass(frozen=True)
-class StoredNetwork:
-    """A spiking network as it lies on disk: integer weights, metadata and tokenizer files."""
-
-    weights: DecoderWeights
-    metadata: dict[str, Any]
-    tokenizer_files: dict[str, bytes]
-
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 of the stored artefact; empty for a network that was never saved."""
-        return str(self.metadata.get("content_hash", ""))
 
 
 def spiking_parts(parts: str) -> dict[str, bool]:
@@ -105,33 +90,6 @@ def _layer_scalars(weights: DecoderWeights, number: int) -> dict[str, int]:
     shifts = {f"{site.role}_shift": layer.get(site.role).shift for site in config.layer_sites(number)}
     integers = [each.name for block in config.layer_blocks(number) for each in block.parameters(config) if not each.shape]
     return shifts | {name: layer.get(name) for name in integers}
-
-
-def save_network(
-    folder: Path | str,
-    weights: DecoderWeights,
-    *,
-    parts: str = "all",
-    provenance: Mapping[str, Any] | None = None,
-    tokenizer_files: Mapping[str, bytes] | None = None,
-) -> str:
-    """Write a network folder atomically; returns its content hash."""
-    return save_artefact(
-        folder,
-        format_name=FORMAT,
-        version=network_version(weights),
-        metadata={**scalar_metadata(weights, parts), "provenance": dict(provenance or {})},
-        arrays=weight_arrays(weights),
-        extra_files={f"tokenizer/{name}": content for name, content in (tokenizer_files or {}).items()},
-    )
-
-
-def load_network(folder: Path | str) -> StoredNetwork:
-    """Load a network folder; ArtefactError if it is missing, damaged, inconsistent or newer."""
-    metadata, arrays = load_artefact(folder, format_name=FORMAT, version=VERSION)
-    weights = decoder_weights(metadata, arrays, source=str(folder))
-    files = {name.removeprefix("tokenizer/"): content for name, content in read_files(folder, metadata).items()}
-    return StoredNetwork(weights, metadata, files)
 
 
 @dataclass(frozen=True)

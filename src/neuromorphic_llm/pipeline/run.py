@@ -38,7 +38,6 @@ from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.models.text_tokens import choose_bos, first_bos, text_prefix
 from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
 from neuromorphic_llm.network.format import VERSION as NETWORK_VERSION
-from neuromorphic_llm.network.format import load_network
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.pipeline.options import RunOptions
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
@@ -159,7 +158,7 @@ class Pipeline:
 
         def work() -> Mapping[str, Any]:
             self._progress("compile", 0, 1)
-            program = compile_network(load_network(self.options.output / "network"), self.spec, seed=self.options.seed)
+            program = compile_network(self.network, self.spec, seed=self.options.seed)
             content_hash = save_program(program, folder)
             self._progress("compile", 1, 1)
             return {"content_hash": content_hash, "report": program.report, "floorplan": [asdict(tile) for tile in floorplan(program)]}
