@@ -12,8 +12,10 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +47,14 @@ class Checkout:
     folder: Path
     python: str = sys.executable
 
-    def environment(self, kernels: Path) -> dict[str, str]:
-        """Environment of its processes: its own package, compiled kernels in `kernels`, one thread in every library."""
-        # numba's cache follows the file of a kernel, not what it imports: the checkout's own may be stale.
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """Environment of its processes: its own package, kernels compiled from the sources as they are, one thread in torch."""
+        # numba's cache follows the file of a kernel, not what it imports: one in the checkout may be stale.
+        digest = hashlib.sha256()
+        for path in sorted((self.folder / "src").rglob("*.py")):
+            digest.update(f"{path} ".encode() + path.read_bytes())
+        kernels = Path(tempfile.gettempdir()) / f"nmllm-kernels-{digest.hexdigest()[:16]}"
         own = {"PYTHONPATH": str(self.folder / "src"), "NUMBA_CACHE_DIR": str(kernels), "NO_COLOR": "1"}
         return {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2", **os.environ, **own}
 
@@ -56,7 +63,7 @@ class Checkout:
         if not (self.folder / "src" / "neuromorphic_llm").is_dir():
             raise SystemExit(f"{self.folder} is no checkout (src/neuromorphic_llm is missing) and no fingerprint; give another folder")
         code = "import neuromorphic_llm; print(neuromorphic_llm.__file__)"
-        found = subprocess.run([self.python, "-c", code], env=self.environment(self.folder), capture_output=True, text=True, check=False)
+        found = subprocess.run([self.python, "-c", code], env=self.environment, capture_output=True, text=True, check=False)
         if not found.stdout.startswith(str(self.folder)):
             raise SystemExit(f"{self.python} does not import the package of {self.folder}: {found.stdout or found.stderr}")
 
@@ -70,10 +77,10 @@ class Checkout:
             return "unknown"
         return f"{commit}+" if changed else commit
 
-    def nmllm(self, arguments: Sequence[str], folder: Path, kernels: Path) -> subprocess.CompletedProcess[str]:
+    def nmllm(self, arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
         """One command of this checkout, run in `folder`."""
         command = [self.python, "-m", "neuromorphic_llm.cli", *arguments]
-        return subprocess.run(command, cwd=folder, env=self.environment(kernels), capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=folder, env=self.environment, capture_output=True, text=True, check=False)
 
 
 def fingerprint(checkout: Checkout, models: Sequence[str], work: Path, *, rtl: bool = False, tell: Callable[[str], None]) -> Fingerprint:
@@ -95,7 +102,7 @@ class Recorder:
 
     def __init__(self, checkout: Checkout, work: Path, tell: Callable[[str], None]) -> None:
         self.checkout, self.work, self.tell = checkout, work, tell
-        self.models, self.kernels = work / "models", work / "kernels"
+        self.models = work / "models"
         self.models.mkdir(parents=True)
         self.steps: Fingerprint = {}
 
@@ -115,7 +122,7 @@ class Recorder:
         self.tell(f"{model}/{step.name}")
         result = folder / f"{step.name.replace('/', '.')}.json"
         output = ("--output", step.folder.partition("/")[0]) if step.folder else ()
-        ran = self.checkout.nmllm([*step.arguments, *output, "--json", str(result)], folder, self.kernels)
+        ran = self.checkout.nmllm([*step.arguments, *output, "--json", str(result)], folder)
         if ran.returncode and step.vital:
             raise SystemExit(f"{self.checkout.folder}: {model}/{step.name} failed: {ran.stderr.strip()}")
         leaves: Leaves = {}

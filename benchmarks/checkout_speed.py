@@ -73,9 +73,11 @@ class Worker:
     def __init__(self, checkout: Any, model: str, folder: Path) -> None:
         folder.mkdir(parents=True)
         command = [checkout.python, __file__, model]
-        environment = checkout.environment(folder / "kernels")
-        self._process = subprocess.Popen(command, cwd=folder, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._checkout = checkout
+        self._checkout, self._errors = checkout, folder / "errors.txt"
+        with self._errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                command, cwd=folder, env=checkout.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            )
 
     def run(self, measure: str) -> float | None:
         """Seconds of one run; None if this machine cannot run it."""
@@ -85,7 +87,7 @@ class Worker:
         for line in self._process.stdout:
             if line.startswith("seconds "):
                 return json.loads(line.removeprefix("seconds "))  # type: ignore[no-any-return]
-        raise SystemExit(f"{self._checkout.folder}: {measure} failed")
+        raise SystemExit(f"{self._checkout.folder}: {measure} failed: {''.join(self._errors.read_text().splitlines()[-1:])}")
 
     def close(self) -> None:
         """End the process."""

@@ -6,8 +6,8 @@
     python benchmarks/compare_checkouts.py before.json AFTER                 against a fingerprint that was saved
     python benchmarks/compare_checkouts.py BEFORE AFTER --speed              ratios of wall times instead
 
-BEFORE and AFTER are work trees of git, or files that --save wrote. Both run the steps of checkout_steps.py in processes of their own, with
-kernels compiled anew. Exit code 1 if a leaf differs that IGNORED and EXPECTED do not name, or if a speed ratio is above LIMIT.
+BEFORE and AFTER are work trees of git, or files that --save wrote. Both run the steps of checkout_steps.py in processes of their own,
+with kernels of their sources. Exit code 1 if a leaf differs that IGNORED and EXPECTED do not name, or if a speed ratio is above LIMIT.
 --json writes the envelope of docs/reference/formats.md, `before`, `after` and `kind`; without --speed `equal` (leaves by step), `ignored`
 (leaves that differ, by reason), `differences[]` (`step`, `leaf`, `before`, `after`; `expected`: why, null: unexpected); with it `speed[]`.
 """
