@@ -25,14 +25,26 @@ PROMPT_TOKENS, NEW_TOKENS, WINDOW, WINDOWS, BATCH = 16, 96, 256, 8, 64
 
 
 @dataclass(frozen=True)
+class Run:
+    """Times of one run of a measure."""
+
+    wall_s: float
+    processor_s: float
+
+
+@dataclass(frozen=True)
 class Ratio:
-    """Wall times after over before of one measure: of the fastest runs, and the least, median and most of neighbouring pairs."""
+    """Times after over before of one measure: wall time of the fastest runs, and the least, median and most of neighbouring pairs.
+
+    processor: processor time of the fastest, of the whole command or simulation; other processes hardly change it.
+    """
 
     measure: str
     fastest: float
     least: float
     median: float
     most: float
+    processor: float
     before_s: float  # of the fastest run
     after_s: float
 
@@ -42,10 +54,12 @@ class Ratio:
         return min(self.median, self.fastest) > LIMIT
 
 
-def ratio_of(measure: str, before: Sequence[float], after: Sequence[float]) -> Ratio:
+def ratio_of(measure: str, before: Sequence[Run], after: Sequence[Run]) -> Ratio:
     """Ratio of runs in the order in which they alternated."""
-    pairs = [new / old for old, new in zip(before, after, strict=True)]
-    return Ratio(measure, min(after) / min(before), min(pairs), median(pairs), max(pairs), min(before), min(after))
+    pairs = [new.wall_s / old.wall_s for old, new in zip(before, after, strict=True)]
+    old, new = (min(run.wall_s for run in runs) for runs in (before, after))
+    processor = min(run.processor_s for run in after) / min(run.processor_s for run in before)
+    return Ratio(measure, new / old, min(pairs), median(pairs), max(pairs), processor, old, new)
 
 
 def compare_speed(before: Any, after: Any, model: str, work: Path, measures: Sequence[str], runs: int) -> list[Ratio]:
@@ -56,11 +70,12 @@ def compare_speed(before: Any, after: Any, model: str, work: Path, measures: Seq
         for measure in measures:
             if any(worker.run(measure) is None for worker in workers):  # also compiles the kernels
                 continue
-            seconds: tuple[list[float], list[float]] = ([], [])
+            times: tuple[list[Run], list[Run]] = ([], [])
             for number in range(runs):
                 for side in (0, 1) if number % 2 == 0 else (1, 0):
-                    seconds[side].append(workers[side].run(measure) or 0.0)
-            ratios.append(ratio_of(measure, *seconds))
+                    if (run := workers[side].run(measure)) is not None:
+                        times[side].append(run)
+            ratios.append(ratio_of(measure, *times))
     finally:
         for worker in workers:
             worker.close()
@@ -79,14 +94,15 @@ class Worker:
                 command, cwd=folder, env=checkout.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
             )
 
-    def run(self, measure: str) -> float | None:
-        """Seconds of one run; None if this machine cannot run it."""
+    def run(self, measure: str) -> Run | None:
+        """Times of one run; None if this machine cannot run it."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{measure}\n")
         self._process.stdin.flush()
         for line in self._process.stdout:
             if line.startswith("seconds "):
-                return json.loads(line.removeprefix("seconds "))  # type: ignore[no-any-return]
+                wall_s, processor_s = json.loads(line.removeprefix("seconds "))
+                return None if wall_s is None else Run(wall_s, processor_s)
         raise SystemExit(f"{self._checkout.folder}: {measure} failed: {''.join(self._errors.read_text().splitlines()[-1:])}")
 
     def close(self) -> None:
@@ -215,8 +231,9 @@ def main() -> None:
     """Run the measures that standard input names, one a line, for the model of the command line."""
     measured = Measured(sys.argv[1])
     for line in sys.stdin:
+        begin = time.process_time()
         seconds = getattr(measured, line.strip())()
-        print("seconds", json.dumps(seconds), flush=True)
+        print("seconds", json.dumps([seconds, time.process_time() - begin]), flush=True)
 
 
 if __name__ == "__main__":

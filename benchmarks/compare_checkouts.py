@@ -181,9 +181,9 @@ def _relative(each: Difference) -> str:
 
 def print_speed(ratios: Sequence[Ratio], console: Console) -> None:
     """Ratios of wall times, those above LIMIT marked."""
-    table = Table("after / before", "fastest", "least", "median", "most", "before, s", "after, s", "", title="Wall time")
+    table = Table("after / before", "fastest", "least", "median", "most", "processor", "before, s", "after, s", "", title="Wall time")
     for each in ratios:
-        figures = (each.fastest, each.least, each.median, each.most, each.before_s, each.after_s)
+        figures = (each.fastest, each.least, each.median, each.most, each.processor, each.before_s, each.after_s)
         table.add_row(each.measure, *(f"{figure:.3f}" for figure in figures), f"above {LIMIT}" * each.slower)
     console.print(table)
 

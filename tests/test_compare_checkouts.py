@@ -13,7 +13,7 @@ import pytest
 
 import compare_checkouts
 from checkout_fingerprint import REFUSED, Checkout, Fingerprint, by_meaning, fingerprint, folder_leaves
-from checkout_speed import LIMIT, compare_speed, ratio_of
+from checkout_speed import LIMIT, Run, compare_speed, ratio_of
 from checkout_steps import VARIANTS, changed_chip, chip_field, model_steps
 from compare_checkouts import ABSENT, compare
 from neuromorphic_llm.artefact import save_artefact
@@ -135,10 +135,13 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_ratios() -> None:
-    ratio = ratio_of("conversion", [2.0, 1.0, 4.0], [2.2, 1.1, 8.0])
+    def runs(*seconds: float) -> list[Run]:
+        return [Run(wall_s, 0.5) for wall_s in seconds]
+
+    ratio = ratio_of("conversion", runs(2.0, 1.0, 4.0), runs(2.2, 1.1, 8.0))
     assert (ratio.least, ratio.median, ratio.most, ratio.fastest) == pytest.approx((1.1, 1.1, 2.0, 1.1))
-    assert ratio.slower and ratio.fastest > LIMIT
-    assert not ratio_of("conversion", [1.0, 1.0, 1.0], [1.0, 2.0, 2.0]).slower  # the machine was busy
+    assert ratio.slower and ratio.fastest > LIMIT and ratio.processor == 1
+    assert not ratio_of("conversion", runs(1.0, 1.0, 1.0), runs(1.0, 2.0, 2.0)).slower  # the machine was busy
 
 
 @pytest.mark.slow
