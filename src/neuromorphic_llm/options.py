@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import pkgutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
+
+C = TypeVar("C", bound=type[Any])
 
 
 @dataclass(frozen=True)
 class Option:
-    """Description of a field for the command line.
+    """Description of a field for users and for the command line.
 
     help: one or two sentences, ended by a full stop.
     name: of the option without dashes, where it is not that of the field.
     metavar: placeholder of the value in help; None for its type.
+    choices: texts that the field may be; or the place `module:attribute` of such names, where importing them takes long.
     least: smallest number that the command line takes.
     optional: whether the command line gives None without the option, so that a command sees whether it is there; `help` says the default.
     written: default as it is written, where the command reads the field from text.
@@ -22,10 +27,15 @@ class Option:
     help: str
     name: str | None = None
     metavar: str | None = None
+    choices: Iterable[str] | str = ()
     least: int | None = None
     optional: bool = False
     written: str | None = None
     shown: bool = True
+
+    def possible(self) -> list[str]:
+        """Choices by name, imported if need be."""
+        return list(pkgutil.resolve_name(self.choices) if isinstance(self.choices, str) else self.choices)
 
 
 def option(default: Any, help: str, **about: Any) -> Any:
@@ -39,6 +49,21 @@ def same_option(config: type[Any], name: str) -> Any:
     return field(default=found.default, metadata=found.metadata)
 
 
-def options_of(config: type[Any]) -> dict[str, Option]:
-    """Field -> its description, for the fields that have one, in their order."""
+def options_of(config: Any) -> dict[str, Option]:
+    """Field -> its description, for the fields of a class or an instance that have one, in their order."""
     return {each.name: each.metadata["option"] for each in fields(config) if "option" in each.metadata}
+
+
+def described(config: C) -> C:
+    """Decorator of a configuration class: its docstring with a line per described field."""
+    lines = (f"    {name}: {about.help}" for name, about in options_of(config).items())
+    config.__doc__ = "\n".join((f"{(config.__doc__ or '').rstrip()}\n", *lines)) + "\n    "
+    return config
+
+
+def check_choices(config: Any) -> None:
+    """ValueError naming the field of a configuration that is none of its choices; those of a place are for their users to check."""
+    for name, about in options_of(config).items():
+        value = getattr(config, name)
+        if about.choices and not isinstance(about.choices, str) and value not in about.choices:
+            raise ValueError(f"{name} must be one of {', '.join(about.choices)}, got {value!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import types
 from dataclasses import dataclass
@@ -19,11 +21,12 @@ from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos
-from neuromorphic_llm.options import option, options_of, same_option
+from neuromorphic_llm.options import check_choices, described, option, options_of, same_option
 from neuromorphic_llm.pipeline.options import ParetoOptions, RunOptions
 from neuromorphic_llm.ssa.config import NeuronConfig, SsaConfig, SsaTuneConfig
 
 
+@described
 @dataclass(frozen=True)
 class Brew:
     """A configuration class of every kind of field."""
@@ -35,9 +38,11 @@ class Brew:
     covered: bool = option(True, "Keep the lid on.")
     iced: bool = option(False, "Cool it down.")
     drops: int = option(2000, "Drops, such as 2k.", written="2k")
+    size: str = option("cup", "Size.", choices=("cup", "pot"))
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.minutes > 9:
             raise ValueError(f"minutes must be at most 9, got {self.minutes}")
 
@@ -73,12 +78,12 @@ def brewed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_options_fill_the_configuration(brewed: list[Any]) -> None:
     line = ["brew", "pot", "--leaves", "black", "--grams", "1.5", "--time", "5", "--spice", "mint", "--spice", "anise", "--seed", "3"]
-    assert run_command_line([*line, "--no-covered", "--iced", "--drops", "3k", "--format", "mug", "--bos", "never"]) == 0
+    assert run_command_line([*line, "--no-covered", "--iced", "--drops", "3k", "--size", "pot", "--format", "mug", "--bos", "never"]) == 0
     config, arguments = brewed
-    assert config == Brew("black", 1.5, 5, ("mint", "anise"), False, True, 3000, 3)
+    assert config == Brew("black", 1.5, 5, ("mint", "anise"), False, True, 3000, "pot", 3)
     assert arguments == {
         "pot": Path("pot"), "leaves": "black", "grams": 1.5, "time": 5, "spice": ["mint", "anise"], "covered": False, "iced": True,
-        "drops": "3k", "format": "mug", "bos": "never",
+        "drops": "3k", "size": "pot", "format": "mug", "bos": "never",
     }  # fmt: skip
 
 
@@ -93,6 +98,7 @@ def test_defaults_are_those_of_the_class_or_of_the_command(brewed: list[Any]) ->
     ("options", "message"),
     [
         (["--time", "10"], "minutes must be at most 9, got 10"),
+        (["--size", "jug"], "size must be one of cup, pot, got 'jug'"),
         (["--time", "0"], "'--time': Input should be greater than or equal to 1"),
         (["--grams", "x"], "'--grams'"),
         (["--no-iced"], "No such option: --no-iced"),
@@ -124,7 +130,29 @@ def test_a_field_may_be_one_of_another_class() -> None:
     assert options_of(Cup) == {"grams": options_of(Brew)["grams"]} and Cup().grams == 2.5
 
 
+def test_the_docstring_describes_the_fields() -> None:
+    assert (
+        Brew.__doc__ is not None and Brew.__doc__.startswith("A configuration class") and "\n    minutes: Minutes to draw." in Brew.__doc__
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("nmllm convert --parts f", ["feed-forward"]),
+        ("nmllm convert --code b", ["bit-planes", "burst"]),
+        ("nmllm ssa --surrogate ", ["sigmoid", "atan", "fast-sigmoid"]),
+    ],
+)
+def test_choices_complete(words: str, expected: list[str]) -> None:
+    variables = {"_NMLLM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    command = [sys.executable, "-m", "neuromorphic_llm.cli"]
+    result = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == expected and result.stderr == ""
+
+
 @pytest.mark.parametrize("config", [ConvertConfig, FineTuneConfig, RunOptions, ParetoOptions, SsaConfig, SsaTuneConfig, NeuronConfig])
-def test_every_help_is_a_sentence(config: type) -> None:
-    described = options_of(config)
-    assert described and all(each.help.endswith(".") for each in described.values())
+def test_every_help_is_a_sentence_and_choices_are_there(config: type) -> None:
+    options = options_of(config)
+    assert options and all(each.help.endswith(".") for each in options.values())
+    assert all(each.possible() for each in options.values() if each.choices), config

@@ -21,7 +21,12 @@ C = TypeVar("C")
 
 def option_info(flag: str, about: Option) -> Any:
     """Option of that flag as typer has it."""
-    return typer.Option(flag, help=about.help, metavar=about.metavar, min=about.least, show_default=about.shown)
+
+    def completed(incomplete: str) -> list[str]:
+        return [name for name in about.possible() if name.startswith(incomplete)]
+
+    completion = completed if about.choices else None
+    return typer.Option(flag, help=about.help, metavar=about.metavar, min=about.least, show_default=about.shown, autocompletion=completion)
 
 
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", readable=False, help="Write the result as JSON to this file.")]

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from neuromorphic_llm.network.parts import PARTS
-from neuromorphic_llm.options import option
+from neuromorphic_llm.options import check_choices, described, option
 
 _LATER = ("energy_j", "allocation", "compensation", "code_parameters", "weights")
 WEIGHTS = ("8-bit", "4-bit-groups")
 
 
+@described
 @dataclass(frozen=True)
 class ConvertConfig:
     """Options of convert(); raises ValueError naming the field.
@@ -20,11 +21,10 @@ class ConvertConfig:
     spike given to convert()) and `price` (the Lagrange multiplier lambda of numerics.md; larger means fewer spikes) is set. What is asked
     is met within the share `tolerance`, or within twice that with a note in the network's provenance (`budget_note`). The stop table can
     only lower the spikes of a code, so a target above what the code emits without it cannot be met.
-    `query_spikes` is the mean per query value; a model whose queries spike less keeps all of them.
     `allocation` and `compensation` are names of docs/reference/conversion.md.
     """
 
-    code: str = option("signed-digit", "Spike code; nmllm codes lists them.")
+    code: str = option("signed-digit", "Spike code; nmllm codes lists them.", choices="neuromorphic_llm.spikes.registry:SPIKE_CODES")
     code_parameters: tuple[tuple[str, int | bool | str], ...] = option(  # names and values (codes.md)
         (), "Parameter of the code, repeatable.", name="code-option", metavar="NAME=VALUE"
     )
@@ -40,23 +40,30 @@ class ConvertConfig:
     tolerance: float = option(
         0.01, "How far what is reached may lie from the target (0.01: 1 %); up to twice that, with a note.", metavar="SHARE"
     )
-    allocation: str = option("fisher", "Spikes among sites: fisher, greedy, teal or knunyants.")
-    compensation: tuple[str, ...] = option(
-        (), "gptq, bias, means, rotation-hadamard or rotation-pca, repeatable.", name="compensate", metavar="NAME"
+    allocation: str = option(
+        "fisher",
+        "Spikes among sites: fisher, greedy, teal or knunyants.",
+        choices="neuromorphic_llm.conversion.allocation.methods:ALLOCATIONS",
     )
-    parts: str = option("all", "What spikes: all, feed-forward or attention.")
-    weights: str = option("8-bit", "Weights of the crossbars: 8-bit or 4-bit-groups.")  # numerics.md, Group-scaled weights
+    compensation: tuple[str, ...] = option(
+        (),
+        "gptq, bias, means, rotation-hadamard or rotation-pca, repeatable.",
+        name="compensate",
+        metavar="NAME",
+        choices="neuromorphic_llm.conversion.compensation.methods:COMPENSATIONS",
+    )
+    parts: str = option("all", "What spikes: all, feed-forward or attention.", choices=PARTS)
+    weights: str = option(  # numerics.md, Group-scaled weights
+        "8-bit", "Weights of the crossbars: 8-bit or 4-bit-groups.", choices=WEIGHTS
+    )
     probability_bits: int = 10
     query_phases: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.parts not in PARTS:
-            raise ValueError(f"parts must be one of {', '.join(PARTS)}, got {self.parts!r}")
+        check_choices(self)
         if sum(target is not None for target in (self.spikes, self.price, self.energy_j)) != 1:
             raise ValueError("exactly one of spikes, energy_j and price must be given")
-        if self.weights not in WEIGHTS:
-            raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, got {self.weights!r}")
         if self.weights != "8-bit" and "gptq" in self.compensation:
             raise ValueError(f"compensation gptq rounds to 8-bit weights and weights are {self.weights}; leave one out")
         if self.energy_j is not None and not 0.0 < self.energy_j < 1e3:

@@ -6,13 +6,15 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from neuromorphic_llm.options import option
+from neuromorphic_llm.conversion.config import ConvertConfig
+from neuromorphic_llm.options import described, option, same_option
 
 OPTIMIZERS = ("adamw", "muon")
 _LARGEST, _LARGEST_STEP = 1e6, 2**24
 """Of the recipe's numbers; of the tokens a step."""
 
 
+@described
 @dataclass(frozen=True)
 class FineTuneConfig:
     """Recipe of a fine-tuning; raises ValueError naming the field.
@@ -26,15 +28,13 @@ class FineTuneConfig:
     """
 
     code: str = option("signed-digit", "Spike code: signed-digit or first-spike-log.")
-    code_parameters: tuple[tuple[str, int | bool | str], ...] = option(
-        (), "Parameter of the code, repeatable.", name="code-option", metavar="NAME=VALUE"
-    )
-    phases: int | None = option(None, "Phases of the code (default: the code's own).")
+    code_parameters: tuple[tuple[str, int | bool | str], ...] = same_option(ConvertConfig, "code_parameters")
+    phases: int | None = same_option(ConvertConfig, "phases")
     spikes: float = option(1.0, "Mean spikes per activation to hold.")
     start_spikes: float | None = option(None, "Spikes to begin with; they fall to --spikes in the first fifth.")
     tokens: int = option(50_000_000, "Tokens to train on, such as 500k or 50M.", written="50M")
     seconds: float | None = option(None, "End after about so long, text writing included; the schedule is fitted to it.")
-    optimizer: str = option("adamw", "Of the matrices of the layers: adamw or muon.")
+    optimizer: str = option("adamw", "Of the matrices of the layers: adamw or muon.", choices=OPTIMIZERS)
     learning_rate: float = option(3e-4, "Of the weights, at its highest.")
     price_rate: float = option(1e-2, "Learning rate of the logarithms of the stop prices; 0 keeps their ratios.")
     batch: int = option(16, "Windows a step, of all processes together.", least=1)

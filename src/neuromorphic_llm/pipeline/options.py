@@ -8,13 +8,14 @@ from pathlib import Path
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.errors import DataError, UsageError
 from neuromorphic_llm.models.text_tokens import Bos
-from neuromorphic_llm.options import option, same_option
+from neuromorphic_llm.options import described, option, same_option
 from neuromorphic_llm.repository import REPOSITORY
 from neuromorphic_llm.text_file import LIMITS, read_plain_text
 
 EXAMPLE = REPOSITORY / "examples" / "article.txt"
 
 
+@described
 @dataclass(frozen=True)
 class RunOptions:
     """What `nmllm run` is asked for; UsageError or DataError if it cannot be done."""
@@ -43,6 +44,7 @@ class RunOptions:
         return text
 
 
+@described
 @dataclass(frozen=True)
 class ParetoOptions:
     """What is compared, on which text, and where; `chip` is a known one or a file, or None for no energies."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from neuromorphic_llm.options import option
+from neuromorphic_llm.options import check_choices, described, option
 from neuromorphic_llm.registry import Registry
 
 if TYPE_CHECKING:
@@ -23,14 +23,15 @@ SURROGATES: Registry[Callable[[Tensor, float], Tensor]] = Registry(
 RESETS = ("soft", "hard")
 
 
+@described
 @dataclass(frozen=True)
 class NeuronConfig:
     """Constants of a neuron; raises ValueError naming the field."""
 
     leak: float = option(1.0, "Share of the membrane that is left after a step.")
     threshold: float = 1.0
-    reset: str = option("soft", "soft or hard.")
-    surrogate: str = option("atan", "Gradient of a spike: sigmoid, atan or fast-sigmoid.")
+    reset: str = option("soft", "soft or hard.", choices=RESETS)
+    surrogate: str = option("atan", "Gradient of a spike: sigmoid, atan or fast-sigmoid.", choices=SURROGATES)
     slope: float = 4.0
 
     def __post_init__(self) -> None:
@@ -39,16 +40,14 @@ class NeuronConfig:
         for name in ("threshold", "slope"):
             if not 0 < getattr(self, name) < 1e6:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.reset not in RESETS:
-            raise ValueError(f"reset must be one of {', '.join(RESETS)}, got {self.reset!r}")
-        if self.surrogate not in SURROGATES:
-            raise ValueError(f"surrogate must be one of {SURROGATES}, got {self.surrogate!r}")
+        check_choices(self)
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the fields."""
         return asdict(self)
 
 
+@described
 @dataclass(frozen=True)
 class SsaConfig:
     """What replaces attention; raises ValueError naming the field."""
@@ -66,6 +65,7 @@ class SsaConfig:
         return {"time_steps": self.time_steps, "score_spikes": self.score_spikes, "neuron": self.neuron.to_json()}
 
 
+@described
 @dataclass(frozen=True)
 class SsaTuneConfig:
     """Recipe of a fine-tuning; raises ValueError naming the field. A step takes `batch` sequences."""
