@@ -1,13 +1,23 @@
-"""8-bit key/value cache of the functional simulation."""
+"""State of a batch of sequences in the functional simulation: 8-bit keys and values, and what other operations keep."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-from neuromorphic_llm.reference.config import DecoderConfig
+
+class State(Protocol):
+    """State of one node for a number of sequences (slots)."""
+
+    def grown(self, capacity: int) -> State:
+        """The same state with room for `capacity` tokens."""
+
+    def reordered(self, index: torch.Tensor) -> State:
+        """The state whose slot i is a copy of this one's slot index[i]; index int64 on the device."""
 
 
 @dataclass
@@ -18,25 +28,35 @@ class LayerCache:
     key_exponent: torch.Tensor  # int32 [slots, kv_heads, context]
     values: torch.Tensor  # [slots, kv_heads, context, head_dim], V8 << e_v
 
+    @classmethod
+    def empty(cls, slots: int, capacity: int, kv_heads: int, head_dim: int, device: torch.device) -> LayerCache:
+        """A cache for `capacity` tokens in each slot."""
+        # Scores and outputs stay below 2^24, where float32 is exact, up to these sizes only.
+        exact = torch.float32 if head_dim <= 128 and capacity <= 8192 else torch.float64
+        shape = (slots, kv_heads, capacity)
+        keys, values = (torch.zeros(*shape, head_dim, dtype=exact, device=device) for _ in range(2))
+        return cls(keys, torch.zeros(shape, dtype=torch.int32, device=device), values)
+
+    def grown(self, capacity: int) -> LayerCache:
+        """The same keys and values with room for `capacity` tokens."""
+        slots, kv_heads, tokens, head_dim = self.keys.shape
+        new = LayerCache.empty(slots, capacity, kv_heads, head_dim, self.keys.device)
+        new.keys[:, :, :tokens] = self.keys
+        new.key_exponent[:, :, :tokens] = self.key_exponent
+        new.values[:, :, :tokens] = self.values
+        return new
+
+    def reordered(self, index: torch.Tensor) -> LayerCache:
+        """Keys and values whose slot i is a copy of slot index[i]."""
+        return LayerCache(self.keys[index], self.key_exponent[index], self.values[index])
+
 
 class KeyValueCache:
-    """Cache of a batch of sequences; grows in steps so that its size follows the context."""
+    """States of a batch of sequences; grows in steps so that its size follows the context."""
 
-    def __init__(self, config: DecoderConfig, slots: int, device: torch.device, length: int = 0) -> None:
-        self.config = config
-        self.lengths = [0] * slots
-        self.capacity = max(length, 1)
-        self.layers = [self._empty(slots, self.capacity, device) for _ in range(config.layers)]
-
-    def _empty(self, slots: int, capacity: int, device: torch.device) -> LayerCache:
-        shape = (slots, self.config.kv_heads, capacity)
-        # Scores and outputs stay below 2^24, where float32 is exact, up to these sizes only.
-        exact = torch.float32 if self.config.head_dim <= 128 and capacity <= 8192 else torch.float64
-        return LayerCache(
-            torch.zeros(*shape, self.config.head_dim, dtype=exact, device=device),
-            torch.zeros(shape, dtype=torch.int32, device=device),
-            torch.zeros(*shape, self.config.head_dim, dtype=exact, device=device),
-        )
+    def __init__(self, states: Sequence[State], slots: int, capacity: int, largest: int, device: torch.device) -> None:
+        self.states, self.lengths = list(states), [0] * slots
+        self.capacity, self.largest, self.device = capacity, largest, device
 
     @property
     def slots(self) -> int:
@@ -47,26 +67,17 @@ class KeyValueCache:
         """Make room for `length` tokens in every sequence."""
         if length <= self.capacity:
             return
-        capacity = max(length, min(2 * self.capacity, self.config.max_positions))
-        for index, old in enumerate(self.layers):
-            new = self._empty(self.slots, capacity, old.keys.device)
-            new.keys[:, :, : self.capacity] = old.keys
-            new.key_exponent[:, :, : self.capacity] = old.key_exponent
-            new.values[:, :, : self.capacity] = old.values
-            self.layers[index] = new
-        self.capacity = capacity
+        self.capacity = max(length, min(2 * self.capacity, self.largest))
+        self.states = [state.grown(self.capacity) for state in self.states]
 
     def copies(self, order: list[int]) -> KeyValueCache:
         """A cache of its own whose sequence i is a copy of this one's sequence order[i]."""
         other = copy(self)
-        other.layers = [replace(layer) for layer in self.layers]
         other.reorder(order)
         return other
 
     def reorder(self, order: list[int]) -> None:
         """Sequence i becomes a copy of the former sequence order[i] (beam search)."""
-        index = torch.tensor(order, device=self.layers[0].keys.device)
+        index = torch.tensor(order, device=self.device)
         self.lengths = [self.lengths[i] for i in order]
-        for layer in self.layers:
-            layer.keys, layer.values = layer.keys[index], layer.values[index]
-            layer.key_exponent = layer.key_exponent[index]
+        self.states = [state.reordered(index) for state in self.states]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 
 from neuromorphic_llm.errors import SimulationError
-from neuromorphic_llm.network.cache import KeyValueCache, LayerCache
+from neuromorphic_llm.network import functional_operations  # noqa: F401 - they register themselves
+from neuromorphic_llm.network.cache import KeyValueCache, State
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.generation import GenerationConfig, Progress, generate
-from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.plan import OPERATIONS, PlanStep, StagePlan, StageRun, planned_graph, run_steps, stage_plans
 from neuromorphic_llm.network.statistics import SpikeStatistics
-from neuromorphic_llm.reference.norm import epsilon_term, head_epsilon_term
-from neuromorphic_llm.reference.soft_cap import score_cap, soft_cap
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
 COMPILE_AFTER_ROWS = 1 << 17
@@ -26,23 +25,7 @@ Observer = Callable[[int, torch.Tensor, Coded], None]
 """Called with (site index, input int32 [rows, inputs], coded input) at every crossbar site."""
 
 
-@dataclass
-class _Layer:
-    sites: list[SiteTensors]
-    attention_gain: torch.Tensor
-    query_stop: torch.Tensor
-    value_base: torch.Tensor
-    key_offset: torch.Tensor | None  # int32 [kv_heads, head_dim]
-    feed_forward_gain: torch.Tensor
-    hidden_fraction: torch.Tensor
-    query_phases: int
-    rope: tuple[torch.Tensor, torch.Tensor]
-    window: torch.Tensor | None  # int64 scalar; None if no layer has one
-    head_gains: tuple[torch.Tensor, torch.Tensor] | None  # of queries and keys
-    output_gains: tuple[torch.Tensor, torch.Tensor] | None  # of attention and feed-forward
-
-
-_LayerResult = tuple[torch.Tensor, list[torch.Tensor], AttentionResult]
+_StageResult = tuple[torch.Tensor, list[torch.Tensor], list[AttentionResult]]
 
 
 class FunctionalDecoder:
@@ -52,66 +35,50 @@ class FunctionalDecoder:
     """
 
     def __init__(self, weights: DecoderWeights, device: str | torch.device = "cpu", operations: Operations | None = None) -> None:
-        self.weights, self.config = weights, weights.config
+        self.weights: DecoderWeights = weights
+        self.config = weights.config
         self.device = torch.device(device)
         self.operations = operations or (CpuOperations() if self.device.type == "cpu" else Operations(self.device))
         self.statistics = SpikeStatistics(self.config)
         self.observer: Observer | None = None
         self.query_observer: Callable[[int, torch.Tensor], None] | None = None  # (layer, rotated queries [rows, heads, D])
-        self._embedding = self._tensor(weights.embedding)
-        self._positions = None if weights.positions is None else self._tensor(weights.positions)
-        tables = {"local_rope" if block.local_rotary else "rope" for block in self.config.attention_blocks}
-        ropes = {table: weights.rope(table) for table in tables}
-        self._ropes = {table: (self._tensor(cos), self._tensor(sin)) for table, (cos, sin) in ropes.items()}
-        self._layers = [self._layer_tensors(number) for number in range(self.config.layers)]
-        self._head_site = self._site(weights.head)
-        self._final_gain = self._tensor(weights.final_gain)
-        formats = weights.formats
-        self._epsilon, self._head_epsilon = epsilon_term(self.config, formats), head_epsilon_term(self.config, formats)
-        self._gain_shift = 24 + formats.gain_fraction
-        self._norm_shift = self._gain_shift - formats.norm
-        self._score_cap, self._logit_cap = score_cap(self.config.attention_softcap), soft_cap(self.config.logit_softcap, formats.logit)
         code = weights.code
         self._signed_digit = code.name == "signed-digit"
         self._code = code.spike_code()
+        self._sites: dict[int, SiteTensors] = {}
+        self._ropes: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._host, *self._stages, self._head_stage = stage_plans(self, planned_graph(weights))
         self._eager_rows = 0
-        self._compiled_layer = torch.compile(self._layer) if self.device.type == "cuda" and self._signed_digit else None
+        self._compiled: dict[tuple[PlanStep, ...], Callable[..., _StageResult]] = {}
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+    def tensor(self, array: np.ndarray) -> torch.Tensor:
+        """An array on the device."""
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def _site(self, site: LinearWeights) -> SiteTensors:
-        bias = None if site.bias is None else self._tensor(site.bias)
+        bias = None if site.bias is None else self.tensor(site.bias)
         shift = torch.tensor(site.shift, device=self.device)
-        return SiteTensors(self._tensor(site.weight), self._tensor(site.multiplier), shift, self._tensor(site.stop), bias, site.spiking)
-
-    def _layer_tensors(self, number: int) -> _Layer:
-        layer = self.weights.layers[number]
-        return _Layer(
-            [self._site(self.weights.site(4 * number + position)) for position in range(4)],
-            self._tensor(layer.attention_gain),
-            self._tensor(layer.query_stop),
-            self._tensor(layer.value_base),
-            None if layer.get("key_offset") is None else self._tensor(layer.key_offset),
-            self._tensor(layer.feed_forward_gain),
-            torch.tensor(layer.hidden_fraction, device=self.device),
-            self.weights.code.query_phases if layer.attention_spiking else 0,
-            self._ropes["local_rope" if self.config.local_rotary and self.config.window(number) else "rope"],
-            torch.tensor(self.config.window(number) or NO_WINDOW, device=self.device) if any(self.config.windows) else None,
-            self._pair(layer.get("query_gain"), layer.get("key_gain")),
-            self._pair(layer.get("attention_output_gain"), layer.get("feed_forward_output_gain")),
-        )
+        return SiteTensors(self.tensor(site.weight), self.tensor(site.multiplier), shift, self.tensor(site.stop), bias, site.spiking)
 
     def site_tensors(self, index: int) -> SiteTensors:
         """Tensors of crossbar site `index`; who puts others in their place changes this decoder from then on."""
-        return self._head_site if index == self.config.head.index else self._layers[index // 4].sites[index % 4]
+        if index not in self._sites:
+            self._sites[index] = self._site(self.weights.site(index))
+        return self._sites[index]
 
-    def _pair(self, first: np.ndarray | None, second: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor] | None:
-        return None if first is None or second is None else (self._tensor(first), self._tensor(second))
+    def rope(self, table: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines of the rotary tables `rope` or `local_rope`, [positions, pairs]."""
+        if table not in self._ropes:
+            cos, sin = self.weights.rope(table)
+            self._ropes[table] = self.tensor(cos), self.tensor(sin)
+        return self._ropes[table]
 
     def new_cache(self, batch: int = 1, length: int = 0) -> KeyValueCache:
         """Empty cache for `batch` sequences, with room for `length` tokens (it grows by itself)."""
-        return KeyValueCache(self.config, batch, self.device, length)
+        capacity = max(length, 1)
+        nodes = [node for stage in self._stages for node in stage.states if node is not None]
+        states = [empty(self, node, batch, capacity) for node in nodes if (empty := OPERATIONS[node.operation].empty)]
+        return KeyValueCache(states, batch, capacity, self.config.max_positions, self.device)
 
     @overload
     def forward(
@@ -213,16 +180,13 @@ class FunctionalDecoder:
         position = position.clamp(max=context - 1).to(self.device)
         slot = torch.tensor(where).repeat_interleave(n).to(self.device)
         rows = Rows(position, slot, n, where == list(range(cache.slots)))
-        r = self._embedded(ids.reshape(-1).to(self.device), position)
-        residual = []
-        run = self._layer if self.observer is not None else self._run_layer(batch, n)
-        for number, layer in enumerate(self._layers):
-            r, spikes, attention = run(layer, r, rows, cache.layers[number], 4 * number if self.observer is not None else 0)
-            for site, count in enumerate(spikes):
-                self.statistics.add_site(4 * number + site, count, kept)
-            self.statistics.add_attention(number, attention, position, kept)
-            if self.query_observer is not None:
-                self.query_observer(number, attention.query)
+        compiled = self._compiles(batch, n)
+        host, tokens = self._host, ids.reshape(-1).to(self.device)
+        r, _, _ = self._stage(host, False)(host.parameters, tokens, rows, [None] * len(host.steps))
+        residual, states = [], iter(cache.states)
+        for plan in self._stages:
+            own = [None if node is None else next(states) for node in plan.states]
+            r = self._counted(plan, self._stage(plan, compiled)(plan.parameters, r, rows, own), position, kept)
             if keep:
                 residual.append(r.clone())
         for index, new in zip(where, growth, strict=True):
@@ -230,77 +194,46 @@ class FunctionalDecoder:
         self.statistics.tokens += sum(growth)
         return r, residual
 
-    def _embedded(self, ids: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        """Residual stream int32 [rows, hidden] of tokens int64 [rows] at their positions."""
-        shift = self.weights.formats.embedding_shift
-        r = self._embedding[ids].int() << shift
-        return r if self._positions is None else self.operations.add(r, self._positions[position].int() << shift)
+    def _counted(self, plan: StagePlan, result: _StageResult, position: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        """Residual stream of a stage's result, whose spikes are added to the statistics."""
+        r, spikes, attention = result
+        for site, count in zip(plan.sites, spikes, strict=True):
+            self.statistics.add_site(site, count, kept)
+        for layer, each in zip(plan.attention, attention, strict=True):
+            self.statistics.add_attention(layer, each, position, kept)
+            if self.query_observer is not None:
+                self.query_observer(layer, each.query)
+        return r
 
-    def _run_layer(self, batch: int, n: int) -> Callable[..., _LayerResult]:
-        """_layer, on the GPU compiled for decoding, whose shapes repeat, and for windows once there have been many."""
-        if self._compiled_layer is None:
-            return self._layer
+    def _compiles(self, batch: int, n: int) -> bool:
+        """Whether stages run compiled: on a GPU for decoding, whose shapes repeat, and for windows once there have been many."""
+        if self.observer is not None or self.device.type != "cuda" or not self._signed_digit:
+            return False
         if n > 1 and self._eager_rows < COMPILE_AFTER_ROWS:
             self._eager_rows += batch * n
-            return self._layer
-        return self._compiled_layer
+            return False
+        return True
 
-    def _layer(self, layer: _Layer, r: torch.Tensor, rows: Rows, cache: LayerCache, first_site: int) -> _LayerResult:
-        """One decoder layer: residual stream, spikes int64 [rows] of its four sites, attention counts."""
-        ops, formats, bits = self.operations, self.weights.formats, self.weights.code.probability_bits
-        spikes: list[torch.Tensor] = []
+    def _stage(self, plan: StagePlan, compiled: bool) -> Callable[..., _StageResult]:
+        """A stage as a function of its parameters, residual stream, rows and states; stages with the same steps are compiled once."""
+        if compiled and plan.steps in self._compiled:
+            return self._compiled[plan.steps]
+        steps, observed = plan.steps, None if self.observer is None else plan.sites
 
-        def linear(position: int, x: torch.Tensor) -> torch.Tensor:
-            y, count = self._linear(first_site + position, layer.sites[position], x)
-            spikes.append(count)
-            return y
+        def stage(parameters: list[Any], r: torch.Tensor, rows: Rows, states: list[State | None]) -> _StageResult:
+            run = StageRun(self, rows, observed)
+            return run_steps(run, steps, parameters, states, r), run.spikes, run.attention
 
-        qkv = self._head_norms(layer, linear(0, ops.norm(r, layer.attention_gain, self._epsilon, self._norm_shift)))
-        attention = ops.attention(
-            qkv, layer.query_stop, layer.value_base, layer.rope, rows, cache, formats, layer.query_phases, bits,
-            layer.window, self._score_cap, layer.key_offset,
-        )  # fmt: skip
-        o = self._output_norm(layer, 0, linear(1, attention.output))
-        # Of a parallel residual the second norm reads what the first did; the sum may be made in its place afterwards.
-        second = ops.norm(r, layer.feed_forward_gain, self._epsilon, self._norm_shift) if self.config.parallel_residual else None
-        r = ops.add(r, o)
-        if second is None:
-            second = ops.norm(r, layer.feed_forward_gain, self._epsilon, self._norm_shift)
-        activation = ops.gate if self.config.gated else ops.activate
-        hidden = activation(linear(2, second), formats.gate, layer.hidden_fraction, self.config.activation)
-        return ops.add(r, self._output_norm(layer, 1, linear(3, hidden))), spikes, attention
-
-    def _head_norms(self, layer: _Layer, qkv: torch.Tensor) -> torch.Tensor:
-        """qkv int32 [rows, (heads + 2 kv_heads) * D] with every head of q and k normalised, where the layer has gains for that."""
-        if layer.head_gains is None:
-            return qkv
-        config, shift = self.config, self._gain_shift - self.weights.formats.qkv
-        heads = qkv.view(qkv.shape[0], -1, config.head_dim)
-        parts = heads[:, : config.heads], heads[:, config.heads : config.heads + config.kv_heads]
-        normalised = [
-            self.operations.norm(part.reshape(-1, config.head_dim), gain, self._head_epsilon, shift).view(part.shape)
-            for part, gain in zip(parts, layer.head_gains, strict=True)
-        ]
-        return torch.cat((*normalised, heads[:, config.heads + config.kv_heads :]), 1).view(qkv.shape)
-
-    def _output_norm(self, layer: _Layer, branch: int, y: torch.Tensor) -> torch.Tensor:
-        """What a branch (0 attention, 1 feed-forward) adds to the residual stream, int32 [rows, hidden]."""
-        if layer.output_gains is None:
-            return y
-        return self.operations.norm(y, layer.output_gains[branch], self._epsilon, self._gain_shift - self.weights.formats.residual)
+        if not compiled:
+            return stage
+        self._compiled[steps] = torch.compile(stage)
+        return self._compiled[steps]
 
     def _head(self, r: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        index = self.config.head.index
-        logits, spikes = self._linear(index, self._head_site, self.operations.norm(r, self._final_gain, self._epsilon, self._norm_shift))
-        self.statistics.add_site(index, spikes, kept)
-        return logits if self._logit_cap is None else self.operations.soft_cap(logits, self._logit_cap)
-
-    def _linear(self, index: int, site: SiteTensors, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Crossbar site `index`: outputs and spikes int64 [rows]."""
-        coded = self.encode(x, site.stop) if site.spiking else self.operations.encode_dense(x)
-        if self.observer is not None:
-            self.observer(index, x, coded)
-        return self.operations.scale(coded, site), coded.spikes
+        plan, none = self._head_stage, torch.zeros(0, dtype=torch.long)
+        rows = Rows(none, none, 1, True)  # nothing in the head depends on positions
+        result = self._stage(plan, False)(plan.parameters, r, rows, [None] * len(plan.steps))
+        return self._counted(plan, result, none, kept)
 
     def encode(self, x: torch.Tensor, stop: torch.Tensor) -> Coded:
         """Code int32 [rows, inputs] with the network's code and a stop table int32 [inputs]."""
