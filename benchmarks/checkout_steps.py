@@ -67,7 +67,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "dram_latency": 20,
         "dram_bytes_per_cycle": 4,
     },
-    "narrow-flits": {"flit_bits": 16},
+    "narrow-flits": {"flit_bits": 32, "events_per_flit": 2},
 }
 """Chips made of nano by other values of some fields."""
 

@@ -112,6 +112,25 @@ def test_converters_of_an_exact_read() -> None:
         spec.with_fields({"readout.kind": "noisy"})
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"synapse.rows": 16},
+            "readout.active_rows is 32, and synapse.rows 16; set readout.active_rows to at most 16, or raise synapse.rows",
+        ),
+        ({"synapse.columns": 4}, "readout.column_mux is 8, and synapse.columns 4; set readout.column_mux to at most 4"),
+        ({"noc.flit_bits": 48}, "noc.events_per_flit is 4, and a flit of 48 bits (noc.flit_bits) holds 3 events of 16; correct"),
+        ({"noc.flit_bits": 31}, "noc.flit_bits is out of range: 31, expected 32 to"),
+        ({"synapse.row": 3}, "unknown field 'synapse.row'; did you mean 'synapse.rows'?"),
+        ({"readout": 3}, "readout is a section"),
+    ],
+)
+def test_fields_that_do_not_go_together(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(FieldError, match=re.escape(message)):
+        ChipSpec("a").with_fields(changes)
+
+
 def test_wrong_names() -> None:
     with pytest.raises(UsageError, match="did you mean 'nc1'"):
         load_spec("nc2")

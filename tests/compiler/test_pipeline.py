@@ -60,7 +60,7 @@ specs = st.fixed_dictionaries(
         "synapse.rows": st.integers(16, 64),
         "synapse.columns": st.integers(2, 64),
     }
-).map(NANO.with_fields)
+).map(NANO.with_fields({"readout.column_mux": 2}).with_fields)
 
 
 @settings(max_examples=40, deadline=None)
@@ -245,7 +245,7 @@ def test_too_few_tiles_says_what_is_missing_and_how_many_chips() -> None:
 
 
 def test_tiles_of_a_single_output() -> None:
-    message = _refused(random_decoder(0), NANO.with_fields({"synapse.columns": 2, "synapse.crossbars": 2}))
+    message = _refused(random_decoder(0), NANO.with_fields({"synapse.columns": 2, "synapse.crossbars": 2, "readout.column_mux": 2}))
     assert "layers.0.gate_up has 48 outputs and a tile of chip nano holds 1 of them" in message
 
 

@@ -26,7 +26,7 @@ def test_pairs_share_a_macro() -> None:
     config = replace(
         SMALL_CONFIG, layers=1, hidden_size=8, heads=2, kv_heads=1, head_dim=4, intermediate_size=6, vocab_size=5, max_positions=8
     )
-    spec = SPEC.with_fields({"synapse.columns": 5})
+    spec = SPEC.with_fields({"synapse.columns": 5, "readout.column_mux": 5})
     program = make_program(random_decoder(0, config=config), spec, regions_per_site=1)
     trace = simulate(program, np.array([1]), 1).trace
     trace = replace(trace, events=np.zeros_like(trace.events))

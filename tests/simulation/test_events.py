@@ -22,7 +22,7 @@ from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.simulation import crossbar_kernels
 from neuromorphic_llm.simulation.events import EventDecoder
 
-SPEC = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16})
+SPEC = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16, "readout.active_rows": 16})
 
 
 def check_parity(weights: DecoderWeights, tokens: list[int], spec: ChipSpec = SPEC) -> None:

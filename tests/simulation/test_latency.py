@@ -19,7 +19,7 @@ from neuromorphic_llm.simulation.run import SimulationResult, simulate
 from neuromorphic_llm.simulation.timing import simulate_timing
 
 PROMPT = [7, 1, 42, 3, 9, 30, 12]
-TEST = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16})
+TEST = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16, "readout.active_rows": 16})
 
 
 @pytest.fixture(scope="module", params=["random", "compiled"])

@@ -17,7 +17,9 @@ PROMPT = [7, 1, 42]
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    return make_program(random_decoder(9), ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16}))
+    return make_program(
+        random_decoder(9), ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16, "readout.active_rows": 16})
+    )
 
 
 def test_tokens_are_those_of_the_reference(program: Program) -> None:

@@ -96,6 +96,7 @@ RANGES = {
 def random_spec(rng: np.random.Generator) -> ChipSpec:
     """Every parameter that timing.md names, drawn."""
     drawn = {path: int(rng.integers(low, high + 1)) for path, (low, high) in RANGES.items()}
+    drawn["readout.active_rows"] = min(drawn["readout.active_rows"], drawn["synapse.rows"])
     drawn["noc.events_per_flit"] = min(drawn["noc.events_per_flit"], drawn["noc.flit_bits"] // 16)
     return ChipSpec("random").with_fields(drawn)
 
@@ -117,6 +118,7 @@ def test_contention_and_long_pipeline() -> None:
             "mesh.width": 6,
             "mesh.height": 7,
             "synapse.rows": 8,
+            "readout.active_rows": 8,
             "noc.fifo_depth": 1,
             "noc.events_per_flit": 1,
             "vector.norm_latency": 0,

@@ -162,6 +162,10 @@ class ChipSpec:
     def __post_init__(self) -> None:
         check_field("name", self.name)
         check_field("clock_hz", self.clock_hz)
+        for part, whole in (("readout.active_rows", "synapse.rows"), ("readout.column_mux", "synapse.columns")):
+            wanted, there = self.value(part), self.value(whole)
+            if wanted > there:
+                raise FieldError(f"{part} is {wanted}, and {whole} {there}; set {part} to at most {there}, or raise {whole}", part, whole)
         width, exact = self.readout.converter_bits, self.exact_converter_bits
         if self.readout.kind == "exact" and width is not None and width < exact:
             rows = f"{self.readout.active_rows} rows of {self.synapse.cell_bits}-bit cells"
