@@ -50,7 +50,7 @@ class Registry(Generic[T]):
         *,
         group: str | None = None,
         flaw: Callable[[str, Any], str | None] = lambda _name, _found: None,
-        error: type[NeuromorphicLLMError] = UsageError,
+        error: type[Exception] = UsageError,
     ) -> None:
         self.kind = kind
         self._group, self._flaw, self._error = group, flaw, error
@@ -90,7 +90,7 @@ class Registry(Generic[T]):
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return name in tuple(self)
+        return name in self._entries if self._group is None else name in tuple(self)
 
     def check(self, name: str) -> None:
         """`error` with the nearest name if there is no entry of this name."""
@@ -103,13 +103,13 @@ class Registry(Generic[T]):
         `error` with the nearest name if there is none; UsageError naming its place if it cannot be imported or has a flaw.
         """
         self.check(name)
-        where = self.origin(name)
         try:
             found = self._loaded(name)
         except (Exception, SystemExit) as error:  # whatever the import of a foreign module raises
+            where = self.origin(name)
             raise UsageError(f"{self.kind} {name!r}: {where} cannot be loaded ({_reason(error)}); repair or uninstall it") from error
         if flaw := self._flaw(name, found):
-            raise UsageError(f"{self.kind} {name!r}: {where} {flaw}")
+            raise UsageError(f"{self.kind} {name!r}: {self.origin(name)} {flaw}")
         return cast(T, found)
 
     def _loaded(self, name: str) -> object:

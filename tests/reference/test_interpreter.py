@@ -70,5 +70,5 @@ def test_an_operation_without_a_meaning() -> None:
     nodes = [replace(node, operation="turn") if node.operation == "rope" else node for node in graph.nodes]
     with pytest.raises(SimulationError, match=r"%layers\.0\.q\.rotated = turn has no meaning in the reference"):
         IntegerDecoder(weights, graph.with_nodes(nodes)).forward([1])
-    with pytest.raises(UsageError, match="'rope' has a meaning already"):
+    with pytest.raises(UsageError, match="meaning of the operation 'rope' is registered already"):
         operation("rope")(check)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.graph.ir import Node, ValueType
+from neuromorphic_llm.registry import Registry
 
 EPILOGUES = ("gate", "argmax")
 """What the output stage of a synapse tile may do after scaling: the gate of the feed-forward, the largest logit of the head."""
@@ -156,7 +157,7 @@ def _argmax(node: Node, operands: tuple[ValueType, ...]) -> str | None:
     return _kind(operands[0], "i32") or _expect(node, "i32", 0, (1,))
 
 
-OPERATIONS: dict[str, Operation] = {
+_BUILT_IN = {
     "token": Operation((0,), (), (), lambda node, _: _expect(node, "i32", 0, (1,))),
     "embedding": Operation((1,), ("vocab",), ("left",), _embedding),
     "positions": Operation((1,), (), (), _positions),
@@ -179,6 +180,8 @@ OPERATIONS: dict[str, Operation] = {
     "add": Operation((2,), (), (), _add),
     "argmax": Operation((1,), (), (), _argmax),
 }
+
+OPERATIONS: Registry[Operation] = Registry("operation", _BUILT_IN.items())
 """Every operation by name."""
 
 
@@ -194,8 +197,7 @@ def register_operation(name: str, operation: Operation, attributes: Mapping[str,
 
     UsageError if another operation has its name, or an attribute another type.
     """
-    if OPERATIONS.setdefault(name, operation) is not operation:
-        raise UsageError(f"an operation called {name!r} is registered already; choose another name")
+    OPERATIONS.register(name, operation)
     for attribute, kind in (attributes or {}).items():
         if ATTRIBUTE_TYPES.setdefault(attribute, kind) is not kind:
             raise UsageError(f"the attribute {attribute!r} has another type already; choose another name")

@@ -48,9 +48,9 @@ def verify_sites(graph: Graph, shapes: Mapping[str, tuple[int, int]], when: str 
 
 
 def _node_fault(node: Node, types: dict[str, ValueType]) -> str | None:
-    operation = OPERATIONS.get(node.operation)
-    if operation is None:
+    if node.operation not in OPERATIONS:
         return "is not a known operation"
+    operation = OPERATIONS[node.operation]
     if node.name in types:
         return "defines a value a second time"
     for operand in node.operands:

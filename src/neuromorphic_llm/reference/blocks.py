@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.reference.soft_cap import score_cap
+from neuromorphic_llm.registry import Registry
 
 if TYPE_CHECKING:
     from neuromorphic_llm.reference.build import GraphBuilder
@@ -216,14 +216,13 @@ class FeedForward(Block):
         return graph.add(f"{prefix}.residual", "add", residual, down)
 
 
-KINDS: dict[str, type[Block]] = {}
+KINDS: Registry[type[Block]] = Registry("kind of block", error=ValueError)
 """Every kind of block by its name."""
 
 
 def register_block(block: type[Block]) -> type[Block]:
     """Make a kind of block known by its name; UsageError if another one has it."""
-    if KINDS.setdefault(block.kind, block) is not block:
-        raise UsageError(f"a block called {block.kind!r} is registered already ({KINDS[block.kind].__name__}); choose another name")
+    KINDS.register(block.kind, block)
     return block
 
 
@@ -235,9 +234,7 @@ def block_from_json(entry: Any) -> Block:
     """Inverse of Block.to_json; TypeError or ValueError naming what is wrong."""
     if not isinstance(entry, Mapping) or not isinstance(entry.get("kind"), str):
         raise TypeError(f"a block must be an object with a kind, got {entry!r}")
-    block = KINDS.get(entry["kind"])
-    if block is None:
-        raise ValueError(f"unknown kind of block {entry['kind']!r}; known: {', '.join(sorted(KINDS))}")
+    block = KINDS[entry["kind"]]
     values = {name: value for name, value in entry.items() if name != "kind"}
     if unknown := set(values) - {entry.name for entry in fields(block)}:
         raise ValueError(f"a block of kind {block.kind!r} has no field {min(unknown)!r}")

@@ -19,6 +19,7 @@ from neuromorphic_llm.reference.norm import apply_gain, norm_epsilon, normalise
 from neuromorphic_llm.reference.rotary import rotate
 from neuromorphic_llm.reference.soft_cap import SoftCap, apply_soft_cap
 from neuromorphic_llm.reference.weights import DecoderWeights
+from neuromorphic_llm.registry import Registry
 from neuromorphic_llm.spikes.code import Coded, SpikeTrain
 from neuromorphic_llm.spikes.dense import quantise_dense
 
@@ -86,7 +87,7 @@ class Step:
 Operation = Callable[..., Any]
 """Called with the step, the node and the values of its operands; yields the value of the node, [tokens, size] for integers."""
 
-OPERATIONS: dict[str, Operation] = {}
+OPERATIONS: Registry[Operation] = Registry("meaning of the operation")
 """Meaning of every operation by its name."""
 
 
@@ -94,8 +95,7 @@ def operation(name: str) -> Callable[[Operation], Operation]:
     """Decorator: a function as the meaning of an operation. UsageError if it has one already."""
 
     def register(function: Operation) -> Operation:
-        if OPERATIONS.setdefault(name, function) is not function:
-            raise UsageError(f"the operation {name!r} has a meaning already; choose another name")
+        OPERATIONS.register(name, function)
         return function
 
     return register
@@ -114,11 +114,10 @@ def run_graph(graph: Graph, step: Step, *, all_logits: bool = True) -> dict[int,
         if node.stage == head != stage and not all_logits:
             values = {name: value[-1:] if isinstance(value, np.ndarray) else value for name, value in values.items()}
         stage = node.stage
-        run = OPERATIONS.get(node.operation)
-        if run is None:
+        if node.operation not in OPERATIONS:
             raise SimulationError(f"%{node.name} = {node.operation} has no meaning in the reference; register one")
         step.types[node.name] = node.type
-        values[node.name] = ends[stage] = run(step, node, *(values[operand] for operand in node.operands))
+        values[node.name] = ends[stage] = OPERATIONS[node.operation](step, node, *(values[operand] for operand in node.operands))
         for operand in node.operands:
             if last_use[operand] == node.name:
                 values.pop(operand, None)
