@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.graph.ir import AttributeValue, Graph, Node
 
 
@@ -63,3 +65,21 @@ def stacked(slices: list[Node]) -> str | None:
             return None
         start += node.type.size
     return slices[0].operands[0]
+
+
+def fuse_attention(graph: Graph) -> Graph:
+    """Rotary embedding, key/value memory and attention as one `self_attention` of queries, keys and values, or of the vector of all."""
+    defined = graph.by_name()
+    new: dict[str, Node | None] = {}
+    for attention in (node for node in graph.nodes if node.operation == "attention"):
+        query, cache = (defined[operand] for operand in attention.operands)
+        key, value = (defined[operand] for operand in cache.operands)
+        parts = [defined[query.operands[0]], defined[key.operands[0]], value]
+        if (query.operation, key.operation) != ("rope", "rope") or query.attributes.get("table") != key.attributes.get("table"):
+            raise SimulationError(f"%{attention.name} = attention of queries and keys without a common rotation cannot be simulated")
+        whole = stacked(parts)
+        new |= {node.name: None for node in (query, key, cache, *(parts if whole else ()))}
+        attributes = {**query.attributes, **cache.attributes, **attention.attributes}
+        operands = (whole,) if whole else tuple(part.name for part in parts)
+        new[attention.name] = replace(attention, operation="self_attention", operands=operands, attributes=attributes)
+    return replaced(graph, new)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 
 from neuromorphic_llm.errors import SimulationError
-from neuromorphic_llm.network import functional_operations  # noqa: F401 - they register themselves
+from neuromorphic_llm.graph.plan import StagePlan, Step, run_steps, stage_plans
 from neuromorphic_llm.network.cache import KeyValueCache, State
 from neuromorphic_llm.network.cpu_operations import CpuOperations
+from neuromorphic_llm.network.functional_operations import FUNCTIONAL_OPERATIONS, StageRun
 from neuromorphic_llm.network.generation import GenerationConfig, Progress, generate
 from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors
-from neuromorphic_llm.network.plan import OPERATIONS, PlanStep, StagePlan, StageRun, planned_graph, run_steps, stage_plans
 from neuromorphic_llm.network.statistics import SpikeStatistics
+from neuromorphic_llm.reference.build import engine_graph
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
 COMPILE_AFTER_ROWS = 1 << 17
@@ -47,9 +49,9 @@ class FunctionalDecoder:
         self._code = code.spike_code()
         self._sites: dict[int, SiteTensors] = {}
         self._ropes: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._host, *self._stages, self._head_stage = stage_plans(self, planned_graph(weights))
+        self._host, *self._stages, self._head_stage = stage_plans(self, engine_graph(weights), FUNCTIONAL_OPERATIONS, torch.clone)
         self._eager_rows = 0
-        self._compiled: dict[tuple[PlanStep, ...], Callable[..., _StageResult]] = {}
+        self._compiled: dict[tuple[Step, ...], Callable[..., _StageResult]] = {}
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """An array on the device."""
@@ -76,8 +78,12 @@ class FunctionalDecoder:
     def new_cache(self, batch: int = 1, length: int = 0) -> KeyValueCache:
         """Empty cache for `batch` sequences, with room for `length` tokens (it grows by itself)."""
         capacity = max(length, 1)
-        nodes = [node for stage in self._stages for node in stage.states if node is not None]
-        states = [empty(self, node, batch, capacity) for node in nodes if (empty := OPERATIONS[node.operation].empty)]
+        states = [
+            empty(self, stage.nodes[number], batch, capacity)
+            for stage in self._stages
+            for number in stage.stateful
+            if (empty := stage.steps[number].operation.empty)
+        ]
         return KeyValueCache(states, batch, capacity, self.config.max_positions, self.device)
 
     @overload
@@ -182,10 +188,10 @@ class FunctionalDecoder:
         rows = Rows(position, slot, n, where == list(range(cache.slots)))
         compiled = self._compiles(batch, n)
         host, tokens = self._host, ids.reshape(-1).to(self.device)
-        r, _, _ = self._stage(host, False)(host.parameters, tokens, rows, [None] * len(host.steps))
+        r, _, _ = self._stage(host, False)(host.parameters, tokens, rows, [])
         residual, states = [], iter(cache.states)
         for plan in self._stages:
-            own = [None if node is None else next(states) for node in plan.states]
+            own = list(islice(states, len(plan.stateful)))
             r = self._counted(plan, self._stage(plan, compiled)(plan.parameters, r, rows, own), position, kept)
             if keep:
                 residual.append(r.clone())
@@ -197,13 +203,17 @@ class FunctionalDecoder:
     def _counted(self, plan: StagePlan, result: _StageResult, position: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         """Residual stream of a stage's result, whose spikes are added to the statistics."""
         r, spikes, attention = result
-        for site, count in zip(plan.sites, spikes, strict=True):
+        for site, count in zip(self._site_numbers(plan), spikes, strict=True):
             self.statistics.add_site(site, count, kept)
-        for layer, each in zip(plan.attention, attention, strict=True):
+        layers = [node.stage for node in plan.nodes if node.operation == "self_attention"]
+        for layer, each in zip(layers, attention, strict=True):
             self.statistics.add_attention(layer, each, position, kept)
             if self.query_observer is not None:
                 self.query_observer(layer, each.query)
         return r
+
+    def _site_numbers(self, plan: StagePlan) -> tuple[int, ...]:
+        return tuple(self.config.site(name).index for name in plan.attributes("linear", "site"))
 
     def _compiles(self, batch: int, n: int) -> bool:
         """Whether stages run compiled: on a GPU for decoding, whose shapes repeat, and for windows once there have been many."""
@@ -218,11 +228,11 @@ class FunctionalDecoder:
         """A stage as a function of its parameters, residual stream, rows and states; stages with the same steps are compiled once."""
         if compiled and plan.steps in self._compiled:
             return self._compiled[plan.steps]
-        steps, observed = plan.steps, None if self.observer is None else plan.sites
+        steps, observed = plan.steps, None if self.observer is None else self._site_numbers(plan)
 
-        def stage(parameters: list[Any], r: torch.Tensor, rows: Rows, states: list[State | None]) -> _StageResult:
+        def stage(parameters: list[Any], r: torch.Tensor, rows: Rows, states: list[State]) -> _StageResult:
             run = StageRun(self, rows, observed)
-            return run_steps(run, steps, parameters, states, r), run.spikes, run.attention
+            return run_steps(steps, run, parameters, states, r), run.spikes, run.attention
 
         if not compiled:
             return stage
@@ -232,7 +242,7 @@ class FunctionalDecoder:
     def _head(self, r: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         plan, none = self._head_stage, torch.zeros(0, dtype=torch.long)
         rows = Rows(none, none, 1, True)  # nothing in the head depends on positions
-        result = self._stage(plan, False)(plan.parameters, r, rows, [None] * len(plan.steps))
+        result = self._stage(plan, False)(plan.parameters, r, rows, [])
         return self._counted(plan, result, none, kept)
 
     def encode(self, x: torch.Tensor, stop: torch.Tensor) -> Coded:

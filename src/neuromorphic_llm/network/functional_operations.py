@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
-from neuromorphic_llm.graph.ir import Node, ValueType
+from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.graph.ir import Node
+from neuromorphic_llm.graph.plan import EngineOperation, Types
 from neuromorphic_llm.network.cache import LayerCache
-from neuromorphic_llm.network.operations import NO_WINDOW, SiteTensors
-from neuromorphic_llm.network.plan import FunctionalOperation, StageRun, register
+from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, Rows, SiteTensors
 from neuromorphic_llm.reference.norm import NORMALISED_FRACTION, norm_epsilon
 from neuromorphic_llm.reference.soft_cap import SoftCap
+from neuromorphic_llm.registry import Registry
 
 if TYPE_CHECKING:
     from neuromorphic_llm.network.functional import FunctionalDecoder
 
-_Types = tuple[ValueType, ...]
+
+@dataclass
+class StageRun:
+    """Rows of tokens on their way through one stage, and what it counts."""
+
+    decoder: FunctionalDecoder
+    rows: Rows
+    observed: tuple[int, ...] | None = None  # sites of the stage, for an observer
+    spikes: list[torch.Tensor] = field(default_factory=list)  # of its sites, int64 [rows]
+    attention: list[AttentionResult] = field(default_factory=list)
 
 
 def _parameter(decoder: FunctionalDecoder, node: Node, attribute: str) -> torch.Tensor:
@@ -25,7 +36,7 @@ def _parameter(decoder: FunctionalDecoder, node: Node, attribute: str) -> torch.
     return decoder.tensor(decoder.weights.parameter(str(node.attributes[attribute])))
 
 
-def _bind_rows(decoder: FunctionalDecoder, node: Node, _: _Types) -> torch.Tensor:
+def _bind_rows(decoder: FunctionalDecoder, node: Node, _: Types) -> torch.Tensor:
     """Rows that enter the residual stream, a parameter that has the name of its operation."""
     return decoder.tensor(decoder.weights.parameter(node.operation))
 
@@ -38,7 +49,7 @@ def _positions(run: StageRun, table: torch.Tensor, _: None, __: torch.Tensor) ->
     return table[run.rows.position].int()
 
 
-def _bind_shift(_: FunctionalDecoder, node: Node, __: _Types) -> int:
+def _bind_shift(_: FunctionalDecoder, node: Node, __: Types) -> int:
     return node.integer("left")
 
 
@@ -46,7 +57,7 @@ def _shift(_: StageRun, left: int, __: None, x: torch.Tensor) -> torch.Tensor:
     return x << left
 
 
-def _bind_norm(decoder: FunctionalDecoder, node: Node, types: _Types) -> tuple[torch.Tensor, int, int]:
+def _bind_norm(decoder: FunctionalDecoder, node: Node, types: Types) -> tuple[torch.Tensor, int, int]:
     """Gains, E and the shift."""
     gain = _parameter(decoder, node, "gain")
     epsilon = norm_epsilon(decoder.config.rms_norm_eps, len(gain), types[0].fraction)
@@ -57,7 +68,7 @@ def _norm(run: StageRun, own: tuple[torch.Tensor, int, int], _: None, x: torch.T
     return run.decoder.operations.norm(x.reshape(-1, len(own[0])), *own).view(x.shape)
 
 
-def _bind_linear(decoder: FunctionalDecoder, node: Node, _: _Types) -> SiteTensors:
+def _bind_linear(decoder: FunctionalDecoder, node: Node, _: Types) -> SiteTensors:
     return decoder.site_tensors(decoder.config.site(str(node.attributes["site"])).index)
 
 
@@ -69,7 +80,7 @@ def _linear(run: StageRun, site: SiteTensors, _: None, x: torch.Tensor) -> torch
     return run.decoder.operations.scale(coded, site)
 
 
-def _bind_slice(_: FunctionalDecoder, node: Node, __: _Types) -> tuple[int, int]:
+def _bind_slice(_: FunctionalDecoder, node: Node, __: Types) -> tuple[int, int]:
     return node.integer("start"), node.integer("start") + node.type.size
 
 
@@ -90,7 +101,7 @@ class _SelfAttention:
     key_offset: torch.Tensor | None
 
 
-def _bind_attention(decoder: FunctionalDecoder, node: Node, _: _Types) -> _SelfAttention:
+def _bind_attention(decoder: FunctionalDecoder, node: Node, _: Types) -> _SelfAttention:
     windows = any(block.window for block in decoder.config.attention_blocks)
     # A tensor, also of a layer without a window beside others: a number would make every window a compilation of its own.
     seen = node.integer("window") if "window" in node.attributes else NO_WINDOW
@@ -119,7 +130,7 @@ def _attention(run: StageRun, own: _SelfAttention, cache: LayerCache, *parts: to
     return result.output
 
 
-def _bind_gate(decoder: FunctionalDecoder, node: Node, types: _Types) -> tuple[int, torch.Tensor, str]:
+def _bind_gate(decoder: FunctionalDecoder, node: Node, types: Types) -> tuple[int, torch.Tensor, str]:
     """Fractions of operand and value (a tensor: layers differ in it) and the activation."""
     return types[0].fraction, torch.tensor(node.type.fraction, device=decoder.device), str(node.attributes["activation"])
 
@@ -136,7 +147,7 @@ def _add(run: StageRun, _: None, __: None, first: torch.Tensor, second: torch.Te
     return run.decoder.operations.add(first, second)
 
 
-def _bind_cap(_: FunctionalDecoder, node: Node, __: _Types) -> SoftCap:
+def _bind_cap(_: FunctionalDecoder, node: Node, __: Types) -> SoftCap:
     return SoftCap(*node.integers("cap"))
 
 
@@ -144,14 +155,21 @@ def _soft_cap(run: StageRun, cap: SoftCap, _: None, x: torch.Tensor) -> torch.Te
     return run.decoder.operations.soft_cap(x, cap)
 
 
-register("embedding", FunctionalOperation(_embedding, _bind_rows))
-register("positions", FunctionalOperation(_positions, _bind_rows))
-register("shift", FunctionalOperation(_shift, _bind_shift))
-register("norm", FunctionalOperation(_norm, _bind_norm))
-register("linear", FunctionalOperation(_linear, _bind_linear))
-register("slice", FunctionalOperation(_slice, _bind_slice))
-register("self_attention", FunctionalOperation(_attention, _bind_attention, _empty_cache, in_place=True))
-register("gate", FunctionalOperation(_gate, _bind_gate))
-register("activate", FunctionalOperation(_activate, _bind_gate))
-register("add", FunctionalOperation(_add, in_place=True))
-register("soft_cap", FunctionalOperation(_soft_cap, _bind_cap, in_place=True))
+FUNCTIONAL_OPERATIONS: Registry[EngineOperation] = Registry(
+    "operation of the functional simulation",
+    (
+        ("embedding", EngineOperation(_embedding, _bind_rows)),
+        ("positions", EngineOperation(_positions, _bind_rows)),
+        ("shift", EngineOperation(_shift, _bind_shift)),
+        ("norm", EngineOperation(_norm, _bind_norm)),
+        ("linear", EngineOperation(_linear, _bind_linear)),
+        ("slice", EngineOperation(_slice, _bind_slice)),
+        ("self_attention", EngineOperation(_attention, _bind_attention, _empty_cache, in_place=True)),
+        ("gate", EngineOperation(_gate, _bind_gate)),
+        ("activate", EngineOperation(_activate, _bind_gate)),
+        ("add", EngineOperation(_add, in_place=True)),
+        ("soft_cap", EngineOperation(_soft_cap, _bind_cap, in_place=True)),
+    ),
+    error=SimulationError,
+)
+"""Operations over tensors: values int32 [rows, size], parameters on the device, `empty(decoder, node, slots, tokens)` a cache.State."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from neuromorphic_llm.graph.ir import HOST, Graph, Node, ValueType
+from neuromorphic_llm.graph.rewrite import fuse_attention, fuse_linear, fuse_norms
 from neuromorphic_llm.reference.config import CodeConfig, DecoderConfig, Formats
 from neuromorphic_llm.reference.soft_cap import soft_cap
 from neuromorphic_llm.reference.weights import DecoderWeights, LayerWeights, LinearWeights
@@ -107,3 +109,11 @@ def build_graph(weights: DecoderWeights) -> Graph:
         logits = builder.add("logits", "soft_cap", logits, cap=tuple(cap))
     result = builder.add("next", "argmax", logits, fraction=0, shape=(1,))
     return Graph(tuple(builder.nodes), result)
+
+
+def engine_graph(weights: DecoderWeights) -> Graph:
+    """Graph of a network as engines run it: up to its logits, with norms, linear layers and attention fused."""
+    graph = build_graph(weights)
+    logits = graph.node(graph.result).operands[0]
+    graph = replace(graph.with_nodes(graph.nodes[:-1]), result=logits)
+    return fuse_attention(fuse_linear(fuse_norms(graph, grouped=True)))
