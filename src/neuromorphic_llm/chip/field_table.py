@@ -17,7 +17,12 @@ def field_tables() -> str:
         if title != section or not lines:
             section = title
             heading = ["", f"## `{title}`", "", str(SECTIONS[title].__doc__)] if title else []
-            lines += [*heading, "", "| field | unit | range | default | effect | costs |", "| --- | --- | --- | --- | --- | --- |"]
+            lines += [
+                *heading,
+                "",
+                "| field | unit | range | default | effect | a larger value costs |",
+                "| --- | --- | --- | --- | --- | --- |",
+            ]
         about = described(entry)
         span = ", ".join(about.choices) or f"{about.least} to {about.most:,.0f}{', null' if about.optional else ''}"
         default = default_of(entry)

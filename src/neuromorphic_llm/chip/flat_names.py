@@ -40,4 +40,4 @@ FLAT_NAMES: Mapping[str, str] = MappingProxyType(
         "dram_bytes_per_cycle": "host.dram_bytes_per_cycle",
     }
 )
-"""One-word name -> path of the field, in the order of the RTL package. A field that came later has no such name but in the package."""
+"""One-word name -> path of the field, in the order of the package. A new field takes its place here to become a parameter of the RTL."""

@@ -20,7 +20,7 @@ class FieldError(ValueError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """Description of a field: what it is, its unit and range (or its choices), and what more of it costs."""
+    """Description of a field: effect, cost of a larger value, unit, and range or choices; `optional` fields may be None."""
 
     effect: str
     cost: str
@@ -54,8 +54,8 @@ def parameter(default: Any, effect: str, cost: str, **rest: Any) -> Any:
 
 
 def cycles(default: int, effect: str) -> Any:
-    """A field counted in clock cycles, that may be 0 and costs only time."""
-    return parameter(default, effect, "time", unit="cycles", least=0)
+    """A dataclass field that counts clock cycles: it may be 0 and costs time alone."""
+    return parameter(default, f"latency {effect}", "time", unit="cycles", least=0)
 
 
 def described(entry: Field[Any]) -> Parameter:

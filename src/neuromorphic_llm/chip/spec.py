@@ -29,10 +29,10 @@ class MeshSpec(Section):
 
     title: ClassVar[str] = "mesh"
 
-    width: int = parameter(18, "tiles of a row", "area, longer ways", unit="tiles")
-    height: int = parameter(18, "rows of tiles", "area, longer ways", unit="tiles")
-    vector_period: int = parameter(8, "along the snake order one tile in so many is a vector tile", "fewer vector tiles", unit="tiles")
-    vector_offset: int = parameter(4, "place of the first vector tile along the snake order", "nothing", unit="tiles", least=0)
+    width: int = parameter(18, "tiles in a row", "leakage of every tile, longer routes", unit="tiles")
+    height: int = parameter(18, "rows of tiles", "leakage of every tile, longer routes", unit="tiles")
+    vector_period: int = parameter(8, "distance of vector tiles along the snake order", "fewer vector tiles, so fewer layers", unit="tiles")
+    vector_offset: int = parameter(4, "place of the first vector tile along the snake order", "nothing by itself", unit="tiles", least=0)
 
     def relate(self) -> None:
         """The mesh is not too large, and a vector tile lies in every period."""
@@ -50,18 +50,18 @@ class SynapseSpec(Section):
 
     title: ClassVar[str] = "synapse"
 
-    crossbars: int = parameter(24, "crossbar macros of a tile", "area, accumulators", unit="macros")
-    rows: int = parameter(256, "inputs of a macro: more inputs of a site per row block", "area", unit="cells")
-    columns: int = parameter(256, "columns of a macro", "area, accumulators", unit="cells")
-    cell_bits: int = parameter(4, "bits that a cell holds", "wider converters", unit="bits", most=16)
-    slices: int = parameter(2, "cells that hold a weight together", "macros, reads, conversions", unit="cells", most=16)
+    crossbars: int = parameter(24, "crossbar macros per tile", "area", unit="macros")
+    rows: int = parameter(256, "inputs per macro; a site with more has several row blocks", "area", unit="cells")
+    columns: int = parameter(256, "columns per macro", "area", unit="cells")
+    cell_bits: int = parameter(4, "bits per cell", "wider converters", unit="bits", most=16)
+    slices: int = parameter(2, "pairs of cells per weight", "macros, reads and conversions", unit="cells", most=16)
     accumulator_bits: int = parameter(
-        32, "width of a column's accumulator: the largest sum", "area, energy of every access", unit="bits", most=64
+        32, "width of a column accumulator, which bounds a network's sums", "energy per access, leakage", unit="bits", most=64
     )
     output_latency: int = cycles(8, "from the end of the last phase to the first value")
-    gate_latency: int = cycles(12, "the same where gate and up columns are multiplied")
-    argmax_lanes: int = parameter(16, "logits compared in a cycle", "area", unit="logits")
-    max_phases: int = parameter(32, "phases of the longest code that the tiles count", "wider counters", unit="phases", most=256)
+    gate_latency: int = cycles(12, "from the end of the last phase to the first product of a gate")
+    argmax_lanes: int = parameter(16, "logits compared per cycle", "area", unit="logits")
+    max_phases: int = parameter(32, "phases that a tile counts, which bounds the spike codes", "wider counters", unit="phases", most=256)
 
     def relate(self) -> None:
         """The slices of a weight hold its magnitude."""
@@ -73,16 +73,23 @@ class SynapseSpec(Section):
 
 @dataclass(frozen=True)
 class ReadoutSpec(Section):
-    """Read-out of a macro: converters, and the rows that are driven at once."""
+    """Readout of a macro: converters, and the rows that are driven at once."""
 
     title: ClassVar[str] = "readout"
 
-    kind: str = parameter("exact", "circuit that turns a column's current into a number", "see there", choices=("exact",))
-    active_rows: int = parameter(32, "rows read at once", "wider converters", unit="rows")
-    column_mux: int = parameter(8, "columns that share a converter: a read takes as many cycles", "time; fewer converters", unit="columns")
-    read_latency: int = cycles(2, "of a read, before its first conversion")
+    kind: str = parameter(
+        "exact", "circuit that turns column currents into integers ([devices.md](devices.md))", "its own", choices=("exact",)
+    )
+    active_rows: int = parameter(32, "rows driven by one read", "wider converters", unit="rows")
+    column_mux: int = parameter(8, "columns per converter, and so conversion cycles per read", "time; saves converters", unit="columns")
+    read_latency: int = cycles(2, "of a read before its first conversion")
     converter_bits: int | None = parameter(
-        None, "width of a converter; null: what makes a read exact", "energy of a conversion", unit="bits", most=32, optional=True
+        None,
+        "converter width, sign included; null: the fewest bits that make a read exact",
+        "energy per conversion",
+        unit="bits",
+        most=32,
+        optional=True,
     )
 
 
@@ -92,18 +99,20 @@ class VectorSpec(Section):
 
     title: ClassVar[str] = "vector"
 
-    lanes: int = parameter(32, "elements worked on in a cycle", "area", unit="elements")
-    latency: int = cycles(4, "of add, rope, kv-write and an encoder's maximum")
-    norm_latency: int = cycles(88, "of square root and reciprocal of a norm")
-    attention_engines: int = parameter(4, "engines of a tile: key/value heads attended to at once", "area, memory", unit="engines")
+    lanes: int = parameter(32, "elements per cycle", "area", unit="elements")
+    latency: int = cycles(4, "of the pipelines of `add`, `rope`, `kv-write` and the encoder's maximum")
+    norm_latency: int = cycles(88, "of the square root and the reciprocal of a norm")
+    attention_engines: int = parameter(
+        4, "engines per tile, each of which takes one key/value head at a time", "area, key/value memories", unit="engines"
+    )
     key_lanes: int = parameter(64, "keys scored at once", "area", unit="keys")
-    softmax_lanes: int = parameter(32, "scores that softmax takes in a cycle", "area", unit="scores")
-    attend_latency: int = cycles(24, "of attention, for each head")
+    softmax_lanes: int = parameter(32, "scores per cycle of a softmax", "area", unit="scores")
+    attend_latency: int = cycles(24, "of attention's pipeline, per query head")
     kv_bytes_per_engine: int = parameter(
-        262144, "key/value memory of an engine: the longest context", "area, leakage", unit="bytes", most=1 << 40
+        262144, "key/value memory of an engine, which bounds the context", "area, leakage, energy per access", unit="bytes", most=1 << 40
     )
     memory_bytes: int = parameter(
-        65536, "working memory of a tile: the widest layer", "area, leakage, energy of an access", unit="bytes", most=1 << 40
+        65536, "working memory of a tile, which bounds the width of a layer", "area, leakage, energy per access", unit="bytes", most=1 << 40
     )
 
 
@@ -113,10 +122,10 @@ class NocSpec(Section):
 
     title: ClassVar[str] = "noc"
 
-    fifo_depth: int = parameter(4, "flits that an input of a router holds", "area", unit="flits", most=256)
-    events_per_flit: int = parameter(4, "events of a spike flit", "bits of the flit", unit="events")
+    fifo_depth: int = parameter(4, "flits per input of a router", "area", unit="flits", most=256)
+    events_per_flit: int = parameter(4, "events per spike flit", "bits of a flit", unit="events")
     flit_bits: int = parameter(
-        64, "payload of a flit: values and events that it holds", "wires, energy of a flit", unit="bits", least=VALUE_BITS
+        64, "payload of a flit: one value per 32 bits, one event per 16", "energy per flit, wires", unit="bits", least=VALUE_BITS
     )
 
     def relate(self) -> None:
@@ -141,9 +150,9 @@ class HostSpec(Section):
 
     title: ClassVar[str] = "host"
 
-    latency: int = cycles(32, "of a token's step, before its embedding row is asked for")
-    dram_latency: int = cycles(50, "of DRAM, to the first bytes of a row")
-    dram_bytes_per_cycle: int = parameter(16, "bytes that DRAM gives in a cycle", "pins", unit="bytes")
+    latency: int = cycles(32, "of a token's step before its embedding row is asked for")
+    dram_latency: int = cycles(50, "from a request to the first bytes of a row")
+    dram_bytes_per_cycle: int = parameter(16, "bytes per cycle from DRAM", "pins", unit="bytes")
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,13 @@ class ChipSpec:
     """Description of one chip. Sizes in units, latencies in clock cycles, memory in bytes."""
 
     name: str
-    clock_hz: float = parameter(5.0e8, "frequency of the digital part; a converter slot is one cycle", "nothing here", unit="Hz", most=1e12)
+    clock_hz: float = parameter(
+        5.0e8,
+        "frequency of the digital part; a converter makes one conversion per cycle",
+        "energy per conversion, beyond the corner rate (energy.md)",
+        unit="Hz",
+        most=1e12,
+    )
     mesh: MeshSpec = field(default_factory=MeshSpec)
     synapse: SynapseSpec = field(default_factory=SynapseSpec)
     readout: ReadoutSpec = field(default_factory=ReadoutSpec)
