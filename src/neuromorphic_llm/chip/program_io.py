@@ -14,7 +14,7 @@ from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_ar
 from neuromorphic_llm.chip.program import Program, Region, Stage, longest_context, route_ranges
 from neuromorphic_llm.chip.routes import routes_of
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.chip.units import missing_units
+from neuromorphic_llm.chip.units import missing_units, other_readout
 from neuromorphic_llm.errors import ArtefactError, CompileError
 from neuromorphic_llm.network.format import decoder_weights, scalar_metadata, weight_arrays
 from neuromorphic_llm.reference.build import build_graph
@@ -70,6 +70,8 @@ def load_program(folder: Path | str) -> Program:
     weights = decoder_weights(metadata, network, source=source)
     if missing := missing_units(build_graph(weights)):
         raise ArtefactError(f"{source}: chip {spec.name} has no unit for {' and '.join(missing)}; compile another network")
+    if needed := other_readout(weights, spec):
+        raise ArtefactError(f"{source}: {needed}; compile the network again")
     if weights.code.phases > spec.synapse.max_phases:
         raise ArtefactError(
             f"{source}: a code of {weights.code.phases} phases, chip {spec.name} takes {spec.synapse.max_phases}; compile again"

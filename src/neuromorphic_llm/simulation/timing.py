@@ -130,7 +130,6 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     head = config.head.index
     events = trace.events.astype(np.int64)
     per_phase = events.sum(axis=3)
-    reads = _ceil(events, spec.readout.active_rows).max(axis=3)
     delay, scan, add = _delays(program, trace)
     wanted_rows = np.flatnonzero(trace.logits_wanted)
     next_wanted = np.full(trace.tokens + 1, kernels.NO_ROW, np.int64)
@@ -158,7 +157,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     tile_unit[units[:, kernels.TILE]] = np.arange(len(units))
     value_flits = np.bincount(sites, weights=flits, minlength=len(config.sites)).astype(np.int64)
     phase_flits = np.maximum(_ceil(per_phase, spec.noc.events_per_flit), 1)
-    reading = np.where(per_phase > 0, spec.readout.read_latency + spec.readout.column_mux * reads, 1)
+    reading = spec.readout_circuit.phase_cycles(events, spec.readout.read_latency, spec.readout.column_mux)
     return Plan(
         numbers=np.array([row_cycles, row_flits, trace.prompt_tokens, add, program.routes.token, config.layers], np.int64),
         rows=rows,
