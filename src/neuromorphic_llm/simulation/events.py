@@ -5,6 +5,7 @@ Every linear layer, the attention products and the head work on spikes: the work
 
 from __future__ import annotations
 
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,6 +152,13 @@ class EventDecoder:
         run = crossbar_kernels.accumulate_parallel if parallel else crossbar_kernels.accumulate
         run(weights_t, self._events, self._bounds, len(digits), self._horner_shift, total)
         return total
+
+    def copy(self) -> EventDecoder:
+        """Decoder of the same program that goes on from this one's state by itself."""
+        other = copy(self)
+        other._states, other._rows = deepcopy(self._states), list(self._rows)
+        other.records = None if self.records is None else list(self.records)
+        return other
 
     def trace(self, prompt_tokens: int) -> ActivityTrace:
         """The activity of all tokens processed so far, the first `prompt_tokens` of them as prefill."""
