@@ -132,6 +132,8 @@ def _first_region(metadata: dict[str, Any]) -> dict[str, Any]:
         (lambda metadata: metadata["stages"][0].update(vector_tile=3.0), "not made of integers"),
         (lambda metadata: metadata["stages"][0].update(vector_tile=0), "stage 0 lies on tile 0, which is taken or no vector tile"),
         (lambda metadata: metadata["stages"][0].update(program="norm 32"), "no list of instructions"),
+        (lambda metadata: metadata["stages"][0]["program"].append("norm 32"), "stage 0 has 'norm 32' where its network needs 'nothing'"),
+        (lambda metadata: metadata["stages"][2]["program"].pop(), "stage 2 has 'nothing' where its network needs 'send-token'"),
         (lambda metadata: _first_region(metadata).update(tile=metadata["stages"][1]["vector_tile"]), "taken or no synapse tile"),
         (lambda metadata: _first_region(metadata).update(outputs=-1), "do not cover"),
         (lambda metadata: _first_region(metadata).update(first_output=1), "do not cover"),
@@ -157,3 +159,11 @@ def test_inconsistent_program(program: Program, tmp_path: Path, change: Any, mes
         load_program(tmp_path / "program")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["halt", "norm", "norm x", "norm 33", "add 32", "receive qkv 64"])
+def test_a_line_that_is_not_the_instruction_of_its_place_is_refused(program: Program, tmp_path: Path, line: str) -> None:
+    save_program(program, tmp_path / "program")
+    _rewrite(tmp_path / "program", lambda metadata: metadata["stages"][1]["program"].__setitem__(1, line))
+    with pytest.raises(ArtefactError, match=f"the program of stage 1 has '{line}' where its network needs 'norm 32'; compile the network"):
+        load_program(tmp_path / "program")

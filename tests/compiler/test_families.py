@@ -10,6 +10,7 @@ import pytest
 from parity import FAMILIES, tokens_of
 
 from neuromorphic_llm import artefact
+from neuromorphic_llm.chip.instructions import KvWrite
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program_io import FORMAT, VERSION, load_program, save_program
 from neuromorphic_llm.compiler.legalise import Legalise
@@ -78,7 +79,7 @@ def test_biases_of_every_site_and_scaled_rotary_tables() -> None:
 def test_offsets_of_keys() -> None:
     plain, weights = (random_decoder(2, bias=True, key_offset=offset) for offset in (False, True))
     program = check_tokens(weights, 12).program
-    assert [line for stage in program.stages for line in stage.program if line.startswith("kv-write")] == [
+    assert [str(each) for stage in program.stages for each in stage.program if isinstance(each, KvWrite)] == [
         "kv-write 32 offset",
         "kv-write 32",
     ]

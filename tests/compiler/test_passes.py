@@ -248,7 +248,7 @@ def test_generate_wants_every_site() -> None:
 
 def test_layer_program() -> None:
     module = run_passes(Module(parse_graph(FOLDED), WEIGHTS, NANO), (ChooseSlices(), Partition(), Schedule()))
-    assert module.programs == (
+    assert tuple(tuple(map(str, program)) for program in module.programs) == (
         (
             "receive residual 8", "norm 8", "encode qkv 8", "receive qkv 16", "rope 12", "kv-write 8", "attend", "encode output 8",
             "receive output 8", "add 8", "norm 8", "encode gate_up 8", "receive gate_up 100", "encode down 100", "receive down 8", "add 8",
@@ -259,8 +259,40 @@ def test_layer_program() -> None:
 
 
 def test_schedule_refuses_what_was_not_folded() -> None:
-    with pytest.raises(CompileError, match=re.escape("%layers.0.attention.normalised = normalise has no unit")):
+    with pytest.raises(CompileError, match=re.escape("%residual = shift has no unit that executes it; was it folded?")):
         run(BUILT, Legalise(), Schedule())
+    unfolded = FOLDED.replace("kv_write(%layers.0.qkv.rotated)", "kv_write(%layers.0.qkv.rotated, %layers.0.qkv.rotated)")
+    with pytest.raises(CompileError, match=re.escape("%layers.0.cache = kv_write has no unit")):
+        Schedule().apply(Module(parse_graph(unfolded), WEIGHTS, NANO))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        # attention's output dropped
+        ("add(%residual, %layers.0.output)", "add(%residual, %residual)", "%layers.0.output = linear is used by nothing"),
+        ("norm(%layers.0.attended)", "norm(%residual)", "%layers.0.feed_forward.norm = norm reads %residual from the residual memory, which holds %layers.0.attended there"),
+        ("add(%layers.0.attended, %layers.0.down)", "add(%residual, %layers.0.down)", "%layers.0.residual = add reads %residual from the residual memory"),
+        ("attention(%layers.0.qkv.rotated, ", "attention(%layers.0.qkv, ", "%layers.0.mixed = attention reads %layers.0.qkv from the work memory, which holds %layers.0.qkv.rotated"),
+        ("encode(%layers.0.mixed)", "encode(%layers.0.attention.norm)", "%layers.0.mixed = attention is used by nothing"),
+        ("encode(%layers.0.feed_forward.norm)", "encode(%layers.0.attention.norm)", "used by nothing"),
+        ("norm(%layers.0.residual)", "norm(%layers.0.attended)", "used by nothing"),
+    ],
+)  # fmt: skip
+def test_schedule_refuses_another_flow_of_values(old: str, new: str, message: str) -> None:
+    assert FOLDED.count(old) == 1
+    module = Module(parse_graph(FOLDED.replace(old, new)), WEIGHTS, NANO)
+    with pytest.raises(CompileError, match=re.escape(message)):
+        Schedule().apply(module)
+
+
+def test_schedule_refuses_what_comes_between_a_train_and_its_results() -> None:
+    """The values that arrive from a site would meet the sum's in the tile."""
+    add = "  %twice: i32<14>[8] = add(%layers.0.attended, %layers.0.attended)\n"
+    text = FOLDED.replace("  %layers.0.down: ", f"{add}  %layers.0.down: ")
+    text = text.replace("add(%layers.0.attended, %layers.0.down)", "add(%twice, %layers.0.down)")
+    with pytest.raises(CompileError, match=re.escape("%twice = add comes between %layers.0.down.spikes and the results of its site")):
+        Schedule().apply(Module(parse_graph(text), WEIGHTS, NANO))
 
 
 def test_allocate() -> None:

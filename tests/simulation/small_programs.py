@@ -7,8 +7,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.chip.instruction import Instruction
+from neuromorphic_llm.chip.instructions import Add, Attend, Encode, KvWrite, Norm, Receive, ReceiveResidual, Rope, Send, SendToken
 from neuromorphic_llm.chip.program import Program, Region, Routes, Stage
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.weights import DecoderWeights
 
 NORTH, EAST, SOUTH, WEST, LOCAL = 1, 2, 4, 8, 16
@@ -52,8 +55,43 @@ def make_program(weights: DecoderWeights, spec: ChipSpec, seed: int = 0, regions
                     for first, last in pairwise(cuts)
                 )
             )
-        stages.append(Stage(vector_tile, sites, tuple(regions)))
+        program = _head_program(config, weights.code.name, len(regions[0])) if stage == config.layers else _layer_program(weights, stage)
+        stages.append(Stage(vector_tile, sites, tuple(regions), program))
     return _with_routes(weights, spec, tuple(stages))
+
+
+def _layer_program(weights: DecoderWeights, layer: int) -> tuple[Instruction, ...]:
+    """The instructions of a layer, in the order of docs/reference/timing.md."""
+    config, code = weights.config, weights.code.name
+    qkv, output, gate_up, down = config.layer_sites(layer)
+    hidden, prefix = config.hidden_size, f"layers.{layer}"
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    offset = f"{prefix}.key_offset" if weights.layers[layer].get("key_offset") is not None else None
+    attend = Attend(layer, config.heads, config.kv_heads, config.head_dim, f"{prefix}.query_stop", f"{prefix}.value_base")
+    return (
+        ReceiveResidual(hidden),
+        Norm(hidden, f"{prefix}.attention_gain"),
+        Encode(hidden, qkv, code),
+        Receive(qkv, queries + 2 * keys),
+        Rope(queries + keys),
+        KvWrite(2 * keys, config.kv_heads, queries, offset),
+        attend,
+        Encode(queries, output, code, attended=True),
+        Receive(output, hidden),
+        Add(hidden),
+        Norm(hidden, f"{prefix}.feed_forward_gain"),
+        Encode(hidden, gate_up, code),
+        Receive(gate_up, config.intermediate_size),
+        Encode(config.intermediate_size, down, code),
+        Receive(down, hidden),
+        Add(hidden),
+        Send(hidden, wanted=layer == config.layers - 1),
+    )
+
+
+def _head_program(config: DecoderConfig, code: str, regions: int) -> tuple[Instruction, ...]:
+    hidden, head = config.hidden_size, config.head
+    return (ReceiveResidual(hidden), Norm(hidden, "final_gain"), Encode(hidden, head, code), Receive(head, 2 * regions), SendToken())
 
 
 def _with_routes(weights: DecoderWeights, spec: ChipSpec, stages: tuple[Stage, ...]) -> Program:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from small_programs import make_program
 from timing_oracle import Chip
 
+from neuromorphic_llm.chip.instructions import Encode, Rope
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.spec import ChipSpec, parameters
 from neuromorphic_llm.errors import SimulationError
@@ -180,3 +181,25 @@ def test_errors() -> None:
     stage = replace(program.stages[1], vector_tile=program.stages[0].vector_tile)
     with pytest.raises(SimulationError, match="more than one unit"):
         simulate_timing(replace(program, stages=(program.stages[0], stage, program.stages[2])), trace)
+
+
+def test_instructions_of_a_program_are_what_is_timed() -> None:
+    """Another rotation in front of the head's encoder, or of what is sent, delays a single token by its cycles, and by no more."""
+    program = make_program(random_decoder(0, config=SMALLER), ChipSpec(name="test").with_fields({"mesh.width": 6, "mesh.height": 6}))
+    trace = random_trace(program, np.random.default_rng(3), 1, 0, 0.3, every_logit=True)
+    end, rope = simulate_timing(program, trace).cycles_total, Rope(64)
+    assert rope.cycles(program.spec, trace) == 6
+    for stage in range(len(program.stages)):
+        for place in (2, -1):
+            found = program.stages[stage]
+            longer = replace(found, program=(*found.program[:place], rope, *found.program[place:]))
+            stages = (*program.stages[:stage], longer, *program.stages[stage + 1 :])
+            assert simulate_timing(replace(program, stages=stages), trace).cycles_total == end + 6
+
+
+def test_a_program_encodes_its_sites_in_turn() -> None:
+    program = make_program(random_decoder(0, config=SMALLER), ChipSpec(name="test").with_fields({"mesh.width": 6, "mesh.height": 6}))
+    trace = random_trace(program, np.random.default_rng(3), 1, 0, 0.3, every_logit=True)
+    stage = replace(program.stages[1], program=tuple(each for each in program.stages[1].program if not isinstance(each, Encode)))
+    with pytest.raises(SimulationError, match="instructions of stage 1 do not encode each of its sites in turn; compile the network again"):
+        simulate_timing(replace(program, stages=(program.stages[0], stage, *program.stages[2:])), trace)

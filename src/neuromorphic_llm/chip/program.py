@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.chip.instruction import Instruction
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.weights import DecoderWeights
@@ -51,7 +52,7 @@ class Stage:
     vector_tile: int
     sites: tuple[int, ...]
     regions: tuple[tuple[Region, ...], ...]
-    program: tuple[str, ...] = ()  # the vector tile's instructions, `norm 576`, in order (timing.md)
+    program: tuple[Instruction, ...] = ()  # of the vector tile (timing.md)
 
 
 @dataclass(frozen=True)

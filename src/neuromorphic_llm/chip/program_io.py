@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays, load_artefact, read_files, save_artefact
+from neuromorphic_llm.chip.fusion import fused_graph, with_encoders
 from neuromorphic_llm.chip.program import Program, Region, Stage, longest_context, route_ranges
 from neuromorphic_llm.chip.routes import routes_of
+from neuromorphic_llm.chip.selection import select_programs
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.chip.units import missing_units, other_readout
+from neuromorphic_llm.chip.units import missing_units
 from neuromorphic_llm.errors import ArtefactError, CompileError
+from neuromorphic_llm.graph.ir import Graph
 from neuromorphic_llm.network.format import decoder_weights, scalar_metadata, weight_arrays
 from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.config import DecoderConfig
@@ -68,16 +72,17 @@ def load_program(folder: Path | str) -> Program:
     network |= {f"{config.sites[index].name}.weight": weight_t.T for index, weight_t in enumerate(weights_t)}
     files = {name.removeprefix("tokenizer/"): content for name, content in read_files(folder, metadata).items()}
     weights = decoder_weights(metadata, network, source=source)
-    if missing := missing_units(build_graph(weights)):
+    graph = build_graph(weights)
+    if missing := missing_units(graph):
         raise ArtefactError(f"{source}: chip {spec.name} has no unit for {' and '.join(missing)}; compile another network")
-    if needed := other_readout(weights, spec):
-        raise ArtefactError(f"{source}: {needed}; compile the network again")
     if weights.code.phases > spec.synapse.max_phases:
         raise ArtefactError(
             f"{source}: a code of {weights.code.phases} phases, chip {spec.name} takes {spec.synapse.max_phases}; compile again"
         )
     _check_stages(stages, spec, config, source)
     _check_routes(stages, spec, config, masks, sources, source)
+    lines = [entry["program"] for entry in metadata["stages"]]
+    stages = _with_programs(stages, lines, fused_graph(with_encoders(graph, weights.code)), config, source)
     longest = longest_context(spec, config, len(weights.rope_cos))
     if type(max_context) is not int or not 1 <= max_context <= longest:
         raise ArtefactError(f"{source}: max_context is {max_context!r}, expected an integer in 1..{longest}; compile the network again")
@@ -101,7 +106,7 @@ def _stage_to_json(stage: Stage, config: DecoderConfig) -> dict[str, Any]:
     for site, regions in zip(stage.sites, stage.regions, strict=True):
         entries = [asdict(region) for region in regions]
         sites[config.sites[site].name] = [{key: value for key, value in entry.items() if key != "site"} for entry in entries]
-    return {"vector_tile": stage.vector_tile, "sites": sites, "program": list(stage.program)}
+    return {"vector_tile": stage.vector_tile, "sites": sites, "program": [str(instruction) for instruction in stage.program]}
 
 
 def _stage_from_json(entry: Mapping[str, Any], number: int, config: DecoderConfig) -> Stage:
@@ -114,7 +119,29 @@ def _stage_from_json(entry: Mapping[str, Any], number: int, config: DecoderConfi
     numbers = [entry["vector_tile"], *(value for site in regions for region in site for value in asdict(region).values())]
     if not all(type(value) is int for value in numbers):
         raise TypeError(f"a tile or a region of stage {number} is not made of integers")
-    return Stage(vector_tile=entry["vector_tile"], sites=sites, regions=regions, program=tuple(program))
+    return Stage(vector_tile=entry["vector_tile"], sites=sites, regions=regions)
+
+
+def _with_programs(
+    stages: Sequence[Stage], lines: Sequence[list[str]], graph: Graph, config: DecoderConfig, source: str
+) -> tuple[Stage, ...]:
+    """The stages with the instructions of a fused graph; ArtefactError unless `lines`, by stage, are their text."""
+    columns = {
+        config.sites[site].name: tuple(region.columns for region in regions)
+        for stage in stages
+        for site, regions in zip(stage.sites, stage.regions, strict=True)
+    }
+    placed = [
+        node.with_attributes(regions=columns[str(node.attributes["site"])]) if node.operation == "linear" else node for node in graph.nodes
+    ]
+    programs = select_programs(graph.with_nodes(placed), config)
+    for number, (found, program) in enumerate(zip(lines, programs, strict=True)):
+        for line, needed in zip_longest(found, map(str, program), fillvalue="nothing"):
+            if line != needed:
+                raise ArtefactError(
+                    f"{source}: the program of stage {number} has {line!r} where its network needs {needed!r}; compile the network again"
+                )
+    return tuple(replace(stage, program=program) for stage, program in zip(stages, programs, strict=True))
 
 
 def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig, source: str) -> None:

@@ -82,15 +82,15 @@ def _max_context(module: Module) -> int:
 
 def _constant_bytes(module: Module, stage: int) -> int:
     """Constants (gains, stop tables, value exponents, key offsets), two incoming residuals and the residual memory."""
-    weights, config = module.weights, module.weights.config
-    total = 3 * 4 * config.hidden_size
-    for node in module.graph.nodes:
-        if node.stage == stage and node.operation in ("norm", "encode"):
+    total = 3 * 4 * module.weights.config.hidden_size
+    for node in (node for node in module.graph.nodes if node.stage == stage):
+        if node.operation in ("norm", "encode"):
             total += 4 * node.type.size
-        if node.stage == stage and "key_offset" in node.attributes:
+        if "key_offset" in node.attributes:
             total += 4 * node.type.size
-    if stage < config.layers:
-        total += 4 * weights.layers[stage].query_stop.size + weights.layers[stage].value_base.size
+        if node.operation == "attention":
+            stop, base = (module.weights.parameter(str(node.attributes[name])) for name in ("stop", "base"))
+            total += 4 * stop.size + base.size
     return -(-total // 4) * 4  # buffers start on whole words
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from neuromorphic_llm.chip.units import missing_units, other_readout
+from neuromorphic_llm.chip.fusion import with_encoders
+from neuromorphic_llm.chip.units import missing_units
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.errors import CompileError
-from neuromorphic_llm.graph.ir import Graph, Node, ValueType
+from neuromorphic_llm.graph.ir import Graph
 
 CHIP_CODES = ("signed-digit", "rate", "first-spike", "bit-planes")
 """Codes that the chip's encoders have."""
@@ -21,7 +22,7 @@ class Legalise:
     name: str = "legalise"
 
     def apply(self, module: Module) -> Module:
-        """CompileError for parts, codes and readouts that the chip lacks, hybrids, and more phases than the chip's counters hold."""
+        """CompileError for parts and codes that the chip lacks, hybrids, and more phases than the chip's counters hold."""
         code, spec = module.weights.code, module.spec
         refuse_missing_units(module.graph)
         if code.name not in CHIP_CODES:
@@ -30,32 +31,13 @@ class Legalise:
                 "convert with one of these, or run this network on the functional backend"
             )
         _refuse_hybrids(module)
-        if needed := other_readout(module.weights, spec):
-            raise CompileError(f"{needed}; compile for a chip with that readout, or convert for the chip's")
         if code.phases > spec.synapse.max_phases:
             raise ShortageError(
                 f"the network's {code.name} code has {code.phases} phases, chip {spec.name} counts to {spec.synapse.max_phases}; "
                 f"convert with at most {spec.synapse.max_phases} phases or raise synapse.max_phases",
                 {"synapse.max_phases": code.phases},
             )
-        nodes: list[Node] = []
-        types: dict[str, ValueType] = {}
-        for node in module.graph.nodes:
-            if node.operation == "matmul" and types[node.operands[0]].kind == "i32":
-                source = types[node.operands[0]]
-                spikes = Node(
-                    name=f"{node.name.removesuffix('.sums')}.spikes",
-                    type=ValueType("spikes", source.fraction, source.shape),
-                    operation="encode",
-                    operands=node.operands,
-                    attributes={"site": node.attributes["site"], "code": code.name, "phases": code.phases},
-                    stage=node.stage,
-                )
-                nodes.append(spikes)
-                node = replace(node, operands=(spikes.name,))
-            nodes.append(node)
-            types[node.name] = node.type
-        return replace(module, graph=module.graph.with_nodes(nodes))
+        return replace(module, graph=with_encoders(module.graph, code))
 
 
 def refuse_missing_units(graph: Graph) -> None:

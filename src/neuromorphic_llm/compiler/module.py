@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.chip.instruction import Instruction
 from neuromorphic_llm.chip.program import Region, Stage
 from neuromorphic_llm.chip.routes import Route
 from neuromorphic_llm.chip.spec import ChipSpec
@@ -52,7 +53,7 @@ class Module:
     weights: DecoderWeights
     spec: ChipSpec
     routes: RouteTable | None = None
-    programs: tuple[tuple[str, ...], ...] = ()
+    programs: tuple[tuple[Instruction, ...], ...] = ()
     memory: Memory | None = None
 
 
@@ -103,7 +104,7 @@ def print_module(module: Module) -> str:
         lines = [f"  {r.kind} {r.label}: {r.source} -> {', '.join(map(str, r.destinations))}" for r in module.routes.routes]
         text += "\n".join(["routes {", *lines, "}"]) + "\n"
     if module.programs:
-        lines = [f"  stage {number}: {'; '.join(program)}" for number, program in enumerate(module.programs)]
+        lines = [f"  stage {number}: {'; '.join(map(str, program))}" for number, program in enumerate(module.programs)]
         text += "\n".join(["programs {", *lines, "}"]) + "\n"
     if module.memory is not None:
         lines = [f"  context {module.memory.max_context}"]

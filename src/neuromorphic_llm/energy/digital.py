@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.widths import SCORE_BITS, TABLE_BITS, WORD_BITS
 from neuromorphic_llm.energy.account import EnergyAccount
 from neuromorphic_llm.energy.actions import all_counts, load_actions
 from neuromorphic_llm.energy.constants import Constant, load_constants
 from neuromorphic_llm.energy.memories import Memory, reference_memories, tile_weights
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
 from neuromorphic_llm.reference.config import DecoderConfig
-from neuromorphic_llm.simulation.counters import SCORE_BITS, TABLE_BITS, WORD_BITS, Counters
+from neuromorphic_llm.simulation.counters import Counters
 
 SCOPE = "chip and its DRAM accesses, estimated from operation counts; weights held in registers beside their multipliers"
 SCOPE_SRAM = "chip and its DRAM accesses, estimated from operation counts; each weight read from an 8 KB SRAM for every token"

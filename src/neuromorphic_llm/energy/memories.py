@@ -10,9 +10,9 @@ import numpy as np
 from neuromorphic_llm.chip.program import Program, longest_context
 from neuromorphic_llm.chip.routes import entry_bits
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.widths import SCORE_BITS, WEIGHT_BITS
 from neuromorphic_llm.energy.constants import Constant, Range, sram_bit
 from neuromorphic_llm.reference.config import DecoderConfig
-from neuromorphic_llm.simulation.counters import SCORE_BITS, WEIGHT_BITS
 
 TABLE_BYTES = 512
 """Powers of two, sigmoid: 256 entries of 16 bits (and one)."""

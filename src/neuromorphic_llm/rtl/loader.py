@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.chip.instructions import Attend, Encode, Receive, instruction_word
 from neuromorphic_llm.chip.program import Program, Region, Stage
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.norm import epsilon_term
 from neuromorphic_llm.rtl.synapse import Epilogue, RegionLoad, interleave, synapse_writes
 from neuromorphic_llm.spikes.registry import get_code
@@ -20,10 +22,10 @@ Writes = NDArray[np.uint64]
 CODES = ("signed-digit", "rate", "first-spike", "bit-planes")
 """Names by their number in the encoder's register."""
 
-OPERATIONS = ("receive-residual", "norm", "encode", "receive", "rope", "kv-write", "attend", "add", "send", "send-token")
-
+_EPILOGUES = {"": Epilogue.VALUES, "gate": Epilogue.GATE, "argmax": Epilogue.ARGMAX}
 _NO_TOKEN = 0
 _MOST_ENDS = 4
+_MOST_INSTRUCTIONS = 32
 _MOST_PROMPT = 8192
 _MOST_VALUES = (1 << 15) - 1
 """Values of a vector: sizes of instructions and tags of value flits have 15 bits."""
@@ -93,11 +95,8 @@ def _check_room(program: Program) -> None:
         )
     lanes = spec.vector.lanes
     memory = spec.vector.memory_bytes // 4 // lanes
-    inputs, qkv = [config.sites[position].shape[0] for position in range(4)], config.sites[0].shape[1]
-    longest = max(*inputs, qkv)
-    parameters = [config.hidden_size, config.hidden_size, *inputs]
-    if any(layer.get("key_offset") is not None for layer in program.weights.layers):
-        parameters.append(config.heads * config.head_dim % lanes + config.kv_heads * config.head_dim)
+    instructions = [instruction for stage in program.stages for instruction in stage.program]
+    longest = max(each.values if isinstance(each, Receive) else each.size for each in instructions if isinstance(each, Encode | Receive))
     table = min(len(program.weights.rope_cos), program.max_context) * -(-(config.head_dim // 2) // lanes)
     larger = "raise vector.memory_bytes"
     needs = [
@@ -105,7 +104,7 @@ def _check_room(program: Program) -> None:
         ("key/value heads", config.kv_heads, _MOST_KEY_VALUE_HEADS, "use a smaller model"),
         ("words of work memory", -(-longest // lanes), memory // 4, larger),
         ("words of a residual buffer", -(-config.hidden_size // lanes), memory // 12, larger),
-        ("words of gains, stop prices and key offsets", sum(-(-size // lanes) for size in parameters), memory // 2, larger),
+        ("instructions of a stage", max(len(stage.program) for stage in program.stages), _MOST_INSTRUCTIONS, "use fewer blocks in a layer"),
         ("words of rotary table", table, spec.vector.kv_bytes_per_engine // 16, "raise vector.lanes"),
         (
             "writes of an embedding table",
@@ -115,8 +114,13 @@ def _check_room(program: Program) -> None:
         ),
     ]
     for what, needed, there, advice in needs:
-        if needed > there:
-            raise SimulationError(f"the RTL of chip {spec.name} has room for {there:,} {what}, the program needs {needed:,}; {advice}")
+        _refuse_beyond(program, what, needed, there, advice)
+
+
+def _refuse_beyond(program: Program, what: str, needed: int, there: int, advice: str) -> None:
+    """SimulationError if a program needs more of something than there is."""
+    if needed > there:
+        raise SimulationError(f"the RTL of chip {program.spec.name} has room for {there:,} {what}, the program needs {needed:,}; {advice}")
 
 
 def _regions(program: Program) -> Iterator[Region]:
@@ -157,38 +161,54 @@ def _stage(program: Program, number: int, stage: Stage) -> list[Writes]:
 
 
 def _region(program: Program, site: int, index: int, region: Region) -> RegionLoad:
-    weights, config = program.weights, program.weights.config
-    linear, gate, head = weights.site(site), config.sites[site].epilogue == "gate", site == config.head.index
+    weights, described = program.weights, program.weights.config.sites[site]
+    linear, gate = weights.site(site), described.epilogue == "gate"
     outputs = np.arange(region.first_output, region.first_output + region.outputs)
-    columns = interleave(np.concatenate([outputs, config.intermediate_size + outputs])) if gate else outputs
+    columns = interleave(np.concatenate([outputs, described.outputs // 2 + outputs])) if gate else outputs
     return RegionLoad(
         weight=program.weights_t[site][:, columns],
         multiplier=linear.multiplier[columns],
         bias=None if linear.bias is None else linear.bias[columns],
         output_shift=linear.shift,
         horner_shift=get_code(weights.code.name, weights.code.phases).horner_shift,
-        epilogue=Epilogue.ARGMAX if head else Epilogue.GATE if gate else Epilogue.VALUES,
+        epilogue=_EPILOGUES[described.epilogue],
         route=int(program.routes.value[site][index]),
         first_output=region.first_output,
         first_token=region.first_output,
         region=index,
         gate_fraction=weights.formats.gate,
-        hidden_fraction=weights.layers[config.sites[site].stage].hidden_fraction if gate else 0,
+        hidden_fraction=weights.layers[described.stage].hidden_fraction if gate else 0,
     )
 
 
-class _Parameters:
-    """Vectors of the parameter memory, each from a new word on."""
+class _TileTables:
+    """Places in a vector tile that its instructions name: parameters in the order in which they are asked for, each from a new word on."""
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
+    def __init__(self, program: Program) -> None:
+        self._program = program
         self.words: list[NDArray[np.uint32]] = []
 
-    def add(self, vector: NDArray[np.int32]) -> int:
-        """Place a vector; its first word."""
+    def _place(self, vector: NDArray[np.int32]) -> int:
         base = len(self.words)
-        self.words += list(_words(vector, self.lanes))
+        self.words += list(_words(vector, self._program.spec.vector.lanes))
         return base
+
+    def parameter(self, name: str, first: int = 0) -> int:
+        """Word of a parameter, behind zeros up to the lane of element `first`."""
+        before = np.zeros(first % self._program.spec.vector.lanes, np.int32)
+        return self._place(np.concatenate([before, self._program.weights.parameter(name).reshape(-1)]))
+
+    def stop_prices(self, site: Site) -> int:
+        """Word of the stop prices of a site."""
+        return self._place(self._program.weights.site(site.name).stop)
+
+    def spike_route(self, site: Site) -> int:
+        """Route of the spikes to a site."""
+        return int(self._program.routes.spike[site.index])
+
+    def flits(self, values: int) -> int:
+        """Flits of the values of a site."""
+        return self._program.spec.noc.value_flits(values)
 
 
 def _words(vector: NDArray[np.int32], lanes: int) -> NDArray[np.uint32]:
@@ -206,8 +226,8 @@ def _pairs(words: NDArray[np.uint32]) -> NDArray[np.uint64]:
 def _vector_tile(program: Program, number: int, stage: Stage) -> Writes:
     spec, weights, routes = program.spec, program.weights, program.routes
     config, formats, tile = weights.config, weights.formats, stage.vector_tile
-    head = number == config.layers
-    parameters = _Parameters(spec.vector.lanes)
+    head = number == len(program.stages) - 1
+    tables = _TileTables(program)
     unused_route = len(program.route_masks)
     table_words = -(-(config.head_dim // 2) // spec.vector.lanes)
     registers = [
@@ -216,79 +236,33 @@ def _vector_tile(program: Program, number: int, stage: Stage) -> Writes:
         routes.token if head else int(routes.residual[number + 1]),
         int(routes.credit[number]),
         config.hidden_size,
-        head << 1 | (number == config.layers - 1),
+        head << 1 | (number == len(program.stages) - 2),
         config.kv_heads,
         table_words,
     ]
     entries = [(1, address, value) for address, value in enumerate(registers)]
-    entries += [(2, index, word) for index, word in enumerate(_instructions(program, number, stage, parameters))]
+    entries += [(2, index, instruction_word(instruction, tables)) for index, instruction in enumerate(stage.program)]
+    half = spec.vector.memory_bytes // 4 // spec.vector.lanes // 2
+    _refuse_beyond(program, "words of gains, stop prices and key offsets", len(tables.words), half, "raise vector.memory_bytes")
     entries += [(6, 0, epsilon_term(config, formats)), (6, 1, 24 + formats.gain_fraction - formats.norm)]
     entries += [(9, 0, CODES.index(weights.code.name)), (9, 1, weights.code.phases)]
-    parts = [_block(tile, 3, _pairs(np.array(parameters.words)))]
-    if not head:
-        entries += _attention(program, number)
+    parts = [_block(tile, 3, _pairs(np.array(tables.words)))]
+    for attend in (each for each in stage.program if isinstance(each, Attend)):
+        entries += _attention(program, attend)
         parts.append(_block(tile, 4, _pairs(_rotary(program, table_words))))
-        parts.append(_block(tile, 5, _pairs(_words(weights.layers[number].query_stop.reshape(-1), spec.vector.lanes))))
-        parts.append(_block(tile, 11, _owners(spec, config.heads, config.kv_heads, config.head_dim)))
+        parts.append(_block(tile, 5, _pairs(_words(weights.parameter(attend.stop).reshape(-1), spec.vector.lanes))))
+        parts.append(_block(tile, 11, _owners(spec, attend)))
     return np.concatenate([_writes(tile, *entries), *parts])
 
 
-def _instructions(program: Program, number: int, stage: Stage, parameters: _Parameters) -> list[int]:
-    """Words of the stage's instruction list, as the compiler wrote it; its gains and stop prices join the parameters in its order.
-
-    SimulationError for a line that is no instruction of a vector tile.
-    """
-    spec, weights, config = program.spec, program.weights, program.weights.config
-    first_key = config.heads * config.head_dim  # keys follow the queries
-    layer = None if number == config.layers else weights.layers[number]
-    gains = iter([weights.final_gain] if layer is None else [layer.attention_gain, layer.feed_forward_gain])
-    sites = {config.sites[site].name.rpartition(".")[2]: site for site in stage.sites}
-
-    def word(operation: str, size: int = 0, base: int = 0, route: int = 0, source: int = 0) -> int:
-        return source << 51 | route << 35 | base << 19 | size << 4 | OPERATIONS.index(operation)
-
-    def assemble(line: str) -> int:
-        match line.split():
-            case ["receive", "residual", size]:
-                return word("receive-residual", int(size))
-            case ["receive", site, values] if site in sites:
-                return word("receive", -(-int(values) // 2))  # flits; all regions but a site's last have an even number of values
-            case ["norm", size]:
-                return word("norm", int(size), parameters.add(next(gains)))
-            case ["encode", site, size] if site in sites:
-                base, route = parameters.add(weights.site(sites[site]).stop), int(program.routes.spike[sites[site]])
-                return word("encode", int(size), base, route, source=int(site == "output"))
-            case ["kv-write", size]:
-                return word("kv-write", int(size), first_key)
-            case ["kv-write", size, "offset"] if layer is not None and layer.get("key_offset") is not None:
-                offsets = np.concatenate([np.zeros(first_key % spec.vector.lanes, np.int32), layer.key_offset.reshape(-1)])
-                return word("kv-write", int(size), first_key, parameters.add(offsets), source=1)
-            case [operation, size] if operation in ("rope", "add", "send"):
-                return word(operation, int(size))
-            case [operation] if operation in ("attend", "send-token"):
-                return word(operation)
-        raise ValueError
-
-    words = []
-    for line in stage.program:
-        try:
-            words.append(assemble(line))
-        except (ValueError, StopIteration) as error:
-            raise SimulationError(
-                f"stage {number} of the program has the instruction {line!r}, which its tile does not know; compile the network again"
-            ) from error
-    return words
-
-
-def _attention(program: Program, number: int) -> list[tuple[int, int, int]]:
+def _attention(program: Program, attend: Attend) -> list[tuple[int, int, int]]:
     spec, weights = program.spec, program.weights
-    config, formats, layer = weights.config, weights.formats, weights.layers[number]
-    group = config.heads // config.kv_heads
-    entries = [(7, 0, config.head_dim), (7, 1, config.heads), (8, 0, config.head_dim), (8, 1, config.kv_heads)]
-    entries += [(8, 32 + head, int(base)) for head, base in enumerate(layer.value_base)]
+    formats, bases, group = weights.formats, weights.parameter(attend.base), attend.heads // attend.kv_heads
+    entries = [(7, 0, attend.head_dim), (7, 1, attend.heads), (8, 0, attend.head_dim), (8, 1, attend.kv_heads)]
+    entries += [(8, 32 + head, int(base)) for head, base in enumerate(bases)]
     blocks = -(-program.max_context // spec.vector.key_lanes)
     common = [
-        config.head_dim,
+        attend.head_dim,
         group,
         weights.code.query_phases,
         weights.code.probability_bits,
@@ -297,8 +271,8 @@ def _attention(program: Program, number: int) -> list[tuple[int, int, int]]:
     ]
     for engine in range(spec.vector.attention_engines):
         entries += [(10, engine << 20 | address, value) for address, value in enumerate(common)]
-        for slot, head in enumerate(range(engine, config.kv_heads, spec.vector.attention_engines)):
-            values = [head * group * config.head_dim, slot * blocks, slot * program.max_context, int(layer.value_base[head])]
+        for slot, head in enumerate(range(engine, attend.kv_heads, spec.vector.attention_engines)):
+            values = [head * group * attend.head_dim, slot * blocks, slot * program.max_context, int(bases[head])]
             entries += [(10, engine << 20 | 16 + 4 * slot + i, value) for i, value in enumerate(values)]
     return entries
 
@@ -312,13 +286,14 @@ def _rotary(program: Program, table_words: int) -> NDArray[np.uint32]:
     return table.reshape(-1, lanes)
 
 
-def _owners(spec: ChipSpec, heads: int, kv_heads: int, head_dim: int) -> NDArray[np.uint64]:
+def _owners(spec: ChipSpec, attend: Attend) -> NDArray[np.uint64]:
     """Engine of each lane of the attention output, 16 lanes of 4 bits a write."""
     lanes, parts = spec.vector.lanes, -(-spec.vector.lanes // 16)
-    words = -(-heads * head_dim // lanes)
-    element = np.minimum(np.arange(words * lanes), heads * head_dim - 1)
+    outputs, per_key = attend.heads * attend.head_dim, attend.heads // attend.kv_heads * attend.head_dim
+    words = -(-outputs // lanes)
+    element = np.minimum(np.arange(words * lanes), outputs - 1)
     engine = np.zeros((words, parts * 16), np.uint64)
-    engine[:, :lanes] = (element // head_dim // (heads // kv_heads) % spec.vector.attention_engines).reshape(words, lanes)
+    engine[:, :lanes] = (element // per_key % spec.vector.attention_engines).reshape(words, lanes)
     shifts = np.arange(16, dtype=np.uint64) * np.uint64(4)
     packed: NDArray[np.uint64] = (engine.reshape(-1, 16) << shifts).sum(axis=1, dtype=np.uint64)
     return packed

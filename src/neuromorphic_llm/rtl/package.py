@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 
 from neuromorphic_llm.chip.flat_names import FLAT_NAMES
+from neuromorphic_llm.chip.instruction import WORD
+from neuromorphic_llm.chip.instructions import operation_codes
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.reference.fixed_point import EXP2, SIG
@@ -32,7 +34,7 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "ROW_BLOCKS": row_blocks,
         "TILE_INPUTS": row_blocks * spec.synapse.rows,
         "TILE_COLUMNS": row_blocks * spec.synapse.columns,
-        **spec.readout_circuit.rtl_parameters(),
+        "CONVERTER_BITS": spec.converter_bits,
     }
 
 
@@ -56,15 +58,11 @@ def package_text(spec: ChipSpec) -> str:
         "  } flit_t;",
         "",
         "  // An instruction of a vector tile (nmllm_sequencer).",
-        "  typedef enum logic [3:0] {",
-        "    RECEIVE_RESIDUAL, NORM, ENCODE, RECEIVE, ROPE, KV_WRITE, ATTEND, ADD, SEND, SEND_TOKEN",
+        f"  typedef enum {_logic(WORD['operation'])} {{",
+        f"    {', '.join(name.upper().replace('-', '_') for name in operation_codes())}",
         "  } operation_t;",
         "  typedef struct packed {",
-        "    logic source;",
-        "    logic [15:0] route;",
-        "    logic [15:0] base;",
-        "    logic [14:0] size;",
-        "    logic [3:0] operation;",
+        *(f"    {_logic(bits)} {field};" for field, bits in reversed(list(WORD.items()))),
         "  } instruction_t;",
         "",
         "  // round(2^15 * 2^(-i/256))",
@@ -75,6 +73,10 @@ def package_text(spec: ChipSpec) -> str:
         "// verilator lint_on UNUSEDPARAM",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _logic(bits: int) -> str:
+    return "logic" if bits == 1 else f"logic [{bits - 1}:0]"
 
 
 def _parameter(name: str, value: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.simulation.timing import attention_cycles, host_step_cycles, simulate_timing, vector_instruction_cycles
+from neuromorphic_llm.simulation.timing import host_step_cycles, simulate_timing
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
 UNITS = ("synapse", "attention", "vector", "encode", "host", "network")
@@ -58,21 +58,21 @@ def decode_latency(program: Program, trace: ActivityTrace, rows: slice) -> Laten
 
     The counters of the token before them are those of a run of it alone, which is subtracted. SimulationError as simulate_timing.
     """
-    spec, config = program.spec, program.weights.config
     part = trace.decoding(rows)
     timing, before = (simulate_timing(program, each) for each in (part, part.decoding_start()))
-    tokens = part.tokens - 1
+    decoded = part.select(slice(1, None))
     busy = timing.vector_busy_cycles - before.vector_busy_cycles
-    attention = np.zeros(len(busy), np.int64)
-    attention[:-1] = attention_cycles(spec, part, config.kv_heads, config.head_dim)[1:].sum(axis=0)
-    vector = np.full(len(busy), tokens * vector_instruction_cycles(program), np.int64)
-    vector[-1] = tokens * vector_instruction_cycles(program, head=True)
+    spent = {unit: np.zeros(len(busy), np.int64) for unit in UNITS}
+    for number, stage in enumerate(program.stages):
+        for instruction in stage.program:
+            spent[instruction.unit][number] += np.broadcast_to(instruction.cycles(program.spec, decoded), decoded.tokens).sum()
+    attention, vector = spent["attention"], spent["vector"]
     return Latency(
-        tokens=tokens,
+        tokens=decoded.tokens,
         cycles=timing.cycles_total - int(timing.token_end_cycle[0]),
         synapse=timing.value_wait_cycles - before.value_wait_cycles,
         attention=attention,
         vector=vector,
         encode=busy - attention - vector,
-        host=tokens * host_step_cycles(program),
+        host=decoded.tokens * host_step_cycles(program),
     )

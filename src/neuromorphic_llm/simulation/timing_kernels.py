@@ -18,21 +18,22 @@ SPIKE, VALUE, RESIDUAL, CREDIT, TOKEN = range(5)
 """What a route carries."""
 
 IDLE, FETCH, AWAIT_RESIDUAL, AWAIT_VALUES, INJECT, FINISH, AWAIT_CREDIT, SENDING = range(8)
-"""What a unit does or waits for; FETCH, INJECT (between injections) and FINISH (the addition before `send`) have a timer."""
+"""What a unit does or waits for; FETCH, INJECT (between injections) and FINISH (what comes before `send`) have a timer."""
 
 NO_ROW = -1
 
-HOST_CYCLES, RESIDUAL_FLITS, PROMPT_ROWS, ADD_CYCLES, TOKEN_ROUTE, LAYERS = range(6)
-"""Entries of Plan.numbers: cycles of a step up to the first flit of the embedding row, flits of a vector, rows of the prefill, ..."""
+HOST_CYCLES, RESIDUAL_FLITS, PROMPT_ROWS, HEAD = range(4)
+"""Entries of Plan.numbers: cycles of a step up to the first flit of the embedding row, flits of a vector, rows of the prefill, unit of
+the last stage."""
 
 WANTED, NEXT_WANTED, TOKENS_BEFORE, WANTED_ROW = range(4)
 """Columns of Plan.rows: logits wanted, first row from here on with logits wanted (or NO_ROW), wanted rows before, n-th wanted row."""
 
-SCAN, VALUE_FLITS, SPIKE_ROUTE = range(3)
-"""Columns of Plan.sites: cycles of one phase's scan, flits of the results of all regions, route."""
+SCAN, VALUE_FLITS, SPIKE_ROUTE, OF_HEAD = range(4)
+"""Columns of Plan.sites: cycles of one phase's scan, flits of the results of all regions, route, 1 in the last stage."""
 
-TILE, REGION_SITE, BURST_FLITS, LATENCY, OUT_ROUTE, CREDIT_ROUTE = range(6)
-"""Columns of Plan.units: the last four are flits, cycles before them and route of a result or residual vector, route of credits."""
+TILE, FIRST_SITE, LAST_SITE, BURST_FLITS, LATENCY, OUT_ROUTE, CREDIT_ROUTE = range(7)
+"""Columns of Plan.units: sites of the unit; flits of a result or residual vector, cycles before them, their route; route of credits."""
 
 FLITS_OF_PHASE, READING = range(2)
 """Last axis of Plan.work: flits of a phase, cycles of a phase in a synapse tile."""
@@ -43,9 +44,10 @@ class Plan(NamedTuple):
 
     numbers: NDArray[np.int64]
     rows: NDArray[np.int64]  # [rows + 1, 4]
-    sites: NDArray[np.int64]  # [sites, 3]
-    units: NDArray[np.int64]  # [units, 6]
+    sites: NDArray[np.int64]  # [sites, 4]
+    units: NDArray[np.int64]  # [units, 7]
     delay: NDArray[np.int64]  # [rows, sites], from the receive before a site to its first scan, maximum pass included
+    finish: NDArray[np.int64]  # [rows, stages], from the last receive of a stage to its send
     phases: NDArray[np.int64]  # [rows, sites]
     work: NDArray[np.int64]  # [rows, sites, phases, 2]
     tile_unit: NDArray[np.int64]  # [tiles], -1 where there is none
@@ -151,7 +153,7 @@ def _residual_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     if units.unit[unit, CREDIT_DUE] == 0 and units.unit[unit, REMAINING] == 0:
         _start_pushing(units, unit)
     units.unit[unit, CREDIT_DUE] += 1
-    units.unit[unit, SITE] = 4 * (unit - 1)
+    units.unit[unit, SITE] = plan.units[unit, FIRST_SITE]
     _begin_site(plan, units, unit, cycle)
 
 
@@ -196,25 +198,23 @@ def _values_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     site = units.unit[unit, SITE]
     units.unit[unit, WAIT_VALUES] += cycle - units.unit[unit, SINCE]
     units.unit[unit, VALUES_ARRIVED] -= plan.sites[site, VALUE_FLITS]
-    if site == 4 * plan.numbers[LAYERS]:
-        units.unit[unit, STATE] = SENDING
-        _push_flits(units, unit, plan.numbers[TOKEN_ROUTE], 1)
-    elif site % 4 == 3:
-        units.unit[unit, STATE] = FINISH
-        _set_timer(units, unit, cycle + plan.numbers[ADD_CYCLES])
-    else:
+    if site < plan.units[unit, LAST_SITE]:
         units.unit[unit, SITE] += 1
         _begin_site(plan, units, unit, cycle)
+    else:
+        units.unit[unit, STATE] = FINISH
+        _set_timer(units, unit, cycle + plan.finish[units.unit[unit, ROW], unit - 1])
 
 
 @compiled
 def _send(plan: Plan, units: Units, unit: int, cycle: int) -> None:
-    """Begin `send` of the residual (or of the embedding row, by the host), if there is a credit."""
-    if units.unit[unit, CREDITS] == 0:
-        units.unit[unit, STATE] = AWAIT_CREDIT
-        units.unit[unit, SINCE] = cycle
-        return
-    units.unit[unit, CREDITS] -= 1
+    """Begin `send-token`, or `send` of the residual (or of the embedding row, by the host), if there is a credit."""
+    if unit != plan.numbers[HEAD]:
+        if units.unit[unit, CREDITS] == 0:
+            units.unit[unit, STATE] = AWAIT_CREDIT
+            units.unit[unit, SINCE] = cycle
+            return
+        units.unit[unit, CREDITS] -= 1
     units.unit[unit, STATE] = SENDING
     _push_flits(units, unit, plan.units[unit, OUT_ROUTE], plan.units[unit, BURST_FLITS])
 
@@ -225,10 +225,10 @@ def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     rows = len(plan.delay)
     row = units.unit[unit, ROW]
     units.unit[unit, LAST_END] = cycle
-    if unit == plan.numbers[LAYERS] and not plan.rows[row, WANTED]:
+    if unit == plan.numbers[HEAD] - 1 and not plan.rows[row, WANTED]:
         units.token_end[row] = cycle
         units.numbers[ENDED] += 1
-    units.unit[unit, ROW] = plan.rows[row + 1, NEXT_WANTED] if unit == plan.numbers[LAYERS] + 1 else row + 1
+    units.unit[unit, ROW] = plan.rows[row + 1, NEXT_WANTED] if unit == plan.numbers[HEAD] else row + 1
     if units.unit[unit, ROW] == NO_ROW or units.unit[unit, ROW] == rows:
         units.unit[unit, STATE] = IDLE
     elif unit > 0:
@@ -244,11 +244,11 @@ def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
 def _wake(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """A unit's timer is due at the start of this cycle."""
     state = units.unit[unit, STATE]
-    if unit > plan.numbers[LAYERS] + 1:
+    if unit > plan.numbers[HEAD]:
         _push_flits(units, unit, plan.units[unit, OUT_ROUTE], plan.units[unit, BURST_FLITS])
     elif state == INJECT:
         _inject_phase(plan, units, unit)
-    elif state == FINISH and unit == plan.numbers[LAYERS] and not plan.rows[units.unit[unit, ROW], WANTED]:
+    elif state == FINISH and unit == plan.numbers[HEAD] - 1 and not plan.rows[units.unit[unit, ROW], WANTED]:
         _row_done(plan, units, unit, cycle)
     else:
         _send(plan, units, unit, cycle)
@@ -257,14 +257,14 @@ def _wake(plan: Plan, units: Units, unit: int, cycle: int) -> None:
 @compiled
 def _phase_arrived(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """The last flit of a phase is in a synapse tile's axon memory at the start of this cycle."""
-    row, phase, site = units.unit[unit, ROW], units.unit[unit, PHASE], plan.units[unit, REGION_SITE]
+    row, phase, site = units.unit[unit, ROW], units.unit[unit, PHASE], plan.units[unit, FIRST_SITE]
     reading = plan.work[row, site, phase, READING]
     units.unit[unit, BUSY_UNTIL] = max(cycle, units.unit[unit, BUSY_UNTIL]) + reading
     units.unit[unit, READ] += reading
     units.unit[unit, PHASE] += 1
     if units.unit[unit, PHASE] == plan.phases[row, site]:
         units.unit[unit, PHASE] = 0
-        units.unit[unit, ROW] = plan.rows[row + 1, NEXT_WANTED] if site == 4 * plan.numbers[LAYERS] else row + 1
+        units.unit[unit, ROW] = plan.rows[row + 1, NEXT_WANTED] if plan.sites[site, OF_HEAD] else row + 1
         _set_timer(units, unit, units.unit[unit, BUSY_UNTIL] + plan.units[unit, LATENCY])
 
 
@@ -357,7 +357,7 @@ def _log_moves(mesh: Mesh, log: FlitLog, cycle: int) -> None:
 @compiled
 def begin(plan: Plan, units: Units) -> None:
     """Cycle 0: every vector tile waits for its first residual, the host begins its first step."""
-    for unit in range(1, plan.numbers[LAYERS] + 2):
+    for unit in range(1, plan.numbers[HEAD] + 1):
         if units.unit[unit, ROW] != NO_ROW:
             _receive_residual(plan, units, unit, 0)
     units.unit[0, STATE] = FETCH
@@ -393,7 +393,7 @@ def run(plan: Plan, units: Units, mesh: Mesh, cycle: int, limit: int, log: FlitL
             _arrive(plan, units, mesh.moves[ARRIVED, entry, 0], mesh.moves[ARRIVED, entry, 1], cycle)
         for entry in range(finished):
             unit = units.lists[FINISHED, entry]
-            if unit > plan.numbers[LAYERS] + 1:
+            if unit > plan.numbers[HEAD]:
                 continue
             if units.unit[unit, STATE] == INJECT:
                 _phase_injected(plan, units, unit, cycle)

@@ -53,7 +53,7 @@ class ActivityTrace:
         """The first token alone."""
         return self.select(slice(0, 1))
 
-    def select(self, rows: slice) -> ActivityTrace:
-        """The tokens `rows` as a trace of their own (all counted as prefill)."""
+    def select(self, rows: slice | NDArray[np.bool_]) -> ActivityTrace:
+        """The tokens `rows`, a slice or a mask, as a trace of their own (all counted as prefill)."""
         parts = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "prompt_tokens"}
         return ActivityTrace(prompt_tokens=len(parts["context"]), **parts)

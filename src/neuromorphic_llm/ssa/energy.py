@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.widths import SCORE_BITS, STORED_BITS, WEIGHT_BITS
 from neuromorphic_llm.energy import load_constants
 from neuromorphic_llm.energy.account import account
 from neuromorphic_llm.energy.constants import Range
@@ -16,7 +17,7 @@ from neuromorphic_llm.energy.memories import Memory, reference_memories
 from neuromorphic_llm.network.operations import AttentionResult
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.config import DecoderConfig
-from neuromorphic_llm.simulation.counters import SCORE_BITS, STORED_BITS, WEIGHT_BITS, Counters
+from neuromorphic_llm.simulation.counters import Counters
 from neuromorphic_llm.ssa.attention import PARTS, SpikingSelfAttention, SsaCounts
 
 MULTIPLY_ACCUMULATE_J, ACCUMULATE_J = 4.6e-12, 0.9e-12
