@@ -51,6 +51,7 @@ IGNORED = {
 """Leaves that are not compared: reason -> patterns of their paths."""
 
 EXPECTED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "results of compile state all options": ("*/compile", ("arguments.print_between_passes", "arguments.time_passes")),
     "flits follow flit_bits": (
         "*/narrow-flits/*",
         (
