@@ -24,9 +24,9 @@ from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.conversion.text import calibration_windows, fitting_windows
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.generation.choice import log_probabilities
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
-from neuromorphic_llm.network.generation import log_probabilities
 from neuromorphic_llm.reference.config import DecoderConfig
 
 ATTENTION, FEED_FORWARD = [f"self_attn.{part}_proj" for part in "qkv"], ["mlp.gate_proj", "mlp.up_proj"]
@@ -189,7 +189,7 @@ def divergence(canonical: CanonicalDecoder, checkpoint: Checkpoint, options: Con
     decoder = convert(checkpoint, options, windows[:-1]).functional()
     ids = torch.tensor([list(windows[-1])])
     dense = FloatDecoder(canonical, dtype=torch.float64)(ids)[0].log_softmax(-1)
-    return float((dense.exp() * (dense - log_probabilities(decoder, decoder.forward(ids)[0]))).sum(-1).mean())
+    return float((dense.exp() * (dense - log_probabilities(decoder.weights, decoder.forward(ids)[0]))).sum(-1).mean())
 
 
 def measured(canonical: CanonicalDecoder, checkpoint: Checkpoint, spikes: float, windows: Sequence[Sequence[int]]) -> list[str]:

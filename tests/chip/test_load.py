@@ -11,6 +11,7 @@ from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.load import known_chips, load_spec
 from neuromorphic_llm.chip.parameter import FieldError
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.devices.exact import Exact
 from neuromorphic_llm.errors import CompileError, UsageError
 
 
@@ -104,9 +105,11 @@ def test_the_example_of_the_page(tmp_path: Path) -> None:
 
 def test_converters_of_an_exact_read() -> None:
     spec = load_spec("nc1")
-    assert (spec.readout.converter_bits, spec.converter_bits, spec.exact_converter_bits) == (None, 10, 10)
+    assert (spec.readout.converter_bits, spec.converter_bits, spec.readout_circuit) == (None, 10, Exact())
     assert spec.with_fields({"readout.converter_bits": 12}).converter_bits == 12
-    with pytest.raises(FieldError, match=r"readout.converter_bits is 9, and an exact read of 32 rows of 4-bit cells needs 10; lower"):
+    with pytest.raises(
+        FieldError, match=r"readout 'exact': converter_bits is 9, and an exact read of 32 rows of 4-bit cells needs 10; lower"
+    ):
         spec.with_fields({"readout.converter_bits": 9})
     with pytest.raises(FieldError, match=r"readout.kind must be one of exact, got 'noisy'"):
         spec.with_fields({"readout.kind": "noisy"})

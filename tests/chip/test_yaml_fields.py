@@ -81,7 +81,10 @@ def test_what_yaml_offers_beside_numbers(tmp_path: Path) -> None:
         ("synapse: 64", "bad.yaml:1: synapse is a section; write its fields below it"),
         ("synapse: [64]", "bad.yaml:1: synapse is a list, not a single value"),
         ("synapse:", "bad.yaml:1: synapse is a section; write its fields below it"),
-        ("readout:\n  active_rows: 64\n  converter_bits: 8", "bad.yaml:3: readout.converter_bits is 8, and an exact read of 64 rows"),
+        (
+            "readout:\n  active_rows: 64\n  converter_bits: 8",
+            "bad.yaml:3: readout 'exact': converter_bits is 8, and an exact read of 64 rows",
+        ),
         ("", "expected a mapping"),
         ("# nothing", "expected a mapping"),
         ("rows", "expected a mapping"),

@@ -70,7 +70,7 @@ def test_bad_input_is_one_line(
 
 def test_a_chip_too_small_leaves_nothing_behind(network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chip = tmp_path / "small.yaml"
-    chip.write_text("mesh_width: 3\nmesh_height: 3\nvector_period: 4\nvector_offset: 1\n")
+    chip.write_text("mesh: {width: 3, height: 3, vector_period: 4, vector_offset: 1}\n")
     assert run_command_line(["compile", str(network), "--chip", str(chip), "-o", str(tmp_path / "program")]) == 1
     assert "needs 9 synapse tiles (the chip has 6) and 3 vector tiles (the chip has 2); 2 such chips" in capsys.readouterr().err
     assert not (tmp_path / "program").exists()

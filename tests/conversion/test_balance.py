@@ -19,9 +19,9 @@ from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert, s
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.conversion.text import default_text
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.generation.choice import log_probabilities
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
-from neuromorphic_llm.network.generation import log_probabilities
 
 TOKENS = 64
 FACTOR = 2.5
@@ -169,7 +169,7 @@ def test_a_file_of_transformers(tmp_path: Path) -> None:
     found = []
     for checkpoint in (plain, changed):
         decoder = convert(checkpoint, ALL_SPIKES, windows[:2]).functional()
-        spiking = log_probabilities(decoder, decoder.forward(torch.tensor([windows[2]]))[0])
+        spiking = log_probabilities(decoder.weights, decoder.forward(torch.tensor([windows[2]]))[0])
         found.append(float((dense.exp() * (dense - spiking)).sum(-1).mean()))
     assert found[1] < FACTOR * found[0] < 5e-3
 

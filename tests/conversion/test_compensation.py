@@ -233,7 +233,8 @@ def mean_errors(network: SpikingNetwork, canonical: CanonicalDecoder, windows: l
 
     def observe(index: int, x: torch.Tensor, coded: Coded) -> None:
         if index < network.weights.config.head.index:
-            got = decoder.operations.scale(coded, decoder.site_tensors(index)).double().mean(0)
+            tensors, operations = decoder.site_tensors(index), decoder.operations
+            got = operations.scale(operations.accumulate(coded, tensors), coded.exponent, tensors).double().mean(0)
             exact = site_weight(canonical, index) @ x.double().mean(0) * output_factor(network.weights, index)
             errors.append(float((got - exact).norm() / exact.norm()))
 

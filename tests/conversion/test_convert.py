@@ -19,8 +19,8 @@ from neuromorphic_llm.conversion.calibrate import Calibration
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.generation.choice import log_probabilities
 from neuromorphic_llm.models.checkpoint import Checkpoint
-from neuromorphic_llm.network.generation import log_probabilities
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 
@@ -63,7 +63,7 @@ def divergence(network: SpikingNetwork, dense: torch.Tensor, windows: list[list[
     logits = decoder.forward(torch.tensor(windows[:1]))
     assert isinstance(logits, torch.Tensor)
     expected = dense.log_softmax(-1)
-    return float((expected.exp() * (expected - log_probabilities(decoder, logits[0]))).sum(-1).mean())
+    return float((expected.exp() * (expected - log_probabilities(decoder.weights, logits[0]))).sum(-1).mean())
 
 
 @pytest.mark.parametrize("spikes", [0.6, 1.0, 1.5, 2.0])

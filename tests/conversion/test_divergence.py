@@ -16,8 +16,8 @@ from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.divergence import TOKENS, Divergence, usual_divergence, warning
 from neuromorphic_llm.conversion.text import WINDOW_TOKENS, calibration_windows, default_text, held_out_window
+from neuromorphic_llm.generation.choice import log_probabilities
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
-from neuromorphic_llm.network.generation import log_probabilities
 from neuromorphic_llm.network.spiking import SpikingNetwork
 
 
@@ -40,7 +40,7 @@ def test_it_is_that_from_transformers(llama: Checkpoint, texts: list[list[int]])
     found = network.provenance["divergence"]
     for name, converted in (("budget", network), ("all_spikes", every)):
         decoder = converted.functional()
-        spiking = log_probabilities(decoder, decoder.forward(torch.tensor([texts[2]]))[0])
+        spiking = log_probabilities(decoder.weights, decoder.forward(torch.tensor([texts[2]]))[0])
         assert found[name] == pytest.approx(float((dense.exp() * (dense - spiking)).sum(-1).mean()), rel=0.02)
     assert found["tokens"] == 96 and found["held_out"] and "warning" not in network.provenance
     assert 0.5 < found["budget"] / found["budget_estimate"] < 2.0

@@ -15,10 +15,10 @@ from neuromorphic_llm.conversion.convert import calibrate_checkpoint, convert, s
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.conversion.integers import integer_decoder
 from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.generation.choice import log_probabilities
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.generation import log_probabilities
 from neuromorphic_llm.network.operations import Operations
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.spikes.registry import get_code
@@ -50,7 +50,7 @@ def test_divergence_and_ranges(family: tuple[CanonicalDecoder, Calibration]) -> 
     decoder.observer = watch
     logits = decoder.forward(WINDOWS)
     assert isinstance(logits, torch.Tensor)
-    ours = torch.stack([log_probabilities(decoder, rows) for rows in logits])
+    ours = torch.stack([log_probabilities(decoder.weights, rows) for rows in logits])
     expected = FloatDecoder(canonical, dtype=torch.float64)(WINDOWS).log_softmax(-1)
     divergence = float((expected.exp() * (expected - ours)).sum(-1).mean())
     assert 0.0 < divergence < 2e-3  # nats a token; the predictions have an entropy of about 4.8

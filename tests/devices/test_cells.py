@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -32,6 +33,13 @@ def test_levels_hold_every_weight(cell: Cell) -> None:
     np.testing.assert_array_equal(cell.weights(cell.levels(EVERY_WEIGHT.reshape(5, 51))), EVERY_WEIGHT.reshape(5, 51))
     assert cell.largest_weight == 127
     assert np.abs(cell.levels(EVERY_WEIGHT)).max() <= cell.largest_level
+
+
+def test_tensors_have_the_same_levels() -> None:
+    found = Cell(3, 3).levels(torch.from_numpy(EVERY_WEIGHT), torch)
+    assert found.dtype == torch.int8
+    np.testing.assert_array_equal(found.numpy(), Cell(3, 3).levels(EVERY_WEIGHT))
+    assert Cell() == Cell(bits=4, slices=2)
 
 
 def test_a_cell_that_is_too_small_refuses_a_weight() -> None:

@@ -1,4 +1,4 @@
-"""Read-outs: the definition of devices.md, both forms of it and on both libraries, what reads take, parameters."""
+"""Readouts: the definition of devices.md, both forms of it and on both libraries, what reads take, parameters."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from neuromorphic_llm.devices.cells import Cell
+from neuromorphic_llm.devices.cells import Array, Cell
 from neuromorphic_llm.devices.exact import Exact
-from neuromorphic_llm.devices.readout import READ_OUTS, Array, ConvertedReads, ReadOut, get_read_out
+from neuromorphic_llm.devices.readout import READOUTS, ConvertedReads, Readout, get_readout
 from neuromorphic_llm.errors import SimulationError, UsageError
 
 
@@ -31,7 +31,7 @@ class Offset(ConvertedReads):
 
 @st.composite
 def sites(draw: st.DrawFn, largest_digit: int = 1) -> tuple[dict[str, int], np.ndarray, np.ndarray, int]:
-    """Parameters of a read-out, digits [phases, tokens, inputs], weights [inputs, outputs] and a Horner shift."""
+    """Parameters of a readout, digits [phases, tokens, inputs], weights [inputs, outputs] and a Horner shift."""
     bits = draw(st.integers(1, 8))
     geometry = {"rows": draw(st.integers(1, 9)), "active_rows": draw(st.integers(1, 5)), "cell_bits": bits, "slices": -(-7 // bits)}
     inputs = draw(st.integers(1, 20))
@@ -46,7 +46,7 @@ def product(digits: np.ndarray, weights: np.ndarray, horner_shift: int) -> np.nd
     return a @ weights.astype(np.int64)
 
 
-def definition(out: ReadOut, digits: np.ndarray, weights: np.ndarray, horner_shift: int) -> np.ndarray:
+def definition(out: Readout, digits: np.ndarray, weights: np.ndarray, horner_shift: int) -> np.ndarray:
     """devices.md read literally, for one token's digits [phases, inputs]: an accumulator at a time, in Python's integers."""
     result = []
     for column in weights.T.tolist():
@@ -90,7 +90,7 @@ def test_reads_are_converted_one_by_one(site: tuple[dict[str, int], np.ndarray, 
     np.testing.assert_array_equal(found, expected)
     for token in range(digits.shape[1]):
         np.testing.assert_array_equal(out.accumulate_events(digits[:, token], levels, shift), expected[token])
-        np.testing.assert_array_equal(ReadOut.accumulate_events(out, digits[:, token], levels, shift), expected[token])
+        np.testing.assert_array_equal(Readout.accumulate_events(out, digits[:, token], levels, shift), expected[token])
     tensors = out.accumulate(torch.from_numpy(digits), torch.from_numpy(levels), shift, torch)
     assert tensors.dtype == torch.int64
     np.testing.assert_array_equal(tensors.numpy(), expected)
@@ -143,40 +143,40 @@ def test_reads_conversions_and_cycles_follow_events() -> None:
     assert out.conversions(twice).tolist() == [28, 8]
 
 
-def test_a_read_out_is_made_by_name() -> None:
-    assert get_read_out("exact", rows=64, active_rows=16) == Exact(rows=64, active_rows=16)
-    with READ_OUTS.temporary("offset", Offset):
-        out = get_read_out("offset", step=5, converter_bits=3)
+def test_a_readout_is_made_by_name() -> None:
+    assert get_readout("exact", rows=64, active_rows=16) == Exact(rows=64, active_rows=16)
+    with READOUTS.temporary("offset", Offset):
+        out = get_readout("offset", step=5, converter_bits=3)
         assert out == Offset(step=5, converter_bits=3) != Offset(step=5)
         geometry = {"rows": 256, "active_rows": 32, "cell_bits": 4, "slices": 2}
         assert out.to_json() == {"name": "offset", **geometry, "converter_bits": 3, "step": 5}
-        assert get_read_out(**out.to_json()) == out
+        assert get_readout(**out.to_json()) == out
 
 
-def test_a_wrong_read_out_says_what_is_wrong() -> None:
-    with pytest.raises(UsageError, match=r"unknown read-out 'exakt'; did you mean 'exact'\?"):
-        get_read_out("exakt")
-    with pytest.raises(UsageError, match=r"read-out 'exact' has no parameter 'row'; did you mean 'rows'\?"):
-        get_read_out("exact", row=3)
+def test_a_wrong_readout_says_what_is_wrong() -> None:
+    with pytest.raises(UsageError, match=r"unknown readout 'exakt'; did you mean 'exact'\?"):
+        get_readout("exakt")
+    with pytest.raises(UsageError, match=r"readout 'exact' has no parameter 'row'; did you mean 'rows'\?"):
+        get_readout("exact", row=3)
     for value in (0, -1, (1 << 20) + 1, True, 2.0, "4"):
-        with pytest.raises(UsageError, match="read-out 'exact': active_rows must be an integer in 1"):
-            get_read_out("exact", active_rows=value)
+        with pytest.raises(UsageError, match="readout 'exact': active_rows must be an integer in 1"):
+            get_readout("exact", active_rows=value)
     for name, least, most in (("cell_bits", 1, 16), ("slices", 1, 16), ("converter_bits", 0, 32)):
         for value in (least - 1, most + 1):
             with pytest.raises(UsageError, match=f"{name} must be an integer in {least}..{most}, not {value}"):
-                get_read_out("exact", **{name: value})
-    assert get_read_out("exact", active_rows=1 << 20).converter_bits == 25
+                get_readout("exact", **{name: value})
+    assert get_readout("exact", active_rows=1 << 20).converter_bits == 25
     with pytest.raises(UsageError, match="2 slices of 3 bits hold weights up to 63, not 127; raise slices or cell_bits"):
-        get_read_out("exact", cell_bits=3)
+        get_readout("exact", cell_bits=3)
 
 
-def test_a_class_that_is_no_read_out_is_refused() -> None:
-    with READ_OUTS.temporary("cell", Cell), pytest.raises(UsageError, match="is not a subclass of ReadOut"):
-        get_read_out("cell")
-    with READ_OUTS.temporary("other", Offset), pytest.raises(UsageError, match="calls itself 'offset'"):
-        get_read_out("other")
+def test_a_class_that_is_no_readout_is_refused() -> None:
+    with READOUTS.temporary("cell", Cell), pytest.raises(UsageError, match="is not a subclass of Readout"):
+        get_readout("cell")
+    with READOUTS.temporary("other", Offset), pytest.raises(UsageError, match="calls itself 'offset'"):
+        get_readout("other")
 
 
-def test_the_rtl_has_the_exact_read_out_only() -> None:
-    with pytest.raises(SimulationError, match="the RTL has no read-out 'offset', only 'exact'"):
+def test_the_rtl_has_the_exact_readout_only() -> None:
+    with pytest.raises(SimulationError, match="the RTL has no readout 'offset', only 'exact'"):
         Offset().rtl_parameters()

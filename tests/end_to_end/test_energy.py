@@ -42,6 +42,7 @@ class Recount:
         self.program, self.spec, self.config = program, program.spec, program.weights.config
         self.joules: Counter[str] = Counter(dict.fromkeys(PARTS, 0.0))
         self.route_links = [sum(bin(mask & 15).count("1") for mask in masks) for masks in program.route_masks.tolist()]
+        self.bits = program.spec.noc.flit_bits  # filled by values of 32 bits and events of 16
         self.entry_bits = 5 + len(f"{len(self.route_links):b}")
 
     def spend(self, part: str, joules: float) -> None:
@@ -54,7 +55,7 @@ class Recount:
     def flits(self, route: int, number: int) -> None:
         for _ in range(number):
             routers = 1 + self.route_links[route]
-            self.spend("noc", routers * ((64 + 26) * ROUTER + self.entry_bits * SRAM_512B))
+            self.spend("noc", routers * ((self.bits + 26) * ROUTER + self.entry_bits * SRAM_512B))
 
     def token(self, record: Record, context: int) -> None:
         """A decoded token: its logits are wanted."""
@@ -62,7 +63,7 @@ class Recount:
         hidden = self.config.hidden_size
         self.spend("dram", 16 * hidden * DRAM)
         for number in range(len(stages)):
-            self.flits(routes.residual[number], math.ceil(hidden / 2))
+            self.flits(routes.residual[number], math.ceil(32 * hidden / self.bits))
             self.flits(routes.credit[number], 1)
             self.words(read=0, written=hidden)  # receive
             if number == self.config.layers:
@@ -106,7 +107,7 @@ class Recount:
                 self.words(read=2, written=1)  # remainder and price; remainder
                 self.spend("soma", 5 * ADD)
                 self.spend("sram", 2 * 2 * SRAM_512B)  # event bank, written and read
-            self.flits(self.program.routes.spike[site], max(1, math.ceil(np.count_nonzero(phase) / 4)))
+            self.flits(self.program.routes.spike[site], max(1, math.ceil(16 * np.count_nonzero(phase) / self.bits)))
         stage = self.program.stages[site // 4]
         regions = stage.regions[stage.sites.index(site)]
         for number, region in enumerate(regions):
@@ -123,7 +124,7 @@ class Recount:
                 self.spend("soma", values * (3 * MULTIPLY + 9 * ADD + 32 * SRAM_512B))
             self.words(read=2 if head else 0, written=values)  # of the head the choice reads them
             self.spend("soma", ADD if head else 0)
-            self.flits(self.program.routes.value[site][number], math.ceil(values / 2))
+            self.flits(self.program.routes.value[site][number], math.ceil(32 * values / self.bits))
 
     def reads(self, phase: np.ndarray, columns: int) -> None:
         """One phase in one region: axon memory, row drivers, cells, converters, accumulators."""
@@ -179,8 +180,10 @@ class Recount:
         self.spend("leakage", seconds * (24 * 0.1e-3 + 8 * sram_bytes * 10e-12 + 8 * 18 * 4 * columns * 20e-12))
 
 
-def test_recount_by_hand() -> None:
-    program = compile_network(random_decoder(3, bias=True), load_spec("nano"))
+@pytest.mark.parametrize("bits", [32, 64, 128])
+def test_recount_by_hand(bits: int) -> None:
+    chip = load_spec("nano").with_fields({"noc.flit_bits": bits, "noc.events_per_flit": bits // 16})
+    program = compile_network(random_decoder(3, bias=True), chip)
     result = simulate(program, PROMPT, NEW_TOKENS, stop=())
     assert result.decode is not None and result.decode.tokens == 3
     assert (SMALL_CONFIG.intermediate_size, SMALL_CONFIG.head_dim, program.max_context) == (48, 8, 64)

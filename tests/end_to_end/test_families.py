@@ -14,9 +14,9 @@ from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.text import default_text
+from neuromorphic_llm.generation.choice import log_probabilities
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.generation import log_probabilities
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 
@@ -47,7 +47,7 @@ def test_integer_path(name: str, tmp_path: Path) -> None:
 def kullback_leibler(checkpoint: Any, decoder: FunctionalDecoder, logits: Any, window: list[int]) -> float:
     with torch.no_grad():
         dense = checkpoint.dense_model()(torch.tensor([window])).logits[0].double().log_softmax(-1)
-    return float((dense.exp() * (dense - log_probabilities(decoder, logits[0]))).sum(-1).mean())
+    return float((dense.exp() * (dense - log_probabilities(decoder.weights, logits[0]))).sum(-1).mean())
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from neuromorphic_llm.network import cache as functional_cache
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.kernels import probability_table
 from neuromorphic_llm.network.matmul import product
-from neuromorphic_llm.network.operations import Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.operations import Coded, Operations, Rows, SiteTensors, split
 from neuromorphic_llm.reference.attention import LayerCache, attend, encode_probabilities
 from neuromorphic_llm.reference.config import ACTIVATIONS, CodeConfig, DecoderConfig, Formats
 from neuromorphic_llm.reference.gate import activated, gated_product
@@ -126,7 +126,15 @@ def test_scaled_products(
         True,
     )
     expected = scale_output(a.astype(np.int64) @ weight.T.astype(np.int64), exponent, site)
-    assert equal(operations.scale(Coded(planes, torch.from_numpy(exponent), torch.zeros(3)), tensors), expected)
+    acc = operations.accumulate(Coded(planes, torch.from_numpy(exponent), torch.zeros(3)), tensors)
+    assert equal(operations.scale(acc, torch.from_numpy(exponent), tensors), expected)
+
+
+@given(arrays(np.int64, (2, 3), elements=st.integers(-(2**31) + 1, 2**31 - 1)))
+def test_accumulators_are_split_into_what_scaling_takes(accumulators: np.ndarray) -> None:
+    acc = split(torch.from_numpy(accumulators))
+    assert acc.dtype == torch.int32
+    assert equal(128 * acc[0].long() + acc[1], accumulators)
 
 
 def test_products_of_extremes_with_and_without_the_int8_kernel() -> None:

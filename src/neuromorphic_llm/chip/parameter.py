@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, NoReturn
 
@@ -28,7 +29,7 @@ class Parameter:
     least: int = 1
     most: float = 1 << 20
     optional: bool = False
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
 
     def check(self, path: str, value: Any, kind: str) -> None:
         """FieldError unless `value` can be that of the field `path` of type `kind` (int or float), whatever the others are."""

@@ -17,7 +17,7 @@ from neuromorphic_llm.chip.program import Program, Region, Stage, longest_contex
 from neuromorphic_llm.chip.routes import routes_of
 from neuromorphic_llm.chip.selection import select_programs
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.chip.units import missing_units
+from neuromorphic_llm.chip.units import missing_units, other_readout
 from neuromorphic_llm.errors import ArtefactError, CompileError
 from neuromorphic_llm.graph.ir import Graph
 from neuromorphic_llm.network.format import decoder_weights, scalar_metadata, weight_arrays
@@ -75,6 +75,8 @@ def load_program(folder: Path | str) -> Program:
     graph = build_graph(weights)
     if missing := missing_units(graph):
         raise ArtefactError(f"{source}: chip {spec.name} has no unit for {' and '.join(missing)}; compile another network")
+    if needed := other_readout(weights, spec):
+        raise ArtefactError(f"{source}: {needed}; compile the network again")
     if weights.code.phases > spec.synapse.max_phases:
         raise ArtefactError(
             f"{source}: a code of {weights.code.phases} phases, chip {spec.name} takes {spec.synapse.max_phases}; compile again"

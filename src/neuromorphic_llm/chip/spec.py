@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.parameter import LONGEST_SHOWN, FieldError, Section, cycles, described, parameter, refuse, shown
 from neuromorphic_llm.chip.topology import MeshTopology
-from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.devices.readout import READOUTS, Readout, get_readout
+from neuromorphic_llm.errors import CompileError, UsageError
 from neuromorphic_llm.registry import name_advice
 
 LARGEST_MESH = 16384
@@ -78,7 +79,7 @@ class ReadoutSpec(Section):
     title: ClassVar[str] = "readout"
 
     kind: str = parameter(
-        "exact", "circuit that turns column currents into integers ([devices.md](devices.md))", "its own", choices=("exact",)
+        "exact", "circuit that turns column currents into integers ([devices.md](devices.md))", "its own", choices=READOUTS
     )
     active_rows: int = parameter(32, "rows driven by one read", "wider converters", unit="rows")
     column_mux: int = parameter(8, "columns per converter, and so conversion cycles per read", "time; saves converters", unit="columns")
@@ -181,11 +182,10 @@ class ChipSpec:
             wanted, there = self.value(part), self.value(whole)
             if wanted > there:
                 raise FieldError(f"{part} is {wanted}, and {whole} {there}; set {part} to at most {there}, or raise {whole}", part, whole)
-        width, exact = self.readout.converter_bits, self.exact_converter_bits
-        if self.readout.kind == "exact" and width is not None and width < exact:
-            rows = f"{self.readout.active_rows} rows of {self.synapse.cell_bits}-bit cells"
-            what = f"readout.converter_bits is {width}, and an exact read of {rows} needs {exact}"
-            refuse(f"{what}; lower readout.active_rows", "readout.converter_bits", "readout.active_rows", "synapse.cell_bits")
+        try:
+            _ = self.readout_circuit
+        except UsageError as error:
+            refuse(str(error), "readout.converter_bits", "readout.active_rows", "readout.kind", "synapse.cell_bits")
 
     @cached_property
     def topology(self) -> MeshTopology:
@@ -193,15 +193,22 @@ class ChipSpec:
         mesh = self.mesh
         return MeshTopology(mesh.width, mesh.height, mesh.vector_period, mesh.vector_offset)
 
-    @property
-    def exact_converter_bits(self) -> int:
-        """Converter width that makes a read of `active_rows` rows exact."""
-        return (2 * self.readout.active_rows * ((1 << self.synapse.cell_bits) - 1)).bit_length()
+    @cached_property
+    def readout_circuit(self) -> Readout:
+        """Definition of the readout, with the sizes of this chip (docs/reference/devices.md)."""
+        return get_readout(
+            self.readout.kind,
+            rows=self.synapse.rows,
+            active_rows=self.readout.active_rows,
+            cell_bits=self.synapse.cell_bits,
+            slices=self.synapse.slices,
+            converter_bits=self.readout.converter_bits or 0,
+        )
 
     @property
     def converter_bits(self) -> int:
-        """Converter width: `readout.converter_bits`, or the exact one."""
-        return self.exact_converter_bits if self.readout.converter_bits is None else self.readout.converter_bits
+        """Converter width: `readout.converter_bits`, or that of an exact read."""
+        return self.readout_circuit.converter_bits
 
     @property
     def route_bits(self) -> int:

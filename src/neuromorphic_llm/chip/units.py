@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from neuromorphic_llm.chip.instructions import kinds_by_operation
+from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.graph.ir import Graph, Node
+from neuromorphic_llm.reference.weights import DecoderWeights
 
 ACTIVATIONS = ("silu",)
 """Of the gate in the output stages of synapse tiles."""
@@ -51,3 +53,14 @@ def _missing(node: Node, defined: dict[str, Node], residual: str, executed: set[
     elif node.operation == "normalise" and node.operands[0] != residual:
         branch = defined[node.operands[0]].operation in ("scale", "bias")
         yield "norms after attention and feed-forward" if branch else "a parallel residual stream"
+
+
+def other_readout(weights: DecoderWeights, spec: ChipSpec) -> str | None:
+    """Difference between the readouts of a network and a chip; None if the chip computes what the network is defined by.
+
+    An exact readout computes the same whatever its sizes are.
+    """
+    needed, found = weights.readout, spec.readout_circuit
+    if needed == found or (needed.exact and found.exact):
+        return None
+    return f"the network is for the readout {needed.described()}, chip {spec.name} has {found.described()}"

@@ -20,7 +20,7 @@ class ChooseSlices:
     def apply(self, module: Module) -> Module:
         """CompileError if a weight needs more cell bits or a column sum more accumulator bits than the chip has."""
         spec = module.spec
-        largest_cell = min((1 << spec.synapse.cell_bits * spec.synapse.slices) - 1, 127)
+        largest_cell = spec.readout_circuit.cell.largest_weight
         largest_sum = (1 << (spec.synapse.accumulator_bits - 1)) - 1
         amplitude = module.weights.code.spike_code().largest_value
         weight, sums = (0, ""), (0, "")  # the largest, and their sites

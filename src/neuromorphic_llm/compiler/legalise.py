@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from neuromorphic_llm.chip.fusion import with_encoders
-from neuromorphic_llm.chip.units import missing_units
+from neuromorphic_llm.chip.units import missing_units, other_readout
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.errors import CompileError
@@ -22,7 +22,7 @@ class Legalise:
     name: str = "legalise"
 
     def apply(self, module: Module) -> Module:
-        """CompileError for parts and codes that the chip lacks, hybrids, and more phases than the chip's counters hold."""
+        """CompileError for parts, codes and readouts that the chip lacks, hybrids, and more phases than the chip's counters hold."""
         code, spec = module.weights.code, module.spec
         refuse_missing_units(module.graph)
         if code.name not in CHIP_CODES:
@@ -31,6 +31,8 @@ class Legalise:
                 "convert with one of these, or run this network on the functional backend"
             )
         _refuse_hybrids(module)
+        if needed := other_readout(module.weights, spec):
+            raise CompileError(f"{needed}; compile for a chip with that readout, or convert for the chip's")
         if code.phases > spec.synapse.max_phases:
             raise ShortageError(
                 f"the network's {code.name} code has {code.phases} phases, chip {spec.name} counts to {spec.synapse.max_phases}; "

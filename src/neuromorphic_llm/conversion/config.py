@@ -8,7 +8,7 @@ from typing import Any
 from neuromorphic_llm.network.parts import PARTS
 from neuromorphic_llm.options import check_choices, described, option
 
-_LATER = ("energy_j", "allocation", "compensation", "code_parameters", "weights")
+_LATER = ("energy_j", "allocation", "compensation", "code_parameters", "readout", "readout_parameters", "weights")
 WEIGHTS = ("8-bit", "4-bit-groups")
 
 
@@ -59,6 +59,8 @@ class ConvertConfig:
     probability_bits: int = 10
     query_phases: int = 10
     seed: int = 0
+    readout: str = "exact"  # that the network is for, and names and values of its parameters (devices.md)
+    readout_parameters: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         check_choices(self)

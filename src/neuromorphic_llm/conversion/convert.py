@@ -19,6 +19,7 @@ from neuromorphic_llm.conversion.divergence import usual_divergence, warning
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.conversion.integers import integer_decoder
 from neuromorphic_llm.conversion.text import fitting_windows
+from neuromorphic_llm.devices.readout import get_readout
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -87,6 +88,7 @@ def convert(
     Raises ConversionError if the calibration is of another checkpoint, the target cannot be met, or an accumulator could overflow.
     """
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
+    get_readout(options.readout, **dict(options.readout_parameters))  # a wrong one is refused before the work begins
     ALLOCATIONS.check(options.allocation)
     changes, corrections = split_names(options.compensation)
     converted = converted_decoder(checkpoint)

@@ -18,9 +18,9 @@ from torch import Tensor
 from neuromorphic_llm.conversion.calibrate import Calibration
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder, Observer
+from neuromorphic_llm.generation.choice import log_probabilities
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.generation import log_probabilities
 from neuromorphic_llm.network.operations import Coded
 from neuromorphic_llm.reference.weights import DecoderWeights
 
@@ -135,7 +135,7 @@ def usual_divergence(options: ConvertConfig) -> float:
 
 
 def _divergence(dense: Tensor, decoder: FunctionalDecoder, logits: Tensor) -> float:
-    spiking = log_probabilities(decoder, logits)
+    spiking = log_probabilities(decoder.weights, logits)
     return float((dense.exp() * (dense - spiking)).sum(-1).mean())
 
 

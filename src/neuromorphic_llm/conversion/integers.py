@@ -14,6 +14,7 @@ from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.float_decoder import LOG2_E
 from neuromorphic_llm.conversion.group_weights import quantise_groups
 from neuromorphic_llm.conversion.key_offsets import key_offset
+from neuromorphic_llm.devices.readout import get_readout
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import frequencies_name
 from neuromorphic_llm.network.format import spiking_parts
@@ -236,4 +237,5 @@ def integer_decoder(
         positions=None if positions is None else _table(positions, formats),
         local_rope_cos=local[0],
         local_rope_sin=local[1],
+        readout=get_readout(options.readout, **dict(options.readout_parameters)),
     )

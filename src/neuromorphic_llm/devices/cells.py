@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Array = Any
+"""numpy array or torch tensor."""
+
+Library = Any
+"""The module `numpy` or `torch`, whichever made the arrays."""
 
 LARGEST_WEIGHT = 127
 """Largest magnitude of a weight; a weight is written as one byte."""
@@ -36,17 +43,17 @@ class Cell:
         """Value of level 1 in each slice, 2^(bits * s), int64 [slices]."""
         return np.int64(1) << self.bits * np.arange(self.slices)
 
-    def levels(self, weights: NDArray[np.integer]) -> NDArray[np.int8]:
-        """Levels of the pairs, positive minus negative cell, int8 [slices, ..] of weights [..].
+    def levels(self, weights: Array, xp: Library = np) -> Array:
+        """Levels of the pairs, positive minus negative cell, int8 [slices, ..] of weights [..] of the library xp.
 
         ValueError if a magnitude exceeds largest_weight.
         """
-        magnitude = np.abs(weights.astype(np.int64))
-        if magnitude.size and magnitude.max() > self.largest_weight:
-            raise ValueError(f"a weight of magnitude {magnitude.max()} exceeds {self.slices} slices of {self.bits} bits")
-        digits = [magnitude >> self.bits * s & self.largest_level for s in range(self.slices)]
-        levels: NDArray[np.int8] = (np.sign(weights) * np.stack(digits)).astype(np.int8)
-        return levels
+        wide = xp.asarray(weights, dtype=xp.int64)
+        magnitude = abs(wide)
+        if (magnitude > self.largest_weight).any():
+            raise ValueError(f"a weight of magnitude {int(magnitude.max())} exceeds {self.slices} slices of {self.bits} bits")
+        parts = [magnitude >> min(self.bits * s, 62) & self.largest_level for s in range(self.slices)]
+        return xp.asarray(xp.sign(wide) * xp.stack(parts), dtype=xp.int8)
 
     def weights(self, levels: NDArray[np.integer]) -> NDArray[np.int64]:
         """Weights of levels [slices, ..], int64 [..]."""

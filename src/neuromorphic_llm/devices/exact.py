@@ -1,10 +1,11 @@
-"""The exact read-out: converters wide enough for every sum of a read (docs/reference/devices.md)."""
+"""The exact readout: converters wide enough for every sum of a read (docs/reference/devices.md)."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from neuromorphic_llm.devices.readout import Array, ConvertedReads
+from neuromorphic_llm.devices.cells import Array
+from neuromorphic_llm.devices.readout import ConvertedReads
 from neuromorphic_llm.errors import UsageError
 
 
@@ -18,7 +19,7 @@ class Exact(ConvertedReads):
         super().__post_init__()
         if self.converter_bits < self.exact_bits:
             raise UsageError(
-                f"read-out 'exact': converter_bits is {self.converter_bits}, and an exact read of {self.active_rows} rows of "
+                f"readout 'exact': converter_bits is {self.converter_bits}, and an exact read of {self.active_rows} rows of "
                 f"{self.cell_bits}-bit cells needs {self.exact_bits}; lower active_rows"
             )
 

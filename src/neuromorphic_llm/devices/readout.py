@@ -1,4 +1,4 @@
-"""Read-outs: how spikes on the rows of a crossbar become accumulators, and what that takes (docs/reference/devices.md)."""
+"""Readouts: how spikes on the rows of a crossbar become accumulators, and what that takes (docs/reference/devices.md)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromorphic_llm.devices.cells import LARGEST_WEIGHT, Cell
+from neuromorphic_llm.devices.cells import LARGEST_WEIGHT, Array, Cell, Library
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.registry import Registry, name_advice
-
-Array = Any
-"""numpy array or torch tensor."""
-
-Library = Any
-"""The module `numpy` or `torch`, whichever made the arrays."""
 
 Counts = NDArray[np.int64]
 
@@ -26,7 +20,7 @@ LARGEST = {"cell_bits": 16, "slices": 16, "converter_bits": 32}
 
 
 @dataclass(frozen=True)
-class ReadOut(ABC):
+class Readout(ABC):
     """A way to read crossbars out; a subclass may add parameters as integer fields.
 
     UsageError naming the parameter if one is no positive integer, or if the cells cannot hold a weight.
@@ -47,12 +41,12 @@ class ReadOut(ABC):
             value = getattr(self, field.name)
             least, most = int(field.name != "converter_bits"), LARGEST.get(field.name, 1 << 20)
             if type(value) is not int or not least <= value <= most:
-                raise UsageError(f"read-out {self.name!r}: {field.name} must be an integer in {least}..{most}, not {value!r}")
+                raise UsageError(f"readout {self.name!r}: {field.name} must be an integer in {least}..{most}, not {value!r}")
         if self.converter_bits == 0:
             object.__setattr__(self, "converter_bits", self.exact_bits)
         if self.cell.largest_weight < LARGEST_WEIGHT:
             raise UsageError(
-                f"read-out {self.name!r}: {self.slices} slices of {self.cell_bits} bits hold weights up to {self.cell.largest_weight}, "
+                f"readout {self.name!r}: {self.slices} slices of {self.cell_bits} bits hold weights up to {self.cell.largest_weight}, "
                 f"not {LARGEST_WEIGHT}; raise slices or cell_bits"
             )
 
@@ -93,8 +87,12 @@ class ReadOut(ABC):
         return np.where(reads > 0, read_latency + column_mux * reads, 1)
 
     def rtl_parameters(self) -> dict[str, int]:
-        """Constants of the SystemVerilog package, by name. SimulationError if the RTL does not have this read-out."""
-        raise SimulationError(f"the RTL has no read-out {self.name!r}, only 'exact'; simulate with events, or convert for 'exact'")
+        """Constants of the SystemVerilog package, by name. SimulationError if the RTL does not have this readout."""
+        raise SimulationError(f"the RTL has no readout {self.name!r}, only 'exact'; simulate with events, or convert for 'exact'")
+
+    def described(self) -> str:
+        """Name and parameters for messages."""
+        return f"{self.name} ({', '.join(f'{name} {value}' for name, value in asdict(self).items())})"
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the name and the parameters."""
@@ -102,15 +100,15 @@ class ReadOut(ABC):
 
 
 @dataclass(frozen=True)
-class ConvertedReads(ReadOut):
-    """A read-out whose column sums are converted read by read, and added digitally."""
+class ConvertedReads(Readout):
+    """A readout whose column sums are converted read by read, and added digitally."""
 
     @abstractmethod
     def convert(self, sums: Array) -> Array:
         """Integers that the converters make of column sums, elementwise on int64 arrays."""
 
     def accumulate(self, digits: Array, levels: Array, horner_shift: int, xp: Library) -> Array:
-        """See ReadOut.accumulate; the tokens side by side, one read after another."""
+        """See Readout.accumulate; the tokens side by side, one read after another."""
         levels = xp.asarray(levels, dtype=xp.float64)  # whose products are exact below 2^53, and fast
         total = xp.zeros_like(digits[0, :, :1] * levels[0, :1], dtype=xp.int64)
         for phase in digits:
@@ -133,7 +131,7 @@ class ConvertedReads(ReadOut):
         return sum(parts) * xp.any(driven != 0, 1)[:, None]
 
     def accumulate_events(self, digits: NDArray[np.int8], levels: NDArray[np.int8], horner_shift: int) -> NDArray[np.int64]:
-        """See ReadOut.accumulate_events; every read drives its rows."""
+        """See Readout.accumulate_events; every read drives its rows."""
         total = np.zeros(levels.shape[2], np.int64)
         for phase in digits:
             total <<= horner_shift
@@ -146,25 +144,25 @@ class ConvertedReads(ReadOut):
 
 
 def _flaw(name: str, found: object) -> str | None:
-    """Reason that an object is not the read-out of that name."""
-    if not (isinstance(found, type) and issubclass(found, ReadOut)):
-        return "is not a subclass of ReadOut; derive it from neuromorphic_llm.devices.readout.ReadOut"
+    """Reason that an object is not the readout of that name."""
+    if not (isinstance(found, type) and issubclass(found, Readout)):
+        return "is not a subclass of Readout; derive it from neuromorphic_llm.devices.readout.Readout"
     own = getattr(found, "name", None)
     return None if own == name else f"calls itself {own!r}; give both the same name"
 
 
-READ_OUTS: Registry[type[ReadOut]] = Registry(
-    "read-out", [("exact", "neuromorphic_llm.devices.exact:Exact")], group="neuromorphic_llm.read_outs", flaw=_flaw
+READOUTS: Registry[type[Readout]] = Registry(
+    "readout", [("exact", "neuromorphic_llm.devices.exact:Exact")], group="neuromorphic_llm.readouts", flaw=_flaw
 )
-"""Name -> class of a read-out; other distributions add theirs by entry points."""
+"""Name -> class of a readout; other distributions add theirs by entry points."""
 
 
-def get_read_out(name: str, **parameters: int) -> ReadOut:
-    """A read-out with these parameters, defaults for the others. UsageError on a wrong name or value."""
-    found = READ_OUTS[name]
+def get_readout(name: str, **parameters: int) -> Readout:
+    """A readout with these parameters, defaults for the others. UsageError on a wrong name or value."""
+    found = READOUTS[name]
     known = [field.name for field in fields(found)]
     for parameter in parameters:
         if parameter not in known:
-            raise UsageError(f"read-out {name!r} has no parameter {parameter!r}; {name_advice(parameter, known)}")
-    with READ_OUTS.failures_of(name):
+            raise UsageError(f"readout {name!r} has no parameter {parameter!r}; {name_advice(parameter, known)}")
+    with READOUTS.failures_of(name):
         return found(**parameters)

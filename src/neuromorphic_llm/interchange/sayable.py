@@ -75,6 +75,10 @@ def check_sayable(weights: DecoderWeights, index: int) -> None:
     name, code = weights.config.sites[index].name, weights.code.name
     if not weights.site(index).spiking:
         raise ConversionError(f"NIR cannot say {name}: it does not spike, its inputs are rounded numbers; convert with --parts all")
+    if not weights.readout.exact:
+        raise ConversionError(
+            f"NIR cannot say {name} read out by {weights.readout.name!r}: its sums are exact; convert for the readout 'exact'"
+        )
     if code not in EXACT_CODES:
         reason = _CODES.get(code, "no exact form in NIR's nodes is known here")
         raise ConversionError(f"NIR cannot say {name} in the code {code}: {reason}; convert with --code {EXACT_CODES[0]}")

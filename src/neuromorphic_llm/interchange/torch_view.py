@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.format import weight_arrays
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import Coded, SiteTensors
-from neuromorphic_llm.reference.linear import scale_output
+from neuromorphic_llm.network.operations import Coded, SiteTensors, split
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 from neuromorphic_llm.spikes.code import SpikeCode, SpikeTrain
 from neuromorphic_llm.spikes.dense import quantise_dense
@@ -83,11 +83,9 @@ class _SiteOperations(CpuOperations):
         """Remember which site comes next, and its input."""
         self.index, self.x = index, x
 
-    def scale(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
-        """Outputs int32 [rows, outputs] of the site that was announced, from its spikes."""
-        accumulators = self._view.sites[self.index](self.x, site.stop).numpy()
-        y = scale_output(accumulators, coded.exponent.numpy(), self._view.weights.site(self.index))
-        return torch.from_numpy(y.astype(np.int32))
+    def accumulate(self, _coded: Coded, site: SiteTensors) -> torch.Tensor:
+        """Accumulators of the site that was announced, from its spikes."""
+        return split(self._view.sites[self.index](self.x, site.stop))
 
 
 class TorchView(torch.nn.Module):
@@ -95,6 +93,10 @@ class TorchView(torch.nn.Module):
 
     def __init__(self, weights: DecoderWeights) -> None:
         super().__init__()
+        if not weights.readout.exact:
+            raise ConversionError(
+                f"a view's products are exact and the network is for the readout {weights.readout.name!r}; convert for 'exact'"
+            )
         self.weights = weights
         code = weights.code.spike_code()
         self.sites = torch.nn.ModuleList(SpikingSite(weights.site(index), code) for index in range(len(weights.config.sites)))

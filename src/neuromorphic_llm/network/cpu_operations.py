@@ -8,7 +8,6 @@ import torch
 
 from neuromorphic_llm.network import kernels
 from neuromorphic_llm.network.cache import LayerCache
-from neuromorphic_llm.network.matmul import product
 from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, Coded, Operations, Rows, SiteTensors
 from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import SHARES
@@ -47,11 +46,10 @@ class CpuOperations(Operations):
         kernels.encode_dense(x.numpy(), planes.numpy(), exponent.numpy())
         return Coded(planes, exponent, spikes.zero_())
 
-    def scale(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
-        acc = product(coded.planes, site.weight, self._int8_exact)
+    def scale(self, acc: torch.Tensor, exponent: torch.Tensor, site: SiteTensors) -> torch.Tensor:
         out = torch.empty(acc.shape[1:], dtype=torch.int32)
         bias = self._no_bias if site.bias is None else site.bias.numpy()
-        kernels.scale(acc.numpy(), site.multiplier.numpy(), bias, int(site.shift), coded.exponent.numpy(), out.numpy())
+        kernels.scale(acc.numpy(), site.multiplier.numpy(), bias, int(site.shift), exponent.numpy(), out.numpy())
         return out
 
     def add(self, r: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays
+from neuromorphic_llm.devices.readout import get_readout
 from neuromorphic_llm.errors import ArtefactError, UsageError
 from neuromorphic_llm.network.parts import PARTS
 from neuromorphic_llm.reference.blocks import Block, Parameter, Site
@@ -28,7 +29,7 @@ from neuromorphic_llm.reference.weights import (
 FORMAT = "neuromorphic-llm-network"
 VERSION = 4
 """1: Llama decoders, which are still written as such; 2: decoders of other families (families.md); 3: with offsets of keys; 4: with blocks
-of other kinds than attention and feed-forward in every layer."""
+of other kinds than attention and feed-forward in every layer, or a readout that is not exact."""
 
 DECODER_VARIANTS = ("positions", "local_rope_cos", "local_rope_sin")
 """Tensors of a decoder that only some families have."""
@@ -65,7 +66,7 @@ def weight_arrays(weights: DecoderWeights) -> Arrays:
 
 def network_version(weights: DecoderWeights) -> int:
     """Version that a network is written as: the oldest one that knows all its parts."""
-    if weights.config.stack:
+    if weights.config.stack or not weights.readout.exact:
         return 4
     if any(layer.get("key_offset") is not None for layer in weights.layers):
         return 3
@@ -81,6 +82,7 @@ def scalar_metadata(weights: DecoderWeights, parts: str) -> dict[str, Any]:
         "parts": parts,
         "layers": [_layer_scalars(weights, number) for number in range(weights.config.layers)],
         "head_shift": weights.head.shift,
+        **({} if weights.readout.exact else {"readout": weights.readout.to_json()}),
     }
 
 
@@ -212,6 +214,7 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         positions=contents.optional("positions", np.int16, (positions, config.hidden_size), config.learned_positions),
         local_rope_cos=contents.optional("local_rope_cos", np.int16, rope, config.local_rotary),
         local_rope_sin=contents.optional("local_rope_sin", np.int16, rope, config.local_rotary),
+        readout=get_readout(**metadata.get("readout", {"name": "exact"})),
     )
 
 

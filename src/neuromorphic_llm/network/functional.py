@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.generation.choice import GenerationConfig
+from neuromorphic_llm.generation.generate import OnToken, Progress, generate
 from neuromorphic_llm.graph.plan import StagePlan, Step, run_steps, stage_plans
 from neuromorphic_llm.network.cache import KeyValueCache, State
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.functional_operations import FUNCTIONAL_OPERATIONS, StageRun
-from neuromorphic_llm.network.generation import GenerationConfig, Progress, generate
-from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors, split
+from neuromorphic_llm.network.sequences import FunctionalSequences
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.build import engine_graph
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
@@ -142,18 +144,22 @@ class FunctionalDecoder:
         """On the GPU compile layers for many tokens at once from the first call on: the caller knows that many will come."""
         self._eager_rows = COMPILE_AFTER_ROWS
 
+    def sequences(self, count: int, length: int) -> FunctionalSequences:
+        """State for `count` sequences of at most `length` tokens, as token choice drives them (generation/engine.py)."""
+        return FunctionalSequences(self, count, length)
+
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
         max_new_tokens: int = 64,
         *,
         progress: Progress | None = None,
-        on_token: Callable[[int, int], None] | None = None,
+        on_token: OnToken | None = None,
         **options: Any,
     ) -> list[list[int]]:
-        """New tokens of every prompt; options are the fields of generation.GenerationConfig, named as in transformers.
+        """New tokens of every prompt; options are the fields of GenerationConfig, named as in transformers.
 
-        End-of-sequence ids default to the model's own. `progress` and `on_token` are those of generation.generate.
+        End-of-sequence ids default to the model's own. `progress` and `on_token` are those of generation.generate.generate.
         """
         options.setdefault("eos_token_ids", self.config.eos_token_ids)
         return generate(self, prompts, GenerationConfig(max_new_tokens=max_new_tokens, **options), progress, on_token)
@@ -217,7 +223,7 @@ class FunctionalDecoder:
 
     def _compiles(self, batch: int, n: int) -> bool:
         """Whether stages run compiled: on a GPU for decoding, whose shapes repeat, and for windows once there have been many."""
-        if self.observer is not None or self.device.type != "cuda" or not self._signed_digit:
+        if self.observer is not None or self.device.type != "cuda" or not self._signed_digit or not self.weights.readout.exact:
             return False
         if n > 1 and self._eager_rows < COMPILE_AFTER_ROWS:
             self._eager_rows += batch * n
@@ -244,6 +250,15 @@ class FunctionalDecoder:
         rows = Rows(none, none, 1, True)  # nothing in the head depends on positions
         result = self._stage(plan, False)(plan.parameters, r, rows, [])
         return self._counted(plan, result, none, kept)
+
+    def accumulate(self, x: torch.Tensor, coded: Coded, site: SiteTensors) -> torch.Tensor:
+        """Accumulators of a site, as Operations.accumulate, of x int32 [rows, inputs], by the network's readout if the site spikes."""
+        readout = self.weights.readout
+        if readout.exact or not site.spiking:
+            return self.operations.accumulate(coded, site)
+        train = self._code.encode(x.cpu().numpy(), site.stop.cpu().numpy())
+        digits, levels = torch.from_numpy(train.digits).to(self.device), readout.cell.levels(site.weight.T, torch)
+        return split(readout.accumulate(digits, levels, train.horner_shift, torch))
 
     def encode(self, x: torch.Tensor, stop: torch.Tensor) -> Coded:
         """Code int32 [rows, inputs] with the network's code and a stop table int32 [inputs]."""

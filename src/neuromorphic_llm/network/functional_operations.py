@@ -73,11 +73,12 @@ def _bind_linear(decoder: FunctionalDecoder, node: Node, _: Types) -> SiteTensor
 
 
 def _linear(run: StageRun, site: SiteTensors, _: None, x: torch.Tensor) -> torch.Tensor:
-    coded = run.decoder.encode(x, site.stop) if site.spiking else run.decoder.operations.encode_dense(x)
-    if run.observed is not None and run.decoder.observer is not None:
-        run.decoder.observer(run.observed[len(run.spikes)], x, coded)
+    decoder = run.decoder
+    coded = decoder.encode(x, site.stop) if site.spiking else decoder.operations.encode_dense(x)
+    if run.observed is not None and decoder.observer is not None:
+        decoder.observer(run.observed[len(run.spikes)], x, coded)
     run.spikes.append(coded.spikes)
-    return run.decoder.operations.scale(coded, site)
+    return decoder.operations.scale(decoder.accumulate(x, coded, site), coded.exponent, site)
 
 
 def _bind_slice(_: FunctionalDecoder, node: Node, __: Types) -> tuple[int, int]:

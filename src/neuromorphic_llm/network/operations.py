@@ -71,6 +71,11 @@ class AttentionResult:
     probability_keys: torch.Tensor
 
 
+def split(accumulators: torch.Tensor) -> torch.Tensor:
+    """int64 accumulators as int32 acc [2, ..] with the value 128 acc[0] + acc[1]."""
+    return torch.stack((accumulators >> 7, accumulators & 127)).int()
+
+
 def saturate(x: torch.Tensor) -> torch.Tensor:
     """int64 to saturated int32."""
     return x.clamp(_INT32_MIN, _INT32_MAX).int()
@@ -134,11 +139,14 @@ class Operations:
         a = rsh(wide, exponent.unsqueeze(-1)).clamp(max=8191)
         return _planes(a, exponent, torch.zeros_like(exponent))
 
-    def scale(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
-        """Crossbar product and output scaling: int32 [rows, outputs]."""
-        acc = product(coded.planes, site.weight, self._int8_exact)
+    def accumulate(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
+        """Crossbar product: accumulators 128 acc[0] + acc[1], int32 [2, rows, outputs]."""
+        return product(coded.planes, site.weight, self._int8_exact)
+
+    def scale(self, acc: torch.Tensor, exponent: torch.Tensor, site: SiteTensors) -> torch.Tensor:
+        """Output scaling: int32 [rows, outputs] of accumulators [2, rows, outputs] and exponents int32 [rows]."""
         wide = (acc[0].long() * 128 + acc[1]) * site.multiplier.long()
-        shift = site.shift - coded.exponent.long().unsqueeze(-1)
+        shift = site.shift - exponent.long().unsqueeze(-1)
         shifted = rsh(wide, shift, 16)
         if site.bias is None:
             return saturate(shifted)

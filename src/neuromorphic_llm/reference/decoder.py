@@ -5,7 +5,8 @@ Its order of operations is that of the graph (build_graph), its arithmetic that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +73,10 @@ class IntegerDecoder:
         """Logits of a whole sequence, [tokens, vocab]."""
         return self.step(tokens, self.new_cache()).logits
 
+    def sequences(self, count: int, length: int) -> IntegerSequences:  # noqa: ARG002 - caches hold the whole context
+        """State for `count` sequences, as token choice drives them (generation/engine.py)."""
+        return IntegerSequences(self, [self.new_cache() for _ in range(count)])
+
     def generate_greedy(self, prompt: Sequence[int], new_tokens: int) -> list[int]:
         """The next `new_tokens` token ids, each the largest logit, the lowest index among equals."""
         cache = self.new_cache()
@@ -82,3 +87,23 @@ class IntegerDecoder:
             pending = [int(logits[-1].argmax())]
             chosen += pending
         return chosen
+
+
+class IntegerSequences:
+    """One cache per slot."""
+
+    def __init__(self, decoder: IntegerDecoder, caches: list[Cache]) -> None:
+        self._decoder, self._caches = decoder, caches
+
+    def prefill(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.int32]]:
+        """Logits int32 [1, vocab] after each prompt."""
+        for slot, prompt in zip(slots, prompts, strict=True):
+            yield self._decoder.step(prompt, self._caches[slot], all_logits=False).logits
+
+    def step(self, slots: Sequence[int], tokens: Sequence[int]) -> NDArray[np.int32]:
+        """Logits int32 [slots, vocab] after one more token in each of the slots."""
+        return np.concatenate(list(self.prefill(slots, [[token] for token in tokens])))
+
+    def fork(self, order: Sequence[int]) -> None:
+        """Slot i becomes a copy of the former slot order[i]."""
+        self._caches = [deepcopy(self._caches[place]) for place in order]

@@ -14,7 +14,7 @@ from neuromorphic_llm.graph.ir import HOST, Graph, Node, ValueType
 from neuromorphic_llm.reference.attention import AttentionActivity, LayerCache, attend
 from neuromorphic_llm.reference.fixed_point import Integers, saturate
 from neuromorphic_llm.reference.gate import activated, gated_product
-from neuromorphic_llm.reference.linear import accumulate, scaled, with_bias
+from neuromorphic_llm.reference.linear import accumulate, read_out, scaled, with_bias
 from neuromorphic_llm.reference.norm import apply_gain, norm_epsilon, normalise
 from neuromorphic_llm.reference.rotary import rotate
 from neuromorphic_llm.reference.soft_cap import SoftCap, apply_soft_cap
@@ -173,14 +173,16 @@ def _encode(step: Step, node: Node, x: Integers) -> tuple[Coded, SpikeTrain | No
     if not site.spiking:
         return quantise_dense(x), None
     code = step.weights.code.spike_code()
-    return code.quantise(x, site.stop), code.encode(x, site.stop) if step.full else None
+    wanted = step.full or not step.weights.readout.exact
+    return code.quantise(x, site.stop), code.encode(x, site.stop) if wanted else None
 
 
 @operation("matmul")
 def _matmul(step: Step, node: Node, x: Integers | tuple[Coded, SpikeTrain | None]) -> Sums:
     name = str(node.attributes["site"])
+    site, readout = step.weights.site(name), step.weights.readout
     coded, train = x if isinstance(x, tuple) else _encode(step, node, x)
-    accumulators = accumulate(coded, step.weights.site(name), name)
+    accumulators = accumulate(coded, site, name) if train is None or readout.exact else read_out(train, site, readout, name)
     step.sites[name] = SiteRecord(coded, train, accumulators) if step.full else SiteRecord(coded)
     return Sums(accumulators, coded.exponent)
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.devices.readout import Readout
 from neuromorphic_llm.reference.fixed_point import Integers, check_int32, exact_product, rsh, saturate
 from neuromorphic_llm.reference.weights import LinearWeights
 from neuromorphic_llm.spikes.code import Coded, SpikeTrain
@@ -26,6 +27,12 @@ def fold_scale(scale: NDArray[np.float64], input_fraction: int, output_fraction:
 def accumulate(coded: Coded, site: LinearWeights, where: str = "a linear layer") -> Integers:
     """Accumulators W a, [tokens, outputs]; SimulationError naming `where` beyond int32."""
     return check_int32(exact_product(coded.a, site.weight), where)
+
+
+def read_out(train: SpikeTrain, site: LinearWeights, readout: Readout, where: str) -> Integers:
+    """Accumulators that a readout makes of a spike train, [tokens, outputs]; SimulationError naming `where` beyond int32."""
+    levels = readout.cell.levels(site.weight.T)
+    return check_int32(readout.accumulate(train.digits, levels, train.horner_shift, np), where)
 
 
 def linear_events(train: SpikeTrain, site: LinearWeights) -> Integers:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.devices.exact import Exact
+from neuromorphic_llm.devices.readout import Readout
 from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.config import CodeConfig, DecoderConfig, Formats
 
@@ -72,6 +74,7 @@ class DecoderWeights:
     positions: NDArray[np.int16] | None = None  # [positions, hidden], learned_positions
     local_rope_cos: NDArray[np.int16] | None = None  # as rope_cos, of layers with a window, local_rotary
     local_rope_sin: NDArray[np.int16] | None = None
+    readout: Readout = field(default_factory=Exact)  # that the spikes are read out with
 
     def rope(self, table: str = "rope") -> tuple[NDArray[np.int16], NDArray[np.int16]]:
         """Cosines and sines of the rotary tables `rope` or `local_rope`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,12 @@ class RtlChip:
             if cycle - (cycles[-1] if cycles else 0) > _LIMIT_A_TOKEN * len(prompt):
                 raise SimulationError(f"the RTL gave no token for {_LIMIT_A_TOKEN * len(prompt):,} cycles; compare with the cycle backend")
         return RtlResult(tuple(tokens), tuple(cycles), prefill, _minus(self._counters(cycles[-1]), prefill))
+
+    def greedy_tokens(
+        self, prompt: Sequence[int], max_new_tokens: int, ends: Collection[int], on_token: Callable[[int], None] | None = None
+    ) -> list[int]:
+        """Tokens of a run: the chip reports no logits, so that this is all that token choice can ask of it (generation/engine.py)."""
+        return list(self.run(prompt, max_new_tokens, tuple(ends), on_token).token_ids)
 
     def _write(self, writes: Writes) -> None:
         tile, unit, address, data = writes.T

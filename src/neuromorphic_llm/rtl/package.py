@@ -34,7 +34,7 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "ROW_BLOCKS": row_blocks,
         "TILE_INPUTS": row_blocks * spec.synapse.rows,
         "TILE_COLUMNS": row_blocks * spec.synapse.columns,
-        "CONVERTER_BITS": spec.converter_bits,
+        **spec.readout_circuit.rtl_parameters(),
     }
 
 

@@ -187,10 +187,12 @@ def _macros(region: Region, columns: int) -> int:
 def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> dict[str, int]:
     """Synapse tiles: axon memories, reads of macros and what follows each, output stages."""
     spec = program.spec
-    groups = (-(-trace.events.astype(np.int64) // spec.readout.active_rows)).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
+    events = trace.events.astype(np.int64)
+    groups = spec.readout_circuit.reads(events).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
+    per_column = spec.readout_circuit.conversions(events)  # [sites]
     regions = [(region, _macros(region, spec.synapse.columns)) for region in _regions(program)]
     axon_bits = SPIKE_BITS * sum(int(work.phases[region.site] * work.inputs[region.site]) for region, _ in regions)
-    conversions = sum(int(groups[region.site]) * region.columns for region, _ in regions) * spec.synapse.slices
+    conversions = sum(int(per_column[region.site]) * region.columns for region, _ in regions)
     sites, each = program.weights.config.sites, work.runs * work.outputs
     output_values = int(each.sum())
     biased = [program.weights.site(site.name).bias is not None for site in sites]

@@ -5,6 +5,7 @@ Every linear layer, the attention products and the head work on spikes: the work
 
 from __future__ import annotations
 
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.graph.plan import StagePlan, run_steps, stage_plans
 from neuromorphic_llm.reference.build import engine_graph
+from neuromorphic_llm.reference.fixed_point import check_int32
 from neuromorphic_llm.simulation import crossbar_kernels, encoder_kernels
 from neuromorphic_llm.simulation.event_operations import EVENT_OPERATIONS
 from neuromorphic_llm.simulation.trace import ActivityTrace
@@ -67,6 +69,7 @@ class EventDecoder:
         self._code = encoder_kernels.CODES[weights.code.name]
         self._horner_shift = 0 if weights.code.name == "rate" else 1
         self._row_blocks = max(program.row_blocks(site) for site in range(len(config.sites)))
+        self._levels = [] if weights.readout.exact else [weights.readout.cell.levels(weight_t) for weight_t in program.weights_t]
         self._allocate()
         self._plans = stage_plans(self, engine_graph(weights), EVENT_OPERATIONS, np.copy)
         self._states = [self._empty_states(plan) for plan in self._plans]
@@ -129,10 +132,7 @@ class EventDecoder:
         events = self._row.events[site]
         spikes = encoder_kernels.collect_events(digits, phases, self.program.spec.synapse.rows, self._events, self._bounds, events)
         self._row.phases[site] = phases
-        total = np.empty(weights_t.shape[1], np.int32)
-        parallel = self.threads > 1 and spikes * len(total) >= crossbar_kernels.PARALLEL_GRAIN
-        run = crossbar_kernels.accumulate_parallel if parallel else crossbar_kernels.accumulate
-        run(weights_t, self._events, self._bounds, phases, self._horner_shift, total)
+        total = self._accumulate(site, weights_t, digits[:phases], spikes)
         if self.records is not None:
             self.records[-1].sites.append(SiteRecord(digits[:phases].copy(), exponent, total))
         return exponent, total
@@ -140,6 +140,25 @@ class EventDecoder:
     def attention_counts(self, layer: int) -> NDArray[np.int32]:
         """Counts of a layer's attention for the token in work, int32 [5, heads], to be filled (trace)."""
         return self._row.attention[:, layer]
+
+    def _accumulate(self, site: int, weights_t: NDArray[np.int8], digits: NDArray[np.int8], spikes: int) -> NDArray[np.int32]:
+        """Accumulators [outputs] of a site for the digits [phases, inputs] and the events collected from them."""
+        readout = self.program.weights.readout
+        if not readout.exact:
+            read = readout.accumulate_events(digits, self._levels[site], self._horner_shift)
+            return check_int32(read, self.program.weights.config.sites[site].name).astype(np.int32)
+        total = np.empty(weights_t.shape[1], np.int32)
+        parallel = self.threads > 1 and spikes * len(total) >= crossbar_kernels.PARALLEL_GRAIN
+        run = crossbar_kernels.accumulate_parallel if parallel else crossbar_kernels.accumulate
+        run(weights_t, self._events, self._bounds, len(digits), self._horner_shift, total)
+        return total
+
+    def copy(self) -> EventDecoder:
+        """Decoder of the same program that goes on from this one's state by itself."""
+        other = copy(self)
+        other._states, other._rows = deepcopy(self._states), list(self._rows)
+        other.records = None if self.records is None else list(self.records)
+        return other
 
     def trace(self, prompt_tokens: int) -> ActivityTrace:
         """The activity of all tokens processed so far, the first `prompt_tokens` of them as prefill."""

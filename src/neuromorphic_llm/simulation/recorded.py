@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.generation.choice import largest
+from neuromorphic_llm.generation.generate import decode
 from neuromorphic_llm.reference.decoder import IntegerDecoder, Record
 from neuromorphic_llm.reference.interpreter import Cache
+from neuromorphic_llm.simulation.engine import EventSequences
 from neuromorphic_llm.simulation.events import EventDecoder, TokenRecord
-from neuromorphic_llm.simulation.run import check_request, generate_greedily
+from neuromorphic_llm.simulation.run import check_request
 from neuromorphic_llm.simulation.timing import TimingResult, simulate_timing
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
@@ -56,7 +59,8 @@ def record_run(
     """
     check_request(program, prompt, max_new_tokens)
     decoder = EventDecoder(program, record=True)
-    generated = list(generate_greedily(decoder, prompt, max_new_tokens, stop, progress))
+    steps = decode(EventSequences([decoder], progress), [prompt], largest, max_new_tokens, stop)
+    generated = [token for ((_, token),) in steps]
     reference = IntegerDecoder(program.weights)
     cache = reference.new_cache()
     result = reference.step([*prompt, *generated[:-1]], cache, full=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError, UsageError
+from neuromorphic_llm.generation.choice import largest
+from neuromorphic_llm.generation.generate import decode
 from neuromorphic_llm.kernel_time import kernel_time
 from neuromorphic_llm.simulation.counters import Counters, count
+from neuromorphic_llm.simulation.engine import EventSequences
 from neuromorphic_llm.simulation.events import EventDecoder
 from neuromorphic_llm.simulation.timing import TimingResult, simulate_timing
 from neuromorphic_llm.simulation.trace import ActivityTrace
@@ -83,32 +84,6 @@ def check_request(program: Program, prompt_ids: Sequence[int], max_new_tokens: i
         )
 
 
-def generate_greedily(
-    decoder: EventDecoder,
-    prompt_ids: Sequence[int],
-    max_new_tokens: int,
-    ends: Collection[int],
-    progress: Callable[[int], None] | None = None,
-    observe: Collection[int] = (),
-) -> Iterator[int]:
-    """The new tokens, one after another, until `max_new_tokens` or one of `ends`; the last one is not fed back.
-
-    `progress` is called with 1 after every token processed; the logits of the tokens at the positions `observe` are computed too.
-    """
-    pending = list(prompt_ids)
-    for _ in range(max_new_tokens):
-        for index, token in enumerate(pending):
-            logits = decoder.step(token, logits_wanted=index == len(pending) - 1 or decoder.position in observe)
-            if progress is not None:
-                progress(1)
-        assert logits is not None  # the last token of `pending` asks for them
-        chosen = int(np.argmax(logits))
-        yield chosen
-        if chosen in ends:
-            return
-        pending = [chosen]
-
-
 def simulate(
     program: Program,
     prompt_ids: Sequence[int],
@@ -136,8 +111,9 @@ def simulate(
             return time.perf_counter() - compiled()
 
         decoder = EventDecoder(program, threads=threads)
+        sequences = EventSequences([decoder], progress, observe)
         begin = prefilled = now()
-        for token in generate_greedily(decoder, prompt_ids, max_new_tokens, ends, progress, observe):
+        for ((_, token),) in decode(sequences, [prompt_ids], largest, max_new_tokens, ends):
             if not generated:
                 prefilled = now()
             generated.append(token)

@@ -115,7 +115,6 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     spec, config, stages = program.spec, program.weights.config, len(program.stages)
     events = trace.events.astype(np.int64)
     per_phase = events.sum(axis=3)
-    reads = _ceil(events, spec.readout.active_rows).max(axis=3)
     delay, finish, scan = _delays(program, trace)
     units = _unit_table(program)
     regions = units[stages + 1 :]
@@ -127,7 +126,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     sites[:, kernels.SPIKE_ROUTE] = program.routes.spike
     sites[list(program.stages[-1].sites), kernels.OF_HEAD] = 1
     phase_flits = np.maximum(_ceil(per_phase, spec.noc.events_per_flit), 1)
-    reading = np.where(per_phase > 0, spec.readout.read_latency + spec.readout.column_mux * reads, 1)
+    reading = spec.readout_circuit.phase_cycles(events, spec.readout.read_latency, spec.readout.column_mux)
     row_flits = spec.noc.value_flits(config.hidden_size)
     return Plan(
         numbers=np.array([host_step_cycles(program), row_flits, trace.prompt_tokens, stages], np.int64),

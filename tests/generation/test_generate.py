@@ -15,8 +15,8 @@ from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from neuromorphic_llm.errors import SimulationError, UsageError
+from neuromorphic_llm.generation.choice import GenerationConfig, log_probabilities, sampler
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.generation import GenerationConfig, _sampler, log_probabilities
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 
@@ -71,8 +71,8 @@ def test_sampling(decoder: FunctionalDecoder, greedy: list[list[int]]) -> None:
 
 def test_samples_follow_the_distribution(decoder: FunctionalDecoder) -> None:
     scores = logits(decoder, torch.tensor([PROMPTS[0]]), last_only=True)[0]
-    choose = _sampler(decoder, GenerationConfig(do_sample=True, temperature=2.0, top_k=5, seed=1))
-    drawn = choose(scores.expand(20000, -1)).bincount(minlength=SMALL_CONFIG.vocab_size) / 20000
+    choose = sampler(decoder.weights, GenerationConfig(do_sample=True, temperature=2.0, top_k=5, seed=1))
+    drawn = torch.tensor(choose(scores.expand(20000, -1))).bincount(minlength=SMALL_CONFIG.vocab_size) / 20000
     best = scores[0].topk(5).indices
     expected = (scores[0, best].double() * 2.0**-decoder.weights.formats.logit / 2).softmax(-1)
     assert drawn[best].tolist() == pytest.approx(expected.tolist(), abs=0.02)
@@ -115,7 +115,7 @@ def test_bad_prompts(decoder: FunctionalDecoder) -> None:
 def best_of_all(decoder: FunctionalDecoder, prompt: list[int], length: int) -> list[int]:
     """The most probable continuation of a length, by scoring every one of them."""
     every = [list(tokens) for tokens in itertools.product(range(decoder.config.vocab_size), repeat=length)]
-    scores = log_probabilities(decoder, logits(decoder, torch.tensor([prompt + tokens for tokens in every])))
+    scores = log_probabilities(decoder.weights, logits(decoder, torch.tensor([prompt + tokens for tokens in every])))
     position = torch.arange(len(prompt) - 1, len(prompt) - 1 + length)
     chosen = scores[:, position].gather(2, torch.tensor(every).unsqueeze(2)).sum((1, 2))
     return every[int(chosen.argmax())]
