@@ -115,8 +115,8 @@ module nmllm_kv_write #(
   endfunction
 
   function automatic logic [31:0] difference(input logic [31:0] value, input logic [31:0] taken);
-    automatic logic signed [32:0] wide = 33'(signed'(value)) - 33'(signed'(taken));
-    difference = wide[32] == wide[31] ? wide[31:0] : {wide[32], {31{!wide[32]}}};
+    automatic logic signed [32:0] exact = 33'(signed'(value)) - 33'(signed'(taken));
+    difference = exact[32] == exact[31] ? exact[31:0] : {exact[32], {31{!exact[32]}}};
   endfunction
 
   assign words = 15'((32'(size) + 32'(offset) + LANES - 1) >> LANE_BITS);
