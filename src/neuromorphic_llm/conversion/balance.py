@@ -20,6 +20,7 @@ from torch import Tensor
 from neuromorphic_llm.conversion.float_decoder import LOG2_E
 from neuromorphic_llm.conversion.key_offsets import KEY_SPREAD, turning_share
 from neuromorphic_llm.models.canonical import CanonicalDecoder, frequencies_name
+from neuromorphic_llm.reference.blocks import Attention, FeedForward
 from neuromorphic_llm.reference.config import DecoderConfig
 
 if TYPE_CHECKING:
@@ -72,10 +73,14 @@ def balanced(canonical: CanonicalDecoder) -> CanonicalDecoder:
     for layer in range(work.config.layers):
         for norm, readers in _READERS:
             names = [f"model.layers.{layer}.{reader}.weight" for reader in readers]
-            work.columns(f"model.layers.{layer}.{norm}.weight", [name for name in names if name in work.tensors])
-        work.values(layer)
-        work.keys(layer)
-        work.hidden(layer)
+            if there := [name for name in names if name in work.tensors]:
+                work.columns(f"model.layers.{layer}.{norm}.weight", there)
+        for block in work.config.layer_blocks(layer):
+            if isinstance(block, Attention):
+                work.values(layer)
+                work.keys(layer)
+            elif isinstance(block, FeedForward):
+                work.hidden(layer)
     work.columns("model.norm.weight", ["lm_head.weight"])
     return CanonicalDecoder(work.config, work.tensors) if work.changed else canonical
 

@@ -59,8 +59,7 @@ def with_price(
 
     priced = weights.with_sites(lambda site, linear: replace(linear, stop=table(site.index)))
     queries = query_stops(weights, calibration, query_price)
-    layers = [layer.replaced(query_stop=stop) for layer, stop in zip(priced.layers, queries, strict=True)]
-    return replace(priced, layers=tuple(layers))
+    return priced.with_query_stops(lambda layer, _: queries[layer])
 
 
 @dataclass(frozen=True)

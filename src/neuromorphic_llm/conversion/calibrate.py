@@ -116,16 +116,13 @@ def _stored_layers(arrays: Mapping[str, NDArray[Any]], source: str) -> int:
 
 
 def _stored_sizes(arrays: Mapping[str, NDArray[Any]], source: str) -> list[int]:
-    """Inputs of every site: four a layer and the head."""
-    sites = 4 * _stored_layers(arrays, source) + 1
+    """Inputs of every site."""
+    sites = sum(name.startswith("sensitivity.") for name in arrays)
     names = [f"sensitivity.{site}" for site in range(sites)]
     for name in names:
         if name not in arrays or arrays[name].ndim != 1 or not arrays[name].size:
             found = f"{arrays[name].dtype} {arrays[name].shape}" if name in arrays else "missing"
             raise ArtefactError(f"{source}: tensor {name} is {found}, expected float64 [inputs]; calibrate again")
-    for name in arrays:
-        if name.startswith("sensitivity.") and name not in names:
-            raise ArtefactError(f"{source}: tensor {name} is of none of the {sites} sites; calibrate again")
     return [len(arrays[name]) for name in names]
 
 
@@ -322,7 +319,7 @@ def _one_window(
 def _over_pairs(decoder: FloatDecoder, query: Tensor) -> Tensor:
     """Sensitivities [layers, heads, head_dim], those of a rotated pair averaged: rotation moves a value between its two elements."""
     config, result = decoder.config, query.clone()
-    for layer in range(config.layers):
+    for layer in (block.layer for block in config.attention_blocks):
         turns = decoder.weights[frequencies_name(config, layer)] != 0
         pairs = query[layer].view(config.heads, 2, -1)
         result[layer] = torch.where(turns, pairs.mean(1, keepdim=True), pairs).reshape(config.heads, -1)

@@ -142,7 +142,7 @@ def _divergence(dense: Tensor, decoder: FunctionalDecoder, logits: Tensor) -> fl
 def _without_stops(weights: DecoderWeights) -> DecoderWeights:
     """The same integers with all their spikes."""
     free = weights.with_sites(lambda _, linear: replace(linear, stop=np.zeros_like(linear.stop)))
-    return replace(free, layers=tuple(layer.replaced(query_stop=np.zeros_like(layer.query_stop)) for layer in free.layers))
+    return free.with_query_stops(lambda _, stop: np.zeros_like(stop))
 
 
 def _query_cost(decoder: FunctionalDecoder, calibration: Calibration, layer: int, q: Tensor) -> float:

@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neuromorphic_llm.models.canonical import CanonicalDecoder
+from neuromorphic_llm.errors import ConversionError
+from neuromorphic_llm.models.canonical import CanonicalDecoder, frequencies_name
+from neuromorphic_llm.registry import Registry
 
 LOG2_E = math.log2(math.e)
-_LN_2 = math.log(2.0)
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": functional.silu,
-    "gelu": functional.gelu,
-    "gelu-tanh": lambda x: functional.gelu(x, approximate="tanh"),
-    "relu": functional.relu,
-}
+
+@dataclass(frozen=True)
+class LayerRun:
+    """Run of a decoder through one layer; tables: cosines and sines [tokens, head_dim]."""
+
+    decoder: FloatDecoder
+    tables: tuple[Tensor, Tensor]
+    observer: Observer
+
+
+class FloatBlock(Protocol):
+    """A kind of block in floating point, and its integers."""
+
+    def forward(self, run: LayerRun, block: Any, x: Tensor, before: Tensor) -> Tensor:
+        """Residual stream [batch, tokens, hidden] after the block; x: in front of it; before: in front of the block before it."""
+
+    def integers(self, converter: Any, block: Any) -> dict[str, Any]:
+        """Parameters of the block and LinearWeights of its sites, stop tables zero, by their names in the layer.
+
+        converter: integers.Converter, which has the float tensors, the calibration and the fractions. Raises ConversionError.
+        """
+
+
+FLOAT_BLOCKS: Registry[FloatBlock] = Registry(
+    "block to convert",
+    (
+        ("attention", "neuromorphic_llm.conversion.float_blocks:ATTENTION"),
+        ("feed-forward", "neuromorphic_llm.conversion.float_blocks:FEED_FORWARD"),
+    ),
+    error=ConversionError,
+)
+"""Every kind of block that can be converted, by its name."""
 
 
 class Observer:
@@ -79,31 +107,21 @@ class FloatDecoder:
                 raise ValueError(f"{tokens} tokens do not fit the {self.config.max_positions} learned positions")
             x = x + self.weights["model.embed_positions.weight"][:tokens]
         observer.value("residual", -1, x)
-        tables = {name: self._rotary(name, tokens) for name in {self._frequencies(number) for number in range(self.config.layers)}}
-        for number in range(self.config.layers):
-            x = self.layer(number, x, tables[self._frequencies(number)], observer)
+        names = [frequencies_name(self.config, number) for number in range(self.config.layers)]
+        tables = {name: self._rotary(name, tokens) for name in set(names)}
+        for number, name in enumerate(names):
+            x = self.layer(number, x, tables[name], observer)
         return self.norm("model.norm", x)
 
     def tables(self, number: int, tokens: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines [tokens, head_dim] of a layer."""
-        return self._rotary(self._frequencies(number), tokens)
-
-    def _frequencies(self, number: int) -> str:
-        return "rotary.local_frequencies" if self.config.local_rotary and self.config.window(number) else "rotary.frequencies"
+        return self._rotary(frequencies_name(self.config, number), tokens)
 
     def layer(self, number: int, x: Tensor, tables: tuple[Tensor, Tensor], observer: Observer) -> Tensor:
         """Residual stream [batch, tokens, hidden] after a layer; tables: cosines and sines [tokens, head_dim]."""
-        prefix = f"model.layers.{number}."
-        o = self._attention(number, self.norm(prefix + "input_layernorm", x), tables, observer)
-        if self.config.output_norms:
-            observer.value("attention_output", number, o)
-            o = self.norm(prefix + "attention_output_norm", o)
-        f = x if self.config.parallel_residual else x + o
-        d = self._feed_forward(number, self.norm(prefix + "post_attention_layernorm", f), observer)
-        if self.config.output_norms:
-            observer.value("feed_forward_output", number, d)
-            d = self.norm(prefix + "feed_forward_output_norm", d)
-        x = x + o + d if self.config.parallel_residual else f + d
+        before, run = x, LayerRun(self, tables, observer)
+        for block in self.config.layer_blocks(number):
+            before, x = x, FLOAT_BLOCKS[block.kind].forward(run, block, x, before)
         observer.value("residual", number, x)
         return x
 
@@ -123,50 +141,6 @@ class FloatDecoder:
         scale = self.weights.get("rotary.scale", 1.0)
         cos, sin = angles.cos() * scale, angles.sin() * scale
         return torch.cat((cos, cos), -1).to(self.dtype), torch.cat((sin, sin), -1).to(self.dtype)
-
-    def _attention(self, number: int, y: Tensor, tables: tuple[Tensor, Tensor], observer: Observer) -> Tensor:
-        config, prefix = self.config, f"model.layers.{number}.self_attn."
-        y = observer.site(self.config.site(f"layers.{number}.qkv").index, y)
-        heads = []
-        for name, what in (("q", "query"), ("k", "key"), ("v", "value")):
-            projected = self.linear(f"{prefix}{name}_proj", y)
-            observer.value(what, number, projected)
-            heads.append(projected.view(*y.shape[:2], -1, config.head_dim).transpose(1, 2))
-        q, k, v = heads
-        if config.query_key_norm:
-            q, k = self.norm(prefix + "q_norm", q), self.norm(prefix + "k_norm", k)
-        q, k = rotate(q, *tables) * (LOG2_E * config.query_scale), rotate(k, *tables)
-        observer.value("key", number, k)
-        o = self._attend(number, observer.query(number, q), k, v).transpose(1, 2).flatten(2)
-        return self.linear(prefix + "o_proj", observer.site(self.config.site(f"layers.{number}.output").index, o))
-
-    def _attend(self, number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Causal attention within the layer's window; q scaled for base-2 logarithms. All [batch, heads, tokens, head_dim]."""
-        config, tokens = self.config, q.shape[2]
-        if config.kv_heads < config.heads:
-            k, v = (part.repeat_interleave(config.heads // config.kv_heads, 1) for part in (k, v))
-        window = config.window(number)
-        if not config.attention_softcap and not 0 < window < tokens:
-            return functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=_LN_2)
-        age = torch.arange(tokens, device=q.device)[:, None] - torch.arange(tokens, device=q.device)
-        seen = (age >= 0) & (age < window) if window else age >= 0
-        if not config.attention_softcap:
-            return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=_LN_2)
-        cap = config.attention_softcap
-        score = cap * torch.tanh(q @ k.transpose(2, 3) * (_LN_2 / cap))
-        return score.masked_fill(~seen, -math.inf).softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype) @ v
-
-    def _feed_forward(self, number: int, y: Tensor, observer: Observer) -> Tensor:
-        prefix = f"model.layers.{number}.mlp."
-        y = observer.site(self.config.site(f"layers.{number}.gate_up").index, y)
-        gate = self.linear(prefix + "gate_proj", y)
-        observer.value("gate", number, gate)
-        h = _ACTIVATIONS[self.config.activation](gate)
-        if self.config.gated:
-            up = self.linear(prefix + "up_proj", y)
-            observer.value("gate", number, up)
-            h = h * up
-        return self.linear(prefix + "down_proj", observer.site(self.config.site(f"layers.{number}.down").index, h))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.conversion.calibrate import Calibration
 from neuromorphic_llm.conversion.config import ConvertConfig
-from neuromorphic_llm.conversion.float_decoder import LOG2_E
+from neuromorphic_llm.conversion.float_decoder import FLOAT_BLOCKS
 from neuromorphic_llm.conversion.group_weights import quantise_groups
 from neuromorphic_llm.conversion.key_offsets import key_offset
 from neuromorphic_llm.devices.readout import get_readout
@@ -118,7 +119,7 @@ def _table(rows: torch.Tensor, formats: Formats) -> NDArray[np.int16]:
 
 
 @dataclass(frozen=True)
-class _Converter:
+class Converter:
     """What the integers of every layer are made from; `largest` bounds the coded inputs, `groups`: 4-bit weights in groups."""
 
     config: DecoderConfig
@@ -147,18 +148,35 @@ class _Converter:
         return _int32(scaled, f"{name}: a gain of {np.abs(gain).max():.3g}")
 
     def site(
-        self, key: str, layer: str, projections: Sequence[str], scale: float | NDArray[np.float64], f_in: int, f_out: int
+        self,
+        name: str,
+        layer: str,
+        projections: Sequence[str],
+        scale: float | NDArray[np.float64] = 1.0,
+        f_in: int | None = None,
+        f_out: int | None = None,
     ) -> LinearWeights:
-        """A crossbar site that stacks projections, with a bias if one of them has one."""
+        """A crossbar site that stacks projections, with a bias if one of them has one.
+
+        scale: factor of its outputs; fractions that are left out are the fields of Formats that the site names.
+        """
+        described = self.config.site(name)
         names = [f"{layer}{projection}" for projection in projections]
-        weights = [self.tensors[f"{name}.weight"] for name in names]
+        weights = [self.tensors[f"{each}.weight"] for each in names]
         bias = None
-        if any(f"{name}.bias" in self.tensors for name in names):
+        if any(f"{each}.bias" in self.tensors for each in names):
             none = [weight.new_zeros(len(weight)) for weight in weights]
-            bias = torch.cat([self.tensors.get(f"{name}.bias", zeros) for name, zeros in zip(names, none, strict=True)])
-        flag = self.spiking[self.config.site(key).part]
+            bias = torch.cat([self.tensors.get(f"{each}.bias", zeros) for each, zeros in zip(names, none, strict=True)])
         return linear_weights(
-            torch.cat(weights), scale, f_in, f_out, largest=self.largest, name=key, spiking=flag, bias=bias, groups=self.groups
+            torch.cat(weights),
+            scale,
+            getattr(self.formats, described.input_fraction) if f_in is None else f_in,
+            getattr(self.formats, described.output_fraction) if f_out is None else f_out,
+            largest=self.largest,
+            name=name,
+            spiking=self.spiking[described.part],
+            bias=bias,
+            groups=self.groups,
         )
 
     def hidden_fraction(self, number: int) -> int:
@@ -171,32 +189,10 @@ class _Converter:
 
     def layer(self, number: int) -> LayerWeights:
         """Integer weights of one layer, stop tables zero."""
-        config, formats, hidden = self.config, self.formats, self.hidden_fraction(number)
-        key, prefix = f"layers.{number}", f"model.layers.{number}."
-        query_scale = LOG2_E * config.query_scale
-        qkv_scale = np.ones(config.sites[0].shape[1])
-        if not config.query_key_norm:  # which has it in its gain
-            qkv_scale[: config.heads * config.head_dim] = query_scale
-        attention, feed_forward = [f"self_attn.{part}_proj" for part in "qkv"], ["mlp.gate_proj", "mlp.up_proj"][: 1 + config.gated]
-        value_bits = np.ceil(np.log2(np.maximum(self.calibration.value_max[number], 1e-9) * 2.0**formats.qkv)).astype(int)
-        normed, outputs = config.query_key_norm, config.output_norms
-        return LayerWeights(
-            attention_gain=self.gain(f"{prefix}input_layernorm.weight"),
-            qkv=self.site(f"{key}.qkv", prefix, attention, qkv_scale, formats.norm, formats.qkv),
-            query_stop=np.zeros((config.heads, config.head_dim), np.int32),
-            value_base=np.maximum(value_bits - 9, 0).astype(np.int32),
-            output=self.site(f"{key}.output", prefix, ["self_attn.o_proj"], 1.0, formats.attention, formats.residual),
-            feed_forward_gain=self.gain(f"{prefix}post_attention_layernorm.weight"),
-            gate_up=self.site(f"{key}.gate_up", prefix, feed_forward, 1.0, formats.norm, formats.gate),
-            hidden_fraction=hidden,
-            down=self.site(f"{key}.down", prefix, ["mlp.down_proj"], 1.0, hidden, formats.residual),
-            attention_spiking=self.spiking["attention"],
-            query_gain=self.gain(f"{prefix}self_attn.q_norm.weight", query_scale) if normed else None,
-            key_gain=self.gain(f"{prefix}self_attn.k_norm.weight") if normed else None,
-            attention_output_gain=self.gain(f"{prefix}attention_output_norm.weight") if outputs else None,
-            feed_forward_output_gain=self.gain(f"{prefix}feed_forward_output_norm.weight") if outputs else None,
-            key_offset=self.key_offset(number),
-        )
+        parameters: dict[str, Any] = {}
+        for block in self.config.layer_blocks(number):
+            parameters |= FLOAT_BLOCKS[block.kind].integers(self, block)
+        return LayerWeights(**parameters)
 
     def rope(self, name: str) -> tuple[Table, Table]:
         """Rotary tables of the frequencies `name`."""
@@ -221,7 +217,7 @@ def integer_decoder(
     largest_row = max(float(table.abs().max()) for table in (embedding, positions) if table is not None)
     formats = formats_for(calibration, largest_row)
     groups = options.weights == "4-bit-groups"
-    converter = _Converter(config, tensors, calibration, formats, spiking_parts(options.parts), code.largest_value, groups)
+    converter = Converter(config, tensors, calibration, formats, spiking_parts(options.parts), code.largest_value, groups)
     cos, sin = converter.rope("rotary.frequencies")
     local = converter.rope("rotary.local_frequencies") if config.local_rotary else (None, None)
     return DecoderWeights(
@@ -231,7 +227,7 @@ def integer_decoder(
         embedding=_table(embedding, formats),
         layers=tuple(converter.layer(number) for number in range(config.layers)),
         final_gain=converter.gain("model.norm.weight"),
-        head=converter.site("head", "", ["lm_head"], 1.0, formats.norm, formats.logit),
+        head=converter.site("head", "", ["lm_head"]),
         rope_cos=cos,
         rope_sin=sin,
         positions=None if positions is None else _table(positions, formats),

@@ -32,8 +32,7 @@ def with_prices(weights: DecoderWeights, prices: Prices, factor: float = 1.0) ->
         return table(prices.sites[index], weights.input_fraction(index), factor)
 
     trained = weights.with_sites(lambda site, linear: replace(linear, stop=stop(site.index)))
-    queries = [table(price, weights.formats.qkv, 1.0) for price in prices.queries]
-    return replace(trained, layers=tuple(layer.replaced(query_stop=q) for layer, q in zip(trained.layers, queries, strict=True)))
+    return trained.with_query_stops(lambda layer, _: table(prices.queries[layer], weights.formats.qkv, 1.0))
 
 
 def meet_spikes(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.reference import rotary
+from neuromorphic_llm.reference.blocks import Attention, FeedForward
 from neuromorphic_llm.reference.config import DecoderConfig
+from neuromorphic_llm.registry import Registry
 
 SITE_PROJECTIONS = {
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -19,28 +23,47 @@ SITE_PROJECTIONS = {
 """Site of a layer -> the projections whose rows it stacks; a decoder without a gate has no gate_proj."""
 
 
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _attention_shapes(config: DecoderConfig, block: Attention) -> Shapes:
+    prefix, hidden = f"model.layers.{block.layer}.", config.hidden_size
+    shapes: Shapes = {prefix + "input_layernorm.weight": (hidden,)}
+    for name, outputs in (("q", block.queries), ("k", block.keys), ("v", block.keys)):
+        shapes[f"{prefix}self_attn.{name}_proj.weight"] = (outputs, hidden)
+    if block.query_key_norm:
+        shapes |= {prefix + "self_attn.q_norm.weight": (block.head_dim,), prefix + "self_attn.k_norm.weight": (block.head_dim,)}
+    shapes[prefix + "self_attn.o_proj.weight"] = (hidden, block.queries)
+    if block.output_norm:
+        shapes[prefix + "attention_output_norm.weight"] = (hidden,)
+    return shapes
+
+
+def _feed_forward_shapes(config: DecoderConfig, block: FeedForward) -> Shapes:
+    prefix, hidden = f"model.layers.{block.layer}.", config.hidden_size
+    shapes: Shapes = {prefix + "post_attention_layernorm.weight": (hidden,)}
+    for name in ("gate", "up") if block.gated else ("gate",):
+        shapes[f"{prefix}mlp.{name}_proj.weight"] = (block.size, hidden)
+    shapes[prefix + "mlp.down_proj.weight"] = (hidden, block.size)
+    if block.output_norm:
+        shapes[prefix + "feed_forward_output_norm.weight"] = (hidden,)
+    return shapes
+
+
+BLOCK_SHAPES: Registry[Callable[[DecoderConfig, Any], Shapes]] = Registry(
+    "block of canonical decoders", (("attention", _attention_shapes), ("feed-forward", _feed_forward_shapes)), error=CheckpointError
+)
+"""Kind of block -> function of configuration and block to the names and shapes of its tensors, in the order of execution."""
+
+
 def canonical_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor that a canonical decoder must have, in the order of execution; linear weights are [outputs, inputs]."""
-    hidden, query, key = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
+    hidden = config.hidden_size
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
     if config.learned_positions:
         shapes["model.embed_positions.weight"] = (config.max_positions, hidden)
-    for layer in range(config.layers):
-        prefix = f"model.layers.{layer}."
-        shapes[prefix + "input_layernorm.weight"] = (hidden,)
-        for name, outputs in (("q", query), ("k", key), ("v", key)):
-            shapes[f"{prefix}self_attn.{name}_proj.weight"] = (outputs, hidden)
-        if config.query_key_norm:
-            shapes |= {prefix + "self_attn.q_norm.weight": (config.head_dim,), prefix + "self_attn.k_norm.weight": (config.head_dim,)}
-        shapes[prefix + "self_attn.o_proj.weight"] = (hidden, query)
-        if config.output_norms:
-            shapes[prefix + "attention_output_norm.weight"] = (hidden,)
-        shapes[prefix + "post_attention_layernorm.weight"] = (hidden,)
-        for name in ("gate", "up") if config.gated else ("gate",):
-            shapes[f"{prefix}mlp.{name}_proj.weight"] = (config.intermediate_size, hidden)
-        shapes[prefix + "mlp.down_proj.weight"] = (hidden, config.intermediate_size)
-        if config.output_norms:
-            shapes[prefix + "feed_forward_output_norm.weight"] = (hidden,)
+    for block in config.blocks:
+        shapes |= BLOCK_SHAPES[block.kind](config, block)
     shapes |= {"model.norm.weight": (hidden,), "lm_head.weight": (config.vocab_size, hidden)}
     shapes["rotary.frequencies"] = (config.head_dim // 2,)
     if config.local_rotary:

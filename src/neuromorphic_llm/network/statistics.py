@@ -23,7 +23,8 @@ class SpikeStatistics:
         self._site_spikes: list[torch.Tensor | int] = [0] * len(self._config.sites)
         self._site_rows = [0] * len(self._config.sites)
         self._attention: list[torch.Tensor | int] = [0] * self._config.layers
-        self._visible: dict[int, torch.Tensor | int] = dict.fromkeys(self._config.windows or (0,), 0)  # keys, by window
+        windows = (block.window for block in self._config.attention_blocks)
+        self._visible: dict[int, torch.Tensor | int] = dict.fromkeys(windows, 0)  # keys, by window
 
     def add_site(self, index: int, spikes: torch.Tensor, kept: torch.Tensor | None = None) -> None:
         """Count the spikes int64 [rows] of one crossbar site; of the rows `kept` only, if given."""
@@ -35,7 +36,7 @@ class SpikeStatistics:
         """Count query and probability spikes and the keys they read; position int64 [rows]; of the rows `kept` only, if given."""
         counts = (_rows(count, kept).sum() for count in (result.query_spikes, result.probability_spikes, result.probability_keys))
         self._attention[layer] = self._attention[layer] + torch.stack(list(counts))
-        if layer == 0:
+        if layer == self._config.attention_blocks[0].layer:
             visible = _rows(position, kept) + 1
             for window, before in self._visible.items():
                 self._visible[window] = before + (visible.clamp(max=window) if window else visible).sum()
@@ -68,11 +69,11 @@ class SpikeStatistics:
 
     def query_spikes_per_value(self) -> float:
         """Mean spikes per query value."""
-        values = self.tokens * self._config.layers * self._config.heads * self._config.head_dim
+        values = self.tokens * sum(block.queries for block in self._config.attention_blocks)
         return self._attention_counts()[0] / values if values else 0.0
 
     def _pairs(self) -> int:
-        return sum(int(self._visible[self._config.window(layer)]) for layer in range(self._config.layers)) * self._config.heads
+        return sum(int(self._visible[block.window]) * block.heads for block in self._config.attention_blocks)
 
     def probability_spikes_per_pair(self) -> float:
         """Mean spikes per visible query-key pair."""

@@ -115,6 +115,14 @@ class DecoderWeights:
         ]
         return replace(self, layers=tuple(layers), head=changed[self.config.head.name])
 
+    def with_query_stops(self, change: Callable[[int, NDArray[np.int32]], NDArray[np.int32]]) -> DecoderWeights:
+        """These weights with the prices of queries that `change` makes of a layer's number and present prices [heads, head_dim]."""
+        layers = [
+            layer if (stop := layer.get("query_stop")) is None else layer.replaced(query_stop=change(number, stop))
+            for number, layer in enumerate(self.layers)
+        ]
+        return replace(self, layers=tuple(layers))
+
     @property
     def parameters(self) -> int:
         """Number of synaptic weights over all crossbar sites."""

@@ -32,7 +32,7 @@ class RecordedInputs:
             self.decoder.forward(torch.tensor([list(window)]))
         self.decoder.observer = self.decoder.query_observer = None
         self._inputs = [torch.cat(chunks) for chunks in inputs]
-        self._queries = [torch.cat(chunks) for chunks in queries]
+        self._queries = {layer: torch.cat(chunks) for layer, chunks in enumerate(queries) if chunks}
         statistics = self.decoder.statistics
         self.site_spikes: NDArray[np.float64] = np.array(statistics.site_spikes(), np.float64) / statistics.tokens
         self.query_spikes = statistics.query_spikes_per_value()
@@ -52,9 +52,9 @@ class RecordedInputs:
     def query_spikes_with(self, stops: Sequence[NDArray[np.int32]]) -> float:
         """Mean spikes per value of the recorded queries with the query stop tables [heads, head_dim] of each layer."""
         total = 0.0
-        for table, q in zip(stops, self._queries, strict=True):
+        for layer, q in self._queries.items():
             for head in range(self.config.heads):
-                stop = torch.from_numpy(table[head]).to(q.device)
+                stop = torch.from_numpy(stops[layer][head]).to(q.device)
                 coded = self.decoder.operations.encode(q[:, head].contiguous(), stop, self.decoder.weights.code.query_phases)
                 total += float(coded.spikes.sum()) / len(q)
-        return total / (self.config.layers * self.config.heads * self.config.head_dim)
+        return total / max(len(self._queries) * self.config.heads * self.config.head_dim, 1)
