@@ -52,12 +52,16 @@ class SiteTensors:
 
 @dataclass
 class Rows:
-    """Which token each row is: position int64 [rows], slot int64 [rows], rows per sequence, and whether all slots take part in order."""
+    """Token of each row: position int64 [rows], slot int64 [rows], rows per sequence, and whether all slots take part in order.
+
+    valid: int64 [sequences], rows of each that are tokens, those behind them padding; None: all are.
+    """
 
     position: torch.Tensor
     slot: torch.Tensor
     per_sequence: int
     all_slots: bool
+    valid: torch.Tensor | None = None
 
 
 @dataclass
