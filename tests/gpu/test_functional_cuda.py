@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from parity import FAMILIES, check_against_reference, tokens_of
 
+from neuromorphic_llm.devices.cells import Array
+from neuromorphic_llm.devices.readout import ConvertedReads
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 
 pytestmark = pytest.mark.gpu
+
+
+class Saturating(ConvertedReads):
+    name: ClassVar[str] = "saturating"
+
+    def convert(self, sums: Array) -> Array:
+        return sums.clip(-(1 << self.converter_bits - 1), (1 << self.converter_bits - 1) - 1)
 
 
 @pytest.mark.parametrize("code", ["signed-digit", "rate", "first-spike", "bit-planes"])
@@ -105,3 +117,11 @@ def test_counts_of_compiled_decoding(config: DecoderConfig) -> None:
         assert isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor)
         assert torch.equal(ours.cpu(), theirs)
     assert gpu.statistics.to_json() == cpu.statistics.to_json()
+
+
+def test_another_readout_equals_the_reference() -> None:
+    weights = replace(random_decoder(3, bias=True), readout=Saturating(rows=16, active_rows=4, converter_bits=5))
+    tokens = [1, 2, 3, 60, 5]
+    logits = FunctionalDecoder(weights, "cuda").forward(torch.tensor([tokens]))
+    assert isinstance(logits, torch.Tensor)
+    assert np.array_equal(logits[0].cpu().numpy(), IntegerDecoder(weights).forward(tokens))
