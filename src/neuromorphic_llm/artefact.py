@@ -32,7 +32,7 @@ TENSORS = "tensors.safetensors"
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json")
 _SIDE_FILES = {f"tokenizer/{name}" for name in (*_TOKENIZER, "merges.txt", "chat_template.jinja")}
-"""What an artefact may hold besides its two files, if its list of them cannot be read."""
+"""Files of an artefact besides its two own, as assumed if its list of them cannot be read."""
 
 Arrays = dict[str, NDArray[Any]]
 

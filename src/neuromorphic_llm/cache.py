@@ -15,7 +15,7 @@ from pathlib import Path
 from neuromorphic_llm.errors import UsageError
 
 RTL_LIMIT = "1G"
-"""What builds of the RTL may take unless NMLLM_RTL_CACHE says otherwise: a hundred chips of the size of nano."""
+"""Size limit of RTL builds unless NMLLM_RTL_CACHE sets another: a hundred chips of the size of nano."""
 
 _RECENT_S = 3600.0
 """A build used so lately stays when others are made: a process may be about to load it."""
@@ -27,7 +27,7 @@ _KEPT_KERNELS_S = 86400.0
 """Kernels used so lately stay too: checkouts may take turns."""
 
 _COMPILED = {"rtl": re.compile(r"\w+-[0-9a-f]{20}(\.\w+)?"), "kernels": re.compile(r"[\w.]+-[0-9a-f]{20}")}
-"""By folder, which is also the kind, the names of what is compiled."""
+"""Name pattern of compiled entries by folder, which is also their kind."""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -49,7 +49,7 @@ def cache_folder() -> Path:
 
 
 def rtl_folder() -> Path:
-    """Where builds of the RTL lie."""
+    """Folder of RTL builds."""
     return cache_folder() / "rtl"
 
 
@@ -158,7 +158,7 @@ def _entry(name: str, kind: str, path: Path) -> Entry:
 
 @contextmanager
 def _held(lock: Path) -> Iterator[bool]:
-    """Whether nobody holds the lock; where there is a file of it, it is held in the block."""
+    """Hold the lock in the block and yield True, or False if another process holds it; without a lock file nobody does."""
     try:
         file = lock.open("r+")
     except OSError:

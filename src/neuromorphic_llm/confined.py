@@ -68,7 +68,7 @@ def reason(error: BaseException) -> str:
 
 
 def _read(reader: int, end: float) -> bytes | None:
-    """All that comes, until the other end is closed; None if the time is over."""
+    """Read until the other end is closed; None if time runs out first."""
     parts: list[bytes] = []
     while (left := end - time.monotonic()) > 0:
         if select.select([reader], [], [], left)[0]:

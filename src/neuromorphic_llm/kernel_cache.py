@@ -75,7 +75,7 @@ def _file(module: str) -> Path | None:
 
 @cache
 def _folder(path: Path, module: str) -> Path:
-    """Where the kernels of a module lie; older ones of the same module make room."""
+    """Folder of a module's kernels; older ones of the same module make room."""
     digest = hashlib.sha256()
     for source in kernel_sources(path):
         content = source.read_bytes()

@@ -74,7 +74,7 @@ class Registry(Generic[T]):
             del self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
-        """All names, the registered ones first. UsageError if another distribution brings a name that is taken."""
+        """Iterate over the names, the registered ones first. UsageError if another distribution brings a name that is taken."""
         installed = self._installed()
         for name, point in installed.items():
             if name in self._entries:
@@ -83,7 +83,7 @@ class Registry(Generic[T]):
         return iter((*self._entries, *installed))
 
     def __str__(self) -> str:
-        """All names with commas between, for messages."""
+        """Names with commas between, for messages."""
         return ", ".join(self)
 
     def __len__(self) -> int:
@@ -120,11 +120,11 @@ class Registry(Generic[T]):
         return pkgutil.resolve_name(entry) if isinstance(entry, str) else entry
 
     def values(self) -> Iterator[T]:
-        """All objects; raises as __getitem__."""
+        """Iterate over the objects; raises as __getitem__."""
         return (self[name] for name in self)
 
     def items(self) -> Iterator[tuple[str, T]]:
-        """All (name, object); raises as __getitem__."""
+        """Iterate over pairs (name, object); raises as __getitem__."""
         return ((name, self[name]) for name in self)
 
     def origin(self, name: str) -> str:

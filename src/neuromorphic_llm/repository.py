@@ -14,7 +14,7 @@ REPOSITORY = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 """The folder that holds rtl, examples, benchmarks and training."""
 
 IS_CHECKOUT = REPOSITORY == _CHECKOUT
-"""Whether that is the repository itself, whose files may be written."""
+"""True if the package runs from a checkout of the repository, whose files may be written."""
 
 if __name__ == "__main__":
     print(REPOSITORY)

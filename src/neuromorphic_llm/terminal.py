@@ -67,7 +67,7 @@ class _Writer:
 
 
 LINES = _Writer()
-"""What every StepLines writes with; a command holds it in its first seconds."""
+"""Writer of every StepLines; a command withholds its output in the first seconds."""
 
 
 def progress_display(console: Console, *columns: ProgressColumn, amount: Callable[[float], str] | None = None) -> Progress:
@@ -91,7 +91,7 @@ def _step(console: Console, text: str) -> Iterator[None]:
 
 @dataclass
 class _Told:
-    """What lines have said of a task."""
+    """Lines written so far about a task."""
 
     begin: float
     last: float  # when it began, or the last line
@@ -139,7 +139,7 @@ class StepLines(Progress):
         return identity
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """So much more of a task is done."""
+        """Advance a task by an amount of work."""
         super().advance(task_id, advance)
         self._look(task_id)
 

@@ -17,7 +17,7 @@ from neuromorphic_llm.places import refuse_inside_artefact, temporary_name
 _KIB, _MIB = 1 << 10, 1 << 20
 _PIPE_PATIENCE_S = 60
 _OF_THE_PROCESS = ("/dev/fd/", "/dev/stdin", "/proc/")
-"""Where a shell shows `<(command)` and what is piped into a command."""
+"""Path prefixes under which a shell offers `<(command)` and piped input."""
 
 
 class FileRefusedError(NeuromorphicLLMError):
@@ -71,7 +71,7 @@ def read_bytes(path: Path | str, limit: Limit) -> bytes:
 
 
 def _read(handle: int, path: Path | str, limit: Limit, pipe: bool) -> bytes:
-    """At most limit.size bytes of an open file; what says it has no size, as in /proc, may have more."""
+    """Read at most limit.size bytes of an open file; one without a stated size, as in /proc, may have more."""
     parts: list[bytes] = []
     left = limit.size + 1
     while left:
@@ -98,7 +98,7 @@ def _size(count: int) -> str:
 
 
 ESCAPE = "backslashreplace"
-"""What becomes of characters that UTF-8 lacks, in paths that are no UTF-8: in JSON the same characters again."""
+"""Error handler for characters of paths that UTF-8 lacks; JSON turns them back into the same characters."""
 
 
 _TEXT_FIELDS = ("text", "article")

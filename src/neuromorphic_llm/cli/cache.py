@@ -25,7 +25,7 @@ nmllm cache --limit 200M
 """
 
 KINDS = ("checkpoint", "hub", "data", "kernels", "rtl")
-"""What --clean removes of the cache; other folders are not the cache's own and stay."""
+"""Kinds that --clean removes from the cache; other folders are not the cache's own and stay."""
 
 
 def command(

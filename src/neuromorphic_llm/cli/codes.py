@@ -56,7 +56,7 @@ def command(
 
 
 def _all(phases: int, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """All codes that work, described, and names and reasons of those that do not: one broken distribution must not hide the others."""
+    """Descriptions of the codes that work, and names and reasons of the others: one broken distribution must not hide the rest."""
     from neuromorphic_llm.spikes.compare import at_most
     from neuromorphic_llm.spikes.registry import SPIKE_CODES
 

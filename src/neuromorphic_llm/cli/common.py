@@ -75,7 +75,7 @@ class WorkBars:
         self._tasks: dict[str, TaskID] = {}
 
     def show(self, what: str, done: int, total: int, label: str | None = None) -> None:
-        """So much of `what` is done; `label` instead of `what` beside the bar."""
+        """Show the bar of `what` at `done` of `total`, labelled `label` or else `what`."""
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=total)
         self._bars.update(self._tasks[what], description=label or what, completed=done, total=total, visible=True)

@@ -118,7 +118,7 @@ def _simulate(program: Program, prompt_ids: list[int], max_new_tokens: int, stop
 
 
 def _lockstep(recorded: RecordedRun, stop: tuple[int, ...], seed: int) -> tuple[LockstepResult, DifferenceFoundError | None]:
-    """What was compared, and the difference if there was one."""
+    """Run the RTL in lockstep; returns the comparison, and the difference if there was one."""
     from neuromorphic_llm.rtl.chip import RtlChip
     from neuromorphic_llm.rtl.lockstep import run_lockstep
 

@@ -44,7 +44,7 @@ torchrun --nproc-per-node 2 -m neuromorphic_llm.cli finetune smollm2-135m -o net
 """
 
 _PREPARING_LIMIT = timedelta(hours=12)
-"""How long the other processes wait for the first one to convert and to write text."""
+"""Longest wait of the other processes for the first one to convert and to write text."""
 
 
 def command(
@@ -101,7 +101,7 @@ def _count(text: str, option: str) -> int:
 
 
 def _texts(paths: list[Path] | None) -> list[str]:
-    """What the files hold, or the text that comes with Python."""
+    """Content of the files, or the text that comes with Python if there are none."""
     from neuromorphic_llm.conversion.text import default_text
 
     return [read_text(path, "--text") for path in paths] if paths else [default_text()]

@@ -1,4 +1,4 @@
-"""Where a command writes, checked before its work: nothing in an artefact, over what the command reads, or where it cannot be written."""
+"""Checks of output paths before a command's work: not in an artefact, not over an input, and writable."""
 
 from __future__ import annotations
 

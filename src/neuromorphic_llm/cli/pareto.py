@@ -25,7 +25,7 @@ nmllm pareto smollm2-135m -o runs/pareto --allocations fisher,greedy --compensat
 """
 
 ALL = "all"
-"""In place of a number of spikes: all that the code emits."""
+"""Choice of every spike that the code emits, in place of a number."""
 
 
 def command(

@@ -70,7 +70,7 @@ ParseSpecial = Annotated[
 
 
 class Backend(StrEnum):
-    """How values are computed: integer products in torch, every event and cycle of the chip, or its SystemVerilog."""
+    """Computation of values: integer products in torch, every event and cycle of the chip, or its SystemVerilog."""
 
     FUNCTIONAL = "functional"
     CYCLE = "cycle"
@@ -147,7 +147,7 @@ def encode_prompt(tokenizer: Any, text: str, chat: bool, parse_special: bool | N
 
 @dataclass(frozen=True)
 class _Request:
-    """What to generate, and how tokens are told."""
+    """Prompt and limits of a generation, and the display of its tokens."""
 
     program: Program
     tokenizer: Any

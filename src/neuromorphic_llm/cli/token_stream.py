@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
-"""What a tokenizer makes of the first bytes of a character."""
+"""Character that a tokenizer decodes from the first bytes of a longer one."""
 
 
 class TokenStream:

@@ -30,7 +30,7 @@ class GpuRecord:
 
 @cache
 def load_gpu_records() -> tuple[GpuRecord, ...]:
-    """All records of gpu_records.yaml."""
+    """Every record of gpu_records.yaml."""
     data = yaml.safe_load(files("neuromorphic_llm.energy").joinpath("gpu_records.yaml").read_text(encoding="utf-8"))
     common = {key: data[key] for key in ("device", "recorded", "scope")}
     return tuple(GpuRecord(**record, **common) for record in data["records"])

@@ -60,7 +60,7 @@ def chip_memories(program: Program) -> dict[str, Memory]:
 
 
 def reference_memories(config: DecoderConfig, spec: ChipSpec, activation_bits: int, scaled: bool) -> dict[str, Memory]:
-    """Those of a digital array of the same mesh: no memories for spikes and routes; keys and values of `activation_bits`."""
+    """Memories of a digital array of the same mesh: none for spikes and routes; keys and values of `activation_bits`."""
     engine_bytes = spec.vector.kv_bytes_per_engine * activation_bits // 8
     context = max(longest_context(spec, config, config.max_positions), 1)
     memories = _attention_memories(config, spec, context, activation_bits, engine_bytes)

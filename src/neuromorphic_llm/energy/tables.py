@@ -13,7 +13,7 @@ ACTION_HEADINGS = ("part", "for each of", "operations", "work")
 
 
 def markdown() -> str:
-    """All tables: actions of the chip and of the digital references, names that they use, counters without energy."""
+    """Tables in Markdown: actions of the chip and of the digital references, names that they use, counters without energy."""
     chip, digital = load_actions("chip"), load_actions("digital")
     shared = {group.name for groups in chip.parts.values() for group in groups}
     formats = [(name, f"`{f.multiply}`", f"`{f.accumulate}`", str(f.weight_bits)) for name, f in FORMATS.items()]

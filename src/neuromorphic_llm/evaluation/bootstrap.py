@@ -77,7 +77,7 @@ class Bootstrap:
         return Interval(math.exp(min(low, 700.0)), math.exp(min(high, 700.0)))
 
     def to_json(self) -> dict[str, Any]:
-        """How the intervals were made."""
+        """Method of the intervals as a JSON object."""
         return {
             "method": METHOD,
             "level": LEVEL,

@@ -1,4 +1,4 @@
-"""How close the residual stream of the spiking network stays to the dense model's, layer by layer."""
+"""Cosine similarity of the residual streams of the spiking network and the dense model, layer by layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where evaluation data lie: one rule for tasks, benchmarks and `nmllm fetch --data` (docs/reference/data.md)."""
+"""Folders of evaluation data: one rule for tasks, benchmarks and `nmllm fetch --data` (docs/reference/data.md)."""
 
 from __future__ import annotations
 

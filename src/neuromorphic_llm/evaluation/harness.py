@@ -59,7 +59,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         return list(self.tokenizer(string, verbose=False, **special)["input_ids"])
 
     def _begins_with(self, string: str) -> bool:
-        """Whether the text begins with the prefix token, written out."""
+        """True if the text begins with the prefix token, written out."""
         known = self.tokenizer.bos_token_id is not None or self.tokenizer.eos_token_id is not None or self._eos
         return bool(known) and string.startswith(self.tokenizer.decode(self.prefix_token_id))
 
@@ -171,7 +171,7 @@ class LocalTask(ConfigurableTask):  # type: ignore[misc]
         self.dataset = {"test": Dataset.from_list(self._rows)}
 
     def build_all_requests(self, **options: Any) -> None:
-        """As in lm-eval, without its progress bar, which would be one a task."""
+        """Build the requests as lm-eval does, without its progress bar, which would be one per task."""
         with redirect_stderr(io.StringIO()):
             super().build_all_requests(**options)
 

@@ -1,4 +1,4 @@
-"""What a spiking network competes with: integer activations and input thresholding on the dense model."""
+"""Competitors of a spiking network: integer activations and input thresholding on the dense model."""
 
 from __future__ import annotations
 

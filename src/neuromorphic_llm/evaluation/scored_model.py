@@ -14,7 +14,7 @@ from neuromorphic_llm.network.functional import FunctionalDecoder
 
 
 class ScoredModel(Protocol):
-    """What evaluation needs of a model."""
+    """Interface of a model that evaluation scores."""
 
     vocab_size: int
     max_positions: int

@@ -1,4 +1,4 @@
-"""Where generated text ends."""
+"""End of generated text."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ TASKS: Registry[Task] = Registry("task", ((task.name, task) for task in _TASKS))
 
 
 def data_file(task: Task) -> Path | None:
-    """Where the data of a task lie on this machine; None if they are not here, or are none of its own."""
+    """File with the data of a task on this machine; None if it is not here, or the task has none of its own."""
     return None if task.file is None else find_data(task.file)
 
 

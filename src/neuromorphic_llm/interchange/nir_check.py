@@ -26,7 +26,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Execution:
-    """What another library made of a site's inputs."""
+    """Results of another library for a site's inputs."""
 
     digits: dict[int, Integers]  # exponent of the phase -> [tokens, inputs] in -1, 0, 1
     output: Integers  # [tokens, outputs], acc * 2^k_min
@@ -34,7 +34,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared and found equal."""
+    """Numbers of values compared and found equal."""
 
     tokens: int
     phases: int

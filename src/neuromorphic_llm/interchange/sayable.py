@@ -1,4 +1,4 @@
-"""What of a network NIR can say: crossbar sites that spike in the codes of EXACT_CODES; everything else is an error that names it."""
+"""Part of a network that NIR can express: crossbar sites in the codes of EXACT_CODES; an error names everything else."""
 
 from __future__ import annotations
 

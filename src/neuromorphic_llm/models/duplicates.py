@@ -1,4 +1,4 @@
-"""What a checkpoint holds twice: heads beside embeddings, tensors under two names, masks and rotary tables beside the configuration.
+"""Copies within a checkpoint: heads beside embeddings, tensors under two names, masks and rotary tables beside the configuration.
 
 transformers' classes decide what counts; where the copies differ, they are kept apart with a warning or refused, never dropped unsaid.
 """

@@ -35,7 +35,7 @@ class Entries:
         return self._settings.get(name) is not None
 
     def names(self) -> set[str]:
-        """All entries that are not null."""
+        """Names of the entries that are not null."""
         return {name for name, value in self._settings.items() if value is not None}
 
     def integer(self, name: str, default: int | None = None, largest: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What a family of decoders says about itself: its configuration, its tensors, and the way to the canonical decoder."""
+"""Family of decoders: its configuration, its tensors, and the way to the canonical decoder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Family(ABC):
     """Tokenizer of the family where the files do not name theirs."""
     embedding = "model.embed_tokens.weight"
     base = "model."
-    """What the body's tensors begin with; checkpoints of the body alone leave it out."""
+    """Prefix of the body's tensors; checkpoints of the body alone leave it out."""
     renamed: Mapping[str, str] = MappingProxyType({})
     """Older tensor name -> name now."""
     ignored = re.compile(r"(?!)")

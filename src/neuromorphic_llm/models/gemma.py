@@ -33,7 +33,7 @@ class Gemma2(Llama):
     max_positions, default_head_dim = 8192, 256
     biased_by = MappingProxyType({"attention_bias": ATTENTION})
     attention_softcap, logit_softcap = 50.0, 30.0
-    """What transformers takes where the entries are left out."""
+    """Defaults of transformers where the entries are left out."""
 
     def fields(self, entries: Entries) -> dict[str, Any]:
         entries.refuse_flag("use_bidirectional_attention", "attention to later tokens")

@@ -52,7 +52,7 @@ _GEMMA_27B = {"gemma2": 46, "gemma3": 62}
 
 @dataclass(frozen=True)
 class Spelling:
-    """How GGUF files spell one family."""
+    """Names and layouts of one family in GGUF files."""
 
     family: Family
     gguf_architecture: str  # member of gguf.MODEL_ARCH
@@ -65,9 +65,9 @@ class Spelling:
     biases: Mapping[str, str] = field(default_factory=dict)
     """Entry -> tensor whose presence says it."""
     rotary_factors: bool = False
-    """Whether the architecture reads `rope_freqs.weight`."""
+    """True if the architecture reads `rope_freqs.weight`."""
     tied: bool = True
-    """Whether the embedding is the head where there is no `output.weight`."""
+    """True if the embedding is the head where there is no `output.weight`."""
 
 
 def _head_size(settings: dict[str, Any], rest: dict[str, Any]) -> None:

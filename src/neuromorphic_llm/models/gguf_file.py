@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether the file starts as a GGUF file does."""
+    """True if the file starts with the GGUF magic number."""
     with path.open("rb") as file:
         return file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
 

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 _MIB = 1 << 20
 _TEMPLATE_SECONDS, _TEMPLATE_BYTES = 5, 512 * _MIB
 _TEMPLATE_CHARACTERS = 1 << 20
-"""What a chat template may add to a message."""
+"""Most characters that a chat template may add to a message."""
 
 _SECONDS, _CHARACTERS_PER_SECOND = 20, 50_000
 _BYTES, _BYTES_PER_CHARACTER = 1024 * _MIB, 400

@@ -29,7 +29,7 @@ class Llama(Family):
     tied = False
     max_positions = 2048
     default_head_dim: int | None = None
-    """What transformers takes where entries are left out; None: hidden size / heads."""
+    """Default of transformers where entries are left out; None: hidden size / heads."""
     local_rotary = False
     always_biased: tuple[str, ...] = ()
     biased_by: Mapping[str, tuple[str, ...]] = MappingProxyType({"attention_bias": ATTENTION, "mlp_bias": FEED_FORWARD})

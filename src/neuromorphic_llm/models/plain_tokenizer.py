@@ -1,4 +1,4 @@
-"""Whether a tokenizer.json is made only of parts that take time and memory in proportion to a text, as those of all known models are."""
+"""Recognition of plain tokenizers: every part of tokenizer.json takes time and memory in proportion to a text."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _LONGEST_WORD = 1000
 
 
 def is_plain(content: bytes) -> bool:
-    """Whether nothing in a tokenizer.json can take long or much; False also for one that cannot be read."""
+    """True if nothing in a tokenizer.json can take long or much; False also for one that cannot be read."""
     try:
         data = json.loads(content)
         parts = [data.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder")]

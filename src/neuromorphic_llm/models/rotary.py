@@ -32,7 +32,7 @@ _OWN = {
 
 @dataclass(frozen=True)
 class Rotary:
-    """How pairs turn: angle per position of each pair, and the factor of cosines and sines."""
+    """Rotation of pairs: angle per position of each pair, and the factor of cosines and sines."""
 
     theta: float
     frequencies: torch.Tensor  # float64 [rotated / 2]

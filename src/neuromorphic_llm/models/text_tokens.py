@@ -20,7 +20,7 @@ _PROBES = ("a", "1", "the", ".")
 
 
 class Bos(StrEnum):
-    """Whether texts begin with the beginning-of-sequence token: as the tokenizer's files say, always, or never."""
+    """Use of the beginning-of-sequence token before texts: as the tokenizer's files say, always, or never."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -44,7 +44,7 @@ def text_prefix(tokenizer: Any) -> tuple[int, ...]:
 
 
 def bos_text(tokenizer: Any) -> str | None:
-    """What stands before every text, written as text; None: nothing."""
+    """Text that the tokenizer puts before every text; None: nothing."""
     prefix = text_prefix(tokenizer)
     return tokenizer.decode(list(prefix)) if prefix else None
 
@@ -83,13 +83,13 @@ def _rendered_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[in
 
 
 def _control_tokens(tokenizer: Any, ids: Sequence[int]) -> list[int]:
-    """Those of the ids that are control tokens; the one for unknown characters is none."""
+    """Control tokens among the ids; the one for unknown characters is none."""
     special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} | set(tokenizer.all_special_ids)
     return [index for index in ids if index in special and index != tokenizer.unk_token_id]
 
 
 def _writes_control_tokens(tokenizer: Any, text: str) -> bool:
-    """Whether a message holds control tokens: special ones, or added ones that the template writes, such as `<tool_call>`."""
+    """True if a message holds control tokens: special ones, or added ones that the template writes, e.g. `<tool_call>`."""
     template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
     added = [token.content for token in tokenizer.added_tokens_decoder.values() if not token.content.isspace()]
     return any(each in text and each in template for each in added) or bool(_control_tokens(tokenizer, plain_ids(tokenizer, text)))

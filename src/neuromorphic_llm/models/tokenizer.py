@@ -40,7 +40,7 @@ _SPLITTINGS = frozenset(
 """`tokenizer.ggml.pre` that transformers knows or that split as GPT-2 does, which it takes for the others."""
 
 _SPLITTINGS_WITH_DIGITS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell"})
-"""Those that split as GPT-2 does after taking every digit by itself."""
+"""Splittings that take every digit by itself and then split as GPT-2 does."""
 
 _WITHOUT_RULES = frozenset({"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
 """Files that hold tokens only; how text is split is the library's."""

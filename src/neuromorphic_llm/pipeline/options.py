@@ -18,7 +18,7 @@ EXAMPLE = REPOSITORY / "examples" / "article.txt"
 @described
 @dataclass(frozen=True)
 class RunOptions:
-    """What `nmllm run` is asked for; UsageError or DataError if it cannot be done."""
+    """Options of `nmllm run`; UsageError or DataError if it cannot be done."""
 
     model: str
     output: Path
@@ -47,7 +47,7 @@ class RunOptions:
 @described
 @dataclass(frozen=True)
 class ParetoOptions:
-    """What is compared, on which text, and where; `chip` is a known one or a file, or None for no energies."""
+    """Options of a comparison of spike codes; `chip` is a known one or a file, or None for no energies."""
 
     model: str
     output: Path

@@ -38,7 +38,7 @@ from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 from neuromorphic_llm.simulation.run import simulate
 
 PROMPT_TOKENS, DECODED_TOKENS = 64, 8
-"""Of the generation on the chip whose energy is counted; the prompt is the beginning of the task's text."""
+"""Length of the generation on the chip whose energy is counted; the prompt is the beginning of the task's text."""
 NO_CHIP = "no chip was given (--chip)"
 
 Progress = Callable[[str, int, int], None]
@@ -95,7 +95,7 @@ class Pareto:
         return Calibration.load(self.options.output / "calibration")
 
     def run(self) -> dict[str, Any]:
-        """All points in order, the dense model's perplexity, and what they were measured on. Only interruptions end it early."""
+        """Measure every point in order, and the dense model's perplexity. Only interruptions end it early."""
         self._calibrate()
         dense = self._dense()
         points = []
@@ -118,7 +118,7 @@ class Pareto:
         }
 
     def _inputs(self) -> dict[str, Any]:
-        """What every result depends on."""
+        """Inputs that every result depends on."""
         text = hashlib.sha256(json.dumps([self.text.prefix, self.text.ids, self._windows]).encode()).hexdigest()
         return {
             "checkpoint": self.checkpoint.content_hash,

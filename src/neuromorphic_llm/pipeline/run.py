@@ -99,7 +99,7 @@ class Pipeline:
         return encode_text(self.tokenizer, load_text(TASKS["default"]), EVALUATED_TOKENS)
 
     def run(self) -> dict[str, Any]:
-        """All steps in order; the content of report.json without its envelope."""
+        """Run every step in order; the content of report.json without its envelope."""
         converted = self._convert()
         compiled = self._compile(converted["content_hash"])
         limit = min(compiled["report"]["max_context"], self.checkpoint.config.max_positions) - self.options.max_new_tokens

@@ -1,4 +1,4 @@
-"""What a spike costs on a chip, by its own account: for conversions whose budget is in joules (docs/reference/conversion.md)."""
+"""Energy of a spike on a chip, by its own account: for conversions whose budget is in joules (docs/reference/conversion.md)."""
 
 from __future__ import annotations
 

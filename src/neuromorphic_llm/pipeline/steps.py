@@ -32,7 +32,7 @@ def package_digest() -> str:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What became of a step in this run."""
+    """Outcome of a step in this run."""
 
     name: str
     reused: bool

@@ -209,7 +209,7 @@ def _floor(report: Mapping[str, Any]) -> str:
 
 
 def _origin(report: Mapping[str, Any]) -> str:
-    """When, where and with what the run was made."""
+    """Date, machine and versions of the run."""
     machine = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items() if version is not None)
     graphics = machine["gpu"] or "no GPU"

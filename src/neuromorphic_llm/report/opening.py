@@ -1,4 +1,4 @@
-"""How the page begins: the verdict, four figures, what the words mean, how to repeat it, where to read more."""
+"""Beginning of the page: the verdict, four figures, the terms, how to repeat it, where to read more."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def method(point: Point) -> str:
-    """What a series of points has in common: code with its parameters and phases, allocation, compensation."""
+    """Settings that a series of points shares: code with its parameters and phases, allocation, compensation."""
     parameters = "".join(f" {name}={value}" for name, value in point["code_parameters"].items())
     phases = f", {point['phases']} phases" if "phases" in point else ""
     return ", ".join((f"{point['code']}{parameters}{phases}", point["allocation"], *point["compensation"]))

@@ -1,4 +1,4 @@
-"""Where a text that was cut by a limit of tokens last ends a sentence."""
+"""Last sentence end of a text that a limit of tokens cut off."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shown_summary(report: Mapping[str, Any], key: str) -> Shown:
 
 
 def summaries_note(report: Mapping[str, Any]) -> str:
-    """How the summaries were made, and what not to expect of them."""
+    """Note on the making of the summaries, and on what not to expect of them."""
     weights = report["compile"].get("weights")
     size = "so small a model" if weights is None else f"a model of {weights / 1e6:,.{0 if weights >= 1e7 else 1}f} million weights"
     return (

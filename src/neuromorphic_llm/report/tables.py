@@ -14,7 +14,7 @@ KINDS = {
     "estimated": "computed from counts and published or assumed constants",
     "recorded": "measured earlier on other hardware and written down",
 }
-"""What the marks of figures mean."""
+"""Meanings of the marks of figures."""
 
 UNITS = {
     "synapse": "waiting for crossbars (reads, A/D conversion, results)",
@@ -55,7 +55,7 @@ def energy_text(values: Mapping[str, float]) -> str:
 
 
 def counted_token(report: Mapping[str, Any]) -> str:
-    """What figures a token of the simulation are means over: `decoded token`, or `prompt token` if nothing was decoded."""
+    """Kind of token that the simulation's figures are means over: `decoded token`, or `prompt token` if nothing was decoded."""
     return "decoded token" if report["simulate"]["counted_phase"] == "decode" else "prompt token"
 
 
@@ -129,7 +129,7 @@ def context_table(points: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def latency_table(report: Mapping[str, Any]) -> Table:
-    """Where the cycles of a decoded token go, by unit, largest first."""
+    """Cycles of a decoded token by unit, largest first."""
     latency = report["latency"]
     total = latency["cycles_per_token"]
     units = sorted(latency["units"].items(), key=lambda item: -item[1])
@@ -182,7 +182,7 @@ def breakdown_table(report: Mapping[str, Any]) -> Table:
 
 
 def chip_table(report: Mapping[str, Any]) -> Table:
-    """What the simulated chip did, and its size."""
+    """Activity of the simulated chip, and its size."""
     simulated, compiled, token = report["simulate"], report["compile"], counted_token(report)
     rows = [
         ("prompt", f"{report['prompt_tokens']:,} tokens", "measured"),
@@ -203,7 +203,7 @@ def chip_table(report: Mapping[str, Any]) -> Table:
 
 
 def steps_table(report: Mapping[str, Any]) -> Table:
-    """Which steps ran and which were reused."""
+    """Steps of the run, each run now or reused."""
     rows = [(step["name"], "reused" if step["reused"] else "ran", format_si(step["wall_s"], "s"), "measured") for step in report["steps"]]
     note = "The time of a reused step is that of the run that made its result."
     return Table("Steps", ("step", "in this run", "time", "kind"), tuple(rows), note)

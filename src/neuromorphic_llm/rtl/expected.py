@@ -1,4 +1,4 @@
-"""What the units of the chip do in a run, by the simulators (docs/reference/rtl.md, Lockstep)."""
+"""Expected activity of the chip's units in a run, by the simulators (docs/reference/rtl.md, Lockstep)."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Channel:
 
 
 class Run(Protocol):
-    """What is needed of a generation by the simulators (simulation.recorded): a row is a token that the chip works on, prompt first."""
+    """Records of a generation by the simulators (simulation.recorded): a row is a token that the chip works on, prompt first."""
 
     @property
     def program(self) -> Program:
-        """What ran."""
+        """Program that ran."""
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ class Run(Protocol):
 
     @property
     def record(self) -> Record:
-        """Of the integer reference, in full."""
+        """Full record of the integer reference."""
 
     @property
     def cache(self) -> Cache:

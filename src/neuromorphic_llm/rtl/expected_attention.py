@@ -1,4 +1,4 @@
-"""What the attention engines of a layer compute in a run, in their order (docs/reference/rtl.md, nmllm_attention, Lockstep)."""
+"""Expected values of a layer's attention engines in a run, in their order (docs/reference/rtl.md, nmllm_attention, Lockstep)."""
 
 from __future__ import annotations
 

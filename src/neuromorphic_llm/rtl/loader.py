@@ -1,4 +1,4 @@
-"""What the host writes before a run: routes, tables, weights and instruction lists of a program (register maps: headers of the modules)."""
+"""Host writes before a run: routes, tables, weights and instruction lists of a program (register maps: headers of the modules)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MOST_VALUES = (1 << 15) - 1
 _MOST_KEY_VALUE_HEADS = 32
 _FLIT_BITS = 64
 _ADDRESSES = 1 << 24
-"""Of the host port, in each unit."""
+"""Addresses of the host port in each unit."""
 
 
 def chip_parameters(program: Program) -> dict[str, int | str]:

@@ -71,7 +71,7 @@ class DifferenceFoundError(SimulationError):
 
 @dataclass(frozen=True)
 class LockstepResult:
-    """What was compared, up to the first difference or the end."""
+    """Events compared, up to the first difference or the end."""
 
     cycles: int
     wall_s: float  # chip and comparison

@@ -19,7 +19,7 @@ GROUP_REGISTERS = 256
 
 
 class Epilogue(IntEnum):
-    """What the output stage does with the scaled columns."""
+    """Operation of the output stage on the scaled columns."""
 
     VALUES = 0
     GATE = 1
@@ -28,7 +28,7 @@ class Epilogue(IntEnum):
 
 @dataclass(frozen=True)
 class RegionLoad:
-    """What a tile holds: columns in the order of the tile, in a gate/up site gate and up of each output in turn."""
+    """Content of a tile: columns in the order of the tile, in a gate/up site gate and up of each output in turn."""
 
     weight: NDArray[np.integer]  # [inputs, columns], -127 .. 127
     multiplier: NDArray[np.integer]  # [columns], below 2^16

@@ -1,4 +1,4 @@
-"""What every spike code is: spike trains, coded vectors and the SpikeCode interface (docs/reference/codes.md)."""
+"""Interface of spike codes: spike trains, coded vectors and SpikeCode (docs/reference/codes.md)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class SpikeCode(ABC):
             )
 
     def check(self) -> None:
-        """What the parameters must satisfy together; UsageError if they do not."""
+        """Check conditions on several parameters together; UsageError if they fail."""
         return
 
     @property

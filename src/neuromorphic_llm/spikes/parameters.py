@@ -28,7 +28,7 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """What it may be, in words."""
+        """Allowed values, in words."""
         if self.type == "bool":
             return "true or false"
         return " or ".join(self.choices) if self.choices else f"{self.least} to {self.most}"

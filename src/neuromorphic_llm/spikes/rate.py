@@ -15,7 +15,7 @@ from neuromorphic_llm.spikes.integers import Integers
 
 @dataclass(frozen=True)
 class Rate(ArrayCode):
-    """What a soft-reset integrate-and-fire neuron emits for constant input; every spike weighs 2^k."""
+    """Soft-reset integrate-and-fire neuron with constant input; every spike weighs 2^k."""
 
     name: ClassVar[str] = "rate"
     summary: ClassVar[str] = "soft-reset integrate-and-fire: as many spikes as the value, evenly spread"

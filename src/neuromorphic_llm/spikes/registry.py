@@ -13,7 +13,7 @@ _PACKAGE = "neuromorphic_llm.spikes"
 
 
 def _flaw(name: str, found: object) -> str | None:
-    """What keeps an imported object from being the code of that name."""
+    """Reason why an imported object is not the code of that name; None if it is."""
     if not (isinstance(found, type) and issubclass(found, SpikeCode)):
         return "is not a subclass of SpikeCode; derive it from neuromorphic_llm.spikes.code.SpikeCode"
     own = getattr(found, "name", None)

@@ -1,4 +1,4 @@
-"""What codes share whose neurons see x in units of one power of two per token: scale, sign, dead zone, and the sum over their phases."""
+"""Base of codes whose neurons see x in units of one power of two per token: scale, sign, dead zone, sum over phases."""
 
 from __future__ import annotations
 

@@ -52,6 +52,6 @@ class SignedTernary(LevelCode):
         return st_bif_spikes(currents, threshold, self.largest_value, least, xp)
 
     def total(self, x: Array, k: Array, _: Array, xp: Library, /) -> tuple[Array, Array]:
-        """Where every step's simulation ends: neither current overshoots."""
+        """Value after the last step of the simulation: neither current overshoots."""
         a = xp.clip(rounded(x, k, xp), -self.largest_value, self.largest_value)
         return a, xp.abs(a)

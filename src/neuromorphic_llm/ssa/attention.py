@@ -15,7 +15,7 @@ from neuromorphic_llm.ssa.neuron import lif
 
 PARTS = ("query", "key", "value", "output")
 _MEAN_RATE = {"query": 0.25, "key": 0.25, "value": 0.5, "output": 0.5}
-"""Of a channel after calibration. Products of few query and key spikes select more and cost less, and learn as well as of many."""
+"""Mean rate of a channel after calibration. Products of few query and key spikes select more, cost less and learn as well."""
 
 _LEAST_DEVIATION = 1e-6
 

@@ -118,7 +118,7 @@ class Comparison:
     def network_rows(
         self, spikes: float, query_spikes: float, calibration_text: Sequence[Sequence[int]], seed: int = 0, tolerance: float = 0.01
     ) -> list[Row]:
-        """This project's integer networks of the same checkpoint: attention spiking only, and everything, at one price of a spike.
+        """Integer networks of the same checkpoint: attention spiking only, and everything, at one price per spike.
 
         The price is the one at which everything has `spikes` per activation, within the share `tolerance` or nearly. Raises
         ConversionError as convert().

@@ -50,7 +50,7 @@ class NeuronConfig:
 @described
 @dataclass(frozen=True)
 class SsaConfig:
-    """What replaces attention; raises ValueError naming the field."""
+    """Spiking self-attention that replaces attention; raises ValueError naming the field."""
 
     time_steps: int = option(4, "Steps T of the spike trains.")
     score_spikes: bool = option(False, "Scores pass a spiking neuron before they meet the values.")

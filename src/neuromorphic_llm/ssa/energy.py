@@ -42,7 +42,7 @@ class Operations:
 
 @dataclass(frozen=True)
 class AttentionActivity:
-    """What attention did over `tokens` tokens with `pairs` visible query-key pairs (all layers and query heads).
+    """Activity of attention over `tokens` tokens with `pairs` visible query-key pairs (all layers and query heads).
 
     `products` are the operations of QK and PV, `projections` those of q, k, v and output; `chip` has the counters of the part `attention`.
     """
@@ -66,7 +66,7 @@ def _projection_weights(config: DecoderConfig) -> tuple[int, int]:
 
 
 def dense_activity(config: DecoderConfig, lengths: list[int]) -> AttentionActivity:
-    """Of the dense model on windows of these lengths in tokens."""
+    """Activity of the dense model on windows of these lengths in tokens."""
     tokens = sum(lengths)
     pairs = config.layers * config.heads * sum(n * (n + 1) // 2 for n in lengths)
     weights = config.layers * sum(_projection_weights(config)) * tokens
@@ -74,7 +74,7 @@ def dense_activity(config: DecoderConfig, lengths: list[int]) -> AttentionActivi
 
 
 def ssa_activity(config: DecoderConfig, modules: list[SpikingSelfAttention]) -> AttentionActivity:
-    """Of spiking self-attention, from the counts of all its layers. ValueError if one has counted nothing."""
+    """Activity of spiking self-attention, from the counts of its layers. ValueError if one has counted nothing."""
     counts = [module.counts for module in modules if module.counts is not None and module.counts.tokens]
     if len(counts) != config.layers:
         raise ValueError(f"{len(counts)} of {config.layers} layers have counts; run a text with counting on")
@@ -115,7 +115,7 @@ class AttentionStatistics(SpikeStatistics):
         self._attention_sums: torch.Tensor | int = 0  # query spikes, probability spikes, keys with a probability spike, visible keys
 
     def add_attention(self, layer: int, result: AttentionResult, position: torch.Tensor, kept: torch.Tensor | None = None) -> None:
-        """As SpikeStatistics, and the score operations."""
+        """Count as SpikeStatistics does, and the score operations."""
         super().add_attention(layer, result, position, kept)
         rows = slice(None) if kept is None else kept
         context = (position[rows] + 1).unsqueeze(-1)
@@ -125,7 +125,7 @@ class AttentionStatistics(SpikeStatistics):
         self._attention_sums = self._attention_sums + torch.stack([part.sum() for part in parts])
 
     def activity(self, config: DecoderConfig) -> AttentionActivity:
-        """Of the integer network on all tokens since the last reset. ValueError if there were none."""
+        """Activity of the integer network on all tokens since the last reset. ValueError if there were none."""
         if not isinstance(self._attention_sums, torch.Tensor):
             raise ValueError("no token has been counted; run a text first")
         query_spikes, probability_spikes, probability_keys, pairs = (int(value) for value in self._attention_sums.tolist())

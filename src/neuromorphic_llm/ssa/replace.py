@@ -22,7 +22,7 @@ _CALIBRATION_WINDOWS = 4
 
 @dataclass(frozen=True)
 class Family:
-    """Where a decoder of transformers keeps its parts; `fused` if q, k and v are one transposed projection."""
+    """Places of a transformers decoder's parts; `fused` if q, k and v are one transposed projection."""
 
     body: str
     layers: str
@@ -41,7 +41,7 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class AttentionInput:
-    """What one attention module was called with, and what it gave."""
+    """Input and output of one attention module."""
 
     hidden: Tensor
     position_embeddings: tuple[Tensor, Tensor] | None

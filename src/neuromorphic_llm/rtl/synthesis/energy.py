@@ -81,7 +81,7 @@ def _passive(cell: Cell, pin: str) -> list[Energy]:
 
 
 def _holds_when_kept(cell: Cell, when: str) -> bool:
-    """Whether a state occurs with the data equal to the output and resets and sets, active low, at rest."""
+    """True if a state occurs with the data equal to the output and resets and sets, active low, at rest."""
     output = next(name for name in cell.outputs if cell.pins[name].function == cell.state)
     names = [name for name in dict.fromkeys([*cell.inputs, *cell.outputs]) if name in when]
     table = truth_table(when, names)

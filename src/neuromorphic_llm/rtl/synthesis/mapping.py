@@ -43,7 +43,7 @@ class Target:
 
 
 def missing_yosys() -> str | None:
-    """What synthesis lacks on this machine, with what to do; None if it can run."""
+    """Tools that synthesis lacks on this machine, with what to do; None if it can run."""
     if importlib.util.find_spec("pyosys") is None:
         return "synthesis needs Yosys: the Python package pyosys is not installed; pip install pyosys"
     return None

@@ -23,14 +23,14 @@ RESET_CYCLES = 2
 """Cycles at the start of an observation in which nothing is compared or counted."""
 
 COUNTER_BITS = 48
-"""Of the counters of a test bench."""
+"""Width of the counters of a test bench."""
 
 Signals = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Stimulus:
-    """How a unit is run: the test's module and where the unit stands in it, and what drives it.
+    """Test of a unit: its module, the unit's place in it, and what drives it.
 
     drive runs the test on a bench from a reset on; operations counts what the unit did from the signals `counted` (ports of the unit, or
     with "/" of `top`, 48 bits at most); working says from them in which cycles it worked (None: all).
@@ -59,7 +59,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What synthesis says of a unit. area um^2, critical_path s, leakage W; energy and operations are those of the cycles counted."""
+    """Synthesis result of a unit. area um^2, critical_path s, leakage W; energy and operations are those of the cycles counted."""
 
     unit: str
     target: str

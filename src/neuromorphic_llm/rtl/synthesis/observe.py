@@ -1,4 +1,4 @@
-"""What the ports of a unit and of its memories did in an RTL simulation of a test bench that contains it."""
+"""Observed ports of a unit and of its memories in an RTL simulation of a test bench that contains it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Observer(Bench):
         return "".join(f"  assign {port}[{bits - 1 - width * row} -: {width}] = {{>>{{{place}[{row}]}}}};\n" for row in range(rows))
 
     def reset(self) -> None:
-        """As Bench.reset; what was kept is dropped."""
+        """Reset as Bench.reset does and drop the records."""
         self._kept = {}
         self.top = self._shown  # in messages
         super().reset()
@@ -77,7 +77,7 @@ class Observer(Bench):
     def run(
         self, inputs: Mapping[str, ArrayLike], cycles: int | None = None, outputs: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """As Bench.run."""
+        """Run as Bench.run does and record the observed signals."""
         hidden = set(self._port_of.values())
         shown = [port.name for port in self.ports.values() if port.output and port.name not in hidden] if outputs is None else list(outputs)
         found = super().run(inputs, cycles, [*shown, *(name for name in self._port_of.values())])
