@@ -248,7 +248,9 @@ def network(tokens: list[int]) -> SpikingNetwork:
 
 def test_converted_without_prices_it_is_the_float_model(tokens: list[int]) -> None:
     dense = FloatDecoder(checkpoint().canonical)(torch.tensor([tokens]))[0].detach()
-    logits = IntegerDecoder(convert(checkpoint(), ConvertConfig(spikes=None, price=0.0, query_spikes=5.0), [tokens]).weights).forward(tokens)
+    logits = IntegerDecoder(convert(checkpoint(), ConvertConfig(spikes=None, price=0.0, query_spikes=5.0), [tokens]).weights).forward(
+        tokens
+    )
     ours = torch.from_numpy(logits).double() * 2.0**-16
     cosine = torch.nn.functional.cosine_similarity(ours, dense.double(), dim=1)
     assert float(cosine.mean()) > 0.999 and float(cosine.min()) > 0.995

@@ -68,7 +68,7 @@ class Routes:
 
 
 def route_ranges(stages: Sequence[Stage]) -> Routes:
-    """Where the routes of a program with these stages lie in its route tables (order of formats.md)."""
+    """Places of a program's routes in its route tables, from its stages (order of formats.md)."""
     regions = [regions for stage in stages for regions in stage.regions]
     counts = [len(regions)] + [len(site) for site in regions] + [len(stages), len(stages), 1, len(regions[-1])]
     ends = np.cumsum(counts, dtype=np.int32)

@@ -18,10 +18,10 @@ LARGEST_MESH = 16384
 """Tiles of the largest mesh; route tables grow with it."""
 
 VALUE_BITS, EVENT_BITS = 32, 16
-"""Of a value and of an event in a flit (rtl.md)."""
+"""Widths of a value and of an event in a flit (rtl.md)."""
 
 MAGNITUDE_BITS = 7
-"""Of a weight beside its sign (numerics.md)."""
+"""Bits of a weight beside its sign (numerics.md)."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class ChipSpec:
         return getattr(getattr(self, section) if section else self, name)
 
     def with_fields(self, changes: Mapping[str, Any]) -> ChipSpec:
-        """This chip with other values of some fields, by path; FieldError if they cannot be."""
+        """Return the chip with other values of some fields, by path; FieldError if they are not allowed."""
         nested: dict[str, dict[str, Any]] = {}
         for path, value in changes.items():
             unknown_field(path)

@@ -10,7 +10,7 @@ from neuromorphic_llm.graph.ir import Graph, Node
 from neuromorphic_llm.reference.weights import DecoderWeights
 
 ACTIVATIONS = ("silu",)
-"""Of the gate in the output stages of synapse tiles."""
+"""Activation functions of the gate in the output stages of synapse tiles."""
 
 _OPERATIONS = {
     "activate": "a feed-forward without a gate",
@@ -24,7 +24,7 @@ _FUSED = {"token", "embedding", "shift", "normalise", "gain", "matmul", "scale",
 
 
 def missing_units(graph: Graph) -> list[str]:
-    """What the chip would need a unit for that it has not, each once."""
+    """Operations of a network that the chip has no unit for, each once."""
     defined, residual = graph.by_name(), ""
     found: dict[str, None] = {}
     executed = _FUSED | set(kinds_by_operation())

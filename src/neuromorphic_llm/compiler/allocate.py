@@ -95,7 +95,7 @@ def _constant_bytes(module: Module, stage: int) -> int:
 
 
 def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
-    """On-chip memory in use, bytes, over all tiles that the program occupies."""
+    """On-chip memory in use, bytes, over every tile that the program occupies."""
     spec, config, graph = module.spec, module.weights.config, module.graph
     sizes = {node.name: node.type.size for node in graph.nodes}
     phases, group = module.weights.code.phases, config.heads // config.kv_heads

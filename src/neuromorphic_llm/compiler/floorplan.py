@@ -39,7 +39,7 @@ class FloorplanTile:
 
 
 def floorplan(program: Program) -> list[FloorplanTile]:
-    """All tiles of the chip in the order of their index."""
+    """Tiles of the chip in the order of their index."""
     topology, config = program.spec.topology, program.weights.config
     vector = set(topology.vector_tiles())
     used: dict[int, FloorplanTile] = {}

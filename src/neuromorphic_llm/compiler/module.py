@@ -1,4 +1,4 @@
-"""What the passes transform: the graph with its constants and chip, and what later passes add to it."""
+"""Module that the passes transform: the graph with its constants and chip, and the results of earlier passes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from neuromorphic_llm.reference.weights import DecoderWeights
 
 @dataclass(frozen=True)
 class RouteTable:
-    """All routes in the order of formats.md and their output ports."""
+    """Routes in the order of formats.md, with their output ports."""
 
     routes: tuple[Route, ...]
     masks: NDArray[np.uint8]  # [routes, tiles]

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 # All in bits, logarithms to base 2. What trained models have lies well inside (docs/results/robustness.md).
 PAIR_SPREAD, PAIR_DEVIATION, PAIR_LEVEL = 5.0, 2.0, 6.0
-"""Of the ratio of two sides: largest distance from the median and standard deviation over channels, distance of the median from normal."""
+"""Limits of a ratio of two sides: farthest channel from the median, standard deviation over channels, median from normal."""
 COLUMN_SPREAD, COLUMN_DEVIATION = 4.0, 1.25
-"""Of the columns behind a norm."""
+"""Limits of the columns behind a norm: farthest from the median, and standard deviation."""
 GAIN_LEVELS, STREAM_LEVELS = (-6.0, 4.0), (-8.0, 8.0)
 """Median gain of a norm, root mean square of the embedding."""
 NORMAL_GAIN, NORMAL_STREAM = -1.0, -2.0
@@ -38,7 +38,7 @@ NORMAL_VALUES, NORMAL_KEYS, NORMAL_HIDDEN = -1.0, 2.0, -1.0
 """Usual ratios: rows of values to columns of the output, keys to scaled queries, rows of up to columns of down."""
 
 BIAS_EXCESS = 2.0
-"""Of a turning key bias over the median row of its head."""
+"""Limit of a turning key bias over the median row of its head."""
 
 _LARGEST_SHIFT = 60.0
 _BIAS_SHARE = 2.0**-8  # a bias counts for a row where it is that much larger; below, weights do
@@ -52,7 +52,7 @@ _READERS = (
 
 @dataclass(frozen=True)
 class ConvertedDecoder:
-    """What of a checkpoint is calibrated and converted: the balanced decoder, and a hash that tells it from the decoder as stored."""
+    """Balanced decoder that is calibrated and converted, with a hash that tells it from the decoder as stored."""
 
     canonical: CanonicalDecoder
     content_hash: str

@@ -29,7 +29,7 @@ NEAR = 2.0
 """Tolerances within which a missed target is still a result, with a note."""
 
 SITE_SPIKES, SITE_ENERGY, QUERY_SPIKES = "spikes per activation", "joules a token", "query spikes per value"
-"""What the budgets count, for messages."""
+"""Units of the budgets, for messages."""
 
 
 def floored_heads(sensitivity: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -64,14 +64,14 @@ def with_price(
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of the sites: `asked` spikes per activation, or joules a token by `costs`; None: the given price, whatever it gives."""
+    """Target of the sites: `asked` spikes per activation, or joules per token by `costs`; None: the given price, whatever it gives."""
 
     asked: float | None
     costs: SpikeCosts | None = None
 
     @property
     def unit(self) -> str:
-        """What is counted, for messages."""
+        """Unit of the target, for messages."""
         return SITE_SPIKES if self.costs is None else SITE_ENERGY
 
     def amount(self, config: DecoderConfig, site_spikes: NDArray[np.float64]) -> float:
@@ -139,7 +139,7 @@ class _Attempt:
         return max(abs(self.site_miss(target)) / options.tolerance, abs(self.query_miss(options)) / _QUERY_TOLERANCE)
 
     def missed(self, target: Target, options: ConvertConfig, slack: float = 1.0) -> list[str]:
-        """What was missed by more than `slack` tolerances, with what was reached."""
+        """Targets missed by more than `slack` tolerances, with the values reached."""
         found = []
         if abs(self.site_miss(target)) > slack * options.tolerance:
             found.append(f"{target.asked:g} {target.unit} (reached {self.reached:.3g})")

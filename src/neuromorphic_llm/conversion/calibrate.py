@@ -127,7 +127,7 @@ def _stored_sizes(arrays: Mapping[str, NDArray[Any]], source: str) -> list[int]:
 
 
 def _mismatch(loaded: Calibration) -> str | None:
-    """Which tensors are not of one decoder."""
+    """Message about tensors that are not of one decoder; None if they are."""
     layers = len(loaded.hidden_max)
     for name, axes in (("query_sensitivity", 3), ("value_max", 2)):
         array = getattr(loaded, name)
@@ -145,7 +145,7 @@ def _mismatch(loaded: Calibration) -> str | None:
 
 
 def _contradiction(loaded: Calibration) -> str | None:
-    """Which range is smaller than what it bounds.
+    """Message about a range that is smaller than what it bounds; None if there is none.
 
     A zero alone is no mistake: inputs of a site may all be zero (ReLU), and whole parts of a pruned decoder. But then so is what they make.
     """
@@ -208,7 +208,7 @@ _RANGES = {
     "attention_output": "projection_max",
     "feed_forward_output": "projection_max",
 }
-"""What an observer sees -> the field of Calibration that bounds it."""
+"""Observed value -> the field of Calibration that bounds it."""
 
 
 class _Recorder(Observer):

@@ -121,7 +121,7 @@ def convert(
 def _provenance(
     checkpoint: Checkpoint, options: ConvertConfig, calibration: Calibration, allocation: Allocation, budget: Budget
 ) -> dict[str, Any]:
-    """Where a network comes from; the costs of a searched allocation, reached joules and a note on the budget where there are any."""
+    """Provenance of a network; with the costs of a searched allocation, reached joules and a note on the budget where there are any."""
     provenance: dict[str, Any] = {
         "model": checkpoint.name,
         "checkpoint_hash": checkpoint.content_hash,

@@ -1,4 +1,4 @@
-"""How far a network's predictions are from its model's: measured after every conversion, with a warning if that is much.
+"""Divergence of a network's predictions from its model's: measured after every conversion, with a warning if it is large.
 
 The divergence is the mean Kullback-Leibler divergence of a prediction, float model to integer network, in nats a token. With all
 spikes it is what fractions, 8-bit weights, keys and values cost. What the budget adds is compared with the second-order estimate that
@@ -31,7 +31,7 @@ USUAL = 0.03
 """Nats a token with all spikes of the signed-digit code and 8-bit weights; SmolLM2-135M has a quarter of it."""
 
 ESTIMATE_FACTOR = 3.0
-"""How many times the estimate the budget's divergence may be, USUAL apart."""
+"""Largest usual ratio of the budget's divergence, USUAL apart, to its estimate."""
 
 _BEHIND = {
     "qkv": "the feed-forward part of the layer before",
@@ -39,7 +39,7 @@ _BEHIND = {
     "gate_up": "the output projection of attention",
     "down": "the gate and up projections",
 }
-"""What has just run when a site's inputs are wrong."""
+"""Part that has just run when a site's inputs are wrong."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Divergence:
     dearest_site: str
 
     def to_json(self) -> dict[str, Any]:
-        """What a network's provenance keeps."""
+        """Figures that a network's provenance keeps."""
         nats = {"all_spikes": self.all_spikes, "budget": self.budget, "budget_estimate": self.all_spikes + self.estimate}
         return {"tokens": self.tokens} | {name: float(f"{value:.3g}") for name, value in nats.items()}
 

@@ -64,7 +64,7 @@ class Prices:
 
     @classmethod
     def of(cls, weights: DecoderWeights) -> Prices:
-        """Those of a network's stop tables."""
+        """Prices of a network's stop tables."""
         sites = [weights.site(site).stop / 4.0 ** weights.input_fraction(site) for site in range(len(weights.config.sites))]
         queries = [layer.query_stop / 4.0**weights.formats.qkv for layer in weights.layers]
         return cls(*(tuple(torch.from_numpy(table).float() for table in tables) for tables in (sites, queries)))
@@ -169,7 +169,7 @@ class EmulatedLayer(nn.Module):
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
-        """As _layer takes them."""
+        """Weights in the order of _layer's arguments."""
         return self.attention_gain, self.qkv, self.output, self.feed_forward_gain, self.gate_up, self.down, *self.biases
 
     def prices(self, log_scale: Tensor) -> tuple[Tensor, ...]:

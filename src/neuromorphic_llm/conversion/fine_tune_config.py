@@ -11,7 +11,7 @@ from neuromorphic_llm.options import described, option, same_option
 
 OPTIMIZERS = ("adamw", "muon")
 _LARGEST, _LARGEST_STEP = 1e6, 2**24
-"""Of the recipe's numbers; of the tokens a step."""
+"""Bounds of the recipe's numbers, and of the tokens per step."""
 
 
 @described

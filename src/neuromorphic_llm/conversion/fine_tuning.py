@@ -62,7 +62,7 @@ _PIECES = 8
 """Own text goes on from an eighth of a window of the given texts."""
 
 _TEXT_KEYS = ("checkpoint", "texts", "own_text", "window", "batch", "seconds", "seed", "bos")
-"""What the text of a run depends on."""
+"""Inputs that the text of a run depends on."""
 
 _MADE = ("text", "start", "state")
 """Files of tensors that a run makes, in this order."""
@@ -73,7 +73,7 @@ _BUDGET_TOKENS = {"cpu": 4096, "cuda": 8192}
 
 @dataclass(frozen=True)
 class Watch:
-    """Whom a run tells how it goes."""
+    """Callbacks that follow a run."""
 
     progress: Callable[[str, int, int], None] | None = None  # what, done, total
     step: Callable[[StepFigures, float], None] | None = None  # figures, share of the run that has passed
@@ -150,7 +150,7 @@ def fine_tune(
 
 
 def _provenance(checkpoint: Checkpoint, tuner: FineTuner, options: ConvertConfig, figures: dict[str, Any]) -> dict[str, Any]:
-    """What the network is of, and how it was trained."""
+    """Provenance of the network: its model, and how it was trained."""
     recipe = tuner.recipe
     return {
         "model": checkpoint.name,

@@ -51,7 +51,7 @@ FLOAT_BLOCKS: Registry[FloatBlock] = Registry(
 
 
 class Observer:
-    """What sees a run of a FloatDecoder. `site` and `query` return what the decoder goes on with."""
+    """Observer of a run of a FloatDecoder. The decoder goes on with the results of `site` and `query`."""
 
     def site(self, index: int, x: Tensor) -> Tensor:  # noqa: ARG002 - its override uses it
         """Input [batch, tokens, inputs] of a crossbar site `index` in DecoderConfig.sites."""

@@ -28,7 +28,7 @@ def quantise_groups(weight: Tensor) -> tuple[NDArray[np.int8], NDArray[np.uint8]
 
 
 def _quantise_rows(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As quantise_groups, of rows padded to whole groups; weight [rows, inputs]."""
+    """Quantise as quantise_groups does, with rows padded to whole groups; weight [rows, inputs]."""
     padded = torch.nn.functional.pad(weight.float(), (0, -weight.shape[1] % GROUP)).view(len(weight), -1, GROUP)
     largest = padded.abs().amax(-1)
     full = largest.amax(-1) / (LARGEST_GROUP_WEIGHT * LARGEST_GROUP_MULTIPLIER)

@@ -120,7 +120,7 @@ def _table(rows: torch.Tensor, formats: Formats) -> NDArray[np.int16]:
 
 @dataclass(frozen=True)
 class Converter:
-    """What the integers of every layer are made from; `largest` bounds the coded inputs, `groups`: 4-bit weights in groups."""
+    """Converter of float tensors to the integers of every layer; `largest` bounds the coded inputs, `groups`: 4-bit weights in groups."""
 
     config: DecoderConfig
     tensors: Mapping[str, torch.Tensor]
@@ -132,7 +132,7 @@ class Converter:
 
     @property
     def rotary_scale(self) -> float:
-        """Of cosines and sines."""
+        """Scale of cosines and sines."""
         return float(self.tensors["rotary.scale"]) if "rotary.scale" in self.tensors else 1.0
 
     def key_offset(self, number: int) -> NDArray[np.int32] | None:

@@ -23,7 +23,7 @@ TYPICAL_POSITIONS = 2048
 """Positions over which the offset of a rotated key is the mean; later keys only have larger remainders."""
 
 LARGEST_NOISE = 0.2
-"""Of the scores, root mean square in nats, that rounding keys to eight bits may make without an offset. SmolLM2-135M has 0.11 at most."""
+"""Largest score noise, root mean square in nats, from rounding keys to 8 bits without an offset. SmolLM2-135M: 0.11 at most."""
 
 KEY_SPREAD = 3.0
 """Standard deviations between the mean of an element and the largest one to expect."""
@@ -92,13 +92,13 @@ class KeySums:
 
 
 def _angles(config: DecoderConfig, frequencies: Floats) -> Floats:
-    """Of the pairs at the positions that an offset is the mean over, [positions, pairs]."""
+    """Angles of the pairs at the positions that an offset is the mean over, [positions, pairs]."""
     angles: Floats = np.arange(min(config.max_positions, TYPICAL_POSITIONS))[:, None] * frequencies
     return angles
 
 
 def turning_share(config: DecoderConfig, frequencies: Floats) -> Floats:
-    """How far a turning vector lies from its mean at most, in its own lengths, [pairs]; 1 where an offset would not help."""
+    """Largest distance of a turning vector from its mean, in its own lengths, [pairs]; 1 where an offset would not help."""
     turned = np.exp(1j * _angles(config, frequencies))
     share: Floats = np.minimum(np.abs(turned - turned.mean(0)).max(0), 1.0)
     return share
@@ -107,7 +107,7 @@ def turning_share(config: DecoderConfig, frequencies: Floats) -> Floats:
 def key_offset(
     config: DecoderConfig, statistics: KeyStatistics | None, layer: int, frequencies: Floats, scale: float = 1.0
 ) -> Floats | None:
-    """What to take off the rotated keys of a layer, [kv_heads, head_dim]; None where it would not matter.
+    """Offset subtracted from the rotated keys of a layer, [kv_heads, head_dim]; None where it would not matter.
 
     The same for all keys of a head, it moves all scores of a query alike, which the softmax does not see (a soft cap does: None then).
     It is the mean over positions of the turning mean key, in the pairs where that is most of it, and given to heads whose scores it

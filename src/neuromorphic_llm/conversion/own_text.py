@@ -15,7 +15,7 @@ from neuromorphic_llm.conversion.float_decoder import rotate
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 
 TEMPERATURE = 0.9
-"""At 1 a small model soon loses the thread, and its text resembles no text that the network will see."""
+"""Sampling temperature: at 1 a small model soon loses the thread, and its text resembles no text that the network will see."""
 
 _REACHES = 4
 _BATCH = {"cpu": 32, "cuda": 1024}

@@ -18,13 +18,13 @@ from torch.library import custom_op
 from neuromorphic_llm.spikes.signed_digit import fires
 
 LEAST_MAXIMUM, LEAST_PRICE = 1e-20, 1e-30
-"""Where a maximum or a price is zero, so that it can be divided by and has a logarithm."""
+"""Stand-ins for a maximum or a price of zero: divisible, and with a logarithm."""
 _MANTISSA, _ONE_AND_A_HALF = (1 << 23) - 1, 1 << 22
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """What stands for the derivative of the code.
+    """Surrogate of the derivative of the code.
 
     masked: the gradient passes inputs that fire or are near a threshold, not the others; without it, it passes all of them.
     activity: the number of spikes has a gradient for the inputs, not for the prices alone.

@@ -19,7 +19,7 @@ from neuromorphic_llm.reference.weights import DecoderWeights
 _TOLERANCE = 0.001
 _ATTEMPTS = 10
 _SLOPE = -0.3
-"""Of spikes over log prices, relative to the spikes: the first guess."""
+"""Slope of spikes over log prices, relative to the spikes: the first guess."""
 
 
 def with_prices(weights: DecoderWeights, prices: Prices, factor: float = 1.0) -> DecoderWeights:

@@ -1,4 +1,4 @@
-"""What a training keeps between runs: tensors with a JSON object beside them, and a log; damage is told in one line."""
+"""State that a training keeps between runs: tensors with a JSON object, and a log; damage is told in one line."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def check_number(about: Mapping[str, Any], name: str) -> float:
 
 
 def moments_of(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """What the optimizer remembers of its parameters, by PREFIX INDEX . NAME."""
+    """Moments of the optimizer's parameters, by PREFIX INDEX . NAME."""
     state = optimizer.state_dict()["state"]
     return {f"{prefix}{index}.{name}": value.clone() for index, moments in state.items() for name, value in moments.items()}
 

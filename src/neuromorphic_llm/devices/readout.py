@@ -125,7 +125,7 @@ class ConvertedReads(Readout):
         return [xp.where(number == n, digits, 0) for n in range(int(number.max()) + 1)]
 
     def _converted(self, driven: Array, levels: Array, xp: Library) -> Array:
-        """What one read adds to the accumulators, [tokens, outputs]; nothing where a token drives no row."""
+        """Sums that one read adds to the accumulators, [tokens, outputs]; zero where a token drives no row."""
         sums = xp.asarray(xp.asarray(driven, dtype=xp.float64) @ levels, dtype=xp.int64)  # [slices, tokens, outputs]
         parts = (each << self.cell_bits * s for s, each in enumerate(self.convert(sums)))
         return sum(parts) * xp.any(driven != 0, 1)[:, None]

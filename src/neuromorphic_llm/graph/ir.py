@@ -61,7 +61,7 @@ class Node:
         return value if isinstance(value, tuple) else (int(value),)
 
     def with_attributes(self, **attributes: AttributeValue) -> Node:
-        """This node with attributes added or replaced."""
+        """Return the node with attributes added or replaced."""
         return replace(self, attributes={**self.attributes, **attributes})
 
 
@@ -88,7 +88,7 @@ class Graph:
         return {node.name: node for node in self.nodes}
 
     def users(self) -> dict[str, list[Node]]:
-        """For every value the nodes that use it, in order."""
+        """Users of every value, in order."""
         users: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
         for node in self.nodes:
             for operand in node.operands:
@@ -105,5 +105,5 @@ class Graph:
         return [node for node in self.nodes if node.operation == "linear"]
 
     def with_nodes(self, nodes: list[Node] | tuple[Node, ...], **changes: Any) -> Graph:
-        """This graph with other nodes."""
+        """Return the graph with other nodes."""
         return replace(self, nodes=tuple(nodes), **changes)

@@ -10,7 +10,7 @@ from neuromorphic_llm.graph.ir import Node, ValueType
 from neuromorphic_llm.registry import Registry
 
 EPILOGUES = ("gate", "argmax")
-"""What the output stage of a synapse tile may do after scaling: the gate of the feed-forward, the largest logit of the head."""
+"""Operations of a synapse tile's output stage after scaling: the gate of the feed-forward, the largest logit of the head."""
 
 TypeRule = Callable[[Node, tuple[ValueType, ...]], str | None]
 """Says what is wrong with a node whose operands have these types, or None."""

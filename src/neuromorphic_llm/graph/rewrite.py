@@ -10,7 +10,7 @@ from neuromorphic_llm.graph.ir import AttributeValue, Graph, Node
 
 
 def single_use_chains(graph: Graph, *operations: str) -> list[list[Node]]:
-    """All chains of nodes with these operations in which each value has only the next node as user."""
+    """Chains of nodes with these operations in which each value has only the next node as user."""
     users = graph.users()
     chains = []
     for node in graph.nodes:

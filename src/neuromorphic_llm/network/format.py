@@ -39,12 +39,12 @@ _SHIFT = (-1024, 1024)
 
 
 def spiking_parts(parts: str) -> dict[str, bool]:
-    """Whether each part of a network spikes (Site.part) in the hybrid `parts`."""
+    """Flag of each part of a network (Site.part): does it spike in the hybrid `parts`?"""
     return {"attention": parts in ("all", "attention"), "feed-forward": parts in ("all", "feed-forward"), "head": parts == "all"}
 
 
 def weight_arrays(weights: DecoderWeights) -> Arrays:
-    """All tensors of a network by their names in the file."""
+    """Tensors of a network by their names in the file."""
     arrays: Arrays = {
         "embedding": weights.embedding,
         "final_gain": weights.final_gain,

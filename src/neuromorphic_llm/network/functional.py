@@ -141,7 +141,7 @@ class FunctionalDecoder:
         return self._head(hidden.contiguous(), None)
 
     def compile_windows(self) -> None:
-        """On the GPU compile layers for many tokens at once from the first call on: the caller knows that many will come."""
+        """Compile layers for many tokens at once on the GPU from the first call on: the caller knows that many will come."""
         self._eager_rows = COMPILE_AFTER_ROWS
 
     def sequences(self, count: int, length: int) -> FunctionalSequences:
@@ -223,7 +223,7 @@ class FunctionalDecoder:
         return tuple(self.config.site(name).index for name in plan.attributes("linear", "site"))
 
     def _compiles(self, batch: int, n: int) -> bool:
-        """Whether stages run compiled: on a GPU for decoding, whose shapes repeat, and for windows once there have been many."""
+        """True if stages run compiled: on a GPU for decoding, whose shapes repeat, and for windows once there have been many."""
         if self.observer is not None or self.device.type != "cuda" or not self._signed_digit or not self.weights.readout.exact:
             return False
         if n > 1 and self._eager_rows < COMPILE_AFTER_ROWS:

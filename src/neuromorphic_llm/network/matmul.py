@@ -9,7 +9,7 @@ import torch
 
 @cache
 def int8_products_exact(device_type: str) -> bool:
-    """Whether the int8 product of this device is exact for extreme values (some CPU kernels saturate 16-bit partial sums)."""
+    """True if this device's int8 product is exact for extreme values (some CPU kernels saturate 16-bit partial sums)."""
     generator = torch.Generator().manual_seed(0)
     a = torch.randint(-128, 128, (34, 1536), dtype=torch.int8, generator=generator)
     b = torch.randint(-127, 128, (64, 1536), dtype=torch.int8, generator=generator)

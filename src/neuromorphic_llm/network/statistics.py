@@ -84,7 +84,7 @@ class SpikeStatistics:
         return self._attention_counts()[2] / self._pairs() if self._pairs() else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """All figures as a JSON object."""
+        """Figures as a JSON object."""
         return {
             "tokens": self.tokens,
             "spikes_per_activation": self.spikes_per_activation(),

@@ -112,12 +112,12 @@ class DecoderConfig:
 
     @property
     def has_variants(self) -> bool:
-        """Whether a Llama decoder could not have this configuration."""
+        """True if a Llama decoder could not have this configuration."""
         return any(getattr(self, name) != default for name, default in self._llama_variants().items())
 
     @classmethod
     def _llama_variants(cls) -> dict[str, Any]:
-        """What other families vary, the fields from `activation` on, as Llama has it."""
+        """Defaults of Llama for the fields that other families vary, from `activation` on."""
         defaults = {field.name: field.default for field in fields(cls)}
         names = list(defaults)
         return {name: defaults[name] for name in names[names.index("activation") :]}
@@ -245,7 +245,7 @@ class Formats:
 
 @dataclass(frozen=True)
 class CodeConfig:
-    """Which spike code the crossbar sites use, and the precision of the attention products."""
+    """Spike code of the crossbar sites, and precision of the attention products."""
 
     name: str = "signed-digit"
     phases: int = 14

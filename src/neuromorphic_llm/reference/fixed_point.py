@@ -41,7 +41,7 @@ SHARES: dict[str, Integers] = {
     "gelu-tanh": np.rint(2.0**14 * (1 + np.tanh(math.sqrt(2 / math.pi) * (_X + 0.044715 * _X**3)))).astype(np.int64),
     "relu": np.full(257, 1 << 15, np.int64),
 }
-"""By activation, the share of x = i/16 that passes, at fraction 15, int64 [257] (families.md)."""
+"""Share of x = i/16 that passes each activation, at fraction 15, int64 [257] (families.md)."""
 
 
 def isqrt(n: ArrayLike) -> Integers:

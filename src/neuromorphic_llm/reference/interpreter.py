@@ -65,7 +65,7 @@ class Step:
 
     @property
     def position(self) -> int:
-        """Of the first token."""
+        """Position of the first token."""
         return self.cache.length
 
     @property

@@ -11,7 +11,7 @@ Table = NDArray[np.int16]
 
 
 LARGEST_SCALE = 1.999
-"""Of cosines and sines: 16 bits hold numbers below 2 at fraction 14."""
+"""Largest scale of cosines and sines: 16 bits hold numbers below 2 at fraction 14."""
 
 
 def rotary_frequencies(head_dim: int, theta: float) -> NDArray[np.float64]:

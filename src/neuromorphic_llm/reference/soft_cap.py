@@ -10,7 +10,7 @@ import numpy as np
 from neuromorphic_llm.reference.fixed_point import TANH, Integers, rsh
 
 SCORE_FRACTION = 8
-"""Of z, the base-2 logarithms of the attention weights."""
+"""Fraction of z, the base-2 logarithms of the attention weights."""
 
 
 class SoftCap(NamedTuple):

@@ -51,7 +51,7 @@ class LayerWeights:
         return self.parameters.get(name)
 
     def replaced(self, **parameters: Any) -> LayerWeights:
-        """This layer with other values of some parameters; None takes one away."""
+        """Return the layer with other values of some parameters; None takes one away."""
         return LayerWeights(**{**self.parameters, **parameters})
 
     def __repr__(self) -> str:
@@ -107,7 +107,7 @@ class DecoderWeights:
         return int(getattr(self.formats, name) if hasattr(self.formats, name) else self.layers[described.stage].get(name))
 
     def with_sites(self, change: Callable[[Site, LinearWeights], LinearWeights]) -> DecoderWeights:
-        """These weights with every crossbar site as `change` makes it."""
+        """Return the weights with every crossbar site as `change` makes it."""
         changed = {site.name: change(site, self.site(site.name)) for site in self.config.sites}
         layers = [
             layer.replaced(**{site.role: changed[site.name] for site in self.config.layer_sites(number)})
@@ -116,7 +116,7 @@ class DecoderWeights:
         return replace(self, layers=tuple(layers), head=changed[self.config.head.name])
 
     def with_query_stops(self, change: Callable[[int, NDArray[np.int32]], NDArray[np.int32]]) -> DecoderWeights:
-        """These weights with the prices of queries that `change` makes of a layer's number and present prices [heads, head_dim]."""
+        """Return the weights with the query prices that `change` makes of a layer's number and present prices [heads, head_dim]."""
         layers = [
             layer if (stop := layer.get("query_stop")) is None else layer.replaced(query_stop=change(number, stop))
             for number, layer in enumerate(self.layers)

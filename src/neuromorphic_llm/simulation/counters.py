@@ -154,7 +154,7 @@ def count(program: Program, trace: ActivityTrace, timing: TimingResult, rows: sl
 
 @dataclass(frozen=True)
 class _SiteWork:
-    """What the counted tokens did at each crossbar site, [sites]."""
+    """Work of the counted tokens at each crossbar site, [sites]."""
 
     inputs: Counts
     outputs: Counts

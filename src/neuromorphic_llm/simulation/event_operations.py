@@ -84,7 +84,7 @@ class KeyValues:
 
     @property
     def arrays(self) -> tuple[Any, ...]:
-        """All four, in the kernels' order."""
+        """Keys, values and their exponents, in the kernels' order."""
         return self.keys, self.values, self.key_exponents, self.value_exponents
 
     def copied(self) -> KeyValues:

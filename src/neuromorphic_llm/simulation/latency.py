@@ -1,4 +1,4 @@
-"""Where the cycles of decoded tokens go, by unit and by stage: they sum to the total (docs/reference/timing.md, Latency)."""
+"""Cycles of decoded tokens by unit and by stage: they sum to the total (docs/reference/timing.md, Latency)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Latency:
 
 
 def decode_latency(program: Program, trace: ActivityTrace, rows: slice) -> Latency:
-    """Where the cycles of the tokens `rows` go when they are decoded, one after another; each of them had its logits wanted.
+    """Cycles of the tokens `rows` by unit when they are decoded one after another, each with its logits wanted.
 
     The counters of the token before them are those of a run of it alone, which is subtracted. SimulationError as simulate_timing.
     """

@@ -41,12 +41,12 @@ class RecordedRun:
 
     @property
     def logits_wanted(self) -> NDArray[np.bool_]:
-        """Of every row."""
+        """Flag of every row: are its logits wanted?"""
         return self.trace.logits_wanted
 
     @property
     def token_end_cycle(self) -> NDArray[np.int64]:
-        """Of every row."""
+        """Cycle in which every row ends."""
         return self.timing.token_end_cycle
 
 

@@ -165,7 +165,7 @@ def _unit_table(program: Program) -> NDArray[np.int64]:
 
 
 def _units(plan: Plan, stages: int) -> Units:
-    """All units at the start: the first row ahead, two credits for every sender of a residual."""
+    """Units at the start: the first row ahead, two credits for every sender of a residual."""
     count = len(plan.units)
     unit = np.zeros((count, kernels.UNIT_COLUMNS), np.int64)
     of_head = plan.sites[plan.units[1:, kernels.FIRST_SITE], kernels.OF_HEAD] == 1

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from neuromorphic_llm.simulation.noc import ACTIVE, ARRIVED, LOCAL, POPPED, PORTS, PUSHED, Mesh, arbitrate, commit, compiled, inject
 
 SPIKE, VALUE, RESIDUAL, CREDIT, TOKEN = range(5)
-"""What a route carries."""
+"""Kinds of traffic on a route."""
 
 IDLE, FETCH, AWAIT_RESIDUAL, AWAIT_VALUES, INJECT, FINISH, AWAIT_CREDIT, SENDING = range(8)
-"""What a unit does or waits for; FETCH, INJECT (between injections) and FINISH (what comes before `send`) have a timer."""
+"""States of a unit; FETCH, INJECT (between injections) and FINISH (what comes before `send`) have a timer."""
 
 NO_ROW = -1
 
@@ -40,7 +40,7 @@ FLITS_OF_PHASE, READING = range(2)
 
 
 class Plan(NamedTuple):
-    """What has to happen: the program and the trace as cycles and flits."""
+    """Plan of the simulation: the program and the trace as cycles and flits."""
 
     numbers: NDArray[np.int64]
     rows: NDArray[np.int64]  # [rows + 1, 4]

@@ -1,4 +1,4 @@
-"""What an allocation is: relative prices, from which one price for the whole network makes all stop tables.
+"""Allocations: relative prices, from which one price for the whole network makes all stop tables.
 
 A spike at site s of an input i costs `costs[s]`, an error e of it `sensitivity[s][i] e^2 / 2`. Minimising the sum of both makes
 
@@ -24,7 +24,7 @@ LARGEST = 1e100
 
 @dataclass(frozen=True)
 class SpikeCosts:
-    """What a spike costs: joules of one at each site [sites], and joules a token whatever the spikes.
+    """Energy of spikes: joules per spike at each site [sites], and joules per token whatever the spikes.
 
     Made by the account of a chip (pipeline.spike_costs); conversion itself knows no chip.
     """

@@ -1,4 +1,4 @@
-"""What the searches have in common: the float decoder run layer by layer, and site inputs as the network codes them."""
+"""Common parts of the searches: the float decoder run layer by layer, and site inputs as the network codes them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _SILENT_THRESHOLD = 2.0**-16
 """Threshold of a site without any input but zero: the finest step that inputs have."""
 
 Replace = Callable[[Tensor], Tensor]
-"""What becomes of the input of a site."""
+"""Replacement of a site's input."""
 
 
 @dataclass(frozen=True)
 class SearchInput:
-    """What a method of allocation may look at; `base` are the prices that it starts from."""
+    """Input of an allocation method; `base` holds the prices that it starts from."""
 
     canonical: CanonicalDecoder
     integers: DecoderWeights

@@ -31,7 +31,7 @@ _BIAS_LIMIT = 2**30
 
 @dataclass(frozen=True)
 class SiteInputs:
-    """What a correction may look at. Inputs are integers of the site's input fraction."""
+    """Input of a correction, in integers of the site's input fraction."""
 
     weight: Tensor  # float64 [outputs, inputs], of the decoder
     output_factor: Tensor  # float64 [outputs], W x times this are the integers of the output
@@ -72,7 +72,7 @@ def bias(site: LinearWeights, inputs: SiteInputs) -> LinearWeights:
 
 
 CORRECTIONS: dict[str, Correction] = {"gptq": gptq, "bias": bias}
-"""In the order in which they are applied at a site."""
+"""Corrections by name, in the order in which they are applied at a site."""
 
 
 class _Pass:
@@ -124,7 +124,7 @@ class _Pass:
 
 
 def _run(decoder: FunctionalDecoder, ids: Tensor) -> None:
-    """All windows at once, the head a few rows at a time."""
+    """Run every window at once, the head a few rows at a time."""
     hidden = decoder.hidden(ids, decoder.new_cache(*ids.shape), [ids.shape[1]] * len(ids)).flatten(0, 1)
     for first in range(0, len(hidden), _HEAD_ROWS):
         decoder.head(hidden[first : first + _HEAD_ROWS])

@@ -21,11 +21,11 @@ _CHANGES: dict[str, Change] = {
     "rotation-pca": principal_rotation,
     "means": centred_values,
 }
-"""In the order in which they are applied."""
+"""Changes of the decoder by name, in the order in which they are applied."""
 
 
 COMPENSATIONS: Registry[Change | Correction] = Registry("compensation", (*_CHANGES.items(), *CORRECTIONS.items()))
-"""All by name, in the order in which they are applied."""
+"""Compensations by name, in the order in which they are applied."""
 
 
 def split_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

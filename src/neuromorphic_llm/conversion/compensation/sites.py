@@ -20,7 +20,7 @@ def site_weight(canonical: CanonicalDecoder, site: int) -> Tensor:
 
 
 def output_factor(weights: DecoderWeights, site: int) -> Tensor:
-    """What W x, x the integers that enter a site, is multiplied by to be its integer outputs: float64 [outputs]."""
+    """Factor from W x, x the integers that enter a site, to its integer outputs: float64 [outputs]."""
     config = weights.config
     shift = weights.output_fraction(site) - weights.input_fraction(site)
     factor = torch.full((config.sites[site].shape[1],), 2.0**shift, dtype=torch.float64)

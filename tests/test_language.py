@@ -1,0 +1,35 @@
+"""Language of docstrings: a first line opens with a verb or a noun of the field and stands alone."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import neuromorphic_llm
+
+_PACKAGE = Path(neuromorphic_llm.__file__).parent
+_LEANS = re.compile(r"(What|Which|Those|How|Who|Whom|Whose|Whether|Where|When|Why|By|Of|As|To|All|That|These|This|They|It|So|Such) ")
+"""Openings that need the code before them, or a main clause, to be a sentence."""
+
+
+def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of every docstring, and of every string after an assignment."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        body = getattr(node, "body", [])
+        for before, statement in zip([node, *body], body, strict=False) if isinstance(body, list) else ():
+            opens = before is node and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            if not opens and not isinstance(before, ast.Assign | ast.AnnAssign):
+                continue
+            match statement:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield statement.lineno, text
+
+
+def test_docstrings_stand_alone() -> None:
+    leaning = [
+        f"{path.relative_to(_PACKAGE)}:{line}: {text.splitlines()[0]}"
+        for path in sorted(_PACKAGE.rglob("*.py"))
+        for line, text in _docstrings(path)
+        if _LEANS.match(text)
+    ]
+    assert not leaning, "open these docstrings with a verb or a noun of the field:\n" + "\n".join(leaning)
