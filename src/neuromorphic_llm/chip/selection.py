@@ -26,8 +26,9 @@ def select_programs(graph: Graph, config: DecoderConfig) -> tuple[StageProgram, 
     for name, users in graph.users().items():
         if not users and name != graph.result:
             raise CompileError(f"%{name} = {graph.node(name).operation} is used by nothing; take it out of the graph, or use it")
-    scope = Scope(graph.by_name(), config)
-    stages: dict[int, list[Node]] = {stage: [] for stage in range(HOST, graph.stages)}
+    scope, kinds = Scope(graph.by_name(), config), kinds_by_operation()
+    last = graph.stages - 1
+    stages: dict[int, list[Node]] = {stage: [] for stage in range(HOST, last + 1)}
     for node in graph.nodes:
         stages[node.stage].append(node)
     residual = ""
@@ -38,10 +39,10 @@ def select_programs(graph: Graph, config: DecoderConfig) -> tuple[StageProgram, 
     programs: list[StageProgram] = []
     for stage, nodes in stages.items():
         size = scope.defined[residual].type.size
-        body, places = _stage(nodes, residual, scope)
+        body, places = _stage(nodes, residual, scope, kinds)
         residual = places[RESIDUAL]
-        end: Instruction = Send(size, wanted=stage == graph.stages - 2)
-        if stage == graph.stages - 1:
+        end: Instruction = Send(size, wanted=stage == last - 1)
+        if stage == last:
             _check_place(places, WORK, graph.result, SendToken.name)
             end = SendToken()
         programs.append((ReceiveResidual(size), *body, end))
@@ -52,11 +53,12 @@ def _no_unit(node: Node) -> CompileError:
     return CompileError(f"%{node.name} = {node.operation} has no unit that executes it; was it folded?")
 
 
-def _stage(nodes: list[Node], residual: str, scope: Scope) -> tuple[list[Instruction], dict[str, str]]:
+def _stage(
+    nodes: list[Node], residual: str, scope: Scope, kinds: Mapping[str, type[Instruction]]
+) -> tuple[list[Instruction], dict[str, str]]:
     """Instructions of the nodes of a stage, and the value that each place of its tile holds behind them."""
     places = {RESIDUAL: residual}
     program = []
-    kinds = kinds_by_operation()
     for node in nodes:
         kind = kinds.get(node.operation)
         if kind is None or len(kind.reads) != len(node.operands):

@@ -65,7 +65,8 @@ def decode_latency(program: Program, trace: ActivityTrace, rows: slice) -> Laten
     spent = {unit: np.zeros(len(busy), np.int64) for unit in UNITS}
     for number, stage in enumerate(program.stages):
         for instruction in stage.program:
-            spent[instruction.unit][number] += np.broadcast_to(instruction.cycles(program.spec, decoded), decoded.tokens).sum()
+            cycles = instruction.cycles(program.spec, decoded)
+            spent[instruction.unit][number] += cycles.sum() if isinstance(cycles, np.ndarray) else cycles * decoded.tokens
     attention, vector = spent["attention"], spent["vector"]
     return Latency(
         tokens=decoded.tokens,
