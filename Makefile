@@ -8,7 +8,7 @@ export NMLLM_CACHE
 
 PEERS := $(NMLLM_CACHE)/neurobench
 
-.PHONY: setup run test test-slow peers lint rtl-lint rtl-mutants rtl-coverage synth clean
+.PHONY: setup run test test-slow peers lint rtl-lint rtl-mutants rtl-coverage synth mutants clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,11 @@ lint: $(STAMP)
 rtl-lint: $(STAMP)
 	$(BIN)/python -m neuromorphic_llm.rtl.lint
 
+# Faults put into the counters and the energy account that the tests must find; a third of a second each. Goes on where it was stopped.
+mutants: $(STAMP)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
+
 rtl-mutants: $(STAMP)
 	PYTHONPATH=tests/rtl $(BIN)/python -m mutants
 
@@ -53,5 +58,5 @@ synth: $(STAMP)
 	PYTHONPATH=tests/rtl:tests/simulation:tests/reference $(BIN)/python -m synthesis $(SYNTH)
 
 clean:
-	rm -rf build dist runs .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info
+	rm -rf build dist runs mutants .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
