@@ -114,7 +114,7 @@ def functional(run: StageRun, fraction: int, state: TorchState, value_gate: torc
     now, states = state.slots[slot].long(), []
     for token in range(n):
         new = saturate((keep[:, token] * now + ((1 << 15) - keep[:, token]) * value[:, token] + (1 << 14)) >> 15).long()
-        now = new if rows.valid is None else torch.where(token < rows.valid[:, None], new, now)
+        now = torch.where(token < rows.valid[:, None], new, now)
         states.append(now)
     state.slots[slot] = now.int()
     return torch.stack(states, 1).int().view(-1, now.shape[1])

@@ -190,7 +190,7 @@ def check_attention(operations: Operations, qkv: np.ndarray, config: DecoderConf
         torch.from_numpy(stop),
         torch.from_numpy(bases),
         (torch.from_numpy(cos), torch.from_numpy(sin)),
-        Rows(torch.arange(tokens), torch.zeros(tokens, dtype=torch.long), tokens, True),
+        Rows(torch.arange(tokens), torch.zeros(tokens, dtype=torch.long), tokens, True, torch.tensor([tokens])),
         cache,
         FORMATS,
         code.query_phases if spiking else 0,

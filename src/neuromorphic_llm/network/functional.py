@@ -191,8 +191,7 @@ class FunctionalDecoder:
         position = torch.cat([torch.arange(cache.lengths[slot], cache.lengths[slot] + n) for slot in where])
         position = position.clamp(max=context - 1).to(self.device)
         slot = torch.tensor(where).repeat_interleave(n).to(self.device)
-        counts = None if valid is None else torch.tensor(valid).to(self.device)
-        rows = Rows(position, slot, n, where == list(range(cache.slots)), counts)
+        rows = Rows(position, slot, n, where == list(range(cache.slots)), torch.tensor(growth).to(self.device))
         compiled = self._compiles(batch, n)
         host, tokens = self._host, ids.reshape(-1).to(self.device)
         r, _, _ = self._stage(host, False)(host.parameters, tokens, rows, [])
@@ -248,7 +247,7 @@ class FunctionalDecoder:
 
     def _head(self, r: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         plan, none = self._head_stage, torch.zeros(0, dtype=torch.long)
-        rows = Rows(none, none, 1, True)  # nothing in the head depends on positions
+        rows = Rows(none, none, 1, True, none)  # nothing in the head depends on positions
         result = self._stage(plan, False)(plan.parameters, r, rows, [])
         return self._counted(plan, result, none, kept)
 

@@ -54,14 +54,14 @@ class SiteTensors:
 class Rows:
     """Token of each row: position int64 [rows], slot int64 [rows], rows per sequence, and whether all slots take part in order.
 
-    valid: int64 [sequences], rows of each that are tokens, those behind them padding; None: all are.
+    valid: int64 [sequences], rows of each that are tokens; those behind them are padding.
     """
 
     position: torch.Tensor
     slot: torch.Tensor
     per_sequence: int
     all_slots: bool
-    valid: torch.Tensor | None = None
+    valid: torch.Tensor
 
 
 @dataclass
