@@ -35,3 +35,15 @@ def test_the_steps_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     # The small random model needs no fetching.
     for step in steps[1:]:
         assert run_command_line(shlex.split(step.replace("smollm2-135m", "random-tiny"))[1:]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    for command, block in re.findall(r"^    (nmllm .*)$|^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        if command:
+            assert run_command_line(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+        else:
+            exec(block, names)

@@ -11,33 +11,54 @@ TYPE_CHECKING = False  # typing takes long to import, and nmllm handles Ctrl-C o
 if TYPE_CHECKING:
     from typing import Any
 
+    from neuromorphic_llm.api import compile as compile
+    from neuromorphic_llm.api import convert as convert
+    from neuromorphic_llm.api import evaluate as evaluate
+    from neuromorphic_llm.api import generate as generate
+    from neuromorphic_llm.api import load as load
+    from neuromorphic_llm.api import load_chip as load_chip
+    from neuromorphic_llm.api import simulate as simulate
+    from neuromorphic_llm.chip.program import Program as Program
+    from neuromorphic_llm.chip.spec import ChipSpec as ChipSpec
+    from neuromorphic_llm.conversion.config import ConvertConfig as ConvertConfig
+    from neuromorphic_llm.errors import NeuromorphicLLMError as NeuromorphicLLMError
+    from neuromorphic_llm.evaluation.evaluate import Evaluation as Evaluation
+    from neuromorphic_llm.evaluation.simulated import ChipText as ChipText
+    from neuromorphic_llm.models.checkpoint import Checkpoint as Checkpoint
+    from neuromorphic_llm.models.checkpoint import load_checkpoint as load_checkpoint
+    from neuromorphic_llm.models.checkpoint import random_checkpoint as random_checkpoint
+    from neuromorphic_llm.models.fetch import fetch_checkpoint as fetch_checkpoint
+    from neuromorphic_llm.network.functional import FunctionalDecoder as FunctionalDecoder
+    from neuromorphic_llm.network.spiking import SpikingNetwork as SpikingNetwork
+    from neuromorphic_llm.reference.config import DecoderConfig as DecoderConfig
+    from neuromorphic_llm.reference.weights import DecoderWeights as DecoderWeights
+    from neuromorphic_llm.spikes.code import SpikeCode as SpikeCode
+    from neuromorphic_llm.spikes.registry import get_code as get_code
+    from neuromorphic_llm.spikes.registry import register_code as register_code
+
 __version__ = "0.1.0"
 
 # Public name -> where it is defined. A name must differ from the packages' names, or importing one would hide the other:
 # so packages are nouns and functions verbs.
 _EXPORTS = {
+    **{name: f"api:{name}" for name in ("convert", "compile", "simulate", "generate", "evaluate", "load", "load_chip")},
+    "ChipSpec": "chip.spec:ChipSpec",
+    "ChipText": "evaluation.simulated:ChipText",
     "Checkpoint": "models.checkpoint:Checkpoint",
-    "load_checkpoint": "models.checkpoint:load_checkpoint",
-    "random_checkpoint": "models.checkpoint:random_checkpoint",
-    "fetch_checkpoint": "models.fetch:fetch_checkpoint",
+    "ConvertConfig": "conversion.config:ConvertConfig",
     "DecoderConfig": "reference.config:DecoderConfig",
     "DecoderWeights": "reference.weights:DecoderWeights",
-    "SpikeCode": "spikes.code:SpikeCode",
-    "get_code": "spikes.registry:get_code",
-    "register_code": "spikes.registry:register_code",
-    "ConvertConfig": "conversion.config:ConvertConfig",
-    "convert_checkpoint": "conversion.convert:convert",
-    "SpikingNetwork": "network.spiking:SpikingNetwork",
+    "Evaluation": "evaluation.evaluate:Evaluation",
     "FunctionalDecoder": "network.functional:FunctionalDecoder",
-    "ChipSpec": "chip.spec:ChipSpec",
-    "load_spec": "chip.load:load_spec",
-    "Program": "chip.program:Program",
-    "load_program": "chip.program_io:load_program",
-    "save_program": "chip.program_io:save_program",
-    "compile_network": "compiler.pipeline:compile_network",
-    "simulate_program": "simulation.run:simulate",
-    "evaluate_text": "evaluation.language_model:evaluate_text",
     "NeuromorphicLLMError": "errors:NeuromorphicLLMError",
+    "Program": "chip.program:Program",
+    "SpikeCode": "spikes.code:SpikeCode",
+    "SpikingNetwork": "network.spiking:SpikingNetwork",
+    "fetch_checkpoint": "models.fetch:fetch_checkpoint",
+    "get_code": "spikes.registry:get_code",
+    "load_checkpoint": "models.checkpoint:load_checkpoint",
+    "random_checkpoint": "models.checkpoint:random_checkpoint",
+    "register_code": "spikes.registry:register_code",
 }
 
 __all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604

@@ -76,7 +76,7 @@ def check_artefact_place(folder: Path | str, format_name: str, side_files: Itera
         refuse_inside_artefact(folder)
         place = resolved(folder)
         # A program written over the network it was made from would destroy the network.
-        if (found := _format_at(place)) not in (None, format_name):
+        if (found := artefact_format(place)) not in (None, format_name):
             raise PlaceError(f"{folder} holds {found}, which {format_name} does not replace; choose another output folder")
         if place.exists() and not (place / METADATA).is_file() and (not place.is_dir() or any(place.iterdir())):
             raise PlaceError(f"{folder} exists and is not an artefact of this package; choose another output folder")
@@ -98,7 +98,8 @@ def _metadata_at(folder: Path) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _format_at(folder: Path) -> object:
+def artefact_format(folder: Path) -> object:
+    """Format of the artefact at `folder`; None if there is none, or a damaged one."""
     return _metadata_at(folder).get("format")
 
 

@@ -15,7 +15,17 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, ProgressColumn, Task, TaskID
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 SHORT, LONG = 10.0, 60.0
@@ -77,9 +87,42 @@ def progress_display(console: Console, *columns: ProgressColumn, amount: Callabl
     return StepLines(console, amount or (lambda number: f"{number:,.0f}"))
 
 
+def work_display(console: Console) -> Progress:
+    """A progress display of work that is counted."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return progress_display(console, *columns)
+
+
+@contextmanager
+def counted_work(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A display of `total` of something; the function takes how many more are done."""
+    with work_display(console) as bars:
+        bar = bars.add_task(what, total=total)
+        yield lambda done: bars.advance(bar, done)
+
+
 def status_display(console: Console, text: str) -> AbstractContextManager[object]:
     """A spinner with this text on a terminal, else lines."""
     return console.status(Text(text)) if console.is_terminal else _step(console, text)
+
+
+class WorkBars:
+    """A bar for each kind of work, from when it begins: `show` is a callback (what, done, total)."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, what: str, done: int, total: int, label: str | None = None) -> None:
+        """Show the bar of `what` at `done` of `total`, labelled `label` or else `what`."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._tasks[what], description=label or what, completed=done, total=total, visible=True)
+
+    def hide(self) -> None:
+        """No bars until there is news."""
+        for task in self._tasks.values():
+            self._bars.update(task, visible=False)
 
 
 @contextmanager

@@ -31,3 +31,20 @@ def format_bytes(count: int) -> str:
     """`format_bytes(98_362_432)` is `93.8 MiB`."""
     power = min(max(count.bit_length() - 1, 0) // 10, 4)
     return f"{count} B" if power == 0 else f"{count / 1024**power:.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"
+
+
+class Quantity(float):
+    """A number with its SI unit, which it is written with."""
+
+    unit: str
+
+    def __new__(cls, value: float, unit: str) -> Quantity:
+        quantity = super().__new__(cls, value)
+        quantity.unit = unit
+        return quantity
+
+    def __str__(self) -> str:
+        return format_si(self, self.unit)
+
+    def __repr__(self) -> str:
+        return f"Quantity({float(self)!r}, {self.unit!r})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.progress import Progress
 
-from neuromorphic_llm.cli.common import WorkBars
+from neuromorphic_llm.terminal import WorkBars
 
 
 def test_a_bar_for_each_kind_of_work() -> None:

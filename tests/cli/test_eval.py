@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from neuromorphic_llm.cli.eval import FIGURES, print_figures
+from neuromorphic_llm.cli.eval import print_figures
 from neuromorphic_llm.cli.main import run_command_line
+from neuromorphic_llm.evaluation.evaluate import FIGURES
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.random_decoder import random_decoder

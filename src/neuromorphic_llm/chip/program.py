@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.instruction import Instruction
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.display import Displayed
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.weights import DecoderWeights
 
@@ -78,8 +80,8 @@ def route_ranges(stages: Sequence[Stage]) -> Routes:
     return Routes(spike=spike, value=tuple(value), residual=residual, credit=credit, token=int(token[0]), logits=logits)
 
 
-@dataclass(frozen=True)
-class Program:
+@dataclass(frozen=True, repr=False)
+class Program(Displayed):
     """Everything a simulator needs; weights are shared with the network's integer decoder."""
 
     spec: ChipSpec
@@ -102,3 +104,21 @@ class Program:
     def row_blocks(self, site: int) -> int:
         """Number of blocks of `synapse.rows` inputs of a site."""
         return -(-self.weights.config.sites[site].shape[0] // self.spec.synapse.rows)
+
+    def save(self, folder: Path | str) -> str:
+        """Write the program folder atomically; returns its content hash."""
+        from neuromorphic_llm.chip.program_io import save_program  # which loads programs, too
+
+        return save_program(self, folder)
+
+    @property
+    def title(self) -> str:
+        """Kind and chip."""
+        return f"Program for chip {self.spec.name}"
+
+    def figures(self) -> dict[str, str]:
+        """Tiles and crossbars in use, and the longest context."""
+        report = self.report
+        tiles = {f"{kind} tiles": f"{n['used']} of {n['available']}" for kind, n in report.get("tiles_by_kind", {}).items()}
+        crossbars = {"crossbars": f"{report['crossbars']:,} of {report['crossbars_available']:,}"} if "crossbars" in report else {}
+        return {**tiles, **crossbars, "weights": f"{self.weights.parameters:,}", "longest context": f"{self.max_context:,} tokens"}

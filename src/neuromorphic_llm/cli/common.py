@@ -28,7 +28,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,11 +37,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from neuromorphic_llm.cli.outputs import check_outputs, check_result_file
 from neuromorphic_llm.models.text_tokens import Bos
-from neuromorphic_llm.terminal import LINES, progress_display, status_display
+from neuromorphic_llm.terminal import LINES, counted_work, status_display, work_display
 
 BosChoice = Annotated[
     Bos, typer.Option("--bos", help="Beginning-of-sequence token before every text: auto (as the model's tokenizer says), always or never.")
@@ -63,27 +63,12 @@ def status(text: str) -> AbstractContextManager[object]:
 
 def progress() -> Progress:
     """A progress display on standard error, lines if it is no terminal: `with progress() as bars: bars.track(items)`."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return progress_display(error_console, *columns)
+    return work_display(error_console)
 
 
-class WorkBars:
-    """A bar for each kind of work, from when it begins: `show` is a callback (what, done, total)."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def show(self, what: str, done: int, total: int, label: str | None = None) -> None:
-        """Show the bar of `what` at `done` of `total`, labelled `label` or else `what`."""
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(self._tasks[what], description=label or what, completed=done, total=total, visible=True)
-
-    def hide(self) -> None:
-        """No bars until there is news."""
-        for task in self._tasks.values():
-            self._bars.update(task, visible=False)
+def counted(what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar of work that is counted: context of a function that takes how many more are done."""
+    return counted_work(error_console, what, total)
 
 
 class CommandRun:

@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, progress, status
-from neuromorphic_llm.cli.simulate import ParseSpecial, encode_prompt, read_prompt
+from neuromorphic_llm.cli.simulate import ParseSpecial, read_prompt
 from neuromorphic_llm.errors import UsageError
-from neuromorphic_llm.models.text_tokens import Bos, choose_bos, first_bos
+from neuromorphic_llm.models.text_tokens import Bos, choose_bos, encode_prompt, first_bos
 
 if TYPE_CHECKING:
     from neuromorphic_llm.chip.program import Program

@@ -16,7 +16,6 @@ from neuromorphic_llm.cli.common import (
     BosChoice,
     CommandRun,
     Device,
-    WorkBars,
     console,
     error_console,
     progress,
@@ -26,6 +25,7 @@ from neuromorphic_llm.cli.options import Given, Tolerance, code_parameters_of
 from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos, bos_text, choose_bos
+from neuromorphic_llm.terminal import WorkBars
 from neuromorphic_llm.text_file import read_text
 
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, WorkBars, console, progress
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, progress
 from neuromorphic_llm.cli.options import Given, Tolerance
 from neuromorphic_llm.cli.outputs import check_written
 from neuromorphic_llm.errors import ConversionError, UsageError
 from neuromorphic_llm.models.text_tokens import Bos
 from neuromorphic_llm.pipeline.options import ParetoOptions
+from neuromorphic_llm.terminal import WorkBars
 
 if TYPE_CHECKING:
     from neuromorphic_llm.conversion.config import ConvertConfig

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from neuromorphic_llm.cli.common import BosChoice, CommandRun, WorkBars, console, error_console, progress
+from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, error_console, progress
 from neuromorphic_llm.cli.options import Given
 from neuromorphic_llm.cli.outputs import check_written
 from neuromorphic_llm.models.text_tokens import Bos
 from neuromorphic_llm.pipeline.options import RunOptions
+from neuromorphic_llm.terminal import WorkBars
 
 EXAMPLES = """
 nmllm run smollm2-135m -o runs/smollm2-135m

@@ -16,7 +16,7 @@ from rich.table import Table
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, error_console, progress, status
 from neuromorphic_llm.cli.token_stream import TokenStream
 from neuromorphic_llm.errors import DataError, UsageError
-from neuromorphic_llm.models.text_tokens import Bos, chat_ids, choose_bos, first_bos, text_ids
+from neuromorphic_llm.models.text_tokens import Bos, choose_bos, encode_prompt, first_bos
 from neuromorphic_llm.text_file import LIMITS, read_plain_text
 from neuromorphic_llm.units import format_si
 
@@ -133,18 +133,6 @@ def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
     return prompt
 
 
-def encode_prompt(tokenizer: Any, text: str, chat: bool, parse_special: bool | None = None) -> list[int]:
-    """Token ids of the prompt, as a user's message with `chat`; UsageError if the model has no chat template.
-
-    parse_special: control tokens written in the prompt are control tokens; None: only without `chat`.
-    """
-    if chat:
-        if not getattr(tokenizer, "chat_template", None):
-            raise UsageError("--chat: this model has no chat template; leave it out")
-        return chat_ids(tokenizer, [{"role": "user", "content": text}], parse_special=bool(parse_special))
-    return text_ids(tokenizer, text, parse_special=parse_special is not False)
-
-
 @dataclass(frozen=True)
 class _Request:
     """Prompt and limits of a generation, and the display of its tokens."""
@@ -173,19 +161,19 @@ class _Request:
 
 
 def _cycle(request: _Request) -> dict[str, Any]:
-    from neuromorphic_llm.evaluation.simulated import simulated_generation, simulation_figures
+    from neuromorphic_llm.evaluation.simulated import ChipText, simulated_generation
     from neuromorphic_llm.simulation.run import simulate
 
     program, prompt_ids, count, stop = request.program, request.prompt_ids, request.max_new_tokens, request.stop
     with request.shown(len(prompt_ids) + count - 1) as (done, on_token):
         result = simulate(program, prompt_ids, count, stop=stop, threads=request.threads, progress=done, on_token=on_token)
-    return simulation_figures(program, simulated_generation(result), request.tokenizer, stop)
+    return ChipText(program, simulated_generation(result), request.tokenizer, stop).to_json()
 
 
 def _rtl(request: _Request) -> dict[str, Any]:
     if request.threads is not None:
         raise UsageError("--threads is for --backend cycle")
-    from neuromorphic_llm.evaluation.simulated import rtl_generation, simulation_figures
+    from neuromorphic_llm.evaluation.simulated import ChipText, rtl_generation
     from neuromorphic_llm.rtl.chip import RtlChip
     from neuromorphic_llm.simulation.run import check_request
 
@@ -202,7 +190,7 @@ def _rtl(request: _Request) -> dict[str, Any]:
             on_token(token)
 
         result = rtl_generation(chip, request.prompt_ids, request.max_new_tokens, stop, built, told)
-    return simulation_figures(program, result, request.tokenizer, stop)
+    return ChipText(program, result, request.tokenizer, stop).to_json()
 
 
 def _functional(request: _Request) -> dict[str, Any]:

@@ -88,3 +88,8 @@ class ConvertConfig:
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         later = {field.name: field.default for field in fields(self) if field.name in _LATER}
         return {name: value for name, value in values.items() if name not in later or getattr(self, name) != later[name]}
+
+
+def default_target(code: str) -> dict[str, float | None]:
+    """Target where none is asked for: the signed-digit code meets 1.5 spikes, the others keep all of theirs."""
+    return {"spikes": 1.5, "price": None} if code == "signed-digit" else {"spikes": None, "price": 0.0}

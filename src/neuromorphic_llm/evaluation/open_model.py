@@ -10,7 +10,7 @@ import torch
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluation.scored_model import DenseModel, ScoredModel, SpikingModel
-from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.models.text_tokens import Bos, choose_bos
 from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.network.spiking import SpikingNetwork
@@ -42,18 +42,20 @@ def checked_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def open_model(argument: str, device: torch.device, bos: Bos = Bos.AUTO) -> OpenedModel:
-    """A network folder (it holds artefact.json) or anything that load_checkpoint takes; `bos` is how its tokenizer begins a text.
+def open_model(argument: str | Path | SpikingNetwork | Checkpoint, device: torch.device, bos: Bos | str = Bos.AUTO) -> OpenedModel:
+    """A network, its folder (it holds artefact.json), a checkpoint or anything that load_checkpoint takes.
 
-    Raises ArtefactError or CheckpointError with what is wrong.
+    `bos` is how its tokenizer begins a text. Raises ArtefactError or CheckpointError with what is wrong.
     """
-    if (Path(argument) / METADATA).is_file():
-        network = SpikingNetwork.load(argument)
-        config = network.weights.config
-        model = SpikingModel(network.functional(str(device)))
-        tokenizer = choose_bos(load_tokenizer(network.tokenizer_files, argument, config.vocab_size), bos)
-        return OpenedModel(argument, model, tokenizer, config.eos_token_ids, network.content_hash)
-    checkpoint = load_checkpoint(argument)
+    name = "the network" if isinstance(argument, SpikingNetwork) else str(argument)
+    if isinstance(argument, (str, Path)) and (Path(argument) / METADATA).is_file():
+        argument = SpikingNetwork.load(argument)
+    if isinstance(argument, SpikingNetwork):
+        config = argument.weights.config
+        model = SpikingModel(argument.functional(str(device)))
+        tokenizer = choose_bos(load_tokenizer(argument.tokenizer_files, name, config.vocab_size), bos)
+        return OpenedModel(name, model, tokenizer, config.eos_token_ids, argument.content_hash)
+    checkpoint = argument if isinstance(argument, Checkpoint) else load_checkpoint(argument)
     dense = DenseModel(checkpoint.dense_model(device=device))
     tokenizer = choose_bos(checkpoint.tokenizer(), bos)
     return OpenedModel(checkpoint.name, dense, tokenizer, checkpoint.config.eos_token_ids, checkpoint.content_hash)

@@ -78,6 +78,18 @@ def chat_ids(tokenizer: Any, messages: Sequence[dict[str, str]], parse_special: 
     return begun((tokenizer.bos_token_id,), ids) if getattr(tokenizer, "chosen_bos", Bos.AUTO) == Bos.ALWAYS else ids
 
 
+def encode_prompt(tokenizer: Any, text: str, chat: bool, parse_special: bool | None = None) -> list[int]:
+    """Token ids of a prompt, as a user's message with `chat`; UsageError if the model has no chat template.
+
+    parse_special: control tokens written in the prompt are control tokens; None: only without `chat`.
+    """
+    if chat:
+        if not getattr(tokenizer, "chat_template", None):
+            raise UsageError("--chat: this model has no chat template; leave it out")
+        return chat_ids(tokenizer, [{"role": "user", "content": text}], parse_special=bool(parse_special))
+    return text_ids(tokenizer, text, parse_special=parse_special is not False)
+
+
 def _rendered_ids(tokenizer: Any, messages: Sequence[dict[str, str]]) -> list[int]:
     return plain_ids(tokenizer, tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 

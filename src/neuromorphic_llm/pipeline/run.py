@@ -30,7 +30,7 @@ from neuromorphic_llm.evaluation.language_model import EncodedText, encode_text,
 from neuromorphic_llm.evaluation.quality import CALIBRATION_WINDOWS, quality_against_spikes, quantised_baselines
 from neuromorphic_llm.evaluation.raster import spike_raster
 from neuromorphic_llm.evaluation.scored_model import DenseModel, SpikingModel
-from neuromorphic_llm.evaluation.simulated import simulated_generation, simulation_figures
+from neuromorphic_llm.evaluation.simulated import ChipText, simulated_generation
 from neuromorphic_llm.evaluation.stop import stop_tokens
 from neuromorphic_llm.evaluation.summaries import summary_prompt
 from neuromorphic_llm.evaluation.tasks import TASKS, load_text
@@ -173,7 +173,7 @@ class Pipeline:
             count = self._count("simulate the chip", len(prompt) + self.options.max_new_tokens - 1)
             observe = observed_rows(doubling_contexts(len(prompt)))
             result = simulate(program, prompt, self.options.max_new_tokens, stop=stop, progress=count, observe=observe)
-            figures = simulation_figures(program, simulated_generation(result), self.tokenizer, stop)
+            figures = ChipText(program, simulated_generation(result), self.tokenizer, stop).to_json()
             return {"figures": figures, **decoding_figures(program, result, len(prompt), figures["mean_context"])}
 
         inputs = {"program": program_hash, "prompt": prompt, "max_new_tokens": self.options.max_new_tokens}

@@ -1,0 +1,234 @@
+"""Front door: what most programs and notebooks need, as verbs. The commands of `nmllm` go the same way.
+
+    import neuromorphic_llm as nl
+
+    network = nl.convert("nano", spikes=1.5)
+    program = nl.compile(network, chip="nano")
+    result = nl.simulate(program, "Once upon a time", max_new_tokens=16)
+    print(result.text, result.energy, result.latency)
+
+Work shows its progress on a terminal and in notebooks. Errors are NeuromorphicLLMError: one line that says what is wrong and what to do.
+The examples of the functions go on with `network` and `program` of this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from neuromorphic_llm.artefact import artefact_format
+from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.program_io import FORMAT as PROGRAM_FORMAT
+from neuromorphic_llm.chip.program_io import load_program
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.conversion.calibrate import Calibration
+from neuromorphic_llm.conversion.config import ConvertConfig, default_target
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.evaluation.evaluate import Evaluation, EvaluationOptions
+from neuromorphic_llm.evaluation.evaluate import evaluate as evaluate_task
+from neuromorphic_llm.evaluation.open_model import checked_device, open_model
+from neuromorphic_llm.evaluation.scored_model import SpikingModel
+from neuromorphic_llm.evaluation.simulated import ChipText, simulated_generation
+from neuromorphic_llm.evaluation.stop import chop, stop_tokens
+from neuromorphic_llm.generation.choice import GenerationConfig
+from neuromorphic_llm.models.checkpoint import Checkpoint
+from neuromorphic_llm.models.text_tokens import choose_bos, encode_prompt
+from neuromorphic_llm.models.tokenizer import load_tokenizer
+from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.pipeline.convert import calibration_source, check_names, convert_source, open_source
+from neuromorphic_llm.registry import name_advice
+from neuromorphic_llm.simulation.run import simulate as simulate_tokens
+from neuromorphic_llm.terminal import WorkBars, counted_work, work_display
+
+Model = str | Path | Checkpoint
+"""Known name, Hugging Face folder or id, GGUF file, or a loaded checkpoint."""
+
+
+def convert(
+    model: Model,
+    spikes: float | None = None,
+    *,
+    calibration: str | Path | Calibration | None = None,
+    chip: str | Path | ChipSpec = "nc1",
+    device: str = "cpu",
+    bos: str = "auto",
+    **options: Any,
+) -> SpikingNetwork:
+    """Spiking network of a pretrained model, without training.
+
+    model: known name (`nmllm models`), Hugging Face folder or id, GGUF file, or a checkpoint of `load_checkpoint`.
+    spikes: mean spikes per activation to meet; without a target 1.5 for signed digits, all spikes for other codes.
+    calibration: text file, task name, calibration folder or calibration (default: text that comes with Python).
+    chip: chip whose account prices a spike, for the target `energy_j`.
+    device: cpu or cuda. bos: beginning-of-sequence token before every text: auto, always or never.
+    options: other fields of ConvertConfig, such as `code`, `price`, `energy_j`, `allocation`, `compensation` and `seed`.
+
+    >>> fewer = nl.convert("random-tiny", spikes=1.0, tolerance=0.05)
+    >>> fewer.weights.code.name
+    'signed-digit'
+    """
+    checked_device(device)
+    asked = _convert_config(spikes, options)
+    spec = None if asked.energy_j is None else load_chip(chip)
+    stored, text = (calibration, None) if isinstance(calibration, Calibration) else calibration_source(calibration)
+    source = open_source(model, text, bos)
+    with work_display(_console()) as bars:
+        return convert_source(source, asked, calibration=stored, spec=spec, device=device, progress=WorkBars(bars).show)[0]
+
+
+def _convert_config(spikes: float | None, options: dict[str, Any]) -> ConvertConfig:
+    """Configuration of a conversion; UsageError for a field that there is not, or a value that it refuses."""
+    _check_options("conversion", ConvertConfig, options)
+    target = {"spikes": spikes, "price": options.pop("price", None), "energy_j": options.pop("energy_j", None)}
+    if all(value is None for value in target.values()):
+        target = default_target(options.get("code", "signed-digit"))
+    try:
+        config = ConvertConfig(**target, **options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{error}; correct the option") from error
+    check_names(config)
+    return config
+
+
+def compile(network: SpikingNetwork | str | Path, chip: str | Path | ChipSpec = "nc1", *, seed: int = 0) -> Program:
+    """Program of a network, or of a network folder, on a chip; CompileError if it does not fit.
+
+    chip: known name (`nmllm chips`), YAML file or ChipSpec. seed: of the search for good places.
+
+    >>> nl.compile(network, chip="nano").report["chips"]
+    1
+    """
+    if not isinstance(network, SpikingNetwork):
+        network = SpikingNetwork.load(network)
+    return compile_network(network, load_chip(chip), seed=seed)
+
+
+def simulate(
+    program: Program | str | Path,
+    prompt: str,
+    *,
+    max_new_tokens: int = 32,
+    chat: bool = False,
+    threads: int | None = None,
+    bos: str = "auto",
+    on_token: Callable[[int], None] | None = None,
+) -> ChipText:
+    """Text that the simulated chip generates greedily, with its energy and latency per token.
+
+    program: program, or a program folder. chat: the prompt is a user's message in the model's chat template.
+    threads: of the simulation (default: all cores). on_token: called with every new token id.
+
+    >>> result = nl.simulate(program, "Once upon a time", max_new_tokens=8)
+    >>> result.text
+    'there was a little girl named Lily.'
+    >>> result.energy.low < result.energy.nominal < result.energy.high
+    True
+    >>> 1e-6 < result.latency < 1e-3
+    True
+    """
+    loaded = program if isinstance(program, Program) else load_program(program)
+    config = loaded.weights.config
+    tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, "the program", config.vocab_size), bos)
+    ids, stop = encode_prompt(tokenizer, prompt, chat), stop_tokens(tokenizer, config.eos_token_ids)
+    with counted_work(_console(), "tokens", len(ids) + max_new_tokens - 1) as advance:
+        found = simulate_tokens(loaded, ids, max_new_tokens, stop=stop, threads=threads, progress=advance, on_token=on_token)
+    return ChipText(loaded, simulated_generation(found), tokenizer, stop)
+
+
+def generate(
+    model: SpikingNetwork | Program | Model,
+    prompt: str,
+    *,
+    max_new_tokens: int = 64,
+    chat: bool = False,
+    device: str = "cpu",
+    bos: str = "auto",
+    **options: Any,
+) -> str:
+    """Text that a network generates in the functional simulation, or a model in its dense form: values only, no chip.
+
+    options: of networks, `do_sample`, `temperature`, `top_k`, `top_p`, `num_beams`, `length_penalty` and `seed`, as in transformers.
+
+    >>> nl.generate(network, "Once upon a time", max_new_tokens=8)
+    'there was a little girl named Lily.'
+    """
+    _check_options("generation", GenerationConfig, options)
+    if isinstance(model, Program):
+        model = SpikingNetwork(model.weights, tokenizer_files=model.tokenizer_files)
+    opened = open_model(model, checked_device(device), bos)
+    ids, stop = encode_prompt(opened.tokenizer, prompt, chat), stop_tokens(opened.tokenizer, opened.eos_token_ids)
+    with counted_work(_console(), "tokens", max_new_tokens) as advance:
+        if isinstance(opened.model, SpikingModel):
+            told = lambda *_: advance(1)  # noqa: E731
+            tokens = opened.model.decoder.generate([ids], max_new_tokens, eos_token_ids=stop, progress=told, **options)[0]
+        elif options:
+            raise UsageError(f"{min(options)} is for spiking networks; convert the model first, or leave it out")
+        else:
+            tokens = opened.model.generate([ids], max_new_tokens, stop, lambda: advance(1))[0]
+    return str(opened.tokenizer.decode(chop(tokens, stop), skip_special_tokens=True).strip())
+
+
+def evaluate(
+    model: SpikingNetwork | Model,
+    task: str = "default",
+    *,
+    against: SpikingNetwork | Model | None = None,
+    device: str = "cpu",
+    bos: str = "auto",
+    **options: Any,
+) -> Evaluation:
+    """Quality of a network or a model on a task, beside that of another one.
+
+    task: a text, summaries or questions (`nmllm tasks`); `default` is a text that comes with the package.
+    options: `limit_tokens`, `window`, `limit_documents`, `max_new_tokens`, `data`, `batch` and `seed` of EvaluationOptions.
+
+    >>> quality = nl.evaluate(network, against="nano", limit_tokens=128)
+    >>> 0.9 < quality.perplexity / quality.reference_perplexity < 1.1
+    True
+    """
+    where = checked_device(device)
+    _check_options("evaluation", EvaluationOptions, options)
+    asked = EvaluationOptions(task, **options)
+    other = None if against is None else partial(open_model, against, where, bos)
+    return evaluate_task(partial(open_model, model, where, bos), asked, partial(counted_work, _console()), other)
+
+
+def load(folder: str | Path) -> SpikingNetwork | Program:
+    """Network or program of a folder that `save`, `nmllm convert` or `nmllm compile` wrote; ArtefactError if it holds neither.
+
+    >>> content_hash = network.save("networks/nano")
+    >>> nl.load("networks/nano").content_hash == content_hash
+    True
+    """
+    return load_program(folder) if artefact_format(Path(folder)) == PROGRAM_FORMAT else SpikingNetwork.load(folder)
+
+
+def load_chip(chip: str | Path | ChipSpec) -> ChipSpec:
+    """Chip of a known name (`nmllm chips`) or a YAML file; a ChipSpec is taken as it is.
+
+    >>> nl.load_chip("nano").clock_hz
+    500000000.0
+    """
+    return chip if isinstance(chip, ChipSpec) else load_spec(chip)
+
+
+def _check_options(what: str, config: type[Any], options: Mapping[str, Any]) -> None:
+    """UsageError with the nearest name for an option that is no field of the configuration."""
+    known = [field.name for field in fields(config)]
+    for name in options:
+        if name not in known:
+            raise UsageError(f"{'an' if what[0] in 'aeiou' else 'a'} {what} has no option {name!r}; {name_advice(name, known)}")
+
+
+def _console() -> Console:
+    """Place of progress: bars on a terminal, lines in a notebook, nothing elsewhere."""
+    console = Console(stderr=True, markup=False)
+    return console if console.is_terminal or console.is_jupyter else Console(file=StringIO())
