@@ -49,14 +49,14 @@ class Checkout:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """Environment of its processes: its own package, kernels compiled from the sources as they are, one thread in torch."""
+        """Environment of its processes: its own package, kernels compiled from the sources as they are, one thread."""
         # numba's cache follows the file of a kernel, not what it imports: one in the checkout may be stale.
         digest = hashlib.sha256()
         for path in sorted((self.folder / "src").rglob("*.py")):
             digest.update(f"{path} ".encode() + path.read_bytes())
         kernels = Path(tempfile.gettempdir()) / f"nmllm-kernels-{digest.hexdigest()[:16]}"
         own = {"PYTHONPATH": str(self.folder / "src"), "NUMBA_CACHE_DIR": str(kernels), "NO_COLOR": "1"}
-        return {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2", **os.environ, **own}
+        return {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **os.environ, **own}
 
     def check(self) -> None:
         """SystemExit unless the folder is a checkout, and its package the one that is imported."""
