@@ -41,7 +41,7 @@ lint: $(STAMP)
 rtl-lint: $(STAMP)
 	$(BIN)/python -m neuromorphic_llm.rtl.lint
 
-# Faults put into the counters and the energy account that the tests must find; a third of a second each. Goes on where it was stopped.
+# Faults put into the counters, the energy account and the devices that the tests must find; a third of a second each. Goes on where it was stopped.
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m mutmut run
 	$(BIN)/python -m mutmut results
