@@ -140,7 +140,7 @@ class Coder(Observer):
 
 @torch.no_grad()
 def measure(decoder: FloatDecoder, text: Sequence[Sequence[int]], found: Sequence[Site], price: float) -> tuple[float, float, float]:
-    """(spikes per activation, KL from the dense decoder in nats a token, lateral multiplications a synaptic operation)."""
+    """(spikes per activation, KL from the dense decoder in nats per token, lateral multiplications per synaptic operation)."""
     coder, divergence = Coder(found, price), 0.0
     for window in text:
         ids = torch.tensor([list(window)])

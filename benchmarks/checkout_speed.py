@@ -228,7 +228,7 @@ def _timed(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Run the measures that standard input names, one a line, for the model of the command line."""
+    """Run the measures that standard input names, one per line, for the model of the command line."""
     measured = Measured(sys.argv[1])
     for line in sys.stdin:
         begin = time.process_time()

@@ -100,7 +100,7 @@ class CodesTable:
         return evaluate_text(model, self.text, window=self.arguments.window, batch=self.batch).perplexity
 
     def divergence(self, budget: Budget) -> float:
-        """KL(dense || network) on the selection text, nats a token."""
+        """KL(dense || network) on the selection text, nats per token."""
         model = SpikingModel(FunctionalDecoder(budget.weights, self.arguments.device))
         window = min(WINDOW_TOKENS, model.max_positions)
         result = evaluate_text(model, self.selection, window=window, batch=self.batch, against=self.dense)

@@ -46,8 +46,8 @@ def main() -> None:
     print(f"tokens                        {rows} ({decoded} decoded)")
     print(f"wall tokens/s                 {rows / wall_s:.1f}")
     print(f"decoded tokens/s              {decoded / (result.decode_event_s + timing_s):.1f}, timing simulation included")
-    print(f"event execution               {1e3 * result.decode_event_s / decoded:.1f} ms a decoded token")
-    print(f"timing simulation             {1e3 * result.timing_s / rows:.1f} ms a token, {result.timing_s / wall_s:.0%} of the time")
+    print(f"event execution               {1e3 * result.decode_event_s / decoded:.1f} ms per decoded token")
+    print(f"timing simulation             {1e3 * result.timing_s / rows:.1f} ms per token, {result.timing_s / wall_s:.0%} of the time")
     operations = result.decode.synaptic_operations / decoded
     print(f"synaptic operations           {result.synaptic_operations_per_s / 1e9:.2f}e9 a second, {operations:.3g} a token")
     print(f"cycles                        {result.prefill_cycles} prefill, {result.cycles_per_token:.0f} a decoded token")

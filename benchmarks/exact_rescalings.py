@@ -2,7 +2,7 @@
 
     python benchmarks/exact_rescalings.py nano --only values-head --only gains-random
 
-Prints the Kullback-Leibler divergence from the float model in nats a token, with all spikes and at a budget, one row a rescaling: of the
+Prints the Kullback-Leibler divergence from the float model in nats per token, with all spikes and at a budget, one row a rescaling: of the
 decoder as it is converted, and with the step left out. Measured on text behind that of the calibration.
 """
 
@@ -185,7 +185,7 @@ def with_canonical(checkpoint: Checkpoint, canonical: CanonicalDecoder) -> Check
 
 @torch.no_grad()
 def divergence(canonical: CanonicalDecoder, checkpoint: Checkpoint, options: ConvertConfig, windows: Sequence[Sequence[int]]) -> float:
-    """KL(float, integer) in nats a token on the last window of a network calibrated on the others; `canonical` is the float model."""
+    """KL(float, integer) in nats per token on the last window of a network calibrated on the others; `canonical` is the float model."""
     decoder = convert(checkpoint, options, windows[:-1]).functional()
     ids = torch.tensor([list(windows[-1])])
     dense = FloatDecoder(canonical, dtype=torch.float64)(ids)[0].log_softmax(-1)
@@ -263,7 +263,8 @@ def main() -> None:
     windows = [window[: arguments.tokens] for window in fitting_windows(texts, checkpoint.config.max_positions)[:3]]
     original = checkpoint.canonical
     columns = ("all spikes", f"{arguments.spikes:g} spikes")
-    table = Table("rescaling", *columns, *(f"{column}, not taken back" for column in columns), title=f"{checkpoint.name}: KL, nats a token")
+    kept = [f"{column}, not taken back" for column in columns]
+    table = Table("rescaling", *columns, *kept, title=f"{checkpoint.name}: KL, nats per token")
     table.add_row("none", *measured(original, checkpoint, arguments.spikes, windows))
     for name in arguments.only or CASES:
         parts, factors = CASES[name]

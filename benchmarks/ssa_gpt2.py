@@ -48,7 +48,7 @@ def options() -> argparse.Namespace:
 
 @torch.no_grad()
 def held_out_loss(model: GPT2LMHeadModel, windows: Tensor) -> float:
-    """Mean loss in nats a token."""
+    """Mean loss in nats per token."""
     model.eval()
     losses = [model(input_ids=part, labels=part).loss for part in windows.split(16)]
     model.train()

@@ -1,4 +1,4 @@
-"""What rounding the weights costs: 8 bits a row and 4-bit groups of 32 (docs/reference/numerics.md), inputs in floating point.
+"""What rounding the weights costs: 8 bits per row and 4-bit groups of 32 (docs/reference/numerics.md), inputs in floating point.
 
     python benchmarks/weight_formats.py smollm2-135m --task wikitext2 --limit-tokens 8192
 
@@ -49,7 +49,7 @@ def rounded(canonical: CanonicalDecoder, quantise: Callable[[Tensor], Tensor]) -
 
 @torch.no_grad()
 def measure(decoder: FloatDecoder, dense: FloatDecoder, texts: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """(perplexity, KL from `dense` in nats a token) on token windows."""
+    """(perplexity, KL from `dense` in nats per token) on token windows."""
     nll = divergence = 0.0
     for window in texts:
         ids = torch.tensor([list(window)])

@@ -5,7 +5,7 @@
 // All queries are coded, then all scores formed, then each head in turn has its softmax, values and outputs. Cycles of work are those of the formula; those
 // between them (18 + P(D) for the first head, 14 + P(D) for each other) come out of LATENCY, and `done` waits for the rest.
 //
-// Queries, stop prices and outputs are vectors of all heads, LANES elements a word, in the memories of the vector tile: the engine reads a
+// Queries, stop prices and outputs are vectors of all heads, LANES elements per word, in the memories of the vector tile: the engine reads a
 // word of remainders and of stop prices each query phase and writes the remainders back; write_output tells outputs from them. Data come in the cycle
 // after the address. write_mask names the elements of the head, if it does not fill a word.
 //

@@ -1,4 +1,4 @@
-// Outputs of one head: o = sat_32(rsh(sum * inverse, length + places)), a word of LANES elements a cycle (numerics.md, Attention).
+// Outputs of one head: o = sat_32(rsh(sum * inverse, length + places)), a word of LANES elements per cycle (numerics.md, Attention).
 // `start`; words are multiplied in the P(D) cycles after it and written one cycle later each, the last one with `done`.
 // Paths of a cycle: product of 26 and 17 bits; rounding shift and saturation.
 `default_nettype none

@@ -1,10 +1,10 @@
-// Scores of a head group (timing.md, attend): keeps the query spikes, then adds one spike a cycle to the score registers of its head for
+// Scores of a head group (timing.md, attend): keeps the query spikes, then adds one spike per cycle to the score registers of its head for
 // KEY_LANES keys, and hands on the scaled scores z of a block of keys.
 //
-// `start` one cycle after the last spikes were taken; one cycle later `working` is high for one cycle a spike and block without a gap; `done` two
+// `start` one cycle after the last spikes were taken; one cycle later `working` is high for one cycle per spike and block without a gap; `done` two
 // cycles after the last one, together with the last z (at once if there is no spike). Spikes in the order element, head, phase; an element is
 // read once a block however many spikes it has. The z of a head leave two cycles after its last spike of the block, which frees its registers:
-// a head has at least one spike a block, so one z word a cycle is enough. Heads without spikes have no z (they are 0).
+// a head has at least one spike per block, so one z word per cycle is enough. Heads without spikes have no z (they are 0).
 // Paths of a cycle: next element (priority over HEAD_DIM) and its spikes; shift, sum; exponent, rounding shift, saturation.
 `default_nettype none
 

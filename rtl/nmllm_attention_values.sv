@@ -1,6 +1,6 @@
-// Value accumulators of an attention engine: each spike of a probability adds a shifted row of V, one a cycle.
+// Value accumulators of an attention engine: each spike of a probability adds a shifted row of V, one per cycle.
 //
-// Takes the spikes of a word of keys when none are left (`ready`) and `working` is high for one cycle a spike, key by key, most significant phase
+// Takes the spikes of a word of keys when none are left (`ready`) and `working` is high for one cycle per spike, key by key, most significant phase
 // first. A row is read once for all spikes of its key. Sums are complete when `idle`. `clear` in a cycle without work starts the next head.
 // Paths of a cycle: next key (priority over SOFTMAX_LANES) and its first phase; shift, sum.
 `default_nettype none

@@ -1,4 +1,4 @@
-// Floor of dividend / divisor, one bit of the quotient a cycle (restoring).
+// Floor of dividend / divisor, one bit of the quotient per cycle (restoring).
 // Command: takes QUOTIENT_BITS + 1 cycles; `quotient` holds the result from the cycle after `done` until the next start.
 // The quotient must fit: dividend < divisor * 2^QUOTIENT_BITS.
 `default_nettype none

@@ -3,7 +3,7 @@
 // Command: `start` with `size` (N <= MAX_INPUTS), the first words of the vector and of its stop prices, and the route of the site. The maximum takes
 // P(N) + LATENCY cycles, of which 4 are needed beyond P(N). Then every phase is scanned in P(N) cycles: a word of remainders is read, gives its
 // digits and is written back, and its spikes go to an event bank (nmllm_encoder_banks). Injection sends the other bank,
-// EVENTS events a flit in ascending order, one flit a cycle as `spike_ready` allows. A scan waits for the injection before the last.
+// EVENTS events per flit in ascending order, one flit per cycle as `spike_ready` allows. A scan waits for the injection before the last.
 // `done` is high in the cycle of the last push, so it follows `spike_ready` within the cycle. The vector is destroyed.
 //
 // Longest path of a cycle: a word of remainders through the comparison of its code to the event bank.

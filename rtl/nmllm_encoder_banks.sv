@@ -1,4 +1,4 @@
-// Event banks of the spike encoder, and what is injected from them: EVENTS events a flit in ascending order, one flit a cycle.
+// Event banks of the spike encoder, and what is injected from them: EVENTS events per flit in ascending order, one flit per cycle.
 //
 // While `enable` is high, each word scanned (`advance`) may leave an entry {word, signs, spikes} in the bank under scan, if that is `free`; with
 // `last_word` the bank is closed, and its flits are offered as soon as the other bank is empty, the first in the next cycle. Entries lie in EVENTS

@@ -1,4 +1,4 @@
-// Floor of the square root, one bit of the root a cycle.
+// Floor of the square root, one bit of the root per cycle.
 // Command: takes RADICAND_BITS / 2 + 1 cycles; `root` holds the result from the cycle after `done` until the next start.
 `default_nettype none
 

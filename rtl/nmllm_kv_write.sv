@@ -1,4 +1,4 @@
-// Quantises the keys and values of one token to 8 bits with an exponent a vector, for the engines' key/value memories (numerics.md, Attention).
+// Quantises the keys and values of one token to 8 bits with one exponent per vector, for the engines' key/value memories (numerics.md, Attention).
 // With `centred` the keys first lose their offsets, which lie lane by lane as the keys do, in words from `offset_base` on of another memory.
 //
 // The vector holds the keys of all key/value heads, then their values, D elements each. With D <= LANES a word holds LANES / D vectors
@@ -195,7 +195,7 @@ module nmllm_kv_write #(
     end
   end
 
-  // exponents, once the last word of a vector is there; the words then leave, one a cycle
+  // exponents, once the last word of a vector is there; the words then leave, one per cycle
   always_ff @(posedge clk) begin
     if (s2_valid_q) begin
       if (wide || (WORD_BITS + 1)'(s2_word_q) + (WORD_BITS + 1)'(1) == head_words) s2_valid_q <= 1'b0;

@@ -1,4 +1,4 @@
-// Gated product silu(g) * u of the output stage, two pairs a cycle (numerics.md, Gated feed-forward). Six stages, moving with `advance`:
+// Gated product silu(g) * u of the output stage, two pairs per cycle (numerics.md, Gated feed-forward). Six stages, moving with `advance`:
 // distance from zero, table, interpolation, silu, product, shift. `in_last` and `in_single` travel along.
 `default_nettype none
 

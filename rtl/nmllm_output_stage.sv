@@ -1,9 +1,9 @@
 // Output stage of a synapse tile: scale, bias, then values, gated products or the arg-max of the region, as flits.
 //
 // `start` is the first cycle after the last phase (numerics.md, Linear layer, Gated feed-forward; timing.md, Synapse tile):
-//   EPILOGUE_VALUES  two columns a cycle, first flit OUTPUT_LATENCY cycles later; tag: index of the first value in the receiver's vector
-//   EPILOGUE_GATE    columns 2i (gate) and 2i + 1 (up), two pairs a cycle, first flit GATE_LATENCY cycles later
-//   EPILOGUE_ARGMAX  ARGMAX_LANES columns a cycle, one flit ceil(columns / ARGMAX_LANES) + OUTPUT_LATENCY cycles later; tag: number of the
+//   EPILOGUE_VALUES  two columns per cycle, first flit OUTPUT_LATENCY cycles later; tag: index of the first value in the receiver's vector
+//   EPILOGUE_GATE    columns 2i (gate) and 2i + 1 (up), two pairs per cycle, first flit GATE_LATENCY cycles later
+//   EPILOGUE_ARGMAX  ARGMAX_LANES columns per cycle, one flit ceil(columns / ARGMAX_LANES) + OUTPUT_LATENCY cycles later; tag: number of the
 //                    region, payload: index in the vocabulary (high half) and largest logit (low half), the lowest index among equals
 // `flag` of a flit of values: only the first one counts (the high half is zero). `done`: the last flit leaves.
 //
@@ -146,7 +146,7 @@ module nmllm_output_stage
     end
   end
 
-  // Multipliers and biases, READ_LANES columns a word.
+  // Multipliers and biases, READ_LANES columns per word.
   logic [47:0] parameters[READ_LANES];
   for (genvar i = 0; i < READ_LANES; i++) begin : gen_parameters
     nmllm_ram #(

@@ -3,7 +3,7 @@
 //   closed       the phase under way is complete in this cycle; closed_last: it is the train's last one; closed_driven, closed_negative:
 //                its inputs. The tile writes it to the axon memory as word `closed_phase` in this cycle
 //   memory_...   read port of the axon memory (data in the next cycle)
-//   read, ...    COLUMN_MUX cycles a read, from the cycle after the one that picks its rows: the rows driven in each row block, slot,
+//   read, ...    COLUMN_MUX cycles per read, from the cycle after the one that picks its rows: the rows driven in each row block, slot,
 //                whether it is the first read of its phase, and whether the phase is the train's first
 //   empty_phase  a phase without events, in the only cycle it takes
 //   pick_counts  rows picked in each row block, valid with `pick` (for the counters)

@@ -3,7 +3,7 @@
 // The vector holds heads of D elements one after another, the queries first. With D > LANES (then a multiple of 2 LANES) the words of the two
 // halves of a head are read in turn, x1 and x2 at the same offset; with D <= LANES (then D divides LANES) both halves are in one word.
 // A lane multiplies one element with the cosine and its partner with the sine, so LANES elements are done a cycle in both cases.
-// The rotary table's word has one pair a lane, the cosine in the low half: pair j of a position is lane j % LANES of word j / LANES.
+// The rotary table's word has one pair per lane, the cosine in the low half: pair j of a position is lane j % LANES of word j / LANES.
 //
 // Command: `start` with `size` (N = heads x D), the vector's first word and the table's first word of the position; takes P(N) + LATENCY
 // cycles, of which 4 are needed beyond P(N). The first address goes out in the cycle of `start`. Lanes of the last word beyond N stay.

@@ -9,7 +9,7 @@
 //   unit 3   parameters (gains, stop prices and key offsets), unit 4 rotary table, unit 5 stop prices of the queries: address = word * LANES / 2 + pair,
 //            data = two lanes of 32 bits
 //   unit 6   norm   7 rope   8 kv-write   9 encoder   10 attention engine address[23:20]
-//   unit 11  engine that owns the lanes of a word of the attention output, 4 bits a lane; address = word * ceil(LANES / 16) + part
+//   unit 11  engine that owns the lanes of a word of the attention output, 4 bits per lane; address = word * ceil(LANES / 16) + part
 //
 // Flits: see rtl.md. A residual flit carries in tag[15] whether the token's logits are wanted.
 `default_nettype none

@@ -75,9 +75,9 @@ def test_the_figures_of_nano(nano: Nano) -> None:
     _, compiled, simulated = nano.results
     energy, reference = simulated["chip_energy_j_per_token"], simulated["int8_reference_energy_j_per_token"]
     assert f"{simulated['spikes_per_activation']:.2f} spikes per activation" in text
-    assert f"{simulated['cycles_per_token']:,.0f} cycles a token, {simulated['chip_tokens_per_s']:,.0f} tokens/s" in text
+    assert f"{simulated['cycles_per_token']:,.0f} cycles per token, {simulated['chip_tokens_per_s']:,.0f} tokens/s" in text
     low, nominal, high = (energy[name] * 1e6 for name in ("low", "nominal", "high"))
-    assert f"{nominal:.2f} µJ a token ({low:.2f} to {high:.2f})" in text
+    assert f"{nominal:.2f} µJ per token ({low:.2f} to {high:.2f})" in text
     assert f"an INT8 array {reference['nominal'] * 1e6:.2f} µJ" in text
     kinds = compiled["tiles_by_kind"]
     assert f"the host, {kinds['vector']['used']} vector tiles, {kinds['synapse']['used']} synapse tiles" in text

@@ -191,7 +191,7 @@ def windows(tokens: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def loss_of(model: nn.Module, tokens: Tensor, recipe: Recipe) -> float:
-    """Mean loss over non-overlapping windows of the context's length, nats a token."""
+    """Mean loss over non-overlapping windows of the context's length, nats per token."""
     training, _ = model.training, model.eval()
     inputs, targets = windows(tokens, recipe.context)
     losses = [model(inputs[i : i + 16], targets[i : i + 16]) * len(inputs[i : i + 16]) for i in range(0, len(inputs), 16)]

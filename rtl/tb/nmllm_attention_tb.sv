@@ -1,4 +1,4 @@
-// Test bench of nmllm_attention: the engine with memories of queries and stop prices, loaded a word a cycle.
+// Test bench of nmllm_attention: the engine with memories of queries and stop prices, loaded one word per cycle.
 `default_nettype none
 
 module nmllm_attention_tb #(

@@ -25,7 +25,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_dense_model_has_no_spikes_and_the_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     printed = shown(capsys, "random-tiny", *SMALL)
     assert "a dense model has no spikes" in printed and "spikes per activation" not in printed
-    assert "_" not in printed and "perplexity a word" in printed
+    assert "_" not in printed and "perplexity per word" in printed
 
 
 def test_network_against_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,7 +34,7 @@ def test_network_against_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     printed = shown(capsys, str(tmp_path / "network"), *SMALL, "--against", "random-tiny").split("\n", 1)[1]
     absent = {"rouge1", "rouge2", "rougeL"}
     assert all(label in printed for key, (label, _) in FIGURES.items() if key not in absent)
-    assert "nats a token" in printed and "%" in printed and "has no spikes" not in printed
+    assert "nats per token" in printed and "%" in printed and "has no spikes" not in printed
 
 
 @pytest.mark.parametrize(

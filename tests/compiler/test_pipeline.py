@@ -237,7 +237,7 @@ def _refused(weights: DecoderWeights, spec: ChipSpec) -> str:
 def test_too_few_tiles_says_what_is_missing_and_how_many_chips() -> None:
     weights = random_decoder(0, config=replace(SMALL_CONFIG, vocab_size=4000, layers=9))
     message = _refused(weights, NANO)
-    # 4,000 columns at 512 a tile (8 column blocks) and 36 sites of one tile
+    # 4,000 columns at 512 per tile (8 column blocks) and 36 sites of one tile
     assert "needs 44 synapse tiles (the chip has 18) and 10 vector tiles (the chip has 5); 3 such chips" in message
     message = _refused(weights, NANO.with_fields({"mesh.height": 2}))
     assert "needs 44 synapse tiles (the chip has 9) and 10 vector tiles (the chip has 2); 5 such chips" in message
@@ -264,7 +264,7 @@ def test_memories_too_small() -> None:
 
 
 def test_context_is_what_the_key_value_memory_holds() -> None:
-    # 2 heads on 2 engines, 17 bytes a token each
+    # 2 heads on 2 engines, 17 bytes per token each
     assert compile_network(random_decoder(0), NANO.with_fields({"vector.kv_bytes_per_engine": 17 * 5 + 16})).max_context == 5
     assert compile_network(random_decoder(0), NANO).max_context == SMALL_CONFIG.max_positions
 

@@ -58,7 +58,7 @@ def measured(network: SpikingNetwork, windows: list[list[int]]) -> float:
 
 
 def divergence(network: SpikingNetwork, dense: torch.Tensor, windows: list[list[int]]) -> float:
-    """Mean Kullback-Leibler divergence from the dense model, nats a token."""
+    """Mean Kullback-Leibler divergence from the dense model, nats per token."""
     decoder = network.functional()
     logits = decoder.forward(torch.tensor(windows[:1]))
     assert isinstance(logits, torch.Tensor)

@@ -60,8 +60,8 @@ def test_what_warns() -> None:
         return warning(Divergence(64, all_spikes, budget, estimate, "layers.1.output", "layers.2.down")) or ""
 
     assert not told(0.02, 0.03, 0.015) and not told(0.001, 0.3, 0.2)
-    assert "0.05 nats a token" in told(0.05, 0.05, 0.0) and "layers.1.output, behind attention" in told(0.05, 0.05, 0.0)
-    assert "0.9 nats a token" in told(0.001, 0.9, 0.02) and "lost at layers.2.down" in told(0.001, 0.9, 0.02)
+    assert "0.05 nats per token" in told(0.05, 0.05, 0.0) and "layers.1.output, behind attention" in told(0.05, 0.05, 0.0)
+    assert "0.9 nats per token" in told(0.001, 0.9, 0.02) and "lost at layers.2.down" in told(0.001, 0.9, 0.02)
     assert told(float("nan"), 0.1, 0.1) and told(0.001, float("nan"), 0.1)
     assert usual_divergence(ConvertConfig()) == 0.03 < usual_divergence(ConvertConfig(weights="4-bit-groups"))
 
@@ -80,6 +80,6 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert run_command_line(["convert", "random-tiny", "-o", "network", "--calibration", "text.txt", "--json", "result.json"]) == 0
     result, shown = json.loads(Path("result.json").read_text()), capsys.readouterr()
     assert result["divergence"]["held_out"] and result["divergence"]["tokens"] == TOKENS
-    assert f"{result['divergence']['all_spikes']:.2g} nats a token" in shown.out
+    assert f"{result['divergence']['all_spikes']:.2g} nats per token" in shown.out
     assert f"Warning: {result['warning']}" in shown.err and result["warning"].startswith("with all spikes the network is")
     assert SpikingNetwork.load("network").provenance["divergence"] == result["divergence"]

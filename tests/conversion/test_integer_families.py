@@ -53,7 +53,7 @@ def test_divergence_and_ranges(family: tuple[CanonicalDecoder, Calibration]) -> 
     ours = torch.stack([log_probabilities(decoder.weights, rows) for rows in logits])
     expected = FloatDecoder(canonical, dtype=torch.float64)(WINDOWS).log_softmax(-1)
     divergence = float((expected.exp() * (expected - ours)).sum(-1).mean())
-    assert 0.0 < divergence < 2e-3  # nats a token; the predictions have an entropy of about 4.8
+    assert 0.0 < divergence < 2e-3  # nats per token; the predictions have an entropy of about 4.8
     assert largest < 1 << 29
 
 

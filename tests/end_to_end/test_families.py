@@ -39,7 +39,7 @@ def test_integer_path(name: str, tmp_path: Path) -> None:
     decoder = loaded.functional()
     logits = decoder.forward(torch.tensor(windows[2:]))
     divergence = kullback_leibler(checkpoint, decoder, logits, windows[2])
-    print(f"{name}: KL(float, integer) {divergence:.2e} nats a token")
+    print(f"{name}: KL(float, integer) {divergence:.2e} nats per token")
     assert divergence < 1.5e-3
     assert decoder.generate([windows[2][:20]], 6, eos_token_ids=()) == [IntegerDecoder(loaded.weights).generate_greedy(windows[2][:20], 6)]
 

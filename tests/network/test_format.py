@@ -88,7 +88,7 @@ def test_versions(tmp_path: Path) -> None:
         ("gemma3", lambda _, arrays: arrays.pop("layers.1.key_gain"), "tensor layers.1.key_gain is missing"),
         ("gemma2", lambda _, arrays: arrays.pop("layers.0.attention_output_gain"), "layers.0.attention_output_gain is missing"),
         ("gemma2", lambda metadata, _: metadata["config"].pop("output_norms"), "output_gain is no part of this configuration"),
-        ("gemma2", lambda metadata, _: metadata["config"].update(windows=[3]), r"windows must have one entry a layer \(2\), got 1"),
+        ("gemma2", lambda metadata, _: metadata["config"].update(windows=[3]), r"windows must have one entry per layer \(2\), got 1"),
         ("gemma2", lambda metadata, _: metadata["config"].update(windows=[3, -1]), "windows must be a tuple of sizes"),
         ("gemma2", lambda metadata, _: metadata["config"].update(logit_softcap=-1.0), "logit_softcap must be 0 or lie between"),
         (

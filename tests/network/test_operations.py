@@ -215,7 +215,7 @@ def test_attention(operations: Operations, qkv: np.ndarray, base: int, spiking: 
 )  # the kernels compile once more for wide heads
 @pytest.mark.parametrize("spiking", [True, False])
 def test_attention_of_wide_heads_stays_exact(operations: Operations, spiking: bool) -> None:
-    """Scores of 256 values a head exceed 2^24, the integers that float32 holds."""
+    """Scores of 256 values per head exceed 2^24, the integers that float32 holds."""
     config = DecoderConfig(16, 16, 16, 1, 2, 1, 256, 16, 1e-5, 10000.0)
     rng = np.random.default_rng(0)
     qkv = rng.integers(23000, 24576, (16, 4 * 256)).astype(np.int32) << 1

@@ -142,7 +142,7 @@ def test_table_and_plot(made: tuple[Path, dict[str, Any]]) -> None:
     assert "signed-digit, fisher, 1 spikes" in rows[-1] and "failed: " in rows[-1] and "No energy: " in text
     assert f"signed-digit, 14 phases, fisher: {result['points'][4]['note']}." in text
     picture = pareto_plot(result)
-    assert picture is not None and picture.count("perplexity") >= 2 and "energy a decoded token" in picture
+    assert picture is not None and picture.count("perplexity") >= 2 and "energy per decoded token" in picture
     assert pareto_plot({**result, "points": [result["points"][2]]}) is None
     spikes_only = pareto_plot({**result, "points": [result["points"][3]]})
     assert spikes_only is not None and "energy" not in spikes_only

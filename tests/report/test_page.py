@@ -65,7 +65,7 @@ def test_a_run_that_decoded_nothing_speaks_of_prompt_tokens() -> None:
     report = copy.deepcopy(REPORT)
     report["simulate"]["counted_phase"] = "prefill"
     page = html_page(report)
-    assert "cycles a prompt token" in page and "decoded token" not in page
+    assert "cycles per prompt token" in page and "decoded token" not in page
 
 
 def test_what_an_old_run_lacks_is_said() -> None:
@@ -113,7 +113,7 @@ def test_variants_and_how_windows_begin() -> None:
 
 def test_cells_know_their_columns_so_that_a_phone_shows_all_of_them() -> None:
     page = html_page(REPORT)
-    assert '<td role="cell" data-column="energy a token">' in page and 'role="columnheader"' in page and 'role="rowheader"' in page
+    assert '<td role="cell" data-column="energy per token">' in page and 'role="columnheader"' in page and 'role="rowheader"' in page
     for row in re.findall(r'<tr role="row">(.*?)</tr>', page):
         assert row.startswith(('<th scope="row"', '<th scope="col"')), row
 

@@ -64,7 +64,7 @@ def test_floor_plan_activity() -> None:
     assert tile_activity(tiles, spikes) == [None, 40.0, 20.0]
     svg = floor_plan_svg(tiles, spikes)
     assert ElementTree.fromstring(svg).attrib["viewBox"] == "0 0 90 30"
-    assert "layers.0.qkv, 10 columns, 40 synaptic operations a token" in svg
+    assert "layers.0.qkv, 10 columns, 40 synaptic operations per token" in svg
     assert re.findall(r'fill-opacity="([^"]+)"', svg) == ["1.00", "0.80", "0.50"]
 
 

@@ -80,7 +80,7 @@ def play(text: Text, backpressure: float, rng: np.random.Generator) -> Script:
     arrivals: set[int] = set()
 
     def arrival(earliest: int) -> int:
-        """One flit a cycle arrives."""
+        """One flit per cycle arrives."""
         while earliest in arrivals:
             earliest += 1
         arrivals.add(earliest)

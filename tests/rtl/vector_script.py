@@ -69,7 +69,7 @@ class Script:
         self.cycle += 1
 
     def load(self, address: int, values: NDArray[np.int64], memory: int = 0) -> None:
-        """Words [words, lanes] into a memory, one a cycle."""
+        """Words [words, lanes] into a memory, one per cycle."""
         self.blocks.append((self.cycle, memory, address, values))
         self.cycle += len(values)
 

@@ -174,7 +174,7 @@ def encoder() -> str:
     return (
         "## Encoder\n\n"
         "16 values, 8 lanes: P(N) = 2. The maximum takes 2 + `vector_latency` = 6 cycles, then every phase is scanned in 2 and\n"
-        "injected, up to four events a flit. A scan fills one of two banks while the other one is injected; while the router\n"
+        "injected, up to four events per flit. A scan fills one of two banks while the other one is injected; while the router\n"
         "refuses, at most one scan runs ahead.\n"
         "\n" + picture({name: values[part] for name, values in rows.items()})
     )

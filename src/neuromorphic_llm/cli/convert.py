@@ -130,7 +130,7 @@ def _table(output: Path, provenance: dict[str, Any], parameters: int, bos_token:
     if "energy_j" in provenance:
         table.add_row("energy of a token on the chip (estimated)", f"{provenance['energy_j'] * 1e6:.3g} µJ")
     divergence = provenance["divergence"]
-    table.add_row(f"divergence from the model, {divergence['tokens']} tokens, all spikes", f"{divergence['all_spikes']:.2g} nats a token")
+    table.add_row(f"divergence from the model, {divergence['tokens']} tokens, all spikes", f"{divergence['all_spikes']:.2g} nats per token")
     expected = f"{divergence['budget']:.2g}, {divergence['budget_estimate']:.2g} expected"
     table.add_row("the same with these spikes", expected)
     table.add_row("calibration tokens", f"{provenance['calibration_tokens']:,}")

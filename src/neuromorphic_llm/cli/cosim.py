@@ -134,7 +134,7 @@ def _trace(recorded: RecordedRun, stop: tuple[int, ...], path: Path, cycles: ran
 
     with status(f"writing {path}, after a build with waveforms the first time"):
         write_waveform(recorded.program, recorded.prompt, len(recorded.token_ids), stop, path, cycles, tile, seed + 1)
-    console.print(f"{path}: cycles {cycles.start:,} to {cycles.stop - 1:,}, ten time units a cycle", highlight=False)
+    console.print(f"{path}: cycles {cycles.start:,} to {cycles.stop - 1:,}, ten time units per cycle", highlight=False)
 
 
 def _show(figures: dict[str, Any], error: DifferenceFoundError | None) -> None:

@@ -27,7 +27,7 @@ FORMATS = ("nir",)
 def command(
     run: CommandRun,
     network: Annotated[Path, typer.Argument(help="Network folder that `nmllm convert` wrote.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the files, one a site: SITE.nir.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the files, one per site: SITE.nir.")],
     site: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Site or pattern, such as layers.0.*, repeatable.")] = None,
     file_format: Annotated[str, typer.Option("--format", help="Format of the files: nir.")] = "nir",
     bits: Annotated[int, typer.Option(help="Inputs for which a file is exact: abs(x) up to 2^(bits-1); 2 to 32.")] = 32,

@@ -143,7 +143,7 @@ def _processes(device: str) -> Iterator[torch.device]:
 
 @contextmanager
 def _watch(recipe: FineTuneConfig, first: bool) -> Iterator[Watch]:
-    """Progress bars and a line an evaluation on standard error; nothing from the other processes."""
+    """Progress bars and one line per evaluation on standard error; nothing from the other processes."""
     from neuromorphic_llm.conversion.fine_tuning import Watch
 
     if not first:
@@ -193,7 +193,7 @@ _FIGURES = {
     "text_tokens": ("tokens of the given texts", ",d"),
     "own_text_tokens": ("tokens that the dense model wrote", ",d"),
     "training_s": ("seconds of training", ".0f"),
-    "loss": ("KL(dense || spiking), nats a token, last 100 steps", ".4f"),
+    "loss": ("KL(dense || spiking), nats per token, last 100 steps", ".4f"),
     "held_out_perplexity": ("held-out perplexity of the emulation", ".2f"),
     "dense_held_out_perplexity": ("held-out perplexity of the dense model", ".2f"),
 }

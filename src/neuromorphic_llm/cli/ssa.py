@@ -131,7 +131,7 @@ def table_of(name: str, rows: list[Row]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    caption = "energy of QK and PV against dense, NeurTransformer's accounting; chip: nJ a token on nc1"
+    caption = "energy of QK and PV against dense, NeurTransformer's accounting; chip: nJ per token on nc1"
     table = Table(
         title=f"{name}: attention, dense and spiking", caption=f"{caption}; q, v, p: spikes (ssa.md)", box=SIMPLE_HEAD, pad_edge=False
     )

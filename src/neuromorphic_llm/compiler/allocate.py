@@ -102,7 +102,7 @@ def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
     axon = accumulators = parameters = banks = 0
     for node in graph.linear_nodes():
         inputs, columns = sizes[node.operands[0]], node.integer("columns")
-        # Two bits an input and phase: a tile can store a whole train, so an event is never held back.
+        # Two bits per input and phase: a tile can store a whole train, so an event is never held back.
         axon += len(node.integers("regions")) * -(-2 * inputs * phases // 8)
         accumulators += columns * -(-spec.synapse.accumulator_bits // 8)
         parameters += columns * (6 if "bias" in node.attributes else 2)

@@ -75,7 +75,7 @@ class Target:
         return SITE_SPIKES if self.costs is None else SITE_ENERGY
 
     def amount(self, config: DecoderConfig, site_spikes: NDArray[np.float64]) -> float:
-        """The counted amount of mean spikes a token and site [sites]."""
+        """The counted amount of mean spikes per token and site [sites]."""
         if self.costs is not None:
             return float(site_spikes @ self.costs.spike_j) + self.costs.fixed_j
         shapes = [config.sites[site].shape for site in range(len(config.sites))]
@@ -90,7 +90,7 @@ class Target:
             raise ConversionError("a budget in joules needs the costs of a spike; name the chip that they are of")
         if options.energy_j <= costs.fixed_j:
             raise ConversionError(
-                f"{options.energy_j:g} joules a token cannot be met: without any spike a token costs {costs.fixed_j:.3g}; ask for more"
+                f"{options.energy_j:g} joules per token cannot be met: without any spike a token costs {costs.fixed_j:.3g}; ask for more"
             )
         return cls(options.energy_j, costs)
 

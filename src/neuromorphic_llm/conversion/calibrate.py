@@ -135,7 +135,7 @@ def _mismatch(loaded: Calibration) -> str | None:
             return f"tensor {name} is {array.shape}, expected {axes} axes of which the first has {layers} layers"
     heads, kv_heads = loaded.query_sensitivity.shape[1], loaded.value_max.shape[1]
     if heads % kv_heads:
-        return f"tensor value_max has {kv_heads} heads a layer, of which the {heads} of query_sensitivity are no multiple"
+        return f"tensor value_max has {kv_heads} heads per layer, of which the {heads} of query_sensitivity are no multiple"
     hidden, intermediate = len(loaded.sensitivity[-1]), len(loaded.sensitivity[3])
     expected = [*[hidden, heads * loaded.query_sensitivity.shape[2], hidden, intermediate] * layers, hidden]
     for site, (array, size) in enumerate(zip(loaded.sensitivity, expected, strict=True)):

@@ -69,7 +69,7 @@ class ConvertConfig:
         if self.weights != "8-bit" and "gptq" in self.compensation:
             raise ValueError(f"compensation gptq rounds to 8-bit weights and weights are {self.weights}; leave one out")
         if self.energy_j is not None and not 0.0 < self.energy_j < 1e3:
-            raise ValueError(f"energy_j must be positive and below 1000 joules a token, got {self.energy_j}")
+            raise ValueError(f"energy_j must be positive and below 1000 joules per token, got {self.energy_j}")
         if self.spikes is not None and not 0.0 < self.spikes < 1000.0:
             raise ValueError(f"spikes must be positive and below 1000, got {self.spikes}")
         if self.price is not None and not 0.0 <= self.price < 1e30:

@@ -1,6 +1,6 @@
 """Divergence of a network's predictions from its model's: measured after every conversion, with a warning if it is large.
 
-The divergence is the mean Kullback-Leibler divergence of a prediction, float model to integer network, in nats a token. With all
+The divergence is the mean Kullback-Leibler divergence of a prediction, float model to integer network, in nats per token. With all
 spikes it is what fractions, 8-bit weights, keys and values cost. What the budget adds is compared with the second-order estimate that
 the budget was chosen by: half the sensitivity times the squared coding error, summed over all coded values.
 """
@@ -28,7 +28,7 @@ TOKENS = 256
 """Tokens that are measured at most."""
 
 USUAL = 0.03
-"""Nats a token with all spikes of the signed-digit code and 8-bit weights; SmolLM2-135M has a quarter of it."""
+"""Nats per token with all spikes of the signed-digit code and 8-bit weights; SmolLM2-135M has a quarter of it."""
 
 ESTIMATE_FACTOR = 3.0
 """Largest usual ratio of the budget's divergence, USUAL apart, to its estimate."""
@@ -44,7 +44,7 @@ _BEHIND = {
 
 @dataclass(frozen=True)
 class Divergence:
-    """Nats a token, and the sites in front of which errors grow most and where the budget costs most."""
+    """Nats per token, and the sites in front of which errors grow most and where the budget costs most."""
 
     tokens: int
     all_spikes: float
@@ -60,8 +60,8 @@ class Divergence:
 
 
 def warning(found: Divergence, *, usual: float = USUAL) -> str | None:
-    """One line on a divergence that is out of the ordinary, or None; `usual`: nats a token with all spikes that need no explanation."""
-    nats = "nats a token from its model"
+    """One line on a divergence that is out of the ordinary, or None; `usual`: nats per token with all spikes that need no explanation."""
+    nats = "nats per token from its model"
     if not found.all_spikes <= usual:
         place = f"{found.worst_site}, behind {_behind(found.worst_site)}"
         return (
@@ -130,7 +130,7 @@ def measure(
 
 
 def usual_divergence(options: ConvertConfig) -> float:
-    """Nats a token with all spikes that need no explanation; codes and weights that round more coarsely explain more themselves."""
+    """Nats per token with all spikes that need no explanation; codes and weights that round more coarsely explain more themselves."""
     return USUAL if options.code == "signed-digit" and options.phases is None and options.weights == "8-bit" else 10 * USUAL
 
 

@@ -1,9 +1,8 @@
 """Float emulation of a spiking decoder, differentiable: what fine-tuning trains (docs/reference/conversion.md, Fine-tuning).
 
-The inputs of all crossbar sites pass their code with its stop rule, the queries signed digits, weights are rounded to 8 bits a row. Norms,
-rotary embedding, gate, keys, values and the softmax stay in floating point: 8-bit keys and values and coded probabilities cost little
-(numerics.md). Gradients pass the rounding unchanged; those of the codes are in straight_through.py and
-straight_through_log.py.
+The inputs of all crossbar sites pass their code with its stop rule, the queries signed digits, weights are rounded to 8 bits per row.
+Norms, rotary embedding, gate, keys, values and the softmax stay in floating point: 8-bit keys and values and coded probabilities cost
+little (numerics.md). Gradients pass the rounding unchanged; those of the codes are in straight_through.py and straight_through_log.py.
 """
 
 from __future__ import annotations

@@ -46,9 +46,9 @@ class StepFigures:
     """One step of the log."""
 
     step: int
-    loss: float  # KL(dense || spiking), nats a token
+    loss: float  # KL(dense || spiking), nats per token
     spikes: float  # per activation
-    price: float  # nats a token for one spike per activation
+    price: float  # nats per token for one spike per activation
     log_scale: float
     learning_rate: float
     gradient_norm: float
@@ -106,7 +106,7 @@ class DistillationLoss:
 class FineTuner:
     """The state of a fine-tuning: emulated decoder, optimizer, step; `folder` keeps it between runs.
 
-    price: nats a token for one spike per activation, at the start. With torch.distributed initialised every process takes its share of a
+    price: nats per token for one spike per activation, at the start. With torch.distributed initialised every process takes its share of a
     batch, and gradients are averaged.
     """
 

@@ -1,7 +1,7 @@
 """A fine-tuning from checkpoint and texts to the integer network; its folder keeps what a run that was cut needs to go on.
 
 The folder holds `run.json` (what was asked for), `text.safetensors` (windows of tokens), `start.safetensors` (prices of the conversion
-that training starts from), `state.safetensors` (fine_tune.FineTuner) and `log.jsonl` (a line a step); `own-text.RANK.safetensors` while
+that training starts from), `state.safetensors` (fine_tune.FineTuner) and `log.jsonl` (one line per step); `own-text.RANK.safetensors` while
 the processes write text.
 """
 

@@ -133,7 +133,7 @@ def key_offset(
 
 
 def _noise(amplitudes: Floats, query_square: Floats) -> Floats:
-    """Error of a score in nats, root mean square, [kv_heads], of keys with such pairs [kv_heads, pairs], rounded to eight bits a head."""
+    """Error of a score in nats, root mean square, [kv_heads], of keys with such pairs [kv_heads, pairs], rounded to eight bits per head."""
     step = 2.0 ** (np.floor(np.log2(np.maximum(amplitudes.max(-1), 2.0**-30))) - 6)
     noise: Floats = math.log(2.0) * step * np.sqrt(query_square / 12.0)
     return noise

@@ -106,7 +106,7 @@ def restore_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
 
 
 class TrainingLog:
-    """A JSON object a line; lines after the training step that a run goes on from are dropped."""
+    """One JSON object per line; lines after the training step that a run goes on from are dropped."""
 
     def __init__(self, path: Path, step: int) -> None:
         entries = _entries(path) if step and path.is_file() else []

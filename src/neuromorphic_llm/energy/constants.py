@@ -159,7 +159,7 @@ def sram_bit(constants: Mapping[str, Constant], size_bytes: int) -> Range:
 
 
 def converter_energy(constants: Mapping[str, Constant], bits: int, rate_hz: float) -> Range:
-    """Energy of one conversion of `bits` bits by a converter that makes `rate_hz` conversions a second, J.
+    """Energy of one conversion of `bits` bits by a converter that makes `rate_hz` conversions per second, J.
 
     The table, with a power law in 2^bits between and beyond its entries, times (rate / corner)^exponent above the corner rate.
     """

@@ -38,7 +38,7 @@ FORMATS: Mapping[str, NumberFormat] = {
 
 
 def _sent_bits(config: DecoderConfig, activation_bits: int) -> list[int]:
-    """Bits that each site sends to its vector tile: 32 a value, a gated product in its input width, of the head one value and its index."""
+    """Bits from each site to its vector tile: 32 per value, a gated product in its input width, of the head one value and its index."""
     sent = []
     for site in config.sites[:-1]:
         sent.append(activation_bits * (site.outputs // 2) if site.epilogue == "gate" else 32 * site.outputs)

@@ -38,7 +38,7 @@ class DataSet:
 
 
 def _dumped(found: Iterable[Mapping[str, Any]]) -> bytes:
-    """One JSON object a line."""
+    """One JSON object per line."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found).encode()
 
 

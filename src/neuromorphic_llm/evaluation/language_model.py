@@ -33,7 +33,7 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class LanguageModelResult:
-    """Figures of one pass; nll in nats a predicted token, divergence in nats.
+    """Figures of one pass; nll in nats per predicted token, divergence in nats.
 
     `losses` and, with a reference model, `reference_losses` are of single tokens, for the intervals, which `seed` draws.
     """

@@ -17,7 +17,7 @@ from neuromorphic_llm.errors import DataError, UsageError
 
 
 def rows(path: Path, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """The first rows of a parquet file or of a file with one JSON object a line. Raises DataError naming file and line."""
+    """The first rows of a parquet file or of a file with one JSON object per line. Raises DataError naming file and line."""
     found = _parquet(path) if path.name.endswith(".parquet") else _objects(path)
     yield from islice(found, limit)
 

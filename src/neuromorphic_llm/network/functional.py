@@ -272,7 +272,7 @@ class FunctionalDecoder:
 
 
 def _valid_rows(valid: Sequence[int] | None, n: int, device: torch.device) -> torch.Tensor | None:
-    """Indices of the rows that count, of n rows a sequence; None for all."""
+    """Indices of the rows that count, of n rows per sequence; None for all."""
     if valid is None:
         return None
     rows = [index * n + token for index, count in enumerate(valid) for token in range(count)]

@@ -102,7 +102,7 @@ class DecoderConfig:
         if not isinstance(self.windows, tuple) or any(type(window) is not int or window < 0 for window in self.windows):
             raise TypeError(f"windows must be a tuple of sizes, 0 for none, got {self.windows!r}")
         if self.windows and len(self.windows) != self.layers:
-            raise ValueError(f"windows must have one entry a layer ({self.layers}), got {len(self.windows)}")
+            raise ValueError(f"windows must have one entry per layer ({self.layers}), got {len(self.windows)}")
         if not isinstance(self.stack, tuple) or not all(isinstance(block, Block) for block in self.stack):
             raise TypeError(f"stack must be a tuple of blocks, got {self.stack!r}")
         if self.stack and sorted({block.layer for block in self.stack}) != list(range(self.layers)):

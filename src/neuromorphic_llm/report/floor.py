@@ -19,7 +19,7 @@ def tile_activity(tiles: Sequence[Mapping[str, Any]], spikes_by_site: Mapping[st
 def floor_plan_svg(tiles: Sequence[Mapping[str, Any]], spikes_by_site: Mapping[str, float]) -> str:
     """SVG of the mesh: colour is the part of the network, its strength the activity, the number the stage.
 
-    tiles: FloorplanTile as JSON objects; spikes_by_site: mean spikes a token by site name.
+    tiles: FloorplanTile as JSON objects; spikes_by_site: mean spikes per token by site name.
     """
     activity = tile_activity(tiles, spikes_by_site)
     most = max((value for value in activity if value), default=1.0)
@@ -40,7 +40,7 @@ def _tile(tile: Mapping[str, Any], activity: float | None, most: float) -> str:
     # Never so strong that the dark number on it is hard to read.
     opacity = 1.0 if activity is None else 0.2 + 0.6 * activity / most
     holds = tile["part"] if tile["site"] is None else f"{tile['site']}, {tile['columns']} columns"
-    detail = "" if activity is None else f", {activity:,.0f} synaptic operations a token"
+    detail = "" if activity is None else f", {activity:,.0f} synaptic operations per token"
     title = escape(f"tile {tile['index']} ({tile['x']}, {tile['y']}): {holds}{detail}")
     label = "" if tile["stage"] is None else str(tile["stage"])
     text = f'<text x="{x + _SIZE / 2}" y="{y + _SIZE / 2 + 4}" text-anchor="middle">{label}</text>'

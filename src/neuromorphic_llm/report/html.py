@@ -144,13 +144,13 @@ def _comparison(report: Mapping[str, Any]) -> str:
     caption = f"Energy of a {counted_token(report)}, nominal (point) within its low and high bound (line), on a logarithmic scale."
     if len(kinds) > 1:
         caption += " Scopes differ: chip and DRAM accesses for the estimates, a whole processor or board for the others."
-    return figure(plots.ranges_plot(rows, "energy a token", "comparison"), "energy a token of chip and references", caption, *kinds)
+    return figure(plots.ranges_plot(rows, "energy per token", "comparison"), "energy a token of chip and references", caption, *kinds)
 
 
 def _breakdown(report: Mapping[str, Any]) -> str:
     rows = [(name, part, plots.BLUE) for name, part in energy_parts(report)]
     caption = "Chip energy by part, nominal (point) within its low and high bound (line), on a logarithmic scale."
-    return figure(plots.ranges_plot(rows, f"energy a {counted_token(report)}", "breakdown"), "chip energy by part", caption, "estimated")
+    return figure(plots.ranges_plot(rows, f"energy per {counted_token(report)}", "breakdown"), "chip energy by part", caption, "estimated")
 
 
 def _context(report: Mapping[str, Any]) -> str:
@@ -202,7 +202,7 @@ def _floor(report: Mapping[str, Any]) -> str:
     svg = floor_plan_svg(report["floorplan"], report["simulate"]["spikes_per_token_by_site"])
     caption = (
         "Floor plan: colour is the part of the network, the number its stage (a layer; the last is the head), and the stronger the colour "
-        f"the more synaptic operations a {counted_token(report)}. Vector tiles do norms, attention and spike coding; "
+        f"the more synaptic operations per {counted_token(report)}. Vector tiles do norms, attention and spike coding; "
         "they and the host have no synapses."
     )
     return f'<p class="note legend">{legend_html()}</p>' + figure(svg, "floor plan of the chip", caption, "simulated")

@@ -45,7 +45,7 @@ def pareto_table(result: Mapping[str, Any]) -> Table:
         if point["failed"]:
             amount = "all spikes" if point["asked_spikes"] is None else f"{point['asked_spikes']:g} spikes"
             rows.append((f"{method(point)}, {amount}", "", f"failed: {point['failed']}", "", "", "", ""))
-    columns = ("method", "spikes", "perplexity", "KL, nats", "top-1", "energy a token", "best")
+    columns = ("method", "spikes", "perplexity", "KL, nats", "top-1", "energy per token", "best")
     reasons = {point["chip_energy_j_per_token_reason"] for point in made if point["chip_energy_j_per_token"] is None}
     notes = [
         "Quality and spikes are measured, energies estimated. best: no other point has fewer spikes and a lower perplexity.",
@@ -81,7 +81,7 @@ def pareto_plot(result: Mapping[str, Any]) -> str | None:
     energies = [point for point in made if point["chip_energy_j_per_token"] is not None]
     panels: list[tuple[str, list[Point], Callable[[Point], float]]] = [("spikes per activation", made, _spikes)]
     if energies:
-        panels.append(("energy a decoded token", energies, _energy))
+        panels.append(("energy per decoded token", energies, _energy))
     methods = list(dict.fromkeys(method(point) for point in made))
     with svg_figure(1.0 + 2.6 * len(panels) + 0.17 * len(methods), "pareto") as picture:
         rows = picture.figure.subplots(len(panels), 1, squeeze=False)[:, 0]

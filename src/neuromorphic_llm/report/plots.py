@@ -174,7 +174,7 @@ def cosine_plot(cosine: Sequence[float]) -> str:
 
 
 def raster_plot(raster: Mapping[str, Sequence[Sequence[int]]]) -> str:
-    """Spike raster: one panel a site, phases downward (most significant first), inputs across; colour is the sign."""
+    """Spike raster: one panel per site, phases downward (most significant first), inputs across; colour is the sign."""
     colours = ListedColormap([BLUE, "#80808010", ORANGE])
     most = max(len(digits[0]) for digits in raster.values())
     # Two pixels for an input at least, or spikes would be lost.

@@ -60,7 +60,7 @@ def counted_token(report: Mapping[str, Any]) -> str:
 
 
 def energy_parts(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
-    """(label, {low, nominal, high} in J) of the chip's energy a token by part, largest first."""
+    """(label, {low, nominal, high} in J) of the chip's energy per token by part, largest first."""
     parts = report["simulate"]["energy_breakdown_j"]
     return [(PARTS.get(name, name), part) for name, part in sorted(parts.items(), key=lambda item: -item[1]["nominal"])]
 
@@ -75,7 +75,7 @@ def quality_table(report: Mapping[str, Any]) -> Table:
         ("perplexity, dense", f"{report['perplexity']['dense']:.2f}{_interval(of_dense)}", "measured"),
         ("perplexity, spiking", f"{report['perplexity']['spiking']:.2f}{_interval(evaluated.get('perplexity_interval'))}", "measured"),
         ("change of perplexity", f"{change:+.2%}{of_change}", "measured"),
-        ("KL(dense || spiking), nats a token", f"{evaluated['kl_to_dense']:.4f}", "measured"),
+        ("KL(dense || spiking), nats per token", f"{evaluated['kl_to_dense']:.4f}", "measured"),
         ("same most likely token", f"{evaluated['top1_agreement']:.1%}", "measured"),
         ("spikes per activation", f"{evaluated['spikes_per_activation']:.3f}", "measured"),
         ("query spikes per value", f"{evaluated['query_spikes_per_value']:.3f}", "measured"),
@@ -168,7 +168,7 @@ def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
         name = f"{record['device']}, {record['mode']} ({record['recorded']})"
         rows.append((name, f"{record['tokens_per_s']:,.0f}", "recorded", format_si(record["energy_j_per_token"], "J"), "recorded"))
     notes += [f"GPU: {scope}." for scope in dict.fromkeys(record["scope"] for record in references["gpu"])]
-    columns = ("what", "tokens/s", "kind of speed", "energy a token", "kind of energy")
+    columns = ("what", "tokens/s", "kind of speed", "energy per token", "kind of energy")
     return Table(f"Speed and energy of a {counted_token(report)}", columns, tuple(rows), " ".join(notes))
 
 
@@ -188,8 +188,8 @@ def chip_table(report: Mapping[str, Any]) -> Table:
         ("prompt", f"{report['prompt_tokens']:,} tokens", "measured"),
         ("generated", f"{len(simulated['token_ids']):,} tokens", "simulated"),
         ("prefill", format_si(simulated["prefill_s"], "s"), "simulated"),
-        (f"cycles a {token}", f"{simulated['cycles_per_token']:,.0f}", "simulated"),
-        (f"synaptic operations a {token}", f"{simulated['synaptic_operations_per_token']:,.0f}", "simulated"),
+        (f"cycles per {token}", f"{simulated['cycles_per_token']:,.0f}", "simulated"),
+        (f"synaptic operations per {token}", f"{simulated['synaptic_operations_per_token']:,.0f}", "simulated"),
         (f"synaptic operations per weight and {token}", f"{simulated['spikes_per_activation']:.3f}", "simulated"),
         ("tiles in use", f"{compiled['tiles']:,} of {compiled['tiles_available']:,}", "simulated"),
         ("crossbars in use", f"{compiled['crossbars']:,} of {compiled['crossbars_available']:,}", "simulated"),

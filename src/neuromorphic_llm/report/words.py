@@ -8,8 +8,8 @@ TERMS = {
     "dense model": "the pretrained model as it is published, every number of it multiplied for every token",
     "spiking network": "the same model, its activations coded as trains of spikes; converted without training",
     "spikes per activation": "mean spikes that an activation (an input of a layer) is coded by, weighted by the weights that each reaches",
-    "perplexity": "how surprised a model is by a text: e to the mean loss in nats a token; lower is better",
-    "KL divergence": "how far the spiking network's predictions lie from the dense model's, nats a token; 0 is equal",
+    "perplexity": "how surprised a model is by a text: e to the mean loss in nats per token; lower is better",
+    "KL divergence": "how far the spiking network's predictions lie from the dense model's, nats per token; 0 is equal",
     "prefill, decoding": "reading the prompt; then writing one token after another, of which most figures are",
     "INT8, FP16": "the same model on an ideal digital accelerator of the same process, every weight multiplied for every token; "
     "weights wait in registers beside their multipliers, or are read from SRAM",

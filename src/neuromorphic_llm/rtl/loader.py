@@ -219,7 +219,7 @@ def _words(vector: NDArray[np.int32], lanes: int) -> NDArray[np.uint32]:
 
 
 def _pairs(words: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """Two lanes a write."""
+    """Two lanes per write."""
     return np.ascontiguousarray(words).reshape(-1, 2).view("<u8")[:, 0]
 
 
@@ -278,7 +278,7 @@ def _attention(program: Program, attend: Attend) -> list[tuple[int, int, int]]:
 
 
 def _rotary(program: Program, table_words: int) -> NDArray[np.uint32]:
-    """Words of the rotary table: a cosine and a sine a lane, `table_words` words a position."""
+    """Words of the rotary table: one cosine and one sine per lane, `table_words` words per position."""
     lanes, cos, sin = program.spec.vector.lanes, program.weights.rope_cos, program.weights.rope_sin
     pairs = cos.astype(np.uint16).astype(np.uint32) | sin.astype(np.uint16).astype(np.uint32) << 16
     table = np.zeros((min(len(cos), program.max_context), table_words * lanes), np.uint32)
@@ -287,7 +287,7 @@ def _rotary(program: Program, table_words: int) -> NDArray[np.uint32]:
 
 
 def _owners(spec: ChipSpec, attend: Attend) -> NDArray[np.uint64]:
-    """Engine of each lane of the attention output, 16 lanes of 4 bits a write."""
+    """Engine of each lane of the attention output, 16 lanes of 4 bits per write."""
     lanes, parts = spec.vector.lanes, -(-spec.vector.lanes // 16)
     outputs, per_key = attend.heads * attend.head_dim, attend.heads // attend.kv_heads * attend.head_dim
     words = -(-outputs // lanes)

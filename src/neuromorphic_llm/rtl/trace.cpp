@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr uint64_t kPeriod = 10;  // time units a cycle
+constexpr uint64_t kPeriod = 10;  // time units per cycle
 
 thread_local std::string path;
 thread_local std::string scope;

@@ -13,7 +13,7 @@ from neuromorphic_llm.spikes.scaled import ScaledCode, nearest_level
 
 
 def burst_digits(x: Array, k: Array, gamma: int, shift: int, phases: int, xp: Library) -> Iterator[Array]:
-    """Signed numbers of spikes a phase: as many as the membrane holds of the phase's weight 2^(shift * phases to come), at most gamma."""
+    """Signed numbers of spikes per phase: as many as the membrane holds of the phase's weight 2^(shift * phases to come), at most gamma."""
     membrane, sign = nearest_level(x, k, gamma * sum(1 << (shift * t) for t in range(phases)), xp), xp.sign(x)
     for to_come in range(phases - 1, -1, -1):
         spikes = xp.clip(membrane >> (shift * to_come), None, gamma)
@@ -23,13 +23,13 @@ def burst_digits(x: Array, k: Array, gamma: int, shift: int, phases: int, xp: Li
 
 @dataclass(frozen=True)
 class Burst(ScaledCode):
-    """Up to gamma spikes a phase, phases weighted by powers of 2^shift (0: all alike)."""
+    """Up to gamma spikes per phase, phases weighted by powers of 2^shift (0: all alike)."""
 
     gamma: int = parameter(3, "most spikes in a phase", least=1, most=127)
     shift: int = parameter(2, "bits between the weights of neighbouring phases (0: all weigh the same)", least=0, most=6)
 
     name: ClassVar[str] = "burst"
-    summary: ClassVar[str] = "up to gamma spikes a phase, phases weighted by powers of 2^shift"
+    summary: ClassVar[str] = "up to gamma spikes per phase, phases weighted by powers of 2^shift"
     source: ClassVar[str] = "Park et al., DAC 2019; shift 0: Li and Zeng, IJCAI 2022"
     default_phases: ClassVar[int] = 4
     largest_phases: ClassVar[int] = 128

@@ -1,4 +1,4 @@
-"""Time to first spike with a base of choice: several times an octave, or several octaves a phase."""
+"""Time to first spike with a base of choice: several times an octave, or several octaves per phase."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FirstSpikeLog(ScaledCode):
 
     @property
     def horner_shift(self) -> int:
-        """Octaves a phase."""
+        """Octaves per phase."""
         return self.octaves
 
     @property

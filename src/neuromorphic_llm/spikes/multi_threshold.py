@@ -22,7 +22,7 @@ class MultiThreshold(ScaledCode):
     current: str = parameter("first", "how the charge arrives: all at once, or the whole input every phase", choices=("first", "constant"))
 
     name: ClassVar[str] = "multi-threshold"
-    summary: ClassVar[str] = "n thresholds of each sign, the nearest fires: a spike of weight 2^j a phase"
+    summary: ClassVar[str] = "n thresholds of each sign, the nearest fires: a spike of weight 2^j per phase"
     source: ClassVar[str] = "Huang et al., Towards High-performance Spiking Transformers from ANN to SNN Conversion, ACM MM 2024"
     default_phases: ClassVar[int] = 3
     largest_phases: ClassVar[int] = 64

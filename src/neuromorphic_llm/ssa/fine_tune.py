@@ -35,7 +35,7 @@ _PREDICTION_ROWS = 2048
 
 @dataclass(frozen=True)
 class SsaStep:
-    """One step of the log; the loss is relative square error (layers) or nats a token (end to end)."""
+    """One step of the log; the loss is relative square error (layers) or nats per token (end to end)."""
 
     step: int
     stage: str
@@ -117,7 +117,7 @@ class SsaTuner:
         return total / len(self.modules)
 
     def _prediction_loss(self, ids: Tensor) -> float:
-        """Gradients of the divergence from the dense model's predictions; returns it in nats a token."""
+        """Gradients of the divergence from the dense model's predictions; returns it in nats per token."""
         body = self.places.family.body
         with torch.no_grad():
             target = getattr(self.dense, body)(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)

@@ -26,7 +26,7 @@ class Quality:
     """Figures of one row; cosines over the first windows only."""
 
     perplexity: float
-    kl_to_dense: float  # nats a token
+    kl_to_dense: float  # nats per token
     token_accuracy: float
     cosine_loss: float
     layer_cosine: tuple[float, ...]

@@ -64,7 +64,7 @@ def _divergences(given: SearchInput, run: RecordedInputs, price: float) -> NDArr
 
 
 def _spikes(given: SearchInput, run: RecordedInputs, price: float) -> NDArray[np.float64]:
-    """Mean spikes a token [sites, steps] of the recorded inputs."""
+    """Mean spikes per token [sites, steps] of the recorded inputs."""
     columns = [run.spikes_with(given.integers, given.base, price * 2.0 ** (step / 2)) for step in _STEPS]
     return np.stack(columns, axis=1)
 

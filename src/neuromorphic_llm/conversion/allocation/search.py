@@ -125,12 +125,12 @@ class LayerwiseDecoder:
         return self.decoder.head(self.decoder.norm("model.norm", x), ReplacedInputs(replacements))
 
     def divergence(self, logits: Tensor) -> float:
-        """Mean KL(dense || logits) in nats a token."""
+        """Mean KL(dense || logits) in nats per token."""
         other = logits.log_softmax(-1)
         return float((self.log_probabilities.exp() * (self.log_probabilities - other)).sum(-1).mean())
 
     def loss(self, logits: Tensor) -> float:
-        """Mean negative log-likelihood of the text in nats a token."""
+        """Mean negative log-likelihood of the text in nats per token."""
         predictions = logits[:, :-1].flatten(0, 1).log_softmax(-1)
         return float(-predictions.gather(1, self.ids[:, 1:].reshape(-1, 1)).mean())
 
