@@ -12,7 +12,7 @@ _PITCH, _SIZE = 30, 27
 
 
 def tile_activity(tiles: Sequence[Mapping[str, Any]], spikes_by_site: Mapping[str, float]) -> list[float | None]:
-    """Synaptic operations a token of every tile (spikes of its site times its columns); None where there are no synapses."""
+    """Synaptic operations per token of every tile (spikes of its site times its columns); None where there are no synapses."""
     return [None if tile["site"] is None else spikes_by_site.get(tile["site"], 0.0) * tile["columns"] for tile in tiles]
 
 

@@ -144,7 +144,7 @@ def _comparison(report: Mapping[str, Any]) -> str:
     caption = f"Energy of a {counted_token(report)}, nominal (point) within its low and high bound (line), on a logarithmic scale."
     if len(kinds) > 1:
         caption += " Scopes differ: chip and DRAM accesses for the estimates, a whole processor or board for the others."
-    return figure(plots.ranges_plot(rows, "energy per token", "comparison"), "energy a token of chip and references", caption, *kinds)
+    return figure(plots.ranges_plot(rows, "energy per token", "comparison"), "energy per token of chip and references", caption, *kinds)
 
 
 def _breakdown(report: Mapping[str, Any]) -> str:

@@ -144,7 +144,7 @@ def latency_table(report: Mapping[str, Any]) -> Table:
 
 
 def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
-    """Decode speed and energy a token of everything that was compared."""
+    """Decode speed and energy per token of everything that was compared."""
     simulated, baseline, references = report["simulate"], report["baseline"], report["references"]
     chip = f"this chip ({simulated['chip']}, {simulated['clock_hz'] / 1e6:.0f} MHz)"
     rows = [(chip, f"{simulated['chip_tokens_per_s']:,.0f}", "simulated", energy_text(simulated["chip_energy_j_per_token"]), "estimated")]
