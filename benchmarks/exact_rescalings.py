@@ -2,7 +2,7 @@
 
     python benchmarks/exact_rescalings.py nano --only values-head --only gains-random
 
-Prints the Kullback-Leibler divergence from the float model in nats per token, with all spikes and at a budget, one row per rescaling: of the
+Prints the Kullback-Leibler divergence from the float model in nats per token, with all spikes and at a budget, a row per rescaling: of the
 decoder as it is converted, and with the step left out. Measured on text behind that of the calibration.
 """
 

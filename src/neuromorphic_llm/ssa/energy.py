@@ -54,7 +54,7 @@ class AttentionActivity:
     chip: Counters | None  # None: the dense model, which the INT8 reference stands for
 
     def reduction(self, dense: AttentionActivity, *, block: bool = False) -> float:
-        """Share of the dense energy a token that is saved, by NeurTransformer's accounting; with the projections if `block`."""
+        """Share of the dense energy per token that is saved, by NeurTransformer's accounting; with the projections if `block`."""
         own, other = (a.products + a.projections if block else a.products for a in (self, dense))
         return 1 - (own.energy_j / self.tokens) / (other.energy_j / dense.tokens)
 

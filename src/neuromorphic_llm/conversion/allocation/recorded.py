@@ -38,14 +38,14 @@ class RecordedInputs:
         self.query_spikes = statistics.query_spikes_per_value()
 
     def spikes_of(self, site: int, stop: NDArray[np.int32]) -> float:
-        """Mean spikes a token of the recorded inputs of one site with another stop table [inputs]; 0 where it does not spike."""
+        """Mean spikes per token of the recorded inputs of one site with another stop table [inputs]; 0 where it does not spike."""
         if not self.decoder.weights.site(site).spiking:
             return 0.0
         x = self._inputs[site]
         return float(self.decoder.encode(x, torch.from_numpy(stop).to(x.device)).spikes.sum()) / len(x)
 
     def spikes_with(self, weights: DecoderWeights, allocation: Allocation, price: float) -> NDArray[np.float64]:
-        """Mean spikes a token of every site [sites] at a price."""
+        """Mean spikes per token of every site [sites] at a price."""
         sites = range(len(self.config.sites))
         return np.array([self.spikes_of(site, site_stop(weights, allocation, site, price)) for site in sites])
 
