@@ -17,7 +17,7 @@ WEIGHTS = ("8-bit", "4-bit-groups")
 class ConvertConfig:
     """Options of convert(); raises ValueError naming the field.
 
-    Exactly one of `spikes` (asked mean spikes per activation), `energy_j` (asked joules a token of the crossbar sites, by the cost of a
+    Exactly one of `spikes` (asked mean spikes per activation), `energy_j` (asked joules per token of the crossbar sites, by the cost of a
     spike given to convert()) and `price` (the Lagrange multiplier lambda of numerics.md; larger means fewer spikes) is set. What is asked
     is met within the share `tolerance`, or within twice that with a note in the network's provenance (`budget_note`). The stop table can
     only lower the spikes of a code, so a target above what the code emits without it cannot be met.
