@@ -93,6 +93,8 @@ def test_texts_of_networks_programs_and_models(shown: dict[str, Any]) -> None:
             "an evaluation has no option 'limit_token'; did you mean 'limit_tokens'",
         ),
         (lambda names: nl.evaluate(names["network"], "defalt"), "did you mean 'default'"),
+        (lambda names: nl.simulate(names["network"], "Hi"), "expected a program; nl.compile makes one of a network, or its folder, got"),
+        (lambda names: nl.compile(names["program"]), "expected a spiking network; nl.convert makes one of a model, or its folder, got"),
         (lambda _: nl.load("nowhere"), "nowhere is not a folder"),
     ],
 )

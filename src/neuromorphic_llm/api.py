@@ -18,7 +18,7 @@ from dataclasses import fields
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
@@ -47,6 +47,8 @@ from neuromorphic_llm.pipeline.convert import calibration_source, check_names, c
 from neuromorphic_llm.registry import name_advice
 from neuromorphic_llm.simulation.run import simulate as simulate_tokens
 from neuromorphic_llm.terminal import WorkBars, counted_work, work_display
+
+_Kind = TypeVar("_Kind")
 
 Model = str | Path | Checkpoint
 """Known name, Hugging Face folder or id, GGUF file, or a loaded checkpoint."""
@@ -106,9 +108,8 @@ def compile(network: SpikingNetwork | str | Path, chip: str | Path | ChipSpec = 
     >>> nl.compile(network, chip="nano").report["chips"]
     1
     """
-    if not isinstance(network, SpikingNetwork):
-        network = SpikingNetwork.load(network)
-    return compile_network(network, load_chip(chip), seed=seed)
+    opened = _opened(network, SpikingNetwork, SpikingNetwork.load, "a spiking network; nl.convert makes one of a model")
+    return compile_network(opened, load_chip(chip), seed=seed)
 
 
 def simulate(
@@ -134,7 +135,7 @@ def simulate(
     >>> 1e-6 < result.latency < 1e-3
     True
     """
-    loaded = program if isinstance(program, Program) else load_program(program)
+    loaded = _opened(program, Program, load_program, "a program; nl.compile makes one of a network")
     config = loaded.weights.config
     tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, "the program", config.vocab_size), bos)
     ids, stop = encode_prompt(tokenizer, prompt, chat), stop_tokens(tokenizer, config.eos_token_ids)
@@ -218,6 +219,15 @@ def load_chip(chip: str | Path | ChipSpec) -> ChipSpec:
     500000000.0
     """
     return chip if isinstance(chip, ChipSpec) else load_spec(chip)
+
+
+def _opened(given: Any, kind: type[_Kind], read: Callable[[Path], _Kind], expected: str) -> _Kind:
+    """Object of a class, or of the folder of one. UsageError for anything else."""
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, str | Path):
+        raise UsageError(f"expected {expected}, or its folder, got {type(given).__name__}")
+    return read(Path(given))
 
 
 def _check_options(what: str, config: type[Any], options: Mapping[str, Any]) -> None:
