@@ -34,7 +34,7 @@ from neuromorphic_llm.evaluation.open_model import checked_device
 from neuromorphic_llm.evaluation.scored_model import DenseModel, ScoredModel, SpikingModel
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import Coded
+from neuromorphic_llm.network.operations import CodedRows
 from neuromorphic_llm.reference.config import CodeConfig
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
@@ -124,7 +124,7 @@ class CodesTable:
         decoder = FunctionalDecoder(candidate.budget.weights, self.arguments.device)
         counts = np.zeros(2)
 
-        def observe(index: int, x: torch.Tensor, _: Coded) -> None:
+        def observe(index: int, x: torch.Tensor, _: CodedRows) -> None:
             site = decoder.weights.site(index)
             train = candidate.code.encode(x.cpu().numpy(), site.stop)
             counts[:] += len(site.weight) * np.array([train.pulse_counts().sum(), train.spike_counts().sum()])

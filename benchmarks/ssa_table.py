@@ -26,7 +26,7 @@ from neuromorphic_llm.evaluation.language_model import encode_text
 from neuromorphic_llm.evaluation.open_model import checked_device
 from neuromorphic_llm.evaluation.tasks import TASKS, load_text
 from neuromorphic_llm.models.checkpoint import load_checkpoint
-from neuromorphic_llm.ssa.compare import Comparison, Row
+from neuromorphic_llm.ssa.compare import Row, SsaComparison
 from neuromorphic_llm.ssa.config import RESETS, SURROGATES, NeuronConfig, SsaConfig, SsaTuneConfig
 from neuromorphic_llm.ssa.fine_tune import SsaTuner, training_windows
 from neuromorphic_llm.ssa.replace import replaced
@@ -79,7 +79,7 @@ def timed_recipe(dense: Any, student: Any, windows: torch.Tensor, recipe: SsaTun
     return replace(recipe, layer_steps=max(int(seconds / 3 / spent[0]), 1), steps=max(int(seconds * 2 / 3 / spent[1]), 1))
 
 
-def ssa_rows(arguments: argparse.Namespace, comparison: Comparison, training: str) -> tuple[list[Row], SsaConfig, SsaTuneConfig]:
+def ssa_rows(arguments: argparse.Namespace, comparison: SsaComparison, training: str) -> tuple[list[Row], SsaConfig, SsaTuneConfig]:
     """Rows of spiking self-attention, and how they were made."""
     dense, tokenizer = comparison.dense, comparison.checkpoint.tokenizer()
     neuron = NeuronConfig(leak=arguments.leak, reset=arguments.reset, surrogate=arguments.surrogate, slope=arguments.slope)
@@ -118,7 +118,7 @@ def main() -> None:
     checkpoint = load_checkpoint(arguments.model)
     tokenizer = checkpoint.tokenizer()
     text = encode_text(tokenizer, load_text(TASKS[arguments.task], arguments.data), arguments.tokens)
-    comparison = Comparison(checkpoint, text, arguments.window, arguments.batch, device)
+    comparison = SsaComparison(checkpoint, text, arguments.window, arguments.batch, device)
     rows = [comparison.dense_row()]
     config, recipe = SsaConfig(arguments.time_steps, arguments.score_spikes), SsaTuneConfig(layer_steps=0, steps=0)
     if not arguments.own_only:

@@ -22,7 +22,7 @@ from neuromorphic_llm.conversion.integers import integer_decoder
 from neuromorphic_llm.errors import ConversionError, UsageError
 from neuromorphic_llm.models.canonical import CanonicalDecoder, canonical_shapes, rotary_frequencies
 from neuromorphic_llm.models.checkpoint import Checkpoint
-from neuromorphic_llm.network.operations import Coded
+from neuromorphic_llm.network.operations import CodedRows
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.decoder import IntegerDecoder
@@ -231,7 +231,7 @@ def mean_errors(network: SpikingNetwork, canonical: CanonicalDecoder, windows: l
     """Mean error of the outputs against the float weights on inputs that are not coded: norms, summed over the sites but the head."""
     decoder, errors = network.functional(), []
 
-    def observe(index: int, x: torch.Tensor, coded: Coded) -> None:
+    def observe(index: int, x: torch.Tensor, coded: CodedRows) -> None:
         if index < network.weights.config.head.index:
             tensors, operations = decoder.site_tensors(index), decoder.operations
             got = operations.scale(operations.accumulate(coded, tensors), coded.exponent, tensors).double().mean(0)

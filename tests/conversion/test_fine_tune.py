@@ -18,12 +18,12 @@ from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, EmulationConfig, Prices, product
 from neuromorphic_llm.conversion.fine_tune import DistillationLoss, FineTuner, StepFigures
 from neuromorphic_llm.conversion.fine_tune_config import OPTIMIZERS, FineTuneConfig
-from neuromorphic_llm.conversion.fine_tuning import Watch, fine_tune, text_windows
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.conversion.own_text import DenseWriter, own_text
 from neuromorphic_llm.conversion.straight_through import Surrogate
 from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.conversion.trained_network import meet_spikes, with_prices
+from neuromorphic_llm.conversion.training_run import Watch, fine_tune, text_windows
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint

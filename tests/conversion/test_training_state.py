@@ -18,9 +18,9 @@ from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, EmulationConfig, Prices
 from neuromorphic_llm.conversion.fine_tune import FineTuner
 from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
-from neuromorphic_llm.conversion.fine_tuning import Watch, fine_tune
 from neuromorphic_llm.conversion.straight_through import Surrogate
 from neuromorphic_llm.conversion.text import calibration_windows
+from neuromorphic_llm.conversion.training_run import Watch, fine_tune
 from neuromorphic_llm.conversion.training_state import TrainingLog
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
@@ -174,7 +174,7 @@ def test_the_state_outlives_a_network_that_cannot_be_made(tiny: Checkpoint, tmp_
     def unmet(*_: object) -> None:
         raise ConversionError("1 spikes per activation cannot be met: the search ended at 0.9; ask for fewer")
 
-    monkeypatch.setattr("neuromorphic_llm.conversion.fine_tuning.meet_spikes", unmet)
+    monkeypatch.setattr("neuromorphic_llm.conversion.training_run.meet_spikes", unmet)
     with pytest.raises(ConversionError, match=r"ended at 0.9; the trained state stays in .*, a run in another state folder"):
         story_run(tiny, tmp_path, replace(RECIPE, tokens=2 * 4 * 32), own=0)
     with safe_open(tmp_path / "state.safetensors", framework="pt") as file:

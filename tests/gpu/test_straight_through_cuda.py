@@ -9,9 +9,9 @@ import torch
 
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, EmulationConfig, Prices
 from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
-from neuromorphic_llm.conversion.fine_tuning import fine_tune
 from neuromorphic_llm.conversion.straight_through import Surrogate, coded
 from neuromorphic_llm.conversion.straight_through_log import coded_levels
+from neuromorphic_llm.conversion.training_run import fine_tune
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.gpu

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.matmul import product
-from neuromorphic_llm.network.operations import AttentionResult, Coded
+from neuromorphic_llm.network.operations import AttentionResult, CodedRows
 from neuromorphic_llm.reference.config import ACTIVATIONS, DecoderConfig
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG
@@ -49,7 +49,7 @@ def check_against_reference(decoder: FunctionalDecoder, tokens: Sequence[int]) -
     weights = decoder.weights
     reference = IntegerDecoder(weights)
     expected = reference.step(tokens, reference.new_cache(), full=True)
-    sites: dict[int, Coded] = {}
+    sites: dict[int, CodedRows] = {}
     attention: list[AttentionResult] = []
     attend = decoder.operations.attention
 

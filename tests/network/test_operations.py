@@ -14,7 +14,7 @@ from neuromorphic_llm.network import cache as functional_cache
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.kernels import probability_table
 from neuromorphic_llm.network.matmul import product
-from neuromorphic_llm.network.operations import Coded, Operations, Rows, SiteTensors, split
+from neuromorphic_llm.network.operations import CodedRows, Operations, Rows, SiteTensors, split
 from neuromorphic_llm.reference.attention import LayerCache, attend, encode_probabilities
 from neuromorphic_llm.reference.config import ACTIVATIONS, CodeConfig, DecoderConfig, Formats
 from neuromorphic_llm.reference.gate import activated, gated_product
@@ -126,7 +126,7 @@ def test_scaled_products(
         True,
     )
     expected = scale_output(a.astype(np.int64) @ weight.T.astype(np.int64), exponent, site)
-    acc = operations.accumulate(Coded(planes, torch.from_numpy(exponent), torch.zeros(3)), tensors)
+    acc = operations.accumulate(CodedRows(planes, torch.from_numpy(exponent), torch.zeros(3)), tensors)
     assert equal(operations.scale(acc, torch.from_numpy(exponent), tensors), expected)
 
 

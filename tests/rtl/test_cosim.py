@@ -19,7 +19,7 @@ from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.bench import EVENT
 from neuromorphic_llm.rtl.expected import expected_channels
-from neuromorphic_llm.rtl.lockstep import SIGNALS, Comparison, Difference, DifferenceFoundError, LockstepResult, run_lockstep
+from neuromorphic_llm.rtl.lockstep import SIGNALS, Difference, DifferenceFoundError, EventComparison, LockstepResult, run_lockstep
 from neuromorphic_llm.rtl.trace import write_waveform
 from neuromorphic_llm.simulation.counters import count
 from neuromorphic_llm.simulation.recorded import RecordedRun
@@ -64,7 +64,7 @@ def number(tile: int, signal: str, engine: int = -1) -> int:
 
 
 def compare(events: NDArray[Any], chunk: int = 512) -> Difference | None:
-    comparison = Comparison(short())
+    comparison = EventComparison(short())
     end = int(perfect()["cycle"].max()) + 1
     for begin in range(0, end, chunk):
         part = events[(events["cycle"] >= begin) & (events["cycle"] < begin + chunk)]

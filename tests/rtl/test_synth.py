@@ -20,7 +20,7 @@ from neuromorphic_llm.errors import DataError, SimulationError
 from neuromorphic_llm.rtl.synthesis.energy import net_energies, unit_energy
 from neuromorphic_llm.rtl.synthesis.gate_level import count_transitions, simulate
 from neuromorphic_llm.rtl.synthesis.liberty import Library, read_library, truth_table
-from neuromorphic_llm.rtl.synthesis.mapping import Target, map_module, missing_yosys
+from neuromorphic_llm.rtl.synthesis.mapping import SynthesisTarget, map_module, missing_yosys
 from neuromorphic_llm.rtl.synthesis.measure import compare, measure
 from neuromorphic_llm.rtl.synthesis.netlist import generic_size, read_netlist
 from neuromorphic_llm.rtl.synthesis.timing import analyse
@@ -64,8 +64,8 @@ def tiny(tmp_path: Path) -> Library:
     return read_library(path)
 
 
-def _target(library: Library) -> Target:
-    return Target("tiny", Path("tiny.lib"), library, 130, "INV", 0.0, 1e-9)
+def _target(library: Library) -> SynthesisTarget:
+    return SynthesisTarget("tiny", Path("tiny.lib"), library, 130, "INV", 0.0, 1e-9)
 
 
 def _cell(kind: str, **pins: int) -> dict[str, object]:

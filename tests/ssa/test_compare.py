@@ -12,7 +12,7 @@ from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluation.language_model import EncodedText
 from neuromorphic_llm.evaluation.scored_model import DenseModel
 from neuromorphic_llm.models.checkpoint import Checkpoint
-from neuromorphic_llm.ssa.compare import Comparison
+from neuromorphic_llm.ssa.compare import SsaComparison
 from neuromorphic_llm.ssa.config import SsaConfig
 from neuromorphic_llm.ssa.metrics import model_states, quality
 from neuromorphic_llm.ssa.replace import replaced
@@ -35,7 +35,7 @@ def test_quality_by_its_definitions(dense: Any, checkpoint: Checkpoint, windows:
 
 
 def test_the_dense_row_loses_nothing_and_rows_count_one_pass(checkpoint: Checkpoint, windows: torch.Tensor) -> None:
-    comparison = Comparison(checkpoint, EncodedText(tuple(windows.flatten().tolist()), 9), 12)
+    comparison = SsaComparison(checkpoint, EncodedText(tuple(windows.flatten().tolist()), 9), 12)
     reference = comparison.dense_row()
     content = reference.to_json(reference)
     assert content["cosine_loss"] == pytest.approx(0, abs=1e-9) and content["token_accuracy"] == 1.0
@@ -52,7 +52,7 @@ def test_the_dense_row_loses_nothing_and_rows_count_one_pass(checkpoint: Checkpo
 
 @pytest.mark.slow
 def test_own_rows(checkpoint: Checkpoint, windows: torch.Tensor) -> None:
-    comparison = Comparison(checkpoint, EncodedText(tuple(windows.flatten().tolist()), 9), 12)
+    comparison = SsaComparison(checkpoint, EncodedText(tuple(windows.flatten().tolist()), 9), 12)
     dense = comparison.dense_row()
     longest = checkpoint.config.max_positions  # few queries reach their spikes in jumps
     text = torch.randint(checkpoint.config.vocab_size, (4, longest), generator=torch.Generator().manual_seed(2))
@@ -68,4 +68,4 @@ def test_own_rows(checkpoint: Checkpoint, windows: torch.Tensor) -> None:
 def test_a_window_longer_than_the_context_is_refused(checkpoint: Checkpoint) -> None:
     longest = checkpoint.config.max_positions
     with pytest.raises(UsageError, match=f"--window must lie in 2..{longest}, the context of the model; got {longest + 1}"):
-        Comparison(checkpoint, EncodedText((1, 2), 1), longest + 1)
+        SsaComparison(checkpoint, EncodedText((1, 2), 1), longest + 1)

@@ -18,9 +18,9 @@ from neuromorphic_llm.reference.random_decoder import random_decoder
 from neuromorphic_llm.ssa.attention import SsaCounts
 from neuromorphic_llm.ssa.config import SsaConfig
 from neuromorphic_llm.ssa.energy import (
-    AttentionActivity,
+    AttentionOperations,
     AttentionStatistics,
-    Operations,
+    AttentionTotals,
     chip_energy_j_per_token,
     dense_activity,
     spike_rates,
@@ -37,15 +37,15 @@ SHAPE = DecoderConfig(
 def test_dense_operations_by_hand() -> None:
     activity = dense_activity(SHAPE, [3, 2])
     assert activity.pairs == 2 * 4 * (6 + 3) and activity.tokens == 5
-    assert activity.products == Operations(2 * 72 * 8)  # QK and PV
+    assert activity.products == AttentionOperations(2 * 72 * 8)  # QK and PV
     # q 32 x 32, k and v 32 x 16 each, output 32 x 32
-    assert activity.projections == Operations(2 * (32 * 32 + 2 * 32 * 16 + 32 * 32) * 5)
+    assert activity.projections == AttentionOperations(2 * (32 * 32 + 2 * 32 * 16 + 32 * 32) * 5)
     assert activity.products.energy_j == pytest.approx(1152 * 4.6e-12, rel=1e-9, abs=0)
 
 
 def test_reduction_by_hand() -> None:
-    dense = AttentionActivity(10, 50, Operations(1000), Operations(3000), None)
-    own = AttentionActivity(5, 25, Operations(0, 400), Operations(500, 1000), None)
+    dense = AttentionTotals(10, 50, AttentionOperations(1000), AttentionOperations(3000), None)
+    own = AttentionTotals(5, 25, AttentionOperations(0, 400), AttentionOperations(500, 1000), None)
     assert own.reduction(dense) == pytest.approx(1 - (400 / 5 * 0.9) / (1000 / 10 * 4.6))
     assert own.reduction(dense, block=True) == pytest.approx(1 - ((500 * 4.6 + 1400 * 0.9) / 5) / (4000 * 4.6 / 10))
 
@@ -64,7 +64,7 @@ def test_ssa_operations_from_its_counts(dense: Any, checkpoint: Checkpoint, wind
     reference = dense_activity(shape, [12] * 6)
     assert (activity.tokens, activity.pairs) == (reference.tokens, reference.pairs)
     events = sum(int(each.query_operations) + int(each.value_operations) for each in counts)
-    assert activity.products == Operations(0, events)
+    assert activity.products == AttentionOperations(0, events)
     if score_spikes:
         assert sum(int(each.score_spikes) for each in counts) * 8 == sum(int(each.value_operations) for each in counts)
     outputs = sum(int(each.spikes["output"]) for each in counts)
@@ -117,9 +117,9 @@ def test_own_counts_are_those_of_the_spikes() -> None:
     assert activity.pairs == 2 * 4 * 45 and activity.tokens == 9
     assert activity.chip.score_operations == score_operations
     values = round(statistics.probability_spikes_per_pair() * activity.pairs) * 8
-    assert activity.products == Operations(0, score_operations + values)
+    assert activity.products == AttentionOperations(0, score_operations + values)
     sites = statistics.site_spikes()
-    assert activity.projections == Operations(0, sum(sites[4 * n] * 64 + sites[4 * n + 1] * 32 for n in range(2)))
+    assert activity.projections == AttentionOperations(0, sum(sites[4 * n] * 64 + sites[4 * n + 1] * 32 for n in range(2)))
     # a second pass over the same tokens doubles everything
     decoder.forward(ids)
     assert statistics.activity(SHAPE).products.accumulates == 2 * activity.products.accumulates
@@ -133,7 +133,7 @@ def test_own_energy_on_the_chip_by_hand() -> None:
 
     constants, spec = load_constants(), load_spec("nc1")
     chip = Counters(decoded_tokens=1, score_operations=100, value_operations=80, probability_spikes=10, kv_bits_read=640)
-    activity = AttentionActivity(1, 8, Operations(), Operations(), chip)
+    activity = AttentionTotals(1, 8, AttentionOperations(), AttentionOperations(), chip)
     more = replace(activity, chip=replace(chip, value_operations=88, probability_spikes=11))
     difference = chip_energy_j_per_token(more, SHAPE, spec).nominal - chip_energy_j_per_token(activity, SHAPE, spec).nominal
     add, register = constants["int32_add"].value.nominal, constants["register_bit"].value.nominal

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from neuromorphic_llm.conversion.fine_tune import HeldOutFigures, StepFigures
-    from neuromorphic_llm.conversion.fine_tuning import Watch
+    from neuromorphic_llm.conversion.training_run import Watch
     from neuromorphic_llm.models.checkpoint import Checkpoint
     from neuromorphic_llm.network.spiking import SpikingNetwork
 
@@ -67,7 +67,7 @@ def command(
     bos: BosChoice = Bos.AUTO,
 ) -> None:
     """Fine-tune a model on its own spikes, against the dense model's predictions, and convert it."""
-    from neuromorphic_llm.conversion.fine_tuning import fine_tune
+    from neuromorphic_llm.conversion.training_run import fine_tune
     from neuromorphic_llm.network.format import FORMAT
 
     others = {"code_parameters": code_parameters_of(asked), "seed": run.seed, "bos": bos.value}
@@ -144,7 +144,7 @@ def _processes(device: str) -> Iterator[torch.device]:
 @contextmanager
 def _watch(recipe: FineTuneConfig, first: bool) -> Iterator[Watch]:
     """Progress bars and one line per evaluation on standard error; nothing from the other processes."""
-    from neuromorphic_llm.conversion.fine_tuning import Watch
+    from neuromorphic_llm.conversion.training_run import Watch
 
     if not first:
         yield Watch()

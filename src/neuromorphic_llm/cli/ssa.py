@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from torch import Tensor
 
-    from neuromorphic_llm.ssa.compare import Comparison, Row
+    from neuromorphic_llm.ssa.compare import Row, SsaComparison
 
 EXAMPLES = """
 nmllm ssa nano --tokens 1024 --layer-steps 20 --steps 20
@@ -64,7 +64,7 @@ def command(
     from neuromorphic_llm.evaluation.open_model import checked_device
     from neuromorphic_llm.evaluation.tasks import TASKS, load_text
     from neuromorphic_llm.models.checkpoint import load_checkpoint
-    from neuromorphic_llm.ssa.compare import Comparison
+    from neuromorphic_llm.ssa.compare import SsaComparison
     from neuromorphic_llm.ssa.fine_tune import training_windows
 
     where, content = checked_device(device), load_text(TASKS[task], data)
@@ -79,7 +79,7 @@ def command(
         tokenizer = choose_bos(checkpoint.tokenizer(), bos)
         window = window or min(_WINDOW, checkpoint.canonical.config.max_positions)
         encoded = encode_text(tokenizer, content, tokens)
-        comparison = Comparison(checkpoint, encoded, window, batch, where)
+        comparison = SsaComparison(checkpoint, encoded, window, batch, where)
     rows = _ssa_rows(comparison, config, recipe, training_windows(tokenizer, training, window), feed_forward_steps, folder)
     with status("converting"):
         calibration = calibration_windows(tokenizer, training, longest=checkpoint.canonical.config.max_positions)
@@ -102,7 +102,12 @@ def result_of(name: str, config: SsaConfig, recipe: SsaTuneConfig, rows: list[Ro
 
 
 def _ssa_rows(
-    comparison: Comparison, config: SsaConfig, recipe: SsaTuneConfig, windows: Tensor, feed_forward_steps: int | None, folder: Path | None
+    comparison: SsaComparison,
+    config: SsaConfig,
+    recipe: SsaTuneConfig,
+    windows: Tensor,
+    feed_forward_steps: int | None,
+    folder: Path | None,
 ) -> list[Row]:
     """The dense row and those of spiking self-attention."""
     from neuromorphic_llm.ssa.fine_tune import SsaTuner

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from neuromorphic_llm.chip.program import kv_bytes_per_token, longest_context
 from neuromorphic_llm.chip.routes import entry_bits
-from neuromorphic_llm.compiler.module import Buffer, Memory, Module
+from neuromorphic_llm.compiler.module import Buffer, MemoryPlan, Module
 from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.graph.ir import Node
 
@@ -36,7 +36,7 @@ class Allocate:
                 )
             buffers.append(tuple(placed))
             used.append(needed)
-        memory = Memory(context, tuple(buffers), tuple(used), _sram(module, context, sum(used)), _dram(module))
+        memory = MemoryPlan(context, tuple(buffers), tuple(used), _sram(module, context, sum(used)), _dram(module))
         return replace(module, memory=memory)
 
 

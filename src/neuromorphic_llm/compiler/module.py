@@ -35,7 +35,7 @@ class Buffer:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryPlan:
     """Memory plan of a program, in bytes."""
 
     max_context: int
@@ -54,7 +54,7 @@ class Module:
     spec: ChipSpec
     routes: RouteTable | None = None
     programs: tuple[tuple[Instruction, ...], ...] = ()
-    memory: Memory | None = None
+    memory: MemoryPlan | None = None
 
 
 class CompilerPass(Protocol):

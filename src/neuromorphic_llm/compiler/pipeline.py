@@ -24,7 +24,7 @@ from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.weights import DecoderWeights
 
-Observer = Callable[[str, Module | None, float], None]
+PassObserver = Callable[[str, Module | None, float], None]
 """Called after each step with its name, the module (None for `generate`) and the seconds it took."""
 
 
@@ -33,7 +33,7 @@ def default_pipeline(seed: int = 0) -> tuple[CompilerPass, ...]:
     return (Legalise(), Fold(), ChooseSlices(), Partition(), Place(seed), RoutePass(), Schedule(), Allocate())
 
 
-def run_passes(module: Module, passes: tuple[CompilerPass, ...], observer: Observer | None = None) -> Module:
+def run_passes(module: Module, passes: tuple[CompilerPass, ...], observer: PassObserver | None = None) -> Module:
     """Apply passes, verifying the graph before the first and after each; CompileError naming the pass that broke it."""
     _verify(module, "before the first pass")
     for step in passes:
@@ -62,7 +62,7 @@ def compile_network(
     seed: int = 0,
     network_hash: str | None = None,
     tokenizer_files: Mapping[str, bytes] | None = None,
-    observer: Observer | None = None,
+    observer: PassObserver | None = None,
 ) -> Program:
     """Program of a network, or of integer weights alone, on a chip. CompileError if it does not fit.
 

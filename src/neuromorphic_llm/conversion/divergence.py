@@ -21,7 +21,7 @@ from neuromorphic_llm.conversion.float_decoder import FloatDecoder, Observer
 from neuromorphic_llm.generation.choice import log_probabilities
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import Coded
+from neuromorphic_llm.network.operations import CodedRows
 from neuromorphic_llm.reference.weights import DecoderWeights
 
 TOKENS = 256
@@ -105,7 +105,7 @@ def measure(
     every = FunctionalDecoder(_without_stops(weights), device)
     errors = np.zeros(len(weights.config.sites))
 
-    def compare(index: int, x: Tensor, _: Coded) -> None:
+    def compare(index: int, x: Tensor, _: CodedRows) -> None:
         wanted = inputs.seen[index].double()
         wrong = x.cpu().double() * 2.0 ** -weights.input_fraction(index) - wanted
         share = wrong.square().sum(-1) / wanted.square().sum(-1).clamp_min(1e-30)
@@ -117,7 +117,7 @@ def measure(
     coded = FunctionalDecoder(weights, device)
     squares = [2.0 ** (-2 * weights.input_fraction(site)) * calibration.sensitivity[site] / 2 for site in range(len(weights.config.sites))]
 
-    def cost(index: int, x: Tensor, code: Coded) -> None:
+    def cost(index: int, x: Tensor, code: CodedRows) -> None:
         wrong = x.double() - code.integers().double() * (2.0 ** code.exponent.double())[:, None]
         spent[index] = float(wrong.square().mean(0).cpu() @ torch.from_numpy(squares[index]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from neuromorphic_llm.evaluation.scored_model import SpikingModel
-from neuromorphic_llm.network.operations import Coded
+from neuromorphic_llm.network.operations import CodedRows
 
 
 def spike_raster(model: SpikingModel, ids: torch.Tensor, layer: int) -> dict[str, list[list[int]]]:
@@ -14,7 +14,7 @@ def spike_raster(model: SpikingModel, ids: torch.Tensor, layer: int) -> dict[str
     code = decoder.weights.code.spike_code()
     raster: dict[str, list[list[int]]] = {}
 
-    def observe(index: int, x: torch.Tensor, _coded: Coded) -> None:
+    def observe(index: int, x: torch.Tensor, _coded: CodedRows) -> None:
         site = decoder.weights.site(index)
         if decoder.weights.config.sites[index].stage == layer and site.spiking:
             train = code.encode(x[-1:].cpu().numpy(), site.stop)

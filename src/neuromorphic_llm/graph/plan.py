@@ -37,7 +37,7 @@ class EngineOperation:
 
 
 @dataclass(frozen=True)
-class Step:
+class PlanStep:
     """One operation of a stage: places of its operands among the stage's values, and the values that nothing reads after it."""
 
     operation: EngineOperation
@@ -49,7 +49,7 @@ class Step:
 class StagePlan:
     """Steps of a stage with their parameters; value 0 is what the stage receives, and value n + 1 that of step n."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlanStep, ...]
     nodes: tuple[Node, ...]
     parameters: list[Any]
 
@@ -86,12 +86,12 @@ def stage_plans(engine: Any, graph: Graph, operations: Registry[EngineOperation]
 
 def _step(
     node: Node, operation: EngineOperation, places: Mapping[str, int], last_use: Mapping[str, str], copy: Callable[[Any], Any]
-) -> Step:
+) -> PlanStep:
     operands = tuple(places[operand] for operand in node.operands)
     dead = tuple(places[operand] for operand in dict.fromkeys(node.operands) if last_use[operand] == node.name)
     if operation.in_place and operands[0] not in dead:
         operation = EngineOperation(_CopyFirst(operation.run, copy), operation.bind, operation.empty)
-    return Step(operation, operands, dead)
+    return PlanStep(operation, operands, dead)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _CopyFirst:
         return self.run(context, own, state, self.copy(first), *others)
 
 
-def run_steps(steps: Sequence[Step], context: Any, parameters: Sequence[Any], states: Sequence[Any], received: Any) -> Any:
+def run_steps(steps: Sequence[PlanStep], context: Any, parameters: Sequence[Any], states: Sequence[Any], received: Any) -> Any:
     """Value of the last of these steps; `states` has those of the steps that have one, in order."""
     values: list[Any] = [received]
     left = iter(states)

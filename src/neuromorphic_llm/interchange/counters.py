@@ -9,7 +9,7 @@ import torch
 
 from neuromorphic_llm.network.format import weight_arrays
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import Coded
+from neuromorphic_llm.network.operations import CodedRows
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.spikes.dense import quantise_dense
 
@@ -52,7 +52,7 @@ def count(weights: DecoderWeights, ids: torch.Tensor) -> tuple[SynapticCounts, F
     counts = SynapticCounts(sum(array.nbytes for array in weight_arrays(weights).values()), weights.parameters, zeros)
     code = weights.code.spike_code()
 
-    def observe(index: int, x: torch.Tensor, _coded: Coded) -> None:
+    def observe(index: int, x: torch.Tensor, _coded: CodedRows) -> None:
         site = sites[index]
         if not site.spiking:
             counts.dense_operations += site.weight.size * len(x)

@@ -33,7 +33,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class NirComparison:
     """Numbers of values compared and found equal."""
 
     tokens: int
@@ -112,7 +112,7 @@ def _check_range(graph: nir.NIRGraph, x: Integers) -> None:
         raise SimulationError(f"an input of {largest} is beyond the {bits} bits of the graph; export it with a larger --bits")
 
 
-def compare(weights: DecoderWeights, index: int, x: Integers, execution: Execution) -> Comparison:
+def compare(weights: DecoderWeights, index: int, x: Integers, execution: Execution) -> NirComparison:
     """Compare all spikes and accumulators of a site with those of the network for its inputs x [tokens, inputs].
 
     SimulationError that names the first difference: site, phase, token and input or output.
@@ -133,7 +133,7 @@ def compare(weights: DecoderWeights, index: int, x: Integers, execution: Executi
         token, neuron = np.argwhere(accumulators != execution.output)[0]
         found = f"accumulator {execution.output[token, neuron]}, expected {accumulators[token, neuron]}"
         raise SimulationError(f"{name}, token {token}, output {neuron}: {found}")
-    return Comparison(len(x), len(execution.digits), int(np.abs(train.digits.astype(np.int64)).sum()), accumulators.size)
+    return NirComparison(len(x), len(execution.digits), int(np.abs(train.digits.astype(np.int64)).sum()), accumulators.size)
 
 
 def digits_by_exponent(train: SpikeTrain) -> dict[int, Integers]:

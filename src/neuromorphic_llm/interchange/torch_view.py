@@ -12,7 +12,7 @@ from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.format import weight_arrays
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import Coded, SiteTensors, split
+from neuromorphic_llm.network.operations import CodedRows, SiteTensors, split
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 from neuromorphic_llm.spikes.code import SpikeCode, SpikeTrain
 from neuromorphic_llm.spikes.dense import quantise_dense
@@ -79,11 +79,11 @@ class _SiteOperations(CpuOperations):
         self.index = 0
         self.x = torch.zeros(0)
 
-    def observe(self, index: int, x: torch.Tensor, _coded: Coded) -> None:
+    def observe(self, index: int, x: torch.Tensor, _coded: CodedRows) -> None:
         """Remember which site comes next, and its input."""
         self.index, self.x = index, x
 
-    def accumulate(self, _coded: Coded, site: SiteTensors) -> torch.Tensor:
+    def accumulate(self, _coded: CodedRows, site: SiteTensors) -> torch.Tensor:
         """Accumulators of the site that was announced, from its spikes."""
         return split(self._view.sites[self.index](self.x, site.stop))
 

@@ -21,7 +21,7 @@ class State(Protocol):
 
 
 @dataclass
-class LayerCache:
+class SlotCache:
     """Keys and values of one layer: integers held as floats in which their products are exact (numerics.md, Attention)."""
 
     keys: torch.Tensor  # [slots, kv_heads, context, head_dim], 8-bit integers
@@ -29,7 +29,7 @@ class LayerCache:
     values: torch.Tensor  # [slots, kv_heads, context, head_dim], V8 << e_v
 
     @classmethod
-    def empty(cls, slots: int, capacity: int, kv_heads: int, head_dim: int, device: torch.device) -> LayerCache:
+    def empty(cls, slots: int, capacity: int, kv_heads: int, head_dim: int, device: torch.device) -> SlotCache:
         """A cache for `capacity` tokens in each slot."""
         # Scores and outputs stay below 2^24, where float32 is exact, up to these sizes only.
         exact = torch.float32 if head_dim <= 128 and capacity <= 8192 else torch.float64
@@ -37,18 +37,18 @@ class LayerCache:
         keys, values = (torch.zeros(*shape, head_dim, dtype=exact, device=device) for _ in range(2))
         return cls(keys, torch.zeros(shape, dtype=torch.int32, device=device), values)
 
-    def grown(self, capacity: int) -> LayerCache:
+    def grown(self, capacity: int) -> SlotCache:
         """The same keys and values with room for `capacity` tokens."""
         slots, kv_heads, tokens, head_dim = self.keys.shape
-        new = LayerCache.empty(slots, capacity, kv_heads, head_dim, self.keys.device)
+        new = SlotCache.empty(slots, capacity, kv_heads, head_dim, self.keys.device)
         new.keys[:, :, :tokens] = self.keys
         new.key_exponent[:, :, :tokens] = self.key_exponent
         new.values[:, :, :tokens] = self.values
         return new
 
-    def reordered(self, index: torch.Tensor) -> LayerCache:
+    def reordered(self, index: torch.Tensor) -> SlotCache:
         """Keys and values whose slot i is a copy of slot index[i]."""
-        return LayerCache(self.keys[index], self.key_exponent[index], self.values[index])
+        return SlotCache(self.keys[index], self.key_exponent[index], self.values[index])
 
 
 class KeyValueCache:

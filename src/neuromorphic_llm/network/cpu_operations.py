@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from neuromorphic_llm.network import kernels
-from neuromorphic_llm.network.cache import LayerCache
-from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, Coded, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.cache import SlotCache
+from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, CodedRows, Operations, Rows, SiteTensors
 from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import SHARES
 from neuromorphic_llm.reference.soft_cap import SoftCap
@@ -36,15 +36,15 @@ class CpuOperations(Operations):
         kernels.norm(r.numpy(), gain.numpy(), epsilon, shift, out.numpy())
         return out
 
-    def encode(self, x: torch.Tensor, stop: torch.Tensor, phases: int) -> Coded:
+    def encode(self, x: torch.Tensor, stop: torch.Tensor, phases: int) -> CodedRows:
         planes, exponent, spikes = _coded(x)
         kernels.encode(x.numpy(), stop.numpy(), phases, planes.numpy(), exponent.numpy(), spikes.numpy())
-        return Coded(planes, exponent, spikes)
+        return CodedRows(planes, exponent, spikes)
 
-    def encode_dense(self, x: torch.Tensor) -> Coded:
+    def encode_dense(self, x: torch.Tensor) -> CodedRows:
         planes, exponent, spikes = _coded(x)
         kernels.encode_dense(x.numpy(), planes.numpy(), exponent.numpy())
-        return Coded(planes, exponent, spikes.zero_())
+        return CodedRows(planes, exponent, spikes.zero_())
 
     def scale(self, acc: torch.Tensor, exponent: torch.Tensor, site: SiteTensors) -> torch.Tensor:
         out = torch.empty(acc.shape[1:], dtype=torch.int32)
@@ -72,7 +72,7 @@ class CpuOperations(Operations):
 
     def attention(
         self, qkv: torch.Tensor, query_stop: torch.Tensor, value_base: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor],
-        rows: Rows, cache: LayerCache, formats: Formats, query_phases: int, probability_bits: int,
+        rows: Rows, cache: SlotCache, formats: Formats, query_phases: int, probability_bits: int,
         window: torch.Tensor | None = None, cap: SoftCap | None = None, key_offset: torch.Tensor | None = None,
     ) -> AttentionResult:  # fmt: skip
         heads, dim = query_stop.shape

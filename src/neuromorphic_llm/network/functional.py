@@ -12,11 +12,11 @@ import torch
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.generation.choice import GenerationConfig
 from neuromorphic_llm.generation.generate import OnToken, Progress, generate
-from neuromorphic_llm.graph.plan import StagePlan, Step, run_steps, stage_plans
+from neuromorphic_llm.graph.plan import PlanStep, StagePlan, run_steps, stage_plans
 from neuromorphic_llm.network.cache import KeyValueCache, State
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.functional_operations import FUNCTIONAL_OPERATIONS, StageRun
-from neuromorphic_llm.network.operations import AttentionResult, Coded, Operations, Rows, SiteTensors, split
+from neuromorphic_llm.network.operations import AttentionResult, CodedRows, Operations, Rows, SiteTensors, split
 from neuromorphic_llm.network.sequences import FunctionalSequences
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.build import engine_graph
@@ -25,7 +25,7 @@ from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 COMPILE_AFTER_ROWS = 1 << 17
 """Rows that a GPU takes uncompiled before it compiles layers for many tokens at once too: that costs about as much time as these rows."""
 
-Observer = Callable[[int, torch.Tensor, Coded], None]
+SiteObserver = Callable[[int, torch.Tensor, CodedRows], None]
 """Called with (site index, input int32 [rows, inputs], coded input) at every crossbar site."""
 
 
@@ -44,7 +44,7 @@ class FunctionalDecoder:
         self.device = torch.device(device)
         self.operations = operations or (CpuOperations() if self.device.type == "cpu" else Operations(self.device))
         self.statistics = SpikeStatistics(self.config)
-        self.observer: Observer | None = None
+        self.observer: SiteObserver | None = None
         self.query_observer: Callable[[int, torch.Tensor], None] | None = None  # (layer, rotated queries [rows, heads, D])
         code = weights.code
         self._signed_digit = code.name == "signed-digit"
@@ -53,7 +53,7 @@ class FunctionalDecoder:
         self._ropes: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._host, *self._stages, self._head_stage = stage_plans(self, engine_graph(weights), FUNCTIONAL_OPERATIONS, torch.clone)
         self._eager_rows = 0
-        self._compiled: dict[tuple[Step, ...], Callable[..., _StageResult]] = {}
+        self._compiled: dict[tuple[PlanStep, ...], Callable[..., _StageResult]] = {}
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """An array on the device."""
@@ -251,7 +251,7 @@ class FunctionalDecoder:
         result = self._stage(plan, False)(plan.parameters, r, rows, [])
         return self._counted(plan, result, none, kept)
 
-    def accumulate(self, x: torch.Tensor, coded: Coded, site: SiteTensors) -> torch.Tensor:
+    def accumulate(self, x: torch.Tensor, coded: CodedRows, site: SiteTensors) -> torch.Tensor:
         """Accumulators of a site, as Operations.accumulate, of x int32 [rows, inputs], by the network's readout if the site spikes."""
         readout = self.weights.readout
         if readout.exact or not site.spiking:
@@ -260,7 +260,7 @@ class FunctionalDecoder:
         digits, levels = torch.from_numpy(train.digits).to(self.device), readout.cell.levels(site.weight.T, torch)
         return split(readout.accumulate(digits, levels, train.horner_shift, torch))
 
-    def encode(self, x: torch.Tensor, stop: torch.Tensor) -> Coded:
+    def encode(self, x: torch.Tensor, stop: torch.Tensor) -> CodedRows:
         """Code int32 [rows, inputs] with the network's code and a stop table int32 [inputs]."""
         if self._signed_digit:
             return self.operations.encode(x, stop, self.weights.code.phases)
@@ -268,7 +268,7 @@ class FunctionalDecoder:
         coded = self._code.quantise_torch(x, stop)
         high = (coded.a + 64) >> 7
         planes = torch.stack((high, coded.a - (high << 7))).to(torch.int8)
-        return Coded(planes, coded.exponent.int(), coded.spikes.sum(-1))
+        return CodedRows(planes, coded.exponent.int(), coded.spikes.sum(-1))
 
 
 def _valid_rows(valid: Sequence[int] | None, n: int, device: torch.device) -> torch.Tensor | None:

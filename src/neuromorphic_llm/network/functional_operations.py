@@ -10,7 +10,7 @@ import torch
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.graph.ir import Node
 from neuromorphic_llm.graph.plan import EngineOperation, Types
-from neuromorphic_llm.network.cache import LayerCache
+from neuromorphic_llm.network.cache import SlotCache
 from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, Rows, SiteTensors
 from neuromorphic_llm.reference.norm import NORMALISED_FRACTION, norm_epsilon
 from neuromorphic_llm.reference.soft_cap import SoftCap
@@ -117,11 +117,11 @@ def _bind_attention(decoder: FunctionalDecoder, node: Node, _: Types) -> _SelfAt
     )
 
 
-def _empty_cache(decoder: FunctionalDecoder, node: Node, slots: int, capacity: int) -> LayerCache:
-    return LayerCache.empty(slots, capacity, node.integer("kv_heads"), node.integer("head_dim"), decoder.device)
+def _empty_cache(decoder: FunctionalDecoder, node: Node, slots: int, capacity: int) -> SlotCache:
+    return SlotCache.empty(slots, capacity, node.integer("kv_heads"), node.integer("head_dim"), decoder.device)
 
 
-def _attention(run: StageRun, own: _SelfAttention, cache: LayerCache, *parts: torch.Tensor) -> torch.Tensor:
+def _attention(run: StageRun, own: _SelfAttention, cache: SlotCache, *parts: torch.Tensor) -> torch.Tensor:
     qkv, decoder = parts[0] if len(parts) == 1 else torch.cat(parts, 1), run.decoder
     result = decoder.operations.attention(
         qkv, own.query_stop, own.value_base, own.rope, run.rows, cache, decoder.weights.formats, own.query_phases,

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from neuromorphic_llm.errors import SimulationError
-from neuromorphic_llm.network.cache import LayerCache
+from neuromorphic_llm.network.cache import SlotCache
 from neuromorphic_llm.network.matmul import int8_products_exact, product
 from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import EXP2, SHARES, TANH
@@ -26,7 +26,7 @@ NO_WINDOW = 1 << 30
 
 
 @dataclass
-class Coded:
+class CodedRows:
     """Coded rows: planes int8 [2, rows, inputs] (a = 128 planes[0] + planes[1]), exponent int32 [rows], spikes int64 [rows]."""
 
     planes: torch.Tensor
@@ -131,19 +131,19 @@ class Operations:
         u = rsh(x * inverse, 22 + e - half, 62)
         return saturate((u * gain.long() + (1 << (shift - 1))) >> shift)
 
-    def encode(self, x: torch.Tensor, stop: torch.Tensor, phases: int) -> Coded:
+    def encode(self, x: torch.Tensor, stop: torch.Tensor, phases: int) -> CodedRows:
         """Signed-digit code of int32 [rows, N] with stop int32 [N]."""
         a, exponent, spikes = signed_digit(x, stop, phases)
         return _planes(a, exponent, spikes.sum(-1))
 
-    def encode_dense(self, x: torch.Tensor) -> Coded:
+    def encode_dense(self, x: torch.Tensor) -> CodedRows:
         """Uncoded 14-bit integers, for sites that do not spike."""
         wide = x.long()
         exponent = (bit_length(wide.abs().amax(-1), 32) - 13).clamp(min=0)
         a = rsh(wide, exponent.unsqueeze(-1)).clamp(max=8191)
         return _planes(a, exponent, torch.zeros_like(exponent))
 
-    def accumulate(self, coded: Coded, site: SiteTensors) -> torch.Tensor:
+    def accumulate(self, coded: CodedRows, site: SiteTensors) -> torch.Tensor:
         """Crossbar product: accumulators 128 acc[0] + acc[1], int32 [2, rows, outputs]."""
         return product(coded.planes, site.weight, self._int8_exact)
 
@@ -177,7 +177,7 @@ class Operations:
 
     def attention(
         self, qkv: torch.Tensor, query_stop: torch.Tensor, value_base: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor],
-        rows: Rows, cache: LayerCache, formats: Formats, query_phases: int, probability_bits: int,
+        rows: Rows, cache: SlotCache, formats: Formats, query_phases: int, probability_bits: int,
         window: torch.Tensor | None = None, cap: SoftCap | None = None, key_offset: torch.Tensor | None = None,
     ) -> AttentionResult:  # fmt: skip
         """Rotate, store keys and values, spike attention. qkv int32 [rows, (heads + 2 kv) * D]; query_phases 0: not spiking.
@@ -224,9 +224,9 @@ def signed_digit(x: torch.Tensor, stop: torch.Tensor, phases: int) -> tuple[torc
     return (wide - v) >> k_min, k_min.squeeze(-1), spikes
 
 
-def _planes(a: torch.Tensor, exponent: torch.Tensor, spikes: torch.Tensor) -> Coded:
+def _planes(a: torch.Tensor, exponent: torch.Tensor, spikes: torch.Tensor) -> CodedRows:
     high = (a + 64) >> 7
-    return Coded(torch.stack((high, a - (high << 7))).to(torch.int8), exponent.int(), spikes)
+    return CodedRows(torch.stack((high, a - (high << 7))).to(torch.int8), exponent.int(), spikes)
 
 
 def _passing(g: torch.Tensor, fraction: int, table: torch.Tensor) -> torch.Tensor:
@@ -256,7 +256,7 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
     return saturate(torch.cat((_shift(x1 * c - x2 * s, 14), _shift(x2 * c + x1 * s, 14)), -1))
 
 
-def _store(k: torch.Tensor, v: torch.Tensor, value_base: torch.Tensor, rows: Rows, cache: LayerCache) -> None:
+def _store(k: torch.Tensor, v: torch.Tensor, value_base: torch.Tensor, rows: Rows, cache: SlotCache) -> None:
     """Write 8-bit keys and values int32 [rows, kv_heads, D] into the cache."""
     wide = k.long()
     e = (bit_length(wide.abs().amax(-1, keepdim=True), 32) - 7).clamp(min=0)
@@ -268,7 +268,7 @@ def _store(k: torch.Tensor, v: torch.Tensor, value_base: torch.Tensor, rows: Row
 
 
 def _attend(
-    q: torch.Tensor, exponent: torch.Tensor, value_base: torch.Tensor, rows: Rows, cache: LayerCache, formats: Formats,
+    q: torch.Tensor, exponent: torch.Tensor, value_base: torch.Tensor, rows: Rows, cache: SlotCache, formats: Formats,
     spiking: bool, bits: int, table: torch.Tensor, window: torch.Tensor | None, capped: Callable[[torch.Tensor], torch.Tensor] | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Scores, base-2 softmax, probability code, values; q int64 [rows, heads, D], exponent int64 [rows, heads]."""

@@ -78,7 +78,7 @@ class LockstepResult:
     compared: dict[str, int]  # events of each signal
 
 
-class Comparison:
+class EventComparison:
     """Compares what the observers report with what is expected, as it comes."""
 
     def __init__(self, run: Run) -> None:
@@ -190,7 +190,7 @@ def run_lockstep(
 
     SimulationError if an assertion of the RTL fails before any difference.
     """
-    comparison = Comparison(run)
+    comparison = EventComparison(run)
     before = 0
 
     def compare(cycle: int, *, last: bool = False, assertion: str = "") -> None:

@@ -24,7 +24,7 @@ from neuromorphic_llm.simulation.trace import ActivityTrace
 
 
 @dataclass(frozen=True)
-class SiteRecord:
+class SiteEvents:
     """One crossbar site's work on one token."""
 
     digits: NDArray[np.int8]  # [phases, inputs]
@@ -36,7 +36,7 @@ class SiteRecord:
 class TokenRecord:
     """Everything that parity tests compare, of one token."""
 
-    sites: list[SiteRecord] = field(default_factory=list)
+    sites: list[SiteEvents] = field(default_factory=list)
     hidden: list[NDArray[np.int32]] = field(default_factory=list)  # residual stream after each layer
 
 
@@ -134,7 +134,7 @@ class EventDecoder:
         self._row.phases[site] = phases
         total = self._accumulate(site, weights_t, digits[:phases], spikes)
         if self.records is not None:
-            self.records[-1].sites.append(SiteRecord(digits[:phases].copy(), exponent, total))
+            self.records[-1].sites.append(SiteEvents(digits[:phases].copy(), exponent, total))
         return exponent, total
 
     def attention_counts(self, layer: int) -> NDArray[np.int32]:

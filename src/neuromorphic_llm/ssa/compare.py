@@ -18,8 +18,8 @@ from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.ssa.attention import SsaCounts
 from neuromorphic_llm.ssa.energy import (
-    AttentionActivity,
     AttentionStatistics,
+    AttentionTotals,
     chip_energy_j_per_token,
     dense_activity,
     spike_rates,
@@ -38,7 +38,7 @@ class Row:
 
     name: str
     quality: Quality
-    activity: AttentionActivity
+    activity: AttentionTotals
     chip_energy_j: dict[str, float]  # per token: low, nominal, high
     spike_rates: dict[str, float] | None = None
     query_spikes_per_value: float | None = None
@@ -75,7 +75,7 @@ class Row:
         }
 
 
-class Comparison:
+class SsaComparison:
     """Makes rows on one text against one dense model. UsageError for a window that the model cannot hold."""
 
     def __init__(self, checkpoint: Checkpoint, text: EncodedText, window: int, batch: int = 1, device: torch.device | str = "cpu") -> None:
@@ -152,6 +152,6 @@ class Comparison:
     def _quality(self, model: ScoredModel, states: HiddenStates, on_text: Callable[[], None] = lambda: None) -> Quality:
         return quality(model, states, self.dense, self.text, self.window, self.batch, on_text)
 
-    def _row(self, name: str, own: Quality, activity: AttentionActivity, **figures: Any) -> Row:
+    def _row(self, name: str, own: Quality, activity: AttentionTotals, **figures: Any) -> Row:
         energy = chip_energy_j_per_token(activity, self.shape, self.spec)
         return Row(name, own, activity, energy.to_json(), **figures)

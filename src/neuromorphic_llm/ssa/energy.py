@@ -25,7 +25,7 @@ MULTIPLY_ACCUMULATE_J, ACCUMULATE_J = 4.6e-12, 0.9e-12
 
 
 @dataclass(frozen=True)
-class Operations:
+class AttentionOperations:
     """Multiply-accumulates and accumulations of attention."""
 
     multiply_accumulates: int = 0
@@ -36,12 +36,12 @@ class Operations:
         """Energy in J by NeurTransformer's accounting."""
         return self.multiply_accumulates * MULTIPLY_ACCUMULATE_J + self.accumulates * ACCUMULATE_J
 
-    def __add__(self, other: Operations) -> Operations:
-        return Operations(self.multiply_accumulates + other.multiply_accumulates, self.accumulates + other.accumulates)
+    def __add__(self, other: AttentionOperations) -> AttentionOperations:
+        return AttentionOperations(self.multiply_accumulates + other.multiply_accumulates, self.accumulates + other.accumulates)
 
 
 @dataclass(frozen=True)
-class AttentionActivity:
+class AttentionTotals:
     """Activity of attention over `tokens` tokens with `pairs` visible query-key pairs (all layers and query heads).
 
     `products` are the operations of QK and PV, `projections` those of q, k, v and output; `chip` has the counters of the part `attention`.
@@ -49,11 +49,11 @@ class AttentionActivity:
 
     tokens: int
     pairs: int
-    products: Operations
-    projections: Operations
+    products: AttentionOperations
+    projections: AttentionOperations
     chip: Counters | None  # None: the dense model, which the INT8 reference stands for
 
-    def reduction(self, dense: AttentionActivity, *, block: bool = False) -> float:
+    def reduction(self, dense: AttentionTotals, *, block: bool = False) -> float:
         """Share of the dense energy per token that is saved, by NeurTransformer's accounting; with the projections if `block`."""
         own, other = (a.products + a.projections if block else a.products for a in (self, dense))
         return 1 - (own.energy_j / self.tokens) / (other.energy_j / dense.tokens)
@@ -65,15 +65,15 @@ def _projection_weights(config: DecoderConfig) -> tuple[int, int]:
     return config.hidden_size * (query + 2 * config.kv_heads * config.head_dim), query * config.hidden_size
 
 
-def dense_activity(config: DecoderConfig, lengths: list[int]) -> AttentionActivity:
+def dense_activity(config: DecoderConfig, lengths: list[int]) -> AttentionTotals:
     """Activity of the dense model on windows of these lengths in tokens."""
     tokens = sum(lengths)
     pairs = config.layers * config.heads * sum(n * (n + 1) // 2 for n in lengths)
     weights = config.layers * sum(_projection_weights(config)) * tokens
-    return AttentionActivity(tokens, pairs, Operations(2 * pairs * config.head_dim), Operations(weights), None)
+    return AttentionTotals(tokens, pairs, AttentionOperations(2 * pairs * config.head_dim), AttentionOperations(weights), None)
 
 
-def ssa_activity(config: DecoderConfig, modules: list[SpikingSelfAttention]) -> AttentionActivity:
+def ssa_activity(config: DecoderConfig, modules: list[SpikingSelfAttention]) -> AttentionTotals:
     """Activity of spiking self-attention, from the counts of its layers. ValueError if one has counted nothing."""
     counts = [module.counts for module in modules if module.counts is not None and module.counts.tokens]
     if len(counts) != config.layers:
@@ -100,9 +100,9 @@ def ssa_activity(config: DecoderConfig, modules: list[SpikingSelfAttention]) -> 
         score_bits_read=steps * SCORE_BITS * pairs,
         score_bits_written=steps * SCORE_BITS * pairs,
     )
-    products = Operations(0, query_operations + value_operations)
-    projections = Operations(config.layers * qkv_weights * tokens, output_spikes * config.hidden_size)
-    return AttentionActivity(tokens, pairs, products, projections, chip)
+    products = AttentionOperations(0, query_operations + value_operations)
+    projections = AttentionOperations(config.layers * qkv_weights * tokens, output_spikes * config.hidden_size)
+    return AttentionTotals(tokens, pairs, products, projections, chip)
 
 
 class AttentionStatistics(SpikeStatistics):
@@ -124,7 +124,7 @@ class AttentionStatistics(SpikeStatistics):
         parts = (query, result.probability_spikes[rows], result.probability_keys[rows], context.expand_as(query))
         self._attention_sums = self._attention_sums + torch.stack([part.sum() for part in parts])
 
-    def activity(self, config: DecoderConfig) -> AttentionActivity:
+    def activity(self, config: DecoderConfig) -> AttentionTotals:
         """Activity of the integer network on all tokens since the last reset. ValueError if there were none."""
         if not isinstance(self._attention_sums, torch.Tensor):
             raise ValueError("no token has been counted; run a text first")
@@ -146,10 +146,12 @@ class AttentionStatistics(SpikeStatistics):
             score_bits_read=(2 * SCORE_BITS + WEIGHT_BITS) * pairs,
             score_bits_written=(SCORE_BITS + WEIGHT_BITS) * pairs,
         )
-        return AttentionActivity(self.tokens, pairs, Operations(0, int(self._score_operations) + values), Operations(0, accumulates), chip)
+        return AttentionTotals(
+            self.tokens, pairs, AttentionOperations(0, int(self._score_operations) + values), AttentionOperations(0, accumulates), chip
+        )
 
 
-def chip_energy_j_per_token(activity: AttentionActivity, config: DecoderConfig, spec: ChipSpec) -> Range:
+def chip_energy_j_per_token(activity: AttentionTotals, config: DecoderConfig, spec: ChipSpec) -> Range:
     """Energy of attention a token in J by this project's account, on the chip `spec`; of the dense model that of the INT8 reference."""
     if activity.chip is None:
         context = max(round(activity.pairs / (config.layers * config.heads * activity.tokens)), 1)

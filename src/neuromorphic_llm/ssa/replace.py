@@ -21,7 +21,7 @@ _CALIBRATION_WINDOWS = 4
 
 
 @dataclass(frozen=True)
-class Family:
+class PartPaths:
     """Places of a transformers decoder's parts; `fused` if q, k and v are one transposed projection."""
 
     body: str
@@ -33,8 +33,8 @@ class Family:
 
 
 FAMILIES = {
-    "llama": Family("model", "layers", "self_attn", "norm", ("gate_proj", "up_proj", "down_proj"), False),
-    "gpt2": Family("transformer", "h", "attn", "ln_f", ("c_fc", "c_proj"), True),
+    "llama": PartPaths("model", "layers", "self_attn", "norm", ("gate_proj", "up_proj", "down_proj"), False),
+    "gpt2": PartPaths("transformer", "h", "attn", "ln_f", ("c_fc", "c_proj"), True),
 }
 """transformers' model_type -> places."""
 

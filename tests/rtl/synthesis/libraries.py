@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from neuromorphic_llm.rtl.synthesis.liberty import read_library
-from neuromorphic_llm.rtl.synthesis.mapping import Target
+from neuromorphic_llm.rtl.synthesis.mapping import SynthesisTarget
 
 IHP, GT2N = "ihp-sg13g2", "gt2n"
 MACRO = "RM_IHPSG13_1P_64x64_c2_bm_bist_typ_1p20V_25C.lib"
@@ -17,15 +17,15 @@ def folder() -> Path:
     return Path(os.environ.get("NMLLM_PDK") or Path(__file__).resolve().parents[4] / "shared" / "pdk")
 
 
-def targets() -> list[Target]:
+def targets() -> list[SynthesisTarget]:
     """Those libraries that are there."""
     found = []
     path = folder() / IHP / "sg13g2_stdcell_typ_1p20V_25C.lib"
     if path.is_file():
-        found.append(Target(IHP, path, read_library(path), 130, "sg13g2_buf_2", 6e-15, 2e-9))
+        found.append(SynthesisTarget(IHP, path, read_library(path), 130, "sg13g2_buf_2", 6e-15, 2e-9))
     path = folder() / GT2N / "gt2_6t_w13_svt_tt_0p7v25c.lib"
     if path.is_file():
-        found.append(Target(GT2N, path, read_library(path), 2, "gt2_6t_buf_x2_w13_svt", 1e-15, 1e-10))
+        found.append(SynthesisTarget(GT2N, path, read_library(path), 2, "gt2_6t_buf_x2_w13_svt", 1e-15, 1e-10))
     return found
 
 

@@ -21,7 +21,7 @@ from neuromorphic_llm.conversion.integers import check_accumulator
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import Coded
+from neuromorphic_llm.network.operations import CodedRows
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
 _HEAD_ROWS = 512
@@ -102,7 +102,7 @@ class _Pass:
         parts: list[Tensor] = []
         sums: list[Tensor] = []
 
-        def at_site(index: int, x: Tensor, coded: Coded) -> None:
+        def at_site(index: int, x: Tensor, coded: CodedRows) -> None:
             if self.weights.site(index).spiking:
                 values = coded.integers().float() * torch.exp2(coded.exponent.float())[:, None]
                 if index == head:

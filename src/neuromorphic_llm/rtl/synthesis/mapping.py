@@ -30,7 +30,7 @@ _ABC = ("strash", "dc2", "map -B 0.9 -D {period}", "topo", "buffer -N {fanout} -
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class SynthesisTarget:
     """Cells to map to: file and library, process node, the driving cell of inputs, load of outputs [F], delay that abc aims at [s]."""
 
     name: str
@@ -49,7 +49,7 @@ def missing_yosys() -> str | None:
     return None
 
 
-def map_module(top: str, spec: ChipSpec, parameters: Mapping[str, int], target: Target | None) -> dict[str, Any]:
+def map_module(top: str, spec: ChipSpec, parameters: Mapping[str, int], target: SynthesisTarget | None) -> dict[str, Any]:
     """The mapped, flat module as Yosys' JSON: cells of the target, or generic gates without one. SimulationError with Yosys' last lines."""
     if reason := missing_yosys():
         raise SimulationError(reason)
@@ -69,7 +69,7 @@ def map_module(top: str, spec: ChipSpec, parameters: Mapping[str, int], target: 
     return module
 
 
-def _commands(top: str, files: Sequence[str], parameters: Mapping[str, int], target: Target | None, folder: Path) -> list[str]:
+def _commands(top: str, files: Sequence[str], parameters: Mapping[str, int], target: SynthesisTarget | None, folder: Path) -> list[str]:
     options = [f"--blackboxed-module {name}" for name in BLACK_BOXES if name != top]
     options += [f"-G {name}={value}" for name, value in sorted(parameters.items())]
     commands = [

@@ -14,9 +14,9 @@ from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench
 from neuromorphic_llm.rtl.synthesis.energy import UnitEnergy, unit_energy
 from neuromorphic_llm.rtl.synthesis.gate_level import count_transitions, simulate
-from neuromorphic_llm.rtl.synthesis.mapping import Target, map_module
+from neuromorphic_llm.rtl.synthesis.mapping import SynthesisTarget, map_module
 from neuromorphic_llm.rtl.synthesis.netlist import Netlist, read_netlist
-from neuromorphic_llm.rtl.synthesis.observe import Bits, Observer
+from neuromorphic_llm.rtl.synthesis.observe import Bits, ObservedBench
 from neuromorphic_llm.rtl.synthesis.timing import analyse
 
 RESET_CYCLES = 2
@@ -77,7 +77,7 @@ class Measurement:
     operations: dict[str, int] = field(default_factory=dict)
 
 
-def measure(unit: Unit, target: Target, limit: int = 2000) -> Measurement:
+def measure(unit: Unit, target: SynthesisTarget, limit: int = 2000) -> Measurement:
     """Synthesise and run a unit for at most `limit` cycles. Raises SimulationError where a step fails or gates and RTL differ."""
     netlist = _mapped(unit.module, unit.spec, tuple(sorted(unit.parameters.items())), target)
     timing = analyse(netlist, target)
@@ -120,7 +120,7 @@ def measure(unit: Unit, target: Target, limit: int = 2000) -> Measurement:
 
 
 @lru_cache(maxsize=2)
-def _mapped(module: str, spec: ChipSpec, parameters: tuple[tuple[str, int], ...], target: Target) -> Netlist:
+def _mapped(module: str, spec: ChipSpec, parameters: tuple[tuple[str, int], ...], target: SynthesisTarget) -> Netlist:
     """Kept for the next unit, which may be the same module with another stimulus."""
     return read_netlist(map_module(module, spec, dict(parameters), target), target.library)
 
@@ -130,7 +130,7 @@ def observe(stimulus: Stimulus, unit: Unit, netlist: Netlist) -> dict[str, Bits]
     watched = {name: len(bits) for side in (netlist.sources, netlist.sinks) for name, bits in side.items()}
     watched |= {name: COUNTER_BITS for name in stimulus.counted if name.startswith("/")}
     parameters = stimulus.parameters if stimulus.path else unit.parameters
-    bench = Observer(stimulus.top, stimulus.path, watched, unit.spec, parameters, stimulus.rows)
+    bench = ObservedBench(stimulus.top, stimulus.path, watched, unit.spec, parameters, stimulus.rows)
     stimulus.drive(bench)
     return {name: bench.bits(name) for name in watched}
 

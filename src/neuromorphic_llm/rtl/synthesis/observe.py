@@ -19,7 +19,7 @@ from neuromorphic_llm.rtl.build import source_files
 Bits = NDArray[np.uint8]
 
 
-class Observer(Bench):
+class ObservedBench(Bench):
     """`top` as the tests know it, whose `run` also keeps the signals `watched` of the instance `path` within it, since the last reset.
 
     watched: signal -> bits, the signals being ports of the unit ("done"), of instances in it ("u_ram.read_data") or of `top` ("/done").

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.rtl.synthesis.liberty import Cell, Library, Table
-from neuromorphic_llm.rtl.synthesis.mapping import Target
+from neuromorphic_llm.rtl.synthesis.mapping import SynthesisTarget
 from neuromorphic_llm.rtl.synthesis.netlist import Netlist
 
 Floats = NDArray[np.float64]
@@ -45,7 +45,7 @@ def net_loads(netlist: Netlist, output_load: float) -> Floats:
     return load
 
 
-def analyse(netlist: Netlist, target: Target) -> Timing:
+def analyse(netlist: Netlist, target: SynthesisTarget) -> Timing:
     """Arrival and slew of every net, the later and slower of rise and fall, gates in topological order."""
     clock_slew = edge_slew(target.library)
     load = net_loads(netlist, target.load)
