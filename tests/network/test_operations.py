@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from parity import equal
 
-from neuromorphic_llm.network import cache as functional_cache
+from neuromorphic_llm.network.cache import SlotCache
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.kernels import probability_table
 from neuromorphic_llm.network.matmul import product
@@ -184,7 +184,7 @@ def check_attention(operations: Operations, qkv: np.ndarray, config: DecoderConf
         code,
         spiking=layer.attention_spiking,
     )
-    cache = functional_cache.LayerCache.empty(1, tokens, config.kv_heads, config.head_dim, torch.device("cpu"))
+    cache = SlotCache.empty(1, tokens, config.kv_heads, config.head_dim, torch.device("cpu"))
     result = operations.attention(
         torch.from_numpy(qkv.copy()),
         torch.from_numpy(stop),
