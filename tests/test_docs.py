@@ -1,21 +1,22 @@
-"""Tutorial and how-to pages run as pasted: the blocks of a page, one after another, in a folder of their own.
+"""How-to pages run as pasted: the blocks of a page, one after another, in a folder of their own.
 
 The words after a fence say what its block is:
 
-    sh                 commands; `sh checked`: too long to run, so that names and options are checked only
-    python             statements; `python FILE`, `yaml FILE`, `toml FILE`: a file that the page makes
+    sh                 commands; `sh slow`: run by the slow tests only; `sh checked`: too long to run, so that names and options are checked
+    python             statements; `python FILE`, `yaml FILE`, `text FILE`: a file that the page makes
     python of FILE     lines of a file of the repository, quoted
     text               lines that the block before printed, `...` for those that are left out
 """
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,10 +24,11 @@ import pytest
 import typer
 
 from neuromorphic_llm.cli.main import app, run_command_line
+from tutorial_notebook import NOTEBOOK, notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("tutorial.md"), *(DOCS / "how-to").glob("*.md")])
+PAGES = sorted((DOCS / "how-to").glob("*.md"))
 CONVERT = "nmllm convert nano -o network --spikes 1.5"
 """Most pages begin with it; it runs once."""
 
@@ -57,23 +59,24 @@ def plain(line: str) -> str:
 class Page:
     """A page that is being followed in the current folder."""
 
-    converted: Path
+    converted: Callable[[], Path]
+    slow: bool
     capsys: pytest.CaptureFixture[str]
     names: dict[str, object] = field(default_factory=dict)
     printed: str = ""
 
     def follow(self, block: Block) -> None:
         kind, *rest = block.words
-        if kind == "text":
+        if kind == "text" and not rest:
             lines = [plain(line) for line in self.printed.splitlines()]
             for line in filter(None, map(plain, block.text.splitlines())):
                 assert line == "..." or line in lines, f"{line!r} is not in\n{self.printed}"
         elif rest[:1] == ["of"]:
             assert block.text in (ROOT / rest[1]).read_text(encoding="utf-8"), f"{rest[1]} has no\n{block.text}"
-        elif rest == ["checked"]:
+        elif rest == ["checked"] or (rest == ["slow"] and not self.slow):
             for line in commands(block.text):
                 check_command(line)
-        elif rest:
+        elif rest and rest != ["slow"]:
             Path(rest[0]).write_text(block.text, encoding="utf-8")
         elif kind == "sh":
             for line in commands(block.text):
@@ -86,7 +89,7 @@ class Page:
 
     def run(self, line: list[str]) -> None:
         if line == CONVERT.split():
-            shutil.copytree(self.converted, "network")
+            shutil.copytree(self.converted(), "network")
         elif line[0] == "nmllm":
             assert run_command_line(line[1:]) == 0, self.capsys.readouterr().err
         else:
@@ -136,12 +139,41 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["fast", "whole"])
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_pages_run_as_pasted(page: Path, converted: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    reader = Page(converted, capsys)
+def test_pages_run_as_pasted(
+    page: Path, slow: bool, request: pytest.FixtureRequest, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader = Page(lambda: request.getfixturevalue("converted"), slow, capsys)
     capsys.readouterr()
     for block in blocks(page):
         reader.follow(block)
+
+
+def test_the_notebook_is_made_of_the_tutorial() -> None:
+    made = notebook((DOCS / "tutorial.md").read_text(encoding="utf-8"))
+    assert NOTEBOOK.read_text(encoding="utf-8") == made, "run python tests/tutorial_notebook.py"
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(folder: Path) -> None:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    names: dict[str, object] = {}
+    for text in ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"):
+        if text.startswith("!"):
+            assert all(run_command_line(shlex.split(line)[1:]) == 0 for line in text.splitlines()), text
+        else:
+            exec(compile(text, "notebook", "exec"), names)
+
+
+def test_every_figure_of_the_readme_can_be_repeated() -> None:
+    """The page has each command of the README's results, with folders in the place of NETWORK and PROGRAM."""
+    page = (DOCS / "how-to" / "repeat-figures.md").read_text(encoding="utf-8")
+    results = (ROOT / "README.md").read_text(encoding="utf-8").split("## Results")[1].split("## Limits")[0]
+    asked = re.findall(r"`((?:nmllm|python|make) [^`]*)`", results) + re.findall(r"^    ((?:nmllm|python|make) .*)$", results, re.MULTILINE)
+    assert len(asked) > 10
+    for line in asked:
+        assert line.replace("NETWORK", "runs/network").replace("PROGRAM", "runs/smollm2-135m/program") in page, line
 
 
 def test_operations_of_the_graph() -> None:
