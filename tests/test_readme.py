@@ -42,7 +42,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    for command, block in re.findall(r"^    (nmllm .*)$|^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+    for command, block in re.findall(r"^    (nmllm [^\n]*)$|^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         if command:
             assert run_command_line(shlex.split(command)[1:]) == 0, capsys.readouterr().err
         else:
