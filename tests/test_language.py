@@ -1,4 +1,4 @@
-"""Language of docstrings: a first line opens with a verb or a noun of the field and stands alone."""
+"""Language of the package: a first line of a docstring stands alone, and a class name has one meaning."""
 
 import ast
 import re
@@ -33,3 +33,14 @@ def test_docstrings_stand_alone() -> None:
         if _LEANS.match(text)
     ]
     assert not leaning, "open these docstrings with a verb or a noun of the field:\n" + "\n".join(leaning)
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        if path.parent.name == "synthesis":  # the terms of liberty files and netlists: cell, group, table
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(_PACKAGE)))
+    assert not {name: found for name, found in places.items() if len(found) > 1}

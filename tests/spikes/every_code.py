@@ -9,13 +9,13 @@ from hypothesis.extra import numpy as hnp
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.code import SpikeCode
-from neuromorphic_llm.spikes.parameters import Parameter, parameters_of
+from neuromorphic_llm.spikes.parameters import CodeParameter, parameters_of
 from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
 INT32 = 2**31
 
 
-def values(parameter: Parameter) -> st.SearchStrategy[object]:
+def values(parameter: CodeParameter) -> st.SearchStrategy[object]:
     """What a parameter may be, its default and small numbers more often."""
     if parameter.type == "bool":
         return st.booleans()

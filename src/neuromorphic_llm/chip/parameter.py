@@ -20,7 +20,7 @@ class FieldError(ValueError):
 
 
 @dataclass(frozen=True)
-class Parameter:
+class ChipParameter:
     """Description of a field: effect, cost of a larger value, unit, and range or choices; `optional` fields may be None."""
 
     effect: str
@@ -50,8 +50,8 @@ class Parameter:
 
 
 def parameter(default: Any, effect: str, cost: str, **rest: Any) -> Any:
-    """A dataclass field with this default and a Parameter (its other fields are `rest`)."""
-    return field(default=default, metadata={"parameter": Parameter(effect, cost, **rest)})
+    """A dataclass field with this default and a ChipParameter (its other fields are `rest`)."""
+    return field(default=default, metadata={"parameter": ChipParameter(effect, cost, **rest)})
 
 
 def cycles(default: int, effect: str) -> Any:
@@ -59,7 +59,7 @@ def cycles(default: int, effect: str) -> Any:
     return parameter(default, f"latency {effect}", "time", unit="cycles", least=0)
 
 
-def described(entry: Field[Any]) -> Parameter:
+def described(entry: Field[Any]) -> ChipParameter:
     """Parameter of a dataclass field made by `parameter`."""
     return entry.metadata["parameter"]  # type: ignore[no-any-return]
 

@@ -15,7 +15,7 @@ _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 @dataclass(frozen=True)
-class Parameter:
+class CodeParameter:
     """A parameter of a code: its type's name, default, meaning, and what it may be (`choices` empty: least .. most)."""
 
     name: str
@@ -50,16 +50,16 @@ def parameter(default: Any, text: str, *, least: int | None = None, most: int | 
     return field(default=default, metadata={"parameter": about})
 
 
-def parameters_of(code: Any) -> tuple[Parameter, ...]:
+def parameters_of(code: Any) -> tuple[CodeParameter, ...]:
     """Parameters of a code or of its class, in the order of its fields."""
     return tuple(
-        Parameter(name=each.name, type=getattr(each.type, "__name__", str(each.type)), **each.metadata["parameter"])
+        CodeParameter(name=each.name, type=getattr(each.type, "__name__", str(each.type)), **each.metadata["parameter"])
         for each in fields(code)
         if "parameter" in each.metadata
     )
 
 
-def named_parameter(code: Any, name: str) -> Parameter:
+def named_parameter(code: Any, name: str) -> CodeParameter:
     """The parameter of that name; UsageError with the nearest one if the code has none."""
     known = {each.name: each for each in parameters_of(code)}
     if name in known:
@@ -93,7 +93,7 @@ def parse_options(code: Any, options: Sequence[str]) -> dict[str, ParameterValue
     return found
 
 
-def _value(wanted: Parameter, text: str) -> ParameterValue:
+def _value(wanted: CodeParameter, text: str) -> ParameterValue:
     """The value in the parameter's type, or the text itself, which the check then refuses."""
     if wanted.type == "bool":
         return _WORDS.get(text.lower(), text)
