@@ -1,4 +1,4 @@
-// What a vector tile pushes into its router: credits first, then vectors and tokens, then spikes (docs/reference/timing.md, Network on chip).
+// Pushes of a vector tile into its router: credits first, then vectors and tokens, then spikes (docs/reference/timing.md, Network on chip).
 //
 // `send` is high while the instruction of that name is under way: it waits for a credit of the receiver, then pushes the residual, two values per flit;
 // the first flit may leave in the cycle of the credit's arrival plus one. The first word of the residual is read while the addition before it ends
