@@ -67,8 +67,8 @@ def test_the_check_compares_and_fails_on_a_difference(
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        ([], 1, "NIR cannot say the whole network: embedding"),
-        (["--site", "layers.1.attention"], 1, "NIR cannot say layers.1.attention"),
+        ([], 1, "NIR cannot say the whole network: row"),
+        (["--site", "layers.1.mixed"], 1, "NIR cannot say layers.1.mixed"),
         (["--site", "layers.7.qkv"], 2, "matches no site"),
         (["--site", "head", "--format", "onnx"], 2, "formats are nir"),
         (["--site", "head", "--bits", "40"], 2, "2..32"),

@@ -124,7 +124,7 @@ def test_metadata_has_the_output_stage(weights: DecoderWeights, tmp_path: Path) 
 
 
 def test_what_nir_cannot_say_is_named(weights: DecoderWeights) -> None:
-    with pytest.raises(ConversionError, match="NIR cannot say the whole network: embedding: it looks rows up"):
+    with pytest.raises(ConversionError, match="NIR cannot say the whole network: row: it looks rows up"):
         chosen_sites(weights, ())
     for node, reason in other_nodes(weights.config).items():
         with pytest.raises(ConversionError) as caught:
@@ -147,9 +147,11 @@ def test_what_nir_cannot_say_is_named(weights: DecoderWeights) -> None:
 def test_nodes_of_other_families_are_named() -> None:
     plain = replace(SMALL_CONFIG, gated=False, activation="gelu", learned_positions=True, output_norms=True, query_key_norm=True)
     nodes = other_nodes(plain)
-    assert "positions" in nodes and "layers.0.rotary" not in nodes
-    assert {"layers.1.query_key_norm", "layers.1.attention_output_norm", "layers.1.feed_forward_output_norm"} <= set(nodes)
-    assert "table" in nodes["layers.0.activation"]
+    assert "position" in nodes and "position" not in other_nodes(SMALL_CONFIG)
+    assert {"layers.1.q.normalised", "layers.1.output.normalised", "layers.1.down.normalised"} <= set(nodes) - set(
+        other_nodes(SMALL_CONFIG)
+    )
+    assert "table" in nodes["layers.0.hidden"] and "two activations" in other_nodes(SMALL_CONFIG)["layers.0.hidden"]
 
 
 def test_accumulators_beyond_float64_are_refused(weights: DecoderWeights) -> None:

@@ -6,18 +6,25 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from neuromorphic_llm.errors import ConversionError, UsageError
+from neuromorphic_llm.reference.build import build_graph, outline
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.weights import DecoderWeights
 
 _REASONS = {
-    "norm": "it divides by the root of a sum over the token, and NIR has neither",
-    "rotary": "its factors depend on the position, and NIR's weights are constants",
-    "attention": "it multiplies activations with each other and keeps a growing cache, and NIR's nodes multiply by constants",
-    "gate": "it multiplies two activations, and NIR's nodes multiply by constants",
-    "activation": "it is a table with interpolation and a rounding shift, and NIR has neither",
     "embedding": "it looks rows up by token id, and NIR's inputs are signals",
     "positions": "it looks rows up by position, and NIR's inputs are signals",
+    "normalise": "it divides by the root of a sum over the token, and NIR has neither",
+    "rope": "its factors depend on the position, and NIR's weights are constants",
+    "attention": "it multiplies activations with each other and keeps a growing cache, and NIR's nodes multiply by constants",
+    "gate": "it multiplies two activations, and NIR's nodes multiply by constants",
+    "activate": "it is a table with interpolation and a rounding shift, and NIR has neither",
+    "soft_cap": "it is a table with interpolation and a rounding shift, and NIR has neither",
+    "argmax": "it compares all logits with each other, and NIR's nodes do not",
 }
+"""Operation of the graph -> obstacle to saying it in NIR."""
+
+_PARTS = {"token", "shift", "gain", "matmul", "scale", "bias", "slice", "kv_write", "add"}
+"""Steps of crossbar sites, sums, and of the operations that have a reason."""
 
 EXACT_CODES = ("signed-digit", "first-spike")
 """Codes that NIR's stateless nodes give exactly."""
@@ -27,23 +34,9 @@ _CODES = {"rate": _RESETS, "qcfs": _RESETS, "st-bif": _RESETS}
 
 
 def other_nodes(config: DecoderConfig) -> dict[str, str]:
-    """Nodes of a decoder that are no crossbar sites, in the order of execution -> why NIR cannot say them."""
-    found = {"embedding": _REASONS["embedding"]}
-    if config.learned_positions:
-        found["positions"] = _REASONS["positions"]
-    for number in range(config.layers):
-        kinds = {
-            "attention_norm": "norm",
-            **({"query_key_norm": "norm"} if config.query_key_norm else {}),
-            **({} if config.learned_positions else {"rotary": "rotary"}),
-            "attention": "attention",
-            **({"attention_output_norm": "norm"} if config.output_norms else {}),
-            "feed_forward_norm": "norm",
-            "activation": "gate" if config.gated else "activation",
-            **({"feed_forward_output_norm": "norm"} if config.output_norms else {}),
-        }
-        found |= {f"layers.{number}.{name}": _REASONS[kind] for name, kind in kinds.items()}
-    return found | {"final_norm": _REASONS["norm"]}
+    """Values of a decoder's graph that are no crossbar sites, in the order of execution -> obstacle to saying their node in NIR."""
+    nodes = (node for node in build_graph(outline(config)).nodes if node.operation not in _PARTS)
+    return {node.name: _REASONS.get(node.operation, f"NIR has no operation like {node.operation}") for node in nodes}
 
 
 def chosen_sites(weights: DecoderWeights, patterns: Sequence[str]) -> list[int]:
