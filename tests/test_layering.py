@@ -49,7 +49,7 @@ ALLOWED = {
     "arithmetic": {"reference"},
     "generation": {"reference"},
     "network": {"arithmetic", "devices", "graph", "spikes", "reference", "models", "generation"},
-    "conversion": {"devices", "spikes", "reference", "models", "network", "generation"},
+    "conversion": {"graph", "devices", "spikes", "reference", "models", "network", "generation"},
     "chip": {"devices", "graph", "reference", "network"},
     "rtl": {"chip", "devices", "reference", "spikes"},
     "compiler": {"graph", "chip", "network", "reference", "spikes"},

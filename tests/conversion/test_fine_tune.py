@@ -172,7 +172,7 @@ def test_other_decoders_are_refused(nano: Checkpoint, network: SpikingNetwork) -
     config = replace(canonical.config, activation="gelu", logit_softcap=30.0)
     with pytest.raises(
         ConversionError,
-        match="knows Llama and Qwen2 decoders only; this one has activation gelu, soft caps or a scale of scores",
+        match="knows Llama and Qwen2 decoders only; this one has the activation gelu, soft caps of logits",
     ):
         EmulatedDecoder(CanonicalDecoder(config, canonical.tensors), Prices.of(network.weights), EmulationConfig(14, 10))
 

@@ -19,7 +19,9 @@ from neuromorphic_llm.conversion.float_decoder import LOG2_E, rotate
 from neuromorphic_llm.conversion.straight_through import LEAST_MAXIMUM, LEAST_PRICE, STRAIGHT, Surrogate, coded
 from neuromorphic_llm.conversion.straight_through_log import coded_levels
 from neuromorphic_llm.errors import ConversionError, UsageError
+from neuromorphic_llm.graph.parts import other_parts
 from neuromorphic_llm.models.canonical import SITE_PROJECTIONS, CanonicalDecoder
+from neuromorphic_llm.reference.build import build_graph, outline
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.spikes.code import SpikeCode
@@ -191,20 +193,23 @@ class EmulatedLayer(nn.Module):
         return named
 
 
+_EMULATED = {
+    *("token", "embedding", "shift", "normalise", "gain", "matmul", "scale", "bias", "slice", "rope", "kv_write", "attention", "gate"),
+    *("add", "argmax"),
+}
+"""Operations of the graph that _layer and EmulatedDecoder have."""
+
+
 def check_plain(decoder: CanonicalDecoder) -> None:
     """ConversionError naming what the emulation has not, if the decoder is other than Llama's or Qwen2's."""
-    config = decoder.config
+    graph = build_graph(outline(decoder.config))
+    found = other_parts(graph, _EMULATED)
     others = {
-        f"activation {config.activation}": config.activation != "silu" or not config.gated,
-        "norms of queries and keys": config.query_key_norm,
-        "output norms": config.output_norms,
-        "learned positions": config.learned_positions,
-        "a parallel residual stream": config.parallel_residual,
-        "attention windows": any(config.windows) or config.local_rotary,
-        "soft caps or a scale of scores": bool(config.attention_softcap or config.logit_softcap or config.score_scale),
+        "attention windows": any("window" in node.attributes for node in graph.nodes),
+        "a scale of scores": decoder.config.score_scale != 0.0,
         "a bias of the head": "lm_head.bias" in decoder.tensors,
     }
-    if found := [name for name, there in others.items() if there]:
+    if found := [*found, *(name for name, there in others.items() if there)]:
         raise ConversionError(f"fine-tuning knows Llama and Qwen2 decoders only; this one has {', '.join(found)}; convert it without")
 
 
