@@ -43,8 +43,8 @@ def test_during_imports(tmp_path: Path, module: str, entry: list[str]) -> None:
 
 
 WAITING = (
-    "import sys, time, types; from neuromorphic_llm.cli import main\n"
-    "def command() -> None:\n    print('started', flush=True)\n    {wait}\n"
+    "import sys, time, types; from neuromorphic_llm.cli import main; from neuromorphic_llm.cli.common import CommandRun\n"
+    "def command(run: CommandRun) -> None:\n    print('started', flush=True)\n    {wait}\n"
     "sys.modules['neuromorphic_llm.cli.wait'] = types.SimpleNamespace(EXAMPLES='', command=command)\n"
     "main.COMMANDS['wait'] = 'For tests.'; sys.argv = ['nmllm', 'wait']; main.main()"
 )
