@@ -132,9 +132,9 @@ def synapse() -> str:
     }
     return (
         "## Synapse tile\n\n"
-        "A train of three phases: 20 events of one row block, none, and 2. `active_rows` is 16, so phase 0 takes two reads of\n"
-        "`column_mux` = 4 cycles and `read_latency` = 2 more, the empty phase one cycle, the last one 4 + 2. Each read uses the\n"
-        "two slices of the tile (+2). The first value flit can leave `output_latency` = 8 cycles after the last phase, two values\n"
+        "A train of three phases: 20 events of one row block, none, and 2. `readout.active_rows` is 16, so phase 0 takes two reads of\n"
+        "`readout.column_mux` = 4 cycles and `readout.read_latency` = 2 more, the empty phase one cycle, the last one 4 + 2. Each read uses the\n"
+        "two slices of the tile (+2). The first value flit can leave `synapse.output_latency` = 8 cycles after the last phase, two values\n"
         "a flit; while the router takes none, the flit stays.\n"
         "\n" + picture(rows)
     )
@@ -173,7 +173,7 @@ def encoder() -> str:
     }
     return (
         "## Encoder\n\n"
-        "16 values, 8 lanes: P(N) = 2. The maximum takes 2 + `vector_latency` = 6 cycles, then every phase is scanned in 2 and\n"
+        "16 values, 8 lanes: P(N) = 2. The maximum takes 2 + `vector.latency` = 6 cycles, then every phase is scanned in 2 and\n"
         "injected, up to four events per flit. A scan fills one of two banks while the other one is injected; while the router\n"
         "refuses, at most one scan runs ahead.\n"
         "\n" + picture({name: values[part] for name, values in rows.items()})
