@@ -133,7 +133,8 @@ def synapse() -> str:
     return (
         "## Synapse tile\n\n"
         "A train of three phases: 20 events of one row block, none, and 2. `readout.active_rows` is 16, so phase 0 takes two reads of\n"
-        "`readout.column_mux` = 4 cycles and `readout.read_latency` = 2 more, the empty phase one cycle, the last one 4 + 2. Each read uses the\n"
+        "`readout.column_mux` = 4 cycles and `readout.read_latency` = 2 more, "
+        "the empty phase one cycle, the last one 4 + 2. Each read uses the\n"
         "two slices of the tile (+2). The first value flit can leave `synapse.output_latency` = 8 cycles after the last phase, two values\n"
         "a flit; while the router takes none, the flit stays.\n"
         "\n" + picture(rows)
