@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from neuromorphic_llm.graph.ir import HOST, Graph, Node, ValueType
 from neuromorphic_llm.registry import Registry
@@ -36,31 +36,32 @@ class EngineOperation:
     in_place: bool = False
 
 
-@dataclass(frozen=True)
-class PlanStep:
-    """One operation of a stage: places of its operands among the stage's values, and the values that nothing reads after it."""
+class PlanStep(NamedTuple):
+    """Operation of a stage: its function, places of its operands among the stage's values, and the values that nothing reads after it."""
 
-    operation: EngineOperation
+    run: Callable[..., Any]
     operands: tuple[int, ...]
     dead: tuple[int, ...]
+    stateful: bool
 
 
-@dataclass
+@dataclass(frozen=True)
 class StagePlan:
     """Steps of a stage with their parameters; value 0 is what the stage receives, and value n + 1 that of step n."""
 
     steps: tuple[PlanStep, ...]
     nodes: tuple[Node, ...]
-    parameters: list[Any]
+    parameters: tuple[Any, ...]
+    empties: tuple[Callable[..., Any] | None, ...]  # of each step that has a state, the function that makes it
 
     @property
-    def stateful(self) -> list[int]:
-        """Numbers of the steps that have a state."""
-        return [number for number, step in enumerate(self.steps) if step.operation.empty is not None]
+    def states(self) -> int:
+        """Number of steps that have a state."""
+        return sum(step.stateful for step in self.steps)
 
-    def attributes(self, operation: str, name: str) -> tuple[Any, ...]:
-        """An attribute of the nodes of an operation, in order."""
-        return tuple(node.attributes[name] for node in self.nodes if node.operation == operation)
+    def new_states(self, engine: Any, *sizes: int) -> list[Any]:
+        """States at the start of a sequence, of the steps that have one; sizes: as the engine's operations take them."""
+        return [empty(engine, node, *sizes) for empty, node in zip(self.empties, self.nodes, strict=True) if empty is not None]
 
 
 def stage_plans(engine: Any, graph: Graph, operations: Registry[EngineOperation], copy: Callable[[Any], Any]) -> list[StagePlan]:
@@ -74,12 +75,11 @@ def stage_plans(engine: Any, graph: Graph, operations: Registry[EngineOperation]
     for stage in range(HOST, graph.stages):
         nodes = [node for node in graph.nodes if node.stage == stage and node.operation != "token"]
         places = {received: 0} | {node.name: place for place, node in enumerate(nodes, 1)}
-        steps = tuple(_step(node, operations[node.operation], places, last_use, copy) for node in nodes)
-        bound = [
-            step.operation.bind(engine, node, tuple(types[operand] for operand in node.operands))
-            for step, node in zip(steps, nodes, strict=True)
-        ]
-        plans.append(StagePlan(steps, tuple(nodes), bound))
+        found = [operations[node.operation] for node in nodes]
+        pairs = list(zip(found, nodes, strict=True))
+        steps = tuple(_step(node, operation, places, last_use, copy) for operation, node in pairs)
+        bound = tuple(operation.bind(engine, node, tuple(types[operand] for operand in node.operands)) for operation, node in pairs)
+        plans.append(StagePlan(steps, tuple(nodes), bound, tuple(operation.empty for operation in found)))
         received = nodes[-1].name
     return plans
 
@@ -89,9 +89,8 @@ def _step(
 ) -> PlanStep:
     operands = tuple(places[operand] for operand in node.operands)
     dead = tuple(places[operand] for operand in dict.fromkeys(node.operands) if last_use[operand] == node.name)
-    if operation.in_place and operands[0] not in dead:
-        operation = EngineOperation(_CopyFirst(operation.run, copy), operation.bind, operation.empty)
-    return PlanStep(operation, operands, dead)
+    kept = operation.in_place and operands[0] not in dead
+    return PlanStep(_CopyFirst(operation.run, copy) if kept else operation.run, operands, dead, operation.empty is not None)
 
 
 @dataclass(frozen=True)
@@ -109,10 +108,14 @@ def run_steps(steps: Sequence[PlanStep], context: Any, parameters: Sequence[Any]
     """Value of the last of these steps; `states` has those of the steps that have one, in order."""
     values: list[Any] = [received]
     left = iter(states)
-    for step, own in zip(steps, parameters, strict=True):
-        operands = [values[place] for place in step.operands]
-        for place in step.dead:
+    for (run, places, dead, stateful), own in zip(steps, parameters, strict=True):
+        state = next(left) if stateful else None
+        # Most operations have one operand: a list for it would take longer than the rest of this loop.
+        if len(places) == 1:
+            value = run(context, own, state, values[places[0]])
+        else:
+            value = run(context, own, state, *[values[place] for place in places])
+        values.append(value)
+        for place in dead:
             values[place] = None
-        state = None if step.operation.empty is None else next(left)
-        values.append(step.operation.run(context, own, state, *operands))
     return values[-1]

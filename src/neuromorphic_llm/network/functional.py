@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, overload
 
@@ -20,6 +21,7 @@ from neuromorphic_llm.network.operations import AttentionResult, CodedRows, Oper
 from neuromorphic_llm.network.sequences import FunctionalSequences
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.build import engine_graph
+from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
 COMPILE_AFTER_ROWS = 1 << 17
@@ -30,6 +32,21 @@ SiteObserver = Callable[[int, torch.Tensor, CodedRows], None]
 
 
 _StageResult = tuple[torch.Tensor, list[torch.Tensor], list[AttentionResult]]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Plan of a stage, and what its counts are of: indices of its crossbar sites, layers of its attention."""
+
+    plan: StagePlan
+    sites: tuple[int, ...]
+    layers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, plan: StagePlan, config: DecoderConfig) -> _Stage:
+        """Sites and layers in the order in which the stage runs them."""
+        sites = (config.site(str(node.attributes["site"])).index for node in plan.nodes if node.operation == "linear")
+        return cls(plan, tuple(sites), tuple(node.stage for node in plan.nodes if node.operation == "self_attention"))
 
 
 class FunctionalDecoder:
@@ -51,7 +68,8 @@ class FunctionalDecoder:
         self._code = code.spike_code()
         self._sites: dict[int, SiteTensors] = {}
         self._ropes: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._host, *self._stages, self._head_stage = stage_plans(self, engine_graph(weights), FUNCTIONAL_OPERATIONS, torch.clone)
+        plans = stage_plans(self, engine_graph(weights), FUNCTIONAL_OPERATIONS, torch.clone)
+        self._host, *self._stages, self._head_stage = (_Stage.of(plan, self.config) for plan in plans)
         self._eager_rows = 0
         self._compiled: dict[tuple[PlanStep, ...], Callable[..., _StageResult]] = {}
 
@@ -80,12 +98,7 @@ class FunctionalDecoder:
     def new_cache(self, batch: int = 1, length: int = 0) -> KeyValueCache:
         """Empty cache for `batch` sequences, with room for `length` tokens (it grows by itself)."""
         capacity = max(length, 1)
-        states = [
-            empty(self, stage.nodes[number], batch, capacity)
-            for stage in self._stages
-            for number in stage.stateful
-            if (empty := stage.steps[number].operation.empty)
-        ]
+        states = [state for stage in self._stages for state in stage.plan.new_states(self, batch, capacity)]
         return KeyValueCache(states, batch, capacity, self.config.max_positions, self.device)
 
     @overload
@@ -193,12 +206,11 @@ class FunctionalDecoder:
         slot = torch.tensor(where).repeat_interleave(n).to(self.device)
         rows = Rows(position, slot, n, where == list(range(cache.slots)), torch.tensor(growth).to(self.device))
         compiled = self._compiles(batch, n)
-        host, tokens = self._host, ids.reshape(-1).to(self.device)
-        r, _, _ = self._stage(host, False)(host.parameters, tokens, rows, [])
+        r, _, _ = self._run(self._host, ids.reshape(-1).to(self.device), rows, [], False)
         residual, states = [], iter(cache.states)
-        for plan in self._stages:
-            own = list(islice(states, len(plan.stateful)))
-            r = self._counted(plan, self._stage(plan, compiled)(plan.parameters, r, rows, own), position, kept)
+        for stage in self._stages:
+            own = list(islice(states, stage.plan.states))
+            r = self._counted(stage, self._run(stage, r, rows, own, compiled), position, kept)
             if keep:
                 residual.append(r.clone())
         for index, new in zip(where, growth, strict=True):
@@ -206,20 +218,16 @@ class FunctionalDecoder:
         self.statistics.tokens += sum(growth)
         return r, residual
 
-    def _counted(self, plan: StagePlan, result: _StageResult, position: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    def _counted(self, stage: _Stage, result: _StageResult, position: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         """Residual stream of a stage's result, whose spikes are added to the statistics."""
         r, spikes, attention = result
-        for site, count in zip(self._site_numbers(plan), spikes, strict=True):
+        for site, count in zip(stage.sites, spikes, strict=True):
             self.statistics.add_site(site, count, kept)
-        layers = [node.stage for node in plan.nodes if node.operation == "self_attention"]
-        for layer, each in zip(layers, attention, strict=True):
+        for layer, each in zip(stage.layers, attention, strict=True):
             self.statistics.add_attention(layer, each, position, kept)
             if self.query_observer is not None:
                 self.query_observer(layer, each.query)
         return r
-
-    def _site_numbers(self, plan: StagePlan) -> tuple[int, ...]:
-        return tuple(self.config.site(name).index for name in plan.attributes("linear", "site"))
 
     def _compiles(self, batch: int, n: int) -> bool:
         """True if stages run compiled: on a GPU for decoding, whose shapes repeat, and for windows once there have been many."""
@@ -230,26 +238,24 @@ class FunctionalDecoder:
             return False
         return True
 
-    def _stage(self, plan: StagePlan, compiled: bool) -> Callable[..., _StageResult]:
-        """A stage as a function of its parameters, residual stream, rows and states; stages with the same steps are compiled once."""
-        if compiled and plan.steps in self._compiled:
-            return self._compiled[plan.steps]
-        steps, observed = plan.steps, None if self.observer is None else self._site_numbers(plan)
+    def _run(self, stage: _Stage, r: torch.Tensor, rows: Rows, states: list[State], compiled: bool) -> _StageResult:
+        """Run a stage on the value that it receives; stages with the same steps are compiled once."""
+        steps, observed = stage.plan.steps, None if self.observer is None else stage.sites
+        function = self._compiled.get(steps) if compiled else None
+        if function is None:
 
-        def stage(parameters: list[Any], r: torch.Tensor, rows: Rows, states: list[State]) -> _StageResult:
-            run = StageRun(self, rows, observed)
-            return run_steps(steps, run, parameters, states, r), run.spikes, run.attention
+            def function(parameters: tuple[Any, ...], r: torch.Tensor, rows: Rows, states: list[State]) -> _StageResult:
+                run = StageRun(self, rows, observed)
+                return run_steps(steps, run, parameters, states, r), run.spikes, run.attention
 
-        if not compiled:
-            return stage
-        self._compiled[steps] = torch.compile(stage)
-        return self._compiled[steps]
+            if compiled:
+                function = self._compiled[steps] = torch.compile(function)
+        return function(stage.plan.parameters, r, rows, states)
 
     def _head(self, r: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        plan, none = self._head_stage, torch.zeros(0, dtype=torch.long)
+        stage, none = self._head_stage, torch.zeros(0, dtype=torch.long)
         rows = Rows(none, none, 1, True, none)  # nothing in the head depends on positions
-        result = self._stage(plan, False)(plan.parameters, r, rows, [])
-        return self._counted(plan, result, none, kept)
+        return self._counted(stage, self._run(stage, r, rows, [], False), none, kept)
 
     def accumulate(self, x: torch.Tensor, coded: CodedRows, site: SiteTensors) -> torch.Tensor:
         """Accumulators of a site, as Operations.accumulate, of x int32 [rows, inputs], by the network's readout if the site spikes."""

@@ -65,7 +65,10 @@ def _bind_norm(decoder: FunctionalDecoder, node: Node, types: Types) -> tuple[to
 
 
 def _norm(run: StageRun, own: tuple[torch.Tensor, int, int], _: None, x: torch.Tensor) -> torch.Tensor:
-    return run.decoder.operations.norm(x.reshape(-1, len(own[0])), *own).view(x.shape)
+    channels = own[0].shape[0]
+    if channels == x.shape[1]:
+        return run.decoder.operations.norm(x, *own)
+    return run.decoder.operations.norm(x.reshape(-1, channels), *own).view(x.shape)
 
 
 def _bind_linear(decoder: FunctionalDecoder, node: Node, _: Types) -> SiteTensors:

@@ -191,7 +191,7 @@ class DecoderConfig:
         """Blocks of a layer in order of execution."""
         return tuple(block for block in self.blocks if block.layer == layer)
 
-    @property
+    @cached_property
     def attention_blocks(self) -> tuple[Attention, ...]:
         """Blocks of softmax attention in order of execution."""
         return tuple(block for block in self.blocks if isinstance(block, Attention))

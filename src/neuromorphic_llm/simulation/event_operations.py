@@ -133,7 +133,8 @@ def _bind_attention(decoder: EventDecoder, node: Node, types: Types) -> _SelfAtt
 def _attention(decoder: EventDecoder, own: _SelfAttention, state: KeyValues, *parts: Vector) -> Vector:
     """Rotate queries and keys, store keys and values, attend; parts are queries, keys and values, or one vector of all."""
     heads = (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(-1, own.head_dim)
-    rotated, values = np.split(heads, [own.heads + own.kv_heads])
+    stored = own.heads + own.kv_heads
+    rotated, values = heads[:stored], heads[stored:]
     vectors.rotate(rotated, *(table[decoder.position] for table in own.rope))
     keys = rotated[own.heads :]
     attention_kernels.write_key_value(keys, values, own.value_base, own.key_offset, decoder.position, *state.arrays)

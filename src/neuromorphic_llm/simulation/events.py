@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError, UsageError
-from neuromorphic_llm.graph.plan import StagePlan, run_steps, stage_plans
+from neuromorphic_llm.graph.plan import run_steps, stage_plans
 from neuromorphic_llm.reference.build import engine_graph
 from neuromorphic_llm.reference.fixed_point import check_int32
 from neuromorphic_llm.simulation import crossbar_kernels, encoder_kernels
@@ -69,21 +69,18 @@ class EventDecoder:
         self._code = encoder_kernels.CODES[weights.code.name]
         self._horner_shift = 0 if weights.code.name == "rate" else 1
         self._row_blocks = max(program.row_blocks(site) for site in range(len(config.sites)))
-        self._levels = [] if weights.readout.exact else [weights.readout.cell.levels(weight_t) for weight_t in program.weights_t]
+        self._rows_per_block = program.spec.synapse.rows
+        # Levels of the cells, which a readout that is not exact reads.
+        self._levels = None if weights.readout.exact else [weights.readout.cell.levels(weight_t) for weight_t in program.weights_t]
         self._allocate()
         self._plans = stage_plans(self, engine_graph(weights), EVENT_OPERATIONS, np.copy)
-        self._states = [self._empty_states(plan) for plan in self._plans]
+        self._states = [plan.new_states(self) for plan in self._plans]
 
     def _allocate(self) -> None:
         inputs, phases = {site.inputs for site in self.program.weights.config.sites}, self.program.weights.code.phases
         self._digits = {n: np.zeros((phases, n), np.int8) for n in inputs}
         self._events = np.empty(phases * max(inputs) + 1, np.int32)
         self._bounds = np.empty((phases, 3), np.int64)
-
-    def _empty_states(self, plan: StagePlan) -> list[Any]:
-        """States of a stage at the start of a sequence."""
-        steps = ((plan.steps[number].operation.empty, plan.nodes[number]) for number in plan.stateful)
-        return [empty(self, node) for empty, node in steps if empty]
 
     def step(self, token: int, *, logits_wanted: bool = True) -> NDArray[np.int32] | None:
         """Process the next token; logits int32 [vocab] if wanted.
@@ -127,12 +124,19 @@ class EventDecoder:
 
         stop: prices [inputs]; weights_t: weights [inputs, outputs].
         """
-        digits = self._digits[len(values)]
+        digits, row = self._digits[len(values)], self._row
         phases, exponent = encoder_kernels.encode(values, stop, self._code, len(digits), digits)
-        events = self._row.events[site]
-        spikes = encoder_kernels.collect_events(digits, phases, self.program.spec.synapse.rows, self._events, self._bounds, events)
-        self._row.phases[site] = phases
-        total = self._accumulate(site, weights_t, digits[:phases], spikes)
+        spikes = encoder_kernels.collect_events(digits, phases, self._rows_per_block, self._events, self._bounds, row.events[site])
+        row.phases[site] = phases
+        if self._levels is None:
+            total = np.empty(weights_t.shape[1], np.int32)
+            parallel = self.threads > 1 and spikes * len(total) >= crossbar_kernels.PARALLEL_GRAIN
+            run = crossbar_kernels.accumulate_parallel if parallel else crossbar_kernels.accumulate
+            run(weights_t, self._events, self._bounds, phases, self._horner_shift, total)
+        else:
+            readout, name = self.program.weights.readout, self.program.weights.config.sites[site].name
+            read = readout.accumulate_events(digits[:phases], self._levels[site], self._horner_shift)
+            total = check_int32(read, name).astype(np.int32)
         if self.records is not None:
             self.records[-1].sites.append(SiteEvents(digits[:phases].copy(), exponent, total))
         return exponent, total
@@ -140,18 +144,6 @@ class EventDecoder:
     def attention_counts(self, layer: int) -> NDArray[np.int32]:
         """Counts of a layer's attention for the token in work, int32 [5, heads], to be filled (trace)."""
         return self._row.attention[:, layer]
-
-    def _accumulate(self, site: int, weights_t: NDArray[np.int8], digits: NDArray[np.int8], spikes: int) -> NDArray[np.int32]:
-        """Accumulators [outputs] of a site for the digits [phases, inputs] and the events collected from them."""
-        readout = self.program.weights.readout
-        if not readout.exact:
-            read = readout.accumulate_events(digits, self._levels[site], self._horner_shift)
-            return check_int32(read, self.program.weights.config.sites[site].name).astype(np.int32)
-        total = np.empty(weights_t.shape[1], np.int32)
-        parallel = self.threads > 1 and spikes * len(total) >= crossbar_kernels.PARALLEL_GRAIN
-        run = crossbar_kernels.accumulate_parallel if parallel else crossbar_kernels.accumulate
-        run(weights_t, self._events, self._bounds, len(digits), self._horner_shift, total)
-        return total
 
     def copy(self) -> EventDecoder:
         """Decoder of the same program that goes on from this one's state by itself."""
