@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
+from neuromorphic_llm.chip.codes import CHIP_CODES
 from neuromorphic_llm.cli.main import run_command_line
-from neuromorphic_llm.compiler.legalise import CHIP_CODES
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.registry import installed
-from neuromorphic_llm.rtl import loader
-from neuromorphic_llm.simulation.encoder_kernels import CODES
+from neuromorphic_llm.simulation.encoder_kernels import BIT_PLANES, CODES, FIRST_SPIKE, RATE, SIGNED_DIGIT
 from neuromorphic_llm.spikes.registry import ENTRY_POINTS, SPIKE_CODES
 
 
@@ -184,4 +183,6 @@ def test_a_code_without_parameters_is_stored_as_before() -> None:
 
 
 def test_the_chip_has_the_codes_of_its_simulators() -> None:
-    assert set(CHIP_CODES) == set(CODES) == set(loader.CODES)
+    assert set(CHIP_CODES) == set(CODES)
+    assert [CODES[name] for name in ("signed-digit", "rate", "first-spike", "bit-planes")] == [SIGNED_DIGIT, RATE, FIRST_SPIKE, BIT_PLANES]
+    assert [CHIP_CODES.index(name) for name in CODES] == list(CODES.values())

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from neuromorphic_llm.chip.codes import CHIP_CODES
 from neuromorphic_llm.chip.fusion import with_encoders
 from neuromorphic_llm.chip.units import missing_units, other_readout
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Graph
-
-CHIP_CODES = ("signed-digit", "rate", "first-spike", "bit-planes")
-"""Codes that the chip's encoders have."""
 
 
 @dataclass(frozen=True)

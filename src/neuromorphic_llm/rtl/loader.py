@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.chip.codes import CHIP_CODES
 from neuromorphic_llm.chip.instructions import Attend, Encode, Receive, instruction_word
 from neuromorphic_llm.chip.program import Program, Region, Stage
 from neuromorphic_llm.chip.spec import ChipSpec
@@ -18,9 +19,6 @@ from neuromorphic_llm.spikes.registry import get_code
 
 Writes = NDArray[np.uint64]
 """[writes, 4]: tile (number of tiles for the DRAM), unit, address, data."""
-
-CODES = ("signed-digit", "rate", "first-spike", "bit-planes")
-"""Names by their number in the encoder's register."""
 
 _EPILOGUES = {"": Epilogue.VALUES, "gate": Epilogue.GATE, "argmax": Epilogue.ARGMAX}
 _NO_TOKEN = 0
@@ -245,7 +243,7 @@ def _vector_tile(program: Program, number: int, stage: Stage) -> Writes:
     half = spec.vector.memory_bytes // 4 // spec.vector.lanes // 2
     _refuse_beyond(program, "words of gains, stop prices and key offsets", len(tables.words), half, "raise vector.memory_bytes")
     entries += [(6, 0, epsilon_term(config, formats)), (6, 1, 24 + formats.gain_fraction - formats.norm)]
-    entries += [(9, 0, CODES.index(weights.code.name)), (9, 1, weights.code.phases)]
+    entries += [(9, 0, CHIP_CODES.index(weights.code.name)), (9, 1, weights.code.phases)]
     parts = [_block(tile, 3, _pairs(np.array(tables.words)))]
     for attend in (each for each in stage.program if isinstance(each, Attend)):
         entries += _attention(program, attend)

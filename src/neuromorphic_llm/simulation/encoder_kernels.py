@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from neuromorphic_llm.arithmetic.scalars import bit_length, rounding_shift
 from neuromorphic_llm.arithmetic.signed_digit import fire_phase, phase_range
 from neuromorphic_llm.arithmetic.vectors import largest_magnitude
+from neuromorphic_llm.chip.codes import CHIP_CODES
 from neuromorphic_llm.kernel_cache import kernel
 
-SIGNED_DIGIT, RATE, FIRST_SPIKE, BIT_PLANES = range(4)
-CODES = {"signed-digit": SIGNED_DIGIT, "rate": RATE, "first-spike": FIRST_SPIKE, "bit-planes": BIT_PLANES}
+SIGNED_DIGIT, RATE, FIRST_SPIKE, BIT_PLANES = range(len(CHIP_CODES))
+CODES = {name: number for number, name in enumerate(CHIP_CODES)}
 """Number by which the kernels know a code."""
 
 
