@@ -99,7 +99,7 @@ def write_variants(chips: Sequence[Mapping[str, Any]], folder: Path) -> None:
 LARGE = ("smollm2-135m",)
 """Models of which little is run, for its time."""
 
-FAMILIES = ("qwen2", "qwen3", "gemma2", "gemma3", "gpt2", "opt", "gptneox", "llama3")
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "gpt2", "opt", "gptneox", "llama3")
 """Random models made on the spot, which together have every part of the canonical decoder (tests/models/family_models.py)."""
 
 KEY_BIASES = "key-biases"
