@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from neuromorphic_llm.graph.ir import Graph, Node, ValueType
-from neuromorphic_llm.graph.rewrite import fuse_linear, fuse_norms, fused, replaced, single_use_chains, stacked
+from neuromorphic_llm.graph.rewrite import attention_chains, fuse_linear, fuse_norms, fused, replaced, single_use_chains
 from neuromorphic_llm.reference.config import CodeConfig
 
 
@@ -47,16 +47,8 @@ def _fold_attention(graph: Graph) -> Graph:
     """Queries, keys and values stay one vector: rotate its first part in place, store its last part, attend with its first part."""
     defined = graph.by_name()
     new: dict[str, Node | None] = {}
-    for attention in (node for node in graph.nodes if node.operation == "attention"):
-        query, cache = (defined[operand] for operand in attention.operands)
-        if cache.operation != "kv_write" or len(cache.operands) != 2:
-            continue
-        key, value = (defined[operand] for operand in cache.operands)
-        if (query.operation, key.operation, value.operation) != ("rope", "rope", "slice"):
-            continue
-        slices = [defined[query.operands[0]], defined[key.operands[0]], value]
-        whole = stacked(slices)
-        if whole is None or query.attributes.get("table") != key.attributes.get("table"):
+    for attention, cache, query, key, parts, whole in attention_chains(graph):
+        if whole is None:
             continue
         rotated = replace(
             query,
@@ -65,7 +57,7 @@ def _fold_attention(graph: Graph) -> Graph:
             operands=(whole,),
             attributes={**query.attributes, "rotated": query.integer("rotated") + key.integer("rotated")},
         )
-        new |= {node.name: None for node in (*slices, key)}
+        new |= {node.name: None for node in (*parts, key)}
         new[query.name] = rotated
         new[cache.name] = replace(cache, operands=(rotated.name,))
         new[attention.name] = replace(attention, operands=(rotated.name, cache.name))

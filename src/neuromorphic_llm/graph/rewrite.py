@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.graph.ir import AttributeValue, Graph, Node
@@ -57,7 +58,7 @@ def fuse_linear(graph: Graph) -> Graph:
     return graph
 
 
-def stacked(slices: list[Node]) -> str | None:
+def stacked(slices: Sequence[Node]) -> str | None:
     """The value that these slices cut one after another from its start, if they do."""
     start = 0
     for node in slices:
@@ -67,19 +68,40 @@ def stacked(slices: list[Node]) -> str | None:
     return slices[0].operands[0]
 
 
-def fuse_attention(graph: Graph) -> Graph:
-    """Rotary embedding, key/value memory and attention as one `self_attention` of queries, keys and values, or of the vector of all."""
+class AttentionChain(NamedTuple):
+    """An attention and the nodes in front of it: key/value memory, rotated queries and keys, and what these are made of."""
+
+    attention: Node
+    cache: Node
+    query: Node
+    key: Node
+    parts: tuple[Node, Node, Node]  # queries, keys and values in front of the rotation
+    whole: str | None  # the value that the parts cut one after another from its start, if they do
+
+
+def attention_chains(graph: Graph) -> Iterator[AttentionChain]:
+    """The attentions of a graph whose queries and keys are rotated by the same table."""
     defined = graph.by_name()
-    new: dict[str, Node | None] = {}
     for attention in (node for node in graph.nodes if node.operation == "attention"):
         query, cache = (defined[operand] for operand in attention.operands)
+        if cache.operation != "kv_write" or len(cache.operands) != 2:
+            continue
         key, value = (defined[operand] for operand in cache.operands)
-        parts = [defined[query.operands[0]], defined[key.operands[0]], value]
         if (query.operation, key.operation) != ("rope", "rope") or query.attributes.get("table") != key.attributes.get("table"):
-            raise SimulationError(f"%{attention.name} = attention of queries and keys without a common rotation cannot be simulated")
-        whole = stacked(parts)
+            continue
+        parts = (defined[query.operands[0]], defined[key.operands[0]], value)
+        yield AttentionChain(attention, cache, query, key, parts, stacked(parts))
+
+
+def fuse_attention(graph: Graph) -> Graph:
+    """Rotary embedding, key/value memory and attention as one `self_attention` of queries, keys and values, or of the vector of all."""
+    new: dict[str, Node | None] = {}
+    for attention, cache, query, key, parts, whole in attention_chains(graph):
         new |= {node.name: None for node in (query, key, cache, *(parts if whole else ()))}
         attributes = {**query.attributes, **cache.attributes, **attention.attributes}
         operands = (whole,) if whole else tuple(part.name for part in parts)
         new[attention.name] = replace(attention, operation="self_attention", operands=operands, attributes=attributes)
+    for node in graph.nodes:
+        if node.operation == "attention" and node.name not in new:
+            raise SimulationError(f"%{node.name} = attention of queries and keys without a common rotation cannot be simulated")
     return replaced(graph, new)
