@@ -1,5 +1,5 @@
 // An attention engine of a vector tile with what is its own: its turn through the key/value heads, its copy of the queries, where its outputs go too,
-// and of their stop prices (docs/reference/rtl.md, nmllm_vector_tile). Engines run at the same time, so each needs memories of its own.
+// and of their stop prices (docs/reference/rtl/vector-tile.md). Engines run at the same time, so each needs memories of its own.
 //
 // Engine `index` of E has the key/value heads index, index + E, ..; `start` runs it over all of them, `done` is high once none is left (also in the cycle
 // in which the last one ends). An engine without heads is always done. Keys and values are taken from the words of nmllm_kv_write.

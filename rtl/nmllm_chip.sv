@@ -1,4 +1,4 @@
-// The chip: a mesh of tiles with their routers, the host port and the DRAM port (docs/reference/rtl.md).
+// The chip: a mesh of tiles with their routers, the host port and the DRAM port (docs/reference/rtl/index.md).
 //
 // Tile 0 is the host tile; the others are vector tiles or synapse tiles by their place along the snake (timing.md). USED has a bit for each tile:
 // those that a program does not use keep their router only, which saves simulation time and changes nothing.

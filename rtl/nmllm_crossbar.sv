@@ -7,7 +7,7 @@
 // rows driven. At most ACTIVE_ROWS rows are driven, so that CONVERTER_BITS bits hold every sum exactly.
 //
 // DIGITAL = 0 is the behavioural macro: the column sums form in slot 0 and are held while the converters work through them.
-// DIGITAL = 1 is its digital twin, which is synthesised: a memory of weights, and in each slot an adder tree for each converter. Its
+// DIGITAL = 1 is its digital twin, which can be synthesised: a memory of weights, and in each slot an adder tree for each converter. Its
 // longest path is that tree: a column multiplexer, ROWS terms of CELL_BITS + 1 bits.
 //
 // Writing: eight weights of a row, columns 8 * write_word .. + 7, the first in the low byte; columns that do not exist are ignored.

@@ -1,4 +1,4 @@
-// The residual stream of a stage and the two slots of the residual to come: three buffers that take turns (docs/reference/rtl.md, nmllm_vector_tile).
+// The residual stream of a stage and the two slots of the residual to come: three buffers that take turns (docs/reference/rtl/vector-tile.md).
 //
 // Flits of the incoming residual fill the slots in turn; `available` is high while one is full. `take` makes the oldest full slot the stream, from
 // this cycle on, and the old stream's buffer a free slot. Reads and writes go to the stream. A flit's tag[15] says whether the token's logits are wanted.

@@ -1,4 +1,4 @@
-// Synapse tile: axon memory, read scheduler, crossbar macros, accumulators and output stage of one region (docs/reference/rtl.md).
+// Synapse tile: axon memory, read scheduler, crossbar macros, accumulators and output stage of one region (docs/reference/rtl/synapse-tile.md).
 //
 // Events are taken always. The next train may begin once the last flit of the present one has left (asserted).
 //

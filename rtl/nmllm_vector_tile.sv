@@ -1,5 +1,5 @@
 // Vector tile: one stage's residual stream, norms, rotary embedding, encoder and attention engines, run by a list of instructions
-// (docs/reference/rtl.md, timing.md).
+// (docs/reference/rtl/vector-tile.md, timing.md).
 //
 // Register map (cfg_unit, cfg_address, cfg_data), between runs:
 //   unit 1   0 route of the incoming residual    1 route of incoming credits    2 route of the outgoing residual or token
@@ -11,7 +11,7 @@
 //   unit 6   norm   7 rope   8 kv-write   9 encoder   10 attention engine address[23:20]
 //   unit 11  engine that owns the lanes of a word of the attention output, 4 bits per lane; address = word * ceil(LANES / 16) + part
 //
-// Flits: see rtl.md. A residual flit carries in tag[15] whether the token's logits are wanted.
+// Flits: see docs/reference/rtl/index.md. A residual flit carries in tag[15] whether the token's logits are wanted.
 `default_nettype none
 
 module nmllm_vector_tile

@@ -44,7 +44,7 @@ package nmllm_pkg;
   parameter int unsigned TILE_COLUMNS = 512;
   parameter int unsigned CONVERTER_BITS = 9;
 
-  // docs/reference/rtl.md says what tag and payload hold for each kind of flit.
+  // docs/reference/rtl/index.md says what tag and payload hold for each kind of flit.
   typedef struct packed {
     logic [ROUTE_BITS-1:0] route;
     logic flag;

@@ -3,7 +3,7 @@
 //   inject_*  of every tile, into the local input of its router
 //   pushed    [6 * tile + port]: a flit enters the FIFO of this port (N, E, S, W, local), port 5: the tile itself
 //   values    low 32 bits of its payload, 0 where none enters
-//   cfg_*     as in rtl.md, unit 0
+//   cfg_*     as in docs/reference/rtl/network.md, unit 0
 `default_nettype none
 
 module nmllm_mesh_tb

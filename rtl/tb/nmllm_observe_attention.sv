@@ -1,4 +1,4 @@
-// Results of an attention engine, in the order in which it computes them (docs/reference/rtl.md, Lockstep). The first word of each is {key/value head of the
+// Results of an attention engine, in the order in which it computes them (docs/reference/rtl/verification.md, Lockstep). The first word of each is {key/value head of the
 // engine[31:16], query head of the group[15:0]}, the others:
 //   query_spike        phase from the most significant, element, negative
 //   score              key, z

@@ -1,4 +1,4 @@
-// Tokens that arrive at the host (docs/reference/rtl.md, Lockstep). Word: token.
+// Tokens that arrive at the host (docs/reference/rtl/verification.md, Lockstep). Word: token.
 `default_nettype none
 
 module nmllm_observe_host (

@@ -1,4 +1,4 @@
-// Flits that a tile pushes into its router (`inject`) and takes from it (`arrive`), for comparison with the simulator (docs/reference/rtl.md, Lockstep).
+// Flits that a tile pushes into its router (`inject`) and takes from it (`arrive`), for comparison with the simulator (docs/reference/rtl/verification.md, Lockstep).
 // Words: {route, flag, tag}, payload low, payload high.
 `default_nettype none
 

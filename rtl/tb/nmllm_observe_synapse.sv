@@ -1,4 +1,4 @@
-// Accumulators that the output stage of a synapse tile reads (docs/reference/rtl.md, Lockstep). Words: column, value.
+// Accumulators that the output stage of a synapse tile reads (docs/reference/rtl/verification.md, Lockstep). Words: column, value.
 `default_nettype none
 
 module nmllm_observe_synapse

@@ -1,4 +1,4 @@
-// The residual stream after each addition and the end of a token's instructions in a vector tile (docs/reference/rtl.md, Lockstep).
+// The residual stream after each addition and the end of a token's instructions in a vector tile (docs/reference/rtl/verification.md, Lockstep).
 // Words of `residual`: element, value.
 `default_nettype none
 

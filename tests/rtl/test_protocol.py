@@ -1,4 +1,4 @@
-"""Protocol of the units' streams and commands (docs/reference/rtl.md, Conventions), cycle by cycle in cocotb: tests/rtl/cocotb."""
+"""Protocol of the units' streams and commands (docs/reference/rtl/index.md, Conventions), cycle by cycle in cocotb: tests/rtl/cocotb."""
 
 from __future__ import annotations
 

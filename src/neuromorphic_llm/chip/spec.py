@@ -18,7 +18,7 @@ LARGEST_MESH = 16384
 """Tiles of the largest mesh; route tables grow with it."""
 
 VALUE_BITS, EVENT_BITS = 32, 16
-"""Widths of a value and of an event in a flit (rtl.md)."""
+"""Widths of a value and of an event in a flit (docs/reference/rtl/index.md, Flits)."""
 
 MAGNITUDE_BITS = 7
 """Bits of a weight beside its sign (numerics.md)."""
@@ -212,12 +212,12 @@ class ChipSpec:
 
     @property
     def route_bits(self) -> int:
-        """Bits of a route: at least 512 routes, 8 for each tile if that is more, rounded up to a power of two (docs/reference/rtl.md)."""
+        """Bits of a route: at least 512 routes, 8 for each tile if that is more, rounded up to a power of two (docs/reference/rtl)."""
         return max(9, (8 * self.topology.tiles - 1).bit_length())
 
     @property
     def header_bits(self) -> int:
-        """Bits that a flit carries beside its `flit_bits` of payload: route, flag and tag (docs/reference/rtl.md)."""
+        """Bits that a flit carries beside its `flit_bits` of payload: route, flag and tag (docs/reference/rtl/index.md)."""
         return self.route_bits + 1 + 16
 
     def value(self, path: str) -> Any:

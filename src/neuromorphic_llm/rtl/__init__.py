@@ -1,1 +1,1 @@
-"""The SystemVerilog of the chip from Python: its package of constants, and Verilated modules (docs/reference/rtl.md)."""
+"""The SystemVerilog of the chip from Python: its package of constants, and Verilated modules (docs/reference/rtl/index.md)."""

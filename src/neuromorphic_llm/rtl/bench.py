@@ -1,4 +1,4 @@
-"""Verilated modules run in bulk from numpy arrays (docs/reference/rtl.md, Verification)."""
+"""Verilated modules run in bulk from numpy arrays (docs/reference/rtl/verification.md, Benches)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verilating a module into a shared library, kept in the cache by the hash of all it is made of (docs/reference/rtl.md, Verification)."""
+"""Verilating a module into a shared library, kept in the cache by the hash of its inputs (docs/reference/rtl/verification.md, Benches)."""
 
 from __future__ import annotations
 

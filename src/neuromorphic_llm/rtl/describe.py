@@ -1,4 +1,4 @@
-"""Events of the chip in words: units, flits and their fields (docs/reference/rtl.md, Package and Lockstep)."""
+"""Events of the chip in words: units, flits and their fields (docs/reference/rtl/verification.md, Lockstep)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Expected activity of the chip's units in a run, by the simulators (docs/reference/rtl.md, Lockstep)."""
+"""Expected activity of the chip's units in a run, by the simulators (docs/reference/rtl/verification.md, Lockstep)."""
 
 from __future__ import annotations
 

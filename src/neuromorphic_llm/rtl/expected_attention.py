@@ -1,4 +1,4 @@
-"""Expected values of a layer's attention engines in a run, in their order (docs/reference/rtl.md, nmllm_attention, Lockstep)."""
+"""Expected values of a layer's attention engines in a run, in their order (docs/reference/rtl/vector-tile.md, nmllm_attention)."""
 
 from __future__ import annotations
 

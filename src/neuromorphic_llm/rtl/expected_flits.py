@@ -1,4 +1,4 @@
-"""Flits of a run with their bits: what the log of the timing simulation leaves out (docs/reference/rtl.md, Package and Lockstep)."""
+"""Flits of a run with their bits: what the log of the timing simulation leaves out (docs/reference/rtl/index.md, Flits)."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _block(tile: int, unit: int, data: NDArray[np.uint64]) -> Writes:
 def _check_room(program: Program) -> None:
     """SimulationError unless everything fits the vector tile's fixed division of its memories and the widths of sizes and addresses.
 
-    The compiler counts memory in all (rtl.md, nmllm_vector_tile); in the RTL an address beyond its part would wrap.
+    The compiler counts memory in all (docs/reference/rtl/vector-tile.md); in the RTL an address beyond its part would wrap.
     """
     spec, config = program.spec, program.weights.config
     if spec.noc.flit_bits != _FLIT_BITS:

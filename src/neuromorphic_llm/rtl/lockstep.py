@@ -1,4 +1,4 @@
-"""The Verilated chip and the simulators side by side, event by event, up to the first difference (docs/reference/rtl.md, Lockstep)."""
+"""The Verilated chip and the simulators side by side, up to the first different event (docs/reference/rtl/verification.md, Lockstep)."""
 
 from __future__ import annotations
 

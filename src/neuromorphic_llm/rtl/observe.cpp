@@ -1,4 +1,4 @@
-// Reports of the observers of rtl/tb, kept until they are taken (docs/reference/rtl.md, Lockstep). A channel is one signal of one unit; its number
+// Reports of the observers of rtl/tb, kept until they are taken (docs/reference/rtl/verification.md, Lockstep). A channel is one signal of one unit; its number
 // belongs to its name, so that every instance of the module has the same ones. Compiled together with harness.cpp.
 #include <cstdint>
 #include <map>

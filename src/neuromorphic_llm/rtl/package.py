@@ -1,4 +1,4 @@
-"""The SystemVerilog package of a chip: nmllm_pkg, generated from its ChipSpec (docs/reference/rtl.md, Package).
+"""The SystemVerilog package of a chip: nmllm_pkg, generated from its ChipSpec (docs/reference/rtl/index.md, Package).
 
 `python -m neuromorphic_llm.rtl.package` writes the committed copy, that of the chip nano.
 """
@@ -49,7 +49,7 @@ def package_text(spec: ChipSpec) -> str:
         "",
         *(_parameter(name, value) for name, value in derived_parameters(spec).items()),
         "",
-        "  // docs/reference/rtl.md says what tag and payload hold for each kind of flit.",
+        "  // docs/reference/rtl/index.md says what tag and payload hold for each kind of flit.",
         "  typedef struct packed {",
         "    logic [ROUTE_BITS-1:0] route;",
         "    logic flag;",

@@ -1,4 +1,4 @@
-// A VCD waveform of some cycles of a module (docs/reference/rtl.md, Lockstep). The harness calls nmllm_trace_clock before it sets the clock: at level 0
+// A VCD waveform of some cycles of a module (docs/reference/rtl/verification.md, Lockstep). The harness calls nmllm_trace_clock before it sets the clock: at level 0
 // the state that a cycle starts with is there, at level 1 its inputs and all that follows from them.
 #include <cstdint>
 #include <exception>

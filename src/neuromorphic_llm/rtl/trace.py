@@ -1,4 +1,4 @@
-"""Waveforms of a run of the Verilated chip (docs/reference/rtl.md, Lockstep)."""
+"""Waveforms of a run of the Verilated chip (docs/reference/rtl/verification.md, Lockstep)."""
 
 from __future__ import annotations
 

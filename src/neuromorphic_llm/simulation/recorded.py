@@ -1,4 +1,4 @@
-"""A run with all that happens in it: values by the integer reference, cycles by the timing simulation (docs/reference/rtl.md)."""
+"""A run with all of its events: values by the integer reference, cycles by the timing simulation (docs/reference/rtl/verification.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps a unit in cocotb, one cycle at a time, with monitors of its streams and commands (docs/reference/rtl.md, Conventions)."""
+"""Steps a unit in cocotb, one cycle at a time, with monitors of its streams and commands (docs/reference/rtl/index.md, Conventions)."""
 
 from __future__ import annotations
 

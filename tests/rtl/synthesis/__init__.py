@@ -1,1 +1,1 @@
-"""`make synth`: units of the RTL, their stimuli, and the energy constants beside their synthesis (docs/reference/rtl.md, Synthesis)."""
+"""`make synth`: units of the RTL, their stimuli, and the energy constants beside their synthesis (docs/reference/rtl/synthesis.md)."""
