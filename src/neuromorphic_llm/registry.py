@@ -148,6 +148,18 @@ class Registry(Generic[T]):
         return {} if self._group is None else installed(self.kind, self._group)
 
 
+def subclass_flaw(base: type) -> Callable[[str, Any], str | None]:
+    """`flaw` of a registry of subclasses of `base`: an entry is one, and its `name` is the name that it is registered by."""
+
+    def flaw(name: str, found: Any) -> str | None:
+        if not (isinstance(found, type) and issubclass(found, base)):
+            return f"is not a subclass of {base.__name__}; derive it from {base.__module__}.{base.__qualname__}"
+        own = getattr(found, "name", None)
+        return None if own == name else f"calls itself {own!r}; give both the same name"
+
+    return flaw
+
+
 @cache
 def installed(kind: str, group: str) -> dict[str, EntryPoint]:
     """Entry points of a group by name. UsageError naming the distributions if two bring one name."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.devices.cells import LARGEST_WEIGHT, Array, Cell, Library
 from neuromorphic_llm.errors import SimulationError, UsageError
-from neuromorphic_llm.registry import Registry, name_advice
+from neuromorphic_llm.registry import Registry, name_advice, subclass_flaw
 
 Counts = NDArray[np.int64]
 
@@ -143,16 +143,8 @@ class ConvertedReads(Readout):
         return total
 
 
-def _flaw(name: str, found: object) -> str | None:
-    """Reason that an object is not the readout of that name."""
-    if not (isinstance(found, type) and issubclass(found, Readout)):
-        return "is not a subclass of Readout; derive it from neuromorphic_llm.devices.readout.Readout"
-    own = getattr(found, "name", None)
-    return None if own == name else f"calls itself {own!r}; give both the same name"
-
-
 READOUTS: Registry[type[Readout]] = Registry(
-    "readout", [("exact", "neuromorphic_llm.devices.exact:Exact")], group="neuromorphic_llm.readouts", flaw=_flaw
+    "readout", [("exact", "neuromorphic_llm.devices.exact:Exact")], group="neuromorphic_llm.readouts", flaw=subclass_flaw(Readout)
 )
 """Name -> class of a readout; other distributions add theirs by entry points."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neuromorphic_llm.registry import Registry
+from neuromorphic_llm.registry import Registry, subclass_flaw
 from neuromorphic_llm.spikes.code import SpikeCode
 from neuromorphic_llm.spikes.parameters import ParameterValue, check_parameters
 
@@ -10,14 +10,6 @@ ENTRY_POINTS = "neuromorphic_llm.codes"
 """Group of entry points: the name is the code's, the value `module:class`."""
 
 _PACKAGE = "neuromorphic_llm.spikes"
-
-
-def _flaw(name: str, found: object) -> str | None:
-    """Reason why an imported object is not the code of that name; None if it is."""
-    if not (isinstance(found, type) and issubclass(found, SpikeCode)):
-        return "is not a subclass of SpikeCode; derive it from neuromorphic_llm.spikes.code.SpikeCode"
-    own = getattr(found, "name", None)
-    return None if own == name else f"calls itself {own!r}; give both the same name"
 
 
 SPIKE_CODES: Registry[type[SpikeCode]] = Registry(
@@ -35,7 +27,7 @@ SPIKE_CODES: Registry[type[SpikeCode]] = Registry(
         ("qcfs", f"{_PACKAGE}.qcfs:QuantisationClipFloorShift"),
     ),
     group=ENTRY_POINTS,
-    flaw=_flaw,
+    flaw=subclass_flaw(SpikeCode),
 )
 """Name -> class of a code, the project's own first."""
 
