@@ -129,7 +129,7 @@ class Operations:
         half = (62 - bit_length(total, 62)) >> 1
         inverse = (1 << 46) // isqrt(total << (2 * half))
         u = rsh(x * inverse, 22 + e - half, 62)
-        return saturate((u * gain.long() + (1 << (shift - 1))) >> shift)
+        return saturate(_shift(u * gain.long(), shift))
 
     def encode(self, x: torch.Tensor, stop: torch.Tensor, phases: int) -> CodedRows:
         """Signed-digit code of int32 [rows, N] with stop int32 [N]."""
@@ -246,7 +246,8 @@ def _capped(x: torch.Tensor, cap: SoftCap, table: torch.Tensor) -> torch.Tensor:
 
 
 def _shift(x: torch.Tensor, n: int) -> torch.Tensor:
-    return (x + (1 << (n - 1))) >> n if n > 0 else x << -n
+    """Rounding shift of int64; n may be symbolic in a compiled stage, which no `1 << (n - 1)` can be."""
+    return ((x >> (n - 1)) + 1) >> 1 if n > 0 else x << -n
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
