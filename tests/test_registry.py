@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neuromorphic_llm.errors import CheckpointError, UsageError
+from neuromorphic_llm.errors import ArtefactError, CheckpointError, UsageError
 from neuromorphic_llm.registry import Registry, name_advice, nearest
 
 
@@ -53,6 +53,12 @@ def test_a_wrong_name_gets_the_nearest_one_in_the_error_of_the_registry() -> Non
         registry["Whol"]
     with pytest.raises(CheckpointError, match=r"^unknown number 'xyz'; choose one of whole, real$"):
         registry.check("xyz")
+
+
+def test_a_stored_name_that_is_not_known_may_be_of_a_module_to_import() -> None:
+    numbers().check_stored("whole", "here")
+    with pytest.raises(ArtefactError, match=r"^here: unknown number 'real'; import the module or install the distribution that"):
+        numbers().check_stored("real", "here")
 
 
 def test_a_temporary_entry_is_gone_after_its_context() -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from neuromorphic_llm.errors import NeuromorphicLLMError, UsageError
+from neuromorphic_llm.errors import ArtefactError, NeuromorphicLLMError, UsageError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -96,6 +96,12 @@ class Registry(Generic[T]):
         """`error` with the nearest name if there is no entry of this name."""
         if name not in self:
             raise self._error(f"unknown {self.kind} {name!r}; {name_advice(name, self)}")
+
+    def check_stored(self, name: object, source: str) -> None:
+        """ArtefactError if an artefact `source` names an entry that there is not, which another module may have had when it was written."""
+        if name not in self:
+            remedy = "import the module or install the distribution that registers it, or write the artefact again"
+            raise ArtefactError(f"{source}: unknown {self.kind} {name!r}; {remedy}")
 
     def __getitem__(self, name: str) -> T:
         """The object of that name.

@@ -121,6 +121,10 @@ def _first_region(metadata: dict[str, Any]) -> dict[str, Any]:
         (lambda metadata: metadata["spec"]["mesh"].update(width=9, height=7), "taken or no"),
         (lambda metadata: metadata["spec"]["synapse"].update(crossbars=1), "crossbars, a tile of chip nano has 1"),
         (lambda metadata: metadata["spec"]["synapse"].update(max_phases=13), "a code of 14 phases, chip nano takes 13"),
+        (
+            lambda metadata: (metadata["spec"]["readout"].update(kind="mine"), metadata.update(readout={"name": "mine"})),
+            "unknown readout 'mine'; import the module or install",
+        ),
         (lambda metadata: metadata.update(spec=[]), "expected fields of a chip"),
         (lambda metadata: metadata.update(max_context=10**12), "max_context is 1000000000000, expected an integer in 1..64"),
         (lambda metadata: metadata.update(max_context=-1), "max_context is -1"),

@@ -20,7 +20,7 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.chip.units import missing_units, other_readout
 from neuromorphic_llm.errors import ArtefactError, CompileError
 from neuromorphic_llm.graph.ir import Graph
-from neuromorphic_llm.network.format import decoder_weights, scalar_metadata, weight_arrays
+from neuromorphic_llm.network.format import decoder_weights, scalar_metadata, stored_readout, weight_arrays
 from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.config import DecoderConfig
 
@@ -58,6 +58,7 @@ def load_program(folder: Path | str) -> Program:
     metadata, arrays = load_artefact(folder, format_name=FORMAT, version=VERSION)
     source = str(folder)
     try:
+        stored_readout(metadata, source)  # before the chip, whose field may have known values only
         spec = ChipSpec.from_json(metadata["spec"], f"{folder}: spec")
         config = DecoderConfig.from_json(metadata["config"], source)
         stages = tuple(_stage_from_json(entry, number, config) for number, entry in enumerate(metadata["stages"]))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays
-from neuromorphic_llm.devices.readout import get_readout
+from neuromorphic_llm.devices.readout import READOUTS, get_readout
 from neuromorphic_llm.errors import ArtefactError, UsageError
 from neuromorphic_llm.network.parts import PARTS
 from neuromorphic_llm.reference.blocks import Block, Parameter, Site
@@ -25,6 +25,7 @@ from neuromorphic_llm.reference.weights import (
     LayerWeights,
     LinearWeights,
 )
+from neuromorphic_llm.spikes.registry import SPIKE_CODES
 
 FORMAT = "neuromorphic-llm-network"
 VERSION = 4
@@ -176,6 +177,13 @@ class _Contents:
                 raise ArtefactError(f"{self.source}: tensor {name} is no part of this configuration; write the artefact again")
 
 
+def stored_readout(metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Name and parameters of the readout that a network is for; ArtefactError if it is not known here."""
+    stored = dict(metadata.get("readout", {"name": "exact"}))
+    READOUTS.check_stored(stored.get("name"), source)
+    return stored
+
+
 def decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, source: str) -> DecoderWeights:
     """Build the integer decoder from checked metadata and tensors.
 
@@ -191,6 +199,7 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     config = DecoderConfig.from_json(_field(metadata, "config", source), source)
     formats = Formats.from_json(_field(metadata, "formats", source), source)
     code = CodeConfig.from_json(_field(metadata, "code", source), source)
+    SPIKE_CODES.check_stored(code.name, source)
     code.spike_code()  # refuses what no code knows
     _check_ranges(config, formats, source)
     parts = _field(metadata, "parts", source)
@@ -214,7 +223,7 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         positions=contents.optional("positions", np.int16, (positions, config.hidden_size), config.learned_positions),
         local_rope_cos=contents.optional("local_rope_cos", np.int16, rope, config.local_rotary),
         local_rope_sin=contents.optional("local_rope_sin", np.int16, rope, config.local_rotary),
-        readout=get_readout(**metadata.get("readout", {"name": "exact"})),
+        readout=get_readout(**stored_readout(metadata, source)),
     )
 
 

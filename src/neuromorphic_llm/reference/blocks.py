@@ -216,7 +216,7 @@ class FeedForward(Block):
         return graph.add(f"{prefix}.residual", "add", residual, down)
 
 
-KINDS: Registry[type[Block]] = Registry("kind of block", error=ValueError)
+KINDS: Registry[type[Block]] = Registry("kind of block")
 """Every kind of block by its name."""
 
 
@@ -230,10 +230,11 @@ for _block in (Attention, FeedForward):
     register_block(_block)
 
 
-def block_from_json(entry: Any) -> Block:
-    """Inverse of Block.to_json; TypeError or ValueError naming what is wrong."""
+def block_from_json(entry: Any, source: str) -> Block:
+    """Inverse of Block.to_json; TypeError or ValueError naming what is wrong, ArtefactError naming `source` for an unknown kind."""
     if not isinstance(entry, Mapping) or not isinstance(entry.get("kind"), str):
         raise TypeError(f"a block must be an object with a kind, got {entry!r}")
+    KINDS.check_stored(entry["kind"], source)
     block = KINDS[entry["kind"]]
     values = {name: value for name, value in entry.items() if name != "kind"}
     if unknown := set(values) - {entry.name for entry in fields(block)}:

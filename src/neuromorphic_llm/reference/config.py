@@ -206,7 +206,7 @@ class DecoderConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any], source: str = "the artefact") -> DecoderConfig:
         """Inverse of to_json; ArtefactError naming `source` on unknown, missing or invalid fields."""
-        return _from_json(cls, data, source, stack=lambda entries: tuple(map(block_from_json, entries)))
+        return _from_json(cls, data, source, stack=lambda entries: tuple(block_from_json(entry, source) for entry in entries))
 
 
 @dataclass(frozen=True)
