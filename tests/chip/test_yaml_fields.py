@@ -78,6 +78,7 @@ def test_what_yaml_offers_beside_numbers(tmp_path: Path) -> None:
         ("synapse:\n  row: 64", "bad.yaml:2: unknown field 'synapse.row'; did you mean 'synapse.rows'?"),
         ("synapse:\n  rows: {a: 1}", "bad.yaml:2: synapse.rows is a mapping, not a single value"),
         ("synapse:\n  host:\n    latency: 3", "bad.yaml:2: synapse.host is a mapping, not a single value"),
+        ("synapses:\n  rows: 64", "bad.yaml:1: unknown section 'synapses'; did you mean 'synapse'?"),
         ("synapse: 64", "bad.yaml:1: synapse is a section; write its fields below it"),
         ("synapse: [64]", "bad.yaml:1: synapse is a list, not a single value"),
         ("synapse:", "bad.yaml:1: synapse is a section; write its fields below it"),

@@ -185,7 +185,7 @@ class ChipSpec:
         try:
             _ = self.readout_circuit
         except UsageError as error:
-            refuse(str(error), "readout.converter_bits", "readout.active_rows", "readout.kind", "synapse.cell_bits")
+            raise FieldError(str(error), "readout.converter_bits", "readout.active_rows", "readout.kind", "synapse.cell_bits") from error
 
     @cached_property
     def topology(self) -> MeshTopology:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.registry import nearest
 
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)", re.ASCII)
 _BASED = re.compile(r"0x[0-9a-fA-F]+|0o[0-7]+", re.ASCII)
@@ -80,6 +81,8 @@ class _Reader:
             if name in self.sections and isinstance(value, yaml.MappingStartEvent):
                 self.lines[name] = line
                 self.mapping(f"{name}.")
+            elif not prefix and isinstance(value, yaml.MappingStartEvent) and (near := nearest(name, self.sections)):
+                raise CompileError(f"{self.source}:{line}: unknown section {label!r}; did you mean {near!r}?")
             else:
                 self.found[name] = Field(self.scalar(value, label, line), line)
 

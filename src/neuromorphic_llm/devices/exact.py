@@ -20,7 +20,7 @@ class Exact(ConvertedReads):
         if self.converter_bits < self.exact_bits:
             raise UsageError(
                 f"readout 'exact': converter_bits is {self.converter_bits}, and an exact read of {self.active_rows} rows of "
-                f"{self.cell_bits}-bit cells needs {self.exact_bits}; lower active_rows"
+                f"{self.cell_bits}-bit cells needs {self.exact_bits}; lower active_rows, or leave converter_bits out"
             )
 
     def convert(self, sums: Array) -> Array:
