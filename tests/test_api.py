@@ -64,6 +64,9 @@ def test_results_show_themselves(shown: dict[str, Any]) -> None:
 def test_the_same_program_from_a_folder(shown: dict[str, Any], tmp_path: Path) -> None:
     shown["network"].save(tmp_path / "network")
     nl.compile(tmp_path / "network", "nano").save(tmp_path / "program")
+    assert repr(nl.load(tmp_path / "program")) == repr(shown["program"])
+    with pytest.raises(nl.NeuromorphicLLMError, match=r"holds no config.json, but a network or program of this package"):
+        nl.convert(tmp_path / "network")
     assert shown["program"].save(tmp_path / "again") == nl.load(tmp_path / "program").save(tmp_path / "third")
     assert nl.simulate(tmp_path / "program", "Once upon a time", max_new_tokens=4).token_ids == shown["result"].token_ids[:4]
 
@@ -85,7 +88,7 @@ def test_texts_of_networks_programs_and_models(shown: dict[str, Any]) -> None:
         (lambda _: nl.convert("nanoo"), "is not a known model"),
         (lambda _: nl.convert("nano", allocation="fischer"), "did you mean 'fisher'"),
         (lambda names: nl.compile(names["network"], chip="nanno"), "no chip is called 'nanno'; did you mean 'nano'"),
-        (lambda names: nl.simulate(names["program"], "Hi", max_new_tokens=0), "max_new_tokens must be at least 1"),
+        (lambda names: nl.simulate(names["program"], "Hi", max_new_tokens=0), "max_new_tokens must be an integer of at least 1"),
         (lambda _: nl.generate("nano", "Hi", do_sample=True), "do_sample is for spiking networks"),
         (lambda names: nl.generate(names["network"], "Hi", beams=2), "a generation has no option 'beams'; did you mean 'num_beams'"),
         (
@@ -95,7 +98,14 @@ def test_texts_of_networks_programs_and_models(shown: dict[str, Any]) -> None:
         (lambda names: nl.evaluate(names["network"], "defalt"), "did you mean 'default'"),
         (lambda names: nl.simulate(names["network"], "Hi"), "expected a program; nl.compile makes one of a network, or its folder, got"),
         (lambda names: nl.compile(names["program"]), "expected a spiking network; nl.convert makes one of a model, or its folder, got"),
-        (lambda _: nl.load("nowhere"), "nowhere is not a folder"),
+        (lambda _: nl.load("nowhere"), "nowhere is no network or program"),
+        (lambda _: nl.convert("nano", spikes="1.5"), "spikes must be a number, got '1.5'"),
+        (lambda _: nl.convert(None), "a model is a known name, a folder, a file or a hub id, got NoneType"),  # type: ignore[arg-type]
+        (lambda names: nl.evaluate(names["program"]), "a model is a known name, a folder, a file or a hub id, got Program"),
+        (lambda names: nl.simulate(names["program"], "Hi", max_new_tokens=2.5), "max_new_tokens must be an integer of at least 1, got 2.5"),
+        (lambda names: nl.generate(names["network"], "Hi", max_new_tokens="2"), "max_new_tokens must be an integer of at least 1, got '2'"),
+        (lambda names: nl.simulate(names["program"], [3, 4]), "the prompt must be one text, got list"),
+        (lambda names: nl.generate(names["network"], ["Hi", "Ho"]), "the prompt must be one text, got list"),
     ],
 )
 def test_errors_are_one_line(call: Any, message: str, shown: dict[str, Any]) -> None:

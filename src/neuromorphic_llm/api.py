@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from neuromorphic_llm.artefact import artefact_format
+from neuromorphic_llm.artefact import METADATA, artefact_format
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.program_io import FORMAT as PROGRAM_FORMAT
@@ -31,14 +31,14 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.calibrate import Calibration
 from neuromorphic_llm.conversion.config import ConvertConfig, default_target
-from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.errors import ArtefactError, UsageError
 from neuromorphic_llm.evaluation.evaluate import Evaluation, EvaluationOptions
 from neuromorphic_llm.evaluation.evaluate import evaluate as evaluate_task
 from neuromorphic_llm.evaluation.open_model import checked_device, open_model
 from neuromorphic_llm.evaluation.scored_model import SpikingModel
 from neuromorphic_llm.evaluation.simulated import ChipText, simulated_generation
 from neuromorphic_llm.evaluation.stop import chop, stop_tokens
-from neuromorphic_llm.generation.choice import GenerationConfig
+from neuromorphic_llm.generation.choice import GenerationConfig, check_length
 from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.models.text_tokens import choose_bos, encode_prompt
 from neuromorphic_llm.models.tokenizer import load_tokenizer
@@ -135,6 +135,7 @@ def simulate(
     >>> 1e-6 < result.latency < 1e-3
     True
     """
+    check_length(max_new_tokens)
     loaded = _opened(program, Program, load_program, "a program; nl.compile makes one of a network")
     config = loaded.weights.config
     tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, "the program", config.vocab_size), bos)
@@ -162,6 +163,7 @@ def generate(
     'there was a little girl named Lily.'
     """
     _check_options("generation", GenerationConfig, options)
+    check_length(max_new_tokens)
     if isinstance(model, Program):
         model = SpikingNetwork(model.weights, tokenizer_files=model.tokenizer_files)
     opened = open_model(model, checked_device(device), bos)
@@ -209,6 +211,8 @@ def load(folder: str | Path) -> SpikingNetwork | Program:
     >>> nl.load("networks/nano").content_hash == content_hash
     True
     """
+    if not (Path(folder) / METADATA).is_file():
+        raise ArtefactError(f"{folder} is no network or program; give a folder that save, nmllm convert or nmllm compile wrote")
     return load_program(folder) if artefact_format(Path(folder)) == PROGRAM_FORMAT else SpikingNetwork.load(folder)
 
 

@@ -89,7 +89,7 @@ def test_progress(decoder: FunctionalDecoder, beams: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be an integer of at least 1"),
         ({"do_sample": True, "temperature": 0.0}, "temperature must be above 0"),
         ({"top_p": 0.0}, "top_p must lie in"),
         ({"top_k": -1}, "top_k must not be negative"),

@@ -59,7 +59,7 @@ def test_the_context_is_used_to_its_end(program: Program) -> None:
     ("prompt", "new_tokens", "error", "message"),
     [
         ([], 1, UsageError, "the prompt is empty"),
-        ([3], 0, UsageError, "max_new_tokens must be at least 1, got 0"),
+        ([3], 0, UsageError, "max_new_tokens must be an integer of at least 1, got 0"),
         ([3, 61], 1, UsageError, r"token ids must lie in 0\.\.60, got 3\.\.61"),
         ([-1], 1, UsageError, r"token ids must lie in 0\.\.60"),
         ([3] * 63, 3, SimulationError, "a prompt of 63 tokens and 3 new ones exceed the program's context of 64; use at most 62"),

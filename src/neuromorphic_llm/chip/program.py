@@ -119,6 +119,7 @@ class Program(Displayed):
     def figures(self) -> dict[str, str]:
         """Tiles and crossbars in use, and the longest context."""
         report = self.report
-        tiles = {f"{kind} tiles": f"{n['used']} of {n['available']}" for kind, n in report.get("tiles_by_kind", {}).items()}
+        kinds = sorted(report.get("tiles_by_kind", {}).items())  # the same fresh and from a folder
+        tiles = {f"{kind} tiles": f"{n['used']} of {n['available']}" for kind, n in kinds}
         crossbars = {"crossbars": f"{report['crossbars']:,} of {report['crossbars_available']:,}"} if "crossbars" in report else {}
         return {**tiles, **crossbars, "weights": f"{self.weights.parameters:,}", "longest context": f"{self.max_context:,} tokens"}

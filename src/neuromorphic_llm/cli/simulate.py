@@ -257,7 +257,7 @@ def _table(figures: dict[str, Any]) -> Table:
         table.caption = "Means over the tokens of prompt and answer. Only --backend cycle gives cycles, time and energy."
     else:
         counted = {"decode": "decoded tokens", "prefill": "prompt's tokens (no token was decoded)"}[figures["counted_phase"]]
-        table.caption = f"Figures a token are means over the {counted}. Counts and cycles are simulated, energies estimated."
+        table.caption = f"Figures per token are means over the {counted}. Counts and cycles are simulated, energies estimated."
     for name, value in rows.items():
         table.add_row(name, value)
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any
 
 from neuromorphic_llm.network.parts import PARTS
@@ -64,6 +65,10 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        for name in ("spikes", "query_spikes", "price", "energy_j", "tolerance"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real | None):
+                raise TypeError(f"{name} must be a number, got {value!r}")
         if sum(target is not None for target in (self.spikes, self.price, self.energy_j)) != 1:
             raise ValueError("exactly one of spikes, energy_j and price must be given")
         if self.weights != "8-bit" and "gptq" in self.compensation:

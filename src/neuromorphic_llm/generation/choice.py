@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 
 Choice = Callable[[Logits], list[int]]
 """Next token of every row of logits."""
+
+
+def check_length(max_new_tokens: object) -> None:
+    """UsageError unless so many tokens can be generated."""
+    if not isinstance(max_new_tokens, Integral) or max_new_tokens < 1:
+        raise UsageError(f"max_new_tokens must be an integer of at least 1, got {max_new_tokens!r}")
 
 
 @dataclass(frozen=True)
@@ -34,14 +41,13 @@ class GenerationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        check_length(self.max_new_tokens)
         if not self.temperature > 0:
             raise UsageError(f"temperature must be above 0, got {self.temperature}; for greedy decoding leave sampling off")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
             raise UsageError(f"top_k must not be negative and top_p must lie in (0, 1], got {self.top_k} and {self.top_p}")
         if self.num_beams < 1 or (self.num_beams > 1 and self.do_sample):
-            raise UsageError("num_beams must be at least 1, and beam search cannot sample")
+            raise UsageError(f"num_beams must be at least 1, and beam search cannot sample, got {self.num_beams}; leave one of both out")
 
     @property
     def greedy(self) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from neuromorphic_llm.errors import CheckpointError
+from neuromorphic_llm.errors import CheckpointError, UsageError
 from neuromorphic_llm.models.attention_biases import without_idle_biases
 from neuromorphic_llm.models.canonical import CanonicalDecoder, rotary_frequencies
 from neuromorphic_llm.models.dense import build_dense_model
@@ -108,8 +108,10 @@ class Checkpoint:
 def load_checkpoint(argument: str | Path) -> Checkpoint:
     """Load a checkpoint: a known name (fetched if it is not cached), a Hugging Face folder, a GGUF file or a hub id.
 
-    Raises CheckpointError saying what is wrong with it, where, and what to do.
+    Raises CheckpointError saying what is wrong with it, where, and what to do; UsageError for what is no name or path.
     """
+    if not isinstance(argument, str | Path):
+        raise UsageError(f"a model is a known name, a folder, a file or a hub id, got {type(argument).__name__}; give its name or path")
     text = str(argument)
     if text in KNOWN_MODELS and not isinstance(argument, Path):
         random_config = KNOWN_MODELS[text].random_config

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from neuromorphic_llm.artefact import METADATA
 from neuromorphic_llm.errors import CheckpointError
 from neuromorphic_llm.models.families import FAMILIES
 from neuromorphic_llm.models.gguf_families import SPELLINGS, read_family
@@ -74,7 +75,8 @@ def read_folder(folder: Path) -> RawCheckpoint:
     if own_file(folder, "adapter_config.json").is_file():
         raise CheckpointError(f"{folder} holds an adapter (adapter_config.json); merge it into its model and give the result")
     if not own_file(folder, "config.json").is_file():
-        raise CheckpointError(f"{folder} holds no config.json; give a Hugging Face checkpoint folder or a GGUF file")
+        converted = ", but a network or program of this package" if (folder / METADATA).is_file() else ""
+        raise CheckpointError(f"{folder} holds no config.json{converted}; give a Hugging Face checkpoint folder or a GGUF file")
     config = _read_json(folder / "config.json")
     architectures = config.get("architectures") or [f"of model type {config.get('model_type')!r}"]
     if not isinstance(architectures, list) or not isinstance(architectures[0], str):

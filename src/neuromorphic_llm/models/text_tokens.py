@@ -79,10 +79,12 @@ def chat_ids(tokenizer: Any, messages: Sequence[dict[str, str]], parse_special: 
 
 
 def encode_prompt(tokenizer: Any, text: str, chat: bool, parse_special: bool | None = None) -> list[int]:
-    """Token ids of a prompt, as a user's message with `chat`; UsageError if the model has no chat template.
+    """Token ids of a prompt, as a user's message with `chat`; UsageError if it is no text, or the model has no chat template.
 
     parse_special: control tokens written in the prompt are control tokens; None: only without `chat`.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"the prompt must be one text, got {type(text).__name__}; give a str, and several prompts one by one")
     if chat:
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError("--chat: this model has no chat template; leave it out")

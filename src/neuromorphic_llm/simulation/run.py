@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError, UsageError
-from neuromorphic_llm.generation.choice import largest
+from neuromorphic_llm.generation.choice import check_length, largest
 from neuromorphic_llm.generation.generate import decode
 from neuromorphic_llm.kernel_time import kernel_time
 from neuromorphic_llm.simulation.counters import Counters, count
@@ -71,8 +71,7 @@ def check_request(program: Program, prompt_ids: Sequence[int], max_new_tokens: i
     vocabulary = program.weights.config.vocab_size
     if not len(prompt_ids):
         raise UsageError("the prompt is empty; give at least one token")
-    if max_new_tokens < 1:
-        raise UsageError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    check_length(max_new_tokens)
     if min(prompt_ids) < 0 or max(prompt_ids) >= vocabulary:
         raise UsageError(f"token ids must lie in 0..{vocabulary - 1}, got {min(prompt_ids)}..{max(prompt_ids)}")
     longest = program.max_context + 1 - max_new_tokens  # the last token is not fed back
