@@ -26,6 +26,7 @@ def command(run: CommandRun) -> None:
     table = Table("chip", "mesh", "synapse tiles", "vector tiles", "crossbars of a tile", "8-bit weights", "clock")
     for column in table.columns[1:]:
         column.justify = "right"
+    table.columns[5].no_wrap = True  # digits of a number stay together
     listed = [_described(spec) for spec in specs]
     for chip in listed:
         spec, synapse = chip["spec"], chip["spec"]["synapse"]
