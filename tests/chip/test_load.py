@@ -126,6 +126,10 @@ def test_converters_of_an_exact_read() -> None:
         ({"noc.flit_bits": 48}, "noc.events_per_flit is 4, and a flit of 48 bits (noc.flit_bits) holds 3 events of 16; correct"),
         ({"noc.flit_bits": 31}, "noc.flit_bits is out of range: 31, expected 32 to"),
         ({"synapse.row": 3}, "unknown field 'synapse.row'; did you mean 'synapse.rows'?"),
+        ({"synapse.colums": 3}, "unknown field 'synapse.colums'; did you mean 'synapse.columns'?"),
+        ({"vector.rows": 3}, "unknown field 'vector.rows'; did you mean 'synapse.rows'?"),
+        ({"synpase.rows": 3}, "unknown field 'synpase.rows'; did you mean 'synapse.rows'?"),
+        ({"synapse.nano": 3}, "unknown field 'synapse.nano'; leave it out; docs/reference/chip.md lists all fields"),
         ({"readout": 3}, "readout is a section"),
     ],
 )

@@ -12,7 +12,7 @@ from neuromorphic_llm.chip.parameter import LONGEST_SHOWN, FieldError, Section, 
 from neuromorphic_llm.chip.topology import MeshTopology
 from neuromorphic_llm.devices.readout import READOUTS, Readout, get_readout
 from neuromorphic_llm.errors import CompileError, UsageError
-from neuromorphic_llm.registry import name_advice
+from neuromorphic_llm.registry import nearest
 
 LARGEST_MESH = 16384
 """Tiles of the largest mesh; route tables grow with it."""
@@ -268,9 +268,6 @@ SECTIONS: dict[str, type[Section]] = {
 """Sections of a chip description by their name."""
 
 
-_ELSE = "leave it out; docs/reference/chip.md lists all fields"
-
-
 def parameters() -> dict[str, Any]:
     """Every field but `name`, as dataclass fields by path."""
     top = {entry.name: entry for entry in fields(ChipSpec) if "parameter" in entry.metadata}
@@ -284,7 +281,17 @@ def unknown_field(path: object) -> None:
         return
     if path in SECTIONS:
         raise FieldError(f"{path} is a section; write its fields below it, as chip/configs/nc1.yaml does")
-    raise FieldError(f"unknown field {shown(str(path))}; {name_advice(str(path), known, _ELSE)}")
+    raise FieldError(f"unknown field {shown(str(path))}; {_advice(str(path), known)}")
+
+
+def _advice(path: str, known: list[str]) -> str:
+    """Advice on an unknown path: the field with the nearest name in its section, else in any."""
+    section, _, own = path.rpartition(".")
+    for paths in ([each for each in known if each.rpartition(".")[0] == section], known):
+        names = {each.rpartition(".")[2]: each for each in paths}
+        if near := nearest(own, names):
+            return f"did you mean {names[near]!r}?"
+    return "leave it out; docs/reference/chip.md lists all fields"
 
 
 def check_field(path: str, value: Any) -> None:
