@@ -80,7 +80,7 @@ def trace() -> ActivityTrace:
         (Norm(10, "layers.0.attention_gain"), "norm 10", 3 * 3 + 50),
         (Encode(10, QKV, "rate"), "encode qkv 10", 3 + 3),
         (Receive(QKV, 24), "receive qkv 24", 0),
-        (Rope(16), "rope 16", 4 + 3),
+        (Rope(16, 8), "rope 16", 4 + 3),
         (KvWrite(16, 2, 16), "kv-write 16", 4 + 3),
         (KvWrite(16, 2, 16, "layers.0.key_offset"), "kv-write 16 offset", 4 + 3),
         (Add(10), "add 10", 3 + 3),
@@ -109,7 +109,7 @@ def test_attention_lasts_as_long_as_its_longest_engine() -> None:
         (Norm(10, "g"), {"norm_elements": 20, "maximum_elements": 20, "square_roots": 2, "divisions": 2}, 80, 20),
         (Receive(QKV, 24), {}, 0, 48),
         (Receive(HEAD, 6), {"maximum_elements": 6}, 12, 12),
-        (Rope(16), {"rope_elements": 32, "rotary_bits_read": 16 * 32}, 32, 32),
+        (Rope(16, 8), {"rope_elements": 32, "rotary_bits_read": 16 * 32}, 32, 32),
         (KvWrite(16, 2, 16), {"maximum_elements": 32, "add_elements": 0, "kv_bits_written": 8 * (32 + 8)}, 32, 0),
         (KvWrite(16, 2, 16, "o"), {"maximum_elements": 32, "add_elements": 16, "kv_bits_written": 8 * (32 + 8)}, 48, 0),
         (Add(10), {"add_elements": 20}, 40, 20),
@@ -149,6 +149,22 @@ def test_counts_of_attention() -> None:
         "vector_bits_written": 32 * (scans + outputs),
     }
     assert SendToken().counts(trace()) == {}
+
+
+def test_memory_of_constants_and_state() -> None:
+    """Of 100 tokens: 4 bytes per constant, 1 per exponent of values; keys and values of 8 bits; 2 engines, or 1."""
+    by_instruction = (
+        (Norm(10, "gain"), {"vector_memory": 40}),
+        (Encode(10, QKV, "rate"), {"vector_memory": 40}),
+        (Rope(16, 8), {"rotary_tables": 2 * 2 * 4 * 100}),
+        (KvWrite(16, 2, 16), {"key_value": 2 * (2 * 4 + 1) * 100}),
+        (KvWrite(16, 2, 16, "offset"), {"key_value": 2 * (2 * 4 + 1) * 100, "vector_memory": 32}),
+        (ATTEND, {"vector_memory": 4 * 16 + 2, "attention_scores": 2 * (3 * 2 + 2) * 100}),
+        (Add(10), {}),
+    )
+    for instruction, needed in by_instruction:
+        assert instruction.memory(CHIP, 100) == needed
+    assert ATTEND.memory(CHIP.with_fields({"vector.attention_engines": 1}), 100)["attention_scores"] == (3 * 2 + 2) * 100
 
 
 def test_operation_codes_are_those_of_the_rtl() -> None:

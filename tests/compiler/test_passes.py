@@ -3,6 +3,7 @@
 # ruff: noqa: E501 - lines of a graph are as long as they are
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -320,7 +321,10 @@ def test_buffers_overlap_only_when_they_do_not_live_together() -> None:
 
 
 def test_allocate_refuses_small_memories() -> None:
+    module = run_passes(Module(build_graph(WEIGHTS), WEIGHTS, NANO), default_pipeline())
     with pytest.raises(CompileError, match=r"stage 0 needs \d+ bytes of vector memory, chip tight has 512"):
-        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, NANO.with_fields({"name": "tight", "vector.memory_bytes": 512})))
+        Allocate().apply(replace(module, spec=NANO.with_fields({"name": "tight", "vector.memory_bytes": 512})))
     with pytest.raises(CompileError, match="one token needs 9 bytes in a key/value memory"):
-        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, NANO.with_fields({"name": "tight", "vector.kv_bytes_per_engine": 8})))
+        Allocate().apply(replace(module, spec=NANO.with_fields({"name": "tight", "vector.kv_bytes_per_engine": 8})))
+    with pytest.raises(CompileError, match="memory is planned for instructions; run schedule before allocate"):
+        Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, NANO))

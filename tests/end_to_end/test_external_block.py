@@ -22,11 +22,13 @@ from neuromorphic_llm.chip.instructions import INSTRUCTIONS
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program_io import load_program, save_program
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.compiler.module import Module
+from neuromorphic_llm.compiler.pipeline import compile_network, default_pipeline, run_passes
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.float_decoder import FLOAT_BLOCKS, FloatDecoder, LayerRun
 from neuromorphic_llm.conversion.integers import Converter
+from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Node, ValueType
 from neuromorphic_llm.graph.operations import OPERATIONS, Operation
 from neuromorphic_llm.graph.plan import EngineOperation
@@ -36,7 +38,7 @@ from neuromorphic_llm.network.functional_operations import FUNCTIONAL_OPERATIONS
 from neuromorphic_llm.network.operations import saturate
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.blocks import KINDS, Attention, Block, FeedForward, Parameter, Site
-from neuromorphic_llm.reference.build import GraphBuilder
+from neuromorphic_llm.reference.build import GraphBuilder, build_graph
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.fixed_point import Integers, rsh_saturate_32
@@ -162,6 +164,9 @@ class Recur(Instruction):
     def counts(self, activity: Activity) -> dict[str, int]:
         elements = self.size * len(activity.context)
         return {"gate_operations": elements, "vector_bits_read": 96 * elements, "vector_bits_written": 64 * elements}
+
+    def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
+        return {"vector_memory": 4 * self.size}  # the state
 
 
 def shapes(config: DecoderConfig, block: Recurrence) -> dict[str, tuple[int, ...]]:
@@ -298,3 +303,15 @@ def test_it_is_compiled_timed_and_counted(network: SpikingNetwork, tokens: list[
     assert count(program, result.trace, result.timing).gate_operations == len(result.trace.context) * (48 + 24 + 48 + 10)
     slower = replace(program, spec=program.spec.with_fields({"vector.latency": program.spec.vector.latency + 100}))
     assert simulate_timing(slower, result.trace).cycles_total > result.timing.cycles_total
+
+
+def test_its_constants_and_its_state_take_memory_of_the_chip(network: SpikingNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load_spec("nano")
+    memory = run_passes(Module(build_graph(network.weights), network.weights, spec), default_pipeline()).memory
+    assert memory is not None
+    gain_and_stops, state, streams = 4 * (32 + 32 + 10), 4 * 10, 3 * 4 * 32
+    assert min(buffer.offset for buffer in memory.buffers[2]) == gain_and_stops + state + streams
+    assert memory.sram["key_value"] == 2 * (2 * 8 + 1) * memory.max_context  # of the one layer with attention
+    monkeypatch.setattr(Recur, "memory", lambda *_: {"vector_memory": 1_000_000})
+    with pytest.raises(CompileError, match=r"stage 1 needs 100\d{4} bytes of vector memory.*it fits with vector.memory_bytes: 100\d{4}"):
+        compile_network(network, spec)

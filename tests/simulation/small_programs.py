@@ -73,7 +73,7 @@ def _layer_program(weights: DecoderWeights, layer: int) -> tuple[Instruction, ..
         Norm(hidden, f"{prefix}.attention_gain"),
         Encode(hidden, qkv, code),
         Receive(qkv, queries + 2 * keys),
-        Rope(queries + keys),
+        Rope(queries + keys, config.head_dim),
         KvWrite(2 * keys, config.kv_heads, queries, offset),
         attend,
         Encode(queries, output, code, attended=True),

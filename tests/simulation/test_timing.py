@@ -187,7 +187,7 @@ def test_instructions_of_a_program_are_what_is_timed() -> None:
     """Another rotation in front of the head's encoder, or of what is sent, delays a single token by its cycles, and by no more."""
     program = make_program(random_decoder(0, config=SMALLER), ChipSpec(name="test").with_fields({"mesh.width": 6, "mesh.height": 6}))
     trace = random_trace(program, np.random.default_rng(3), 1, 0, 0.3, every_logit=True)
-    end, rope = simulate_timing(program, trace).cycles_total, Rope(64)
+    end, rope = simulate_timing(program, trace).cycles_total, Rope(64, 16)
     assert rope.cycles(program.spec, trace) == 6
     for stage in range(len(program.stages)):
         for place in (2, -1):

@@ -123,6 +123,13 @@ class Instruction(ABC):
         """Increments of counters, summed over the tokens that run it."""
         return {}
 
+    def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
+        """Bytes of its constants and its state for so many tokens, by memory (docs/reference/compiler.md, Memory).
+
+        The compiler gives a place in the `vector_memory` to the value of the operation.
+        """
+        return {}
+
     def fields(self, tables: Tables) -> dict[str, int]:
         """Fields of its word beside the operation; 0 where absent."""
         return {}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.instruction import CACHE, RESIDUAL, SPIKES, WORD, WORK, Activity, Instruction, Scope, Tables, passes
+from neuromorphic_llm.chip.program import kv_bytes_per_token
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.chip.widths import SCORE_BITS, SPIKE_BITS, STORED_BITS, TABLE_BITS, WEIGHT_BITS, WORD_BITS
 from neuromorphic_llm.errors import SimulationError, UsageError
@@ -20,6 +21,11 @@ from neuromorphic_llm.registry import Registry
 def _words(read: int, written: int) -> dict[str, int]:
     """Counts of words read from and written to the vector memory."""
     return {"vector_bits_read": WORD_BITS * read, "vector_bits_written": WORD_BITS * written}
+
+
+def _stored(words: int) -> dict[str, int]:
+    """Bytes of so many words of constants in the vector memory."""
+    return {"vector_memory": WORD_BITS // 8 * words}
 
 
 def _tokens(activity: Activity) -> int:
@@ -86,6 +92,10 @@ class Norm(_Sized):
         counted = {"norm_elements": elements, "maximum_elements": elements, "square_roots": tokens, "divisions": tokens}
         return counted | _words(4 * elements, elements)
 
+    def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
+        """The gains."""
+        return _stored(self.size)
+
     def fields(self, tables: Tables) -> dict[str, int]:
         """Base: the gains."""
         return {"size": self.size, "base": tables.parameter(self.gain)}
@@ -132,6 +142,10 @@ class Encode(_Sized):
         banks = {"event_bank_bits_read": SPIKE_BITS * scanned, "event_bank_bits_written": SPIKE_BITS * scanned}
         counted = {"maximum_elements": values, "encode_elements": scanned, **banks}
         return counted | _words(values + scanned + prices, scanned)
+
+    def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
+        """The stop prices."""
+        return _stored(self.size)
 
     def fields(self, tables: Tables) -> dict[str, int]:
         """Base: stop prices; route: of the spikes; source 1: the attention output."""
@@ -187,6 +201,8 @@ class _Move(_Sized):
 class Rope(_Move):
     """Rotary embedding of queries and keys, the first elements of the work memory's vector."""
 
+    head_dim: int
+
     name: ClassVar[str] = "rope"
     operation: ClassVar[str] = "rope"
     reads: ClassVar[tuple[str, ...]] = (WORK,)
@@ -195,12 +211,16 @@ class Rope(_Move):
     @classmethod
     def of(cls, node: Node, scope: Scope) -> Rope:
         """The size is the number of elements rotated."""
-        return cls(node.integer("rotated"))
+        return cls(node.integer("rotated"), node.integer("head_dim"))
 
     def counts(self, activity: Activity) -> dict[str, int]:
         """A cosine and a sine for each pair."""
         elements = self.size * _tokens(activity)
         return {"rope_elements": elements, "rotary_bits_read": TABLE_BITS * elements} | _words(elements, elements)
+
+    def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
+        """A cosine and a sine for each pair of a head, per position."""
+        return {"rotary_tables": 2 * (self.head_dim // 2) * TABLE_BITS // 8 * context}
 
 
 @dataclass(frozen=True)
@@ -232,6 +252,12 @@ class KvWrite(_Move):
         elements, offsets = self.size * tokens, self.size // 2 * tokens if self.key_offset else 0
         stored = STORED_BITS * (elements + 2 * self.kv_heads * tokens)
         return {"maximum_elements": elements, "add_elements": offsets, "kv_bits_written": stored} | _words(elements + offsets, 0)
+
+    def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
+        """Keys, values and their exponents per token, and the offsets of keys."""
+        keys = self.size // 2
+        stored = {"key_value": self.kv_heads * kv_bytes_per_token(keys // self.kv_heads) * context}
+        return stored if self.key_offset is None else stored | _stored(keys)
 
     def fields(self, tables: Tables) -> dict[str, int]:
         """Base: element of the first key; source 1: key offsets, from word `route` of the parameters on."""
@@ -307,6 +333,12 @@ class Attend(Instruction):
             "score_bits_written": (SCORE_BITS + WEIGHT_BITS) * pairs,
             **_words(2 * scans, scans + outputs),
         }
+
+    def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
+        """Stop prices and exponents; per engine and token the scores of a group of heads, which share the reads of keys, and a weight."""
+        engines, group = min(self.kv_heads, chip.vector.attention_engines), self.heads // self.kv_heads
+        scores = engines * (SCORE_BITS * group + WEIGHT_BITS) // 8 * context
+        return {"vector_memory": 4 * self.heads * self.head_dim + self.kv_heads, "attention_scores": scores}
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ LARGEST_CONTEXT = 8192
 """Tokens for which the attention accumulators are proved not to overflow (numerics.md)."""
 
 
-def kv_bytes_per_token(config: DecoderConfig) -> int:
+def kv_bytes_per_token(head_dim: int) -> int:
     """Bytes of one token and key/value head: 8-bit keys and values, and one byte for both exponents."""
-    return 2 * config.head_dim + 1
+    return 2 * head_dim + 1
 
 
 def longest_context(spec: ChipSpec, config: DecoderConfig, positions: int) -> int:
@@ -31,7 +31,7 @@ def longest_context(spec: ChipSpec, config: DecoderConfig, positions: int) -> in
     The chip attends to all tokens, so a context ends where the shortest window would begin to matter.
     """
     heads_per_engine = -(-config.kv_heads // spec.vector.attention_engines)
-    stored = spec.vector.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config))
+    stored = spec.vector.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config.head_dim))
     windows = [window for window in config.windows if window]
     return min(stored, config.max_positions, positions, LARGEST_CONTEXT, *windows)
 

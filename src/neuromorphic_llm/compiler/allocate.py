@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from neuromorphic_llm.chip.program import kv_bytes_per_token, longest_context
 from neuromorphic_llm.chip.routes import entry_bits
 from neuromorphic_llm.compiler.module import Buffer, MemoryPlan, Module
 from neuromorphic_llm.compiler.shortage import ShortageError
+from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.ir import Node
 
 _SUGGESTED_CONTEXT = 512
 """Tokens that a chip should hold which is suggested instead of one that holds none."""
+
+_ATTENTION_MEMORIES = ("key_value", "attention_scores", "rotary_tables")
+"""Memories of vector tiles that every report states."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +28,9 @@ class Allocate:
     def apply(self, module: Module) -> Module:
         """CompileError if a vector memory is too small, or a key/value memory does not hold a single token."""
         context = _max_context(module)
-        buffers, used = [], []
-        for stage in range(module.graph.stages):
-            fixed = _constant_bytes(module, stage)
+        buffers, used, needs = [], [], _stage_memories(module, context)
+        for stage, own in enumerate(needs):
+            fixed = _fixed_bytes(module, own)
             placed = place_buffers([node for node in module.graph.nodes if node.stage == stage], fixed)
             needed = max([fixed, *(buffer.offset + buffer.size for buffer in placed)])
             if needed > module.spec.vector.memory_bytes:
@@ -36,7 +41,7 @@ class Allocate:
                 )
             buffers.append(tuple(placed))
             used.append(needed)
-        memory = MemoryPlan(context, tuple(buffers), tuple(used), _sram(module, context, sum(used)), _dram(module))
+        memory = MemoryPlan(context, tuple(buffers), tuple(used), _sram(module, sum(needs, Counter()), sum(used)), _dram(module))
         return replace(module, memory=memory)
 
 
@@ -70,35 +75,40 @@ def _max_context(module: Module) -> int:
     tokens = longest_context(spec, config, len(weights.rope_cos))
     if tokens < 1:
         heads_per_engine = -(-config.kv_heads // spec.vector.attention_engines)
-        context = min(_SUGGESTED_CONTEXT, config.max_positions)
+        context, token_bytes = min(_SUGGESTED_CONTEXT, config.max_positions), kv_bytes_per_token(config.head_dim)
         raise ShortageError(
-            f"one token needs {heads_per_engine * kv_bytes_per_token(config)} bytes in a key/value memory ({heads_per_engine} heads an "
+            f"one token needs {heads_per_engine * token_bytes} bytes in a key/value memory ({heads_per_engine} heads an "
             f"engine), chip {spec.name} has {spec.vector.kv_bytes_per_engine}, and more chips do not help; raise "
             "vector.kv_bytes_per_engine or vector.attention_engines",
-            {"vector.kv_bytes_per_engine": context * heads_per_engine * kv_bytes_per_token(config)},
+            {"vector.kv_bytes_per_engine": context * heads_per_engine * token_bytes},
         )
     return tokens
 
 
-def _constant_bytes(module: Module, stage: int) -> int:
-    """Constants (gains, stop tables, value exponents, key offsets), two incoming residuals and the residual memory."""
-    total = 3 * 4 * module.weights.config.hidden_size
-    for node in (node for node in module.graph.nodes if node.stage == stage):
-        if node.operation in ("norm", "encode"):
-            total += 4 * node.type.size
-        if "key_offset" in node.attributes:
-            total += 4 * node.type.size
-        if node.operation == "attention":
-            stop, base = (module.weights.parameter(str(node.attributes[name])) for name in ("stop", "base"))
-            total += 4 * stop.size + base.size
+def _stage_memories(module: Module, context: int) -> list[Counter[str]]:
+    """Bytes by memory that the instructions of every stage need for constants and state."""
+    if not module.programs:
+        raise CompileError("memory is planned for instructions; run schedule before allocate")
+    stages = []
+    for program in module.programs:
+        needed = Counter[str]()
+        for instruction in program:
+            needed.update(instruction.memory(module.spec, context))
+        stages.append(needed)
+    return stages
+
+
+def _fixed_bytes(module: Module, needed: Counter[str]) -> int:
+    """Constants and state in the vector memory of a stage, two incoming residuals and the residual memory."""
+    total = 3 * 4 * module.weights.config.hidden_size + needed["vector_memory"]
     return -(-total // 4) * 4  # buffers start on whole words
 
 
-def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
+def _sram(module: Module, needed: Counter[str], vector_memory: int) -> dict[str, int]:
     """On-chip memory in use, bytes, over every tile that the program occupies."""
-    spec, config, graph = module.spec, module.weights.config, module.graph
+    spec, graph = module.spec, module.graph
     sizes = {node.name: node.type.size for node in graph.nodes}
-    phases, group = module.weights.code.phases, config.heads // config.kv_heads
+    phases = module.weights.code.phases
     axon = accumulators = parameters = banks = 0
     for node in graph.linear_nodes():
         inputs, columns = sizes[node.operands[0]], node.integer("columns")
@@ -112,10 +122,7 @@ def _sram(module: Module, context: int, vector_memory: int) -> dict[str, int]:
     return {
         "vector_memory": vector_memory,
         "event_banks": banks,
-        "key_value": config.layers * config.kv_heads * kv_bytes_per_token(config) * context,
-        # Per attention engine in use three bytes for a score of each head of a group (they share the reads of keys), two for a probability.
-        "attention_scores": config.layers * min(config.kv_heads, spec.vector.attention_engines) * (3 * group + 2) * context,
-        "rotary_tables": config.layers * 2 * 2 * (config.head_dim // 2) * context,
+        **{memory: needed[memory] for memory in dict.fromkeys((*_ATTENTION_MEMORIES, *needed)) if memory != "vector_memory"},
         "axon": axon,
         "accumulators": accumulators,
         "output_parameters": parameters,

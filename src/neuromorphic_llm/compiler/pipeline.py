@@ -47,7 +47,7 @@ def run_passes(module: Module, passes: tuple[CompilerPass, ...], observer: PassO
 
 def _attempt(module: Module) -> Module:
     """The passes that a chip can be too small for, without the search for good places."""
-    return run_passes(module, (Legalise(), Fold(), ChooseSlices(), Partition(), Allocate()))
+    return run_passes(module, (Legalise(), Fold(), ChooseSlices(), Partition(), Schedule(), Allocate()))
 
 
 def _verify(module: Module, when: str) -> None:
