@@ -1,4 +1,4 @@
-"""Seconds a fine-tuning step and tokens a second of own text take on a decoder of SmolLM2-135M's shape with random weights.
+"""Seconds per fine-tuning step and tokens per second of own text on a decoder of SmolLM2-135M's shape with random weights.
 
 python benchmarks/fine_tune_speed.py --device cuda
 """

@@ -28,7 +28,7 @@ _LEAST = 1e-9
 NEAR = 2.0
 """Tolerances within which a missed target is still a result, with a note."""
 
-SITE_SPIKES, SITE_ENERGY, QUERY_SPIKES = "spikes per activation", "joules a token", "query spikes per value"
+SITE_SPIKES, SITE_ENERGY, QUERY_SPIKES = "spikes per activation", "joules per token", "query spikes per value"
 """Units of the budgets, for messages."""
 
 

@@ -37,7 +37,7 @@ class ConvertConfig:
         optional=True,
     )
     price: float | None = option(None, "Price of a spike instead of a target; 0 keeps all spikes.", name="lambda")
-    energy_j: float | None = option(None, "Joules a token to meet on --chip instead of spikes.", name="energy", metavar="JOULES")
+    energy_j: float | None = option(None, "Joules per token to meet on --chip instead of spikes.", name="energy", metavar="JOULES")
     tolerance: float = option(
         0.01, "How far what is reached may lie from the target (0.01: 1 %); up to twice that, with a note.", metavar="SHARE"
     )

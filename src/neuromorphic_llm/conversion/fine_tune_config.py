@@ -37,7 +37,7 @@ class FineTuneConfig:
     optimizer: str = option("adamw", "Of the matrices of the layers: adamw or muon.", choices=OPTIMIZERS)
     learning_rate: float = option(3e-4, "Of the weights, at its highest.")
     price_rate: float = option(1e-2, "Learning rate of the logarithms of the stop prices; 0 keeps their ratios.")
-    batch: int = option(16, "Windows a step, of all processes together.", least=1)
+    batch: int = option(16, "Windows per step, of all processes together.", least=1)
     window: int = option(1024, "Tokens per window (default 1024, less if the model holds less).", least=2, optional=True)
     masked: bool = option(True, "Pass gradients only to inputs that fire or almost do.")
     activity: bool = option(True, "Charge the weights for spikes too, not the prices alone.")

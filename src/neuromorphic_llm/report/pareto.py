@@ -74,7 +74,7 @@ def _energy(point: Point) -> float:
 
 
 def pareto_plot(result: Mapping[str, Any]) -> str | None:
-    """Perplexity over spikes and, where a chip gave energies, over energy; one line a method. None if no point could be made."""
+    """Perplexity over spikes and, where a chip gave energies, over energy; one line per method. None if no point could be made."""
     made = [point for point in result["points"] if not point["failed"]]
     if not made:
         return None

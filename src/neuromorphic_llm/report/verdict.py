@@ -179,7 +179,7 @@ def _quality(report: Mapping[str, Any]) -> str:
 def _speed(report: Mapping[str, Any]) -> str:
     simulated, baseline = report["simulate"], report["baseline"]
     return (
-        f"{simulated['chip_tokens_per_s']:,.0f} {counted_token(report)}s a second on the chip at {simulated['clock_hz'] / 1e6:.0f} MHz. "
+        f"{simulated['chip_tokens_per_s']:,.0f} {counted_token(report)}s per second on the chip at {simulated['clock_hz'] / 1e6:.0f} MHz. "
         "There is no verdict: the speed of INT8 and FP16 is not simulated, and PyTorch's "
         f"{baseline['tokens_per_s']:,.1f} tokens/s (measured) are those of this machine, not of a chip."
     )

@@ -97,7 +97,7 @@ def _contents(
 
 
 def _vectors(route: int, values: NDArray[np.integer], rows: NDArray[np.int64], first_tag: NDArray[np.int64]) -> Flits:
-    """Two values a flit of values [rows, elements]; the last of an odd number is flagged."""
+    """Two values per flit of values [rows, elements]; the last of an odd number is flagged."""
     count, size = values.shape
     pairs = np.zeros((count, (size + 1) // 2 * 2), np.int64)
     pairs[:, :size] = values

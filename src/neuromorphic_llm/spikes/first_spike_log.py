@@ -1,4 +1,4 @@
-"""Time to first spike with a base of choice: several times an octave, or several octaves per phase."""
+"""Time to first spike with a base of choice: several times per octave, or several octaves per phase."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHTS = {1: (1,), 2: (5, 7), 3: (4, 5, 6), 4: (16, 19, 23, 27), 8: (32, 35, 38
 class FirstSpikeLog(ScaledCode):
     """One spike, whose time says the nearest of the values WEIGHTS[steps] * 2^(octaves * t)."""
 
-    steps: int = parameter(2, f"values an octave: {', '.join(map(str, WEIGHTS))}", least=1, most=8)
+    steps: int = parameter(2, f"values per octave: {', '.join(map(str, WEIGHTS))}", least=1, most=8)
     octaves: int = parameter(1, "octaves from phase to phase; more than one with steps 1 only", least=1, most=6)
 
     name: ClassVar[str] = "first-spike-log"
@@ -38,7 +38,7 @@ class FirstSpikeLog(ScaledCode):
         if self.steps not in WEIGHTS:
             raise UsageError(f"code 'first-spike-log': steps must be one of {', '.join(map(str, WEIGHTS))}, not {self.steps}")
         if self.steps > 1 and self.octaves > 1:
-            raise UsageError("code 'first-spike-log': several steps an octave leave no gap of octaves; use steps=1 or octaves=1")
+            raise UsageError("code 'first-spike-log': several steps per octave leave no gap of octaves; use steps=1 or octaves=1")
 
     @property
     def horner_shift(self) -> int:

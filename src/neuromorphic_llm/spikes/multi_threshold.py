@@ -1,4 +1,4 @@
-"""Multi-threshold neurons: thresholds 2^j of both signs side by side, one spike a phase that carries its threshold's weight."""
+"""Multi-threshold neurons: thresholds 2^j of both signs side by side, one spike per phase that carries its threshold's weight."""
 
 from __future__ import annotations
 
