@@ -32,9 +32,10 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.calibrate import Calibration
 from neuromorphic_llm.conversion.config import ConvertConfig, default_target
 from neuromorphic_llm.errors import ArtefactError, UsageError
-from neuromorphic_llm.evaluation.evaluate import Evaluation, EvaluationOptions
+from neuromorphic_llm.evaluation.evaluate import Evaluation
 from neuromorphic_llm.evaluation.evaluate import evaluate as evaluate_task
 from neuromorphic_llm.evaluation.open_model import checked_device, open_model
+from neuromorphic_llm.evaluation.options import EvaluationOptions
 from neuromorphic_llm.evaluation.scored_model import SpikingModel
 from neuromorphic_llm.evaluation.simulated import ChipText, simulated_generation
 from neuromorphic_llm.evaluation.stop import chop, stop_tokens

@@ -10,9 +10,10 @@ import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, progress, status
-from neuromorphic_llm.cli.simulate import ParseSpecial, read_prompt
+from neuromorphic_llm.cli.options import Given
+from neuromorphic_llm.cli.prompt import ParseSpecial, PromptOptions, load_prompted
 from neuromorphic_llm.errors import UsageError
-from neuromorphic_llm.models.text_tokens import Bos, choose_bos, encode_prompt, first_bos
+from neuromorphic_llm.models.text_tokens import Bos
 
 if TYPE_CHECKING:
     from neuromorphic_llm.chip.program import Program
@@ -29,10 +30,7 @@ nmllm cosim programs/nano --prompt "A river" --max-new-tokens 1 --trace tile.vcd
 def command(
     run: CommandRun,
     program: Annotated[Path, typer.Argument(help="Program folder that `nmllm compile` wrote.")],
-    prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
-    prompt_file: Annotated[Path | None, typer.Option(help="Text file with the prompt.", metavar="FILE")] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="The prompt is a user's message; use the model's chat template.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens to generate.", min=1)] = 32,
+    asked: Given[PromptOptions],
     trace: Annotated[Path | None, typer.Option(help="Write a VCD waveform around the first difference.", metavar="FILE")] = None,
     trace_cycles: Annotated[str | None, typer.Option(help="Cycles of the waveform, the last one excluded.", metavar="FROM:TO")] = None,
     trace_tile: Annotated[int | None, typer.Option(help="Waveform of this tile only (default: the whole chip).", min=0)] = None,
@@ -40,25 +38,21 @@ def command(
     parse_special: ParseSpecial = None,
 ) -> None:
     """Compare the chip's SystemVerilog with the simulators, cycle by cycle, up to the first difference."""
-    text = read_prompt(prompt, prompt_file)
+    options = asked.build(bos=bos, parse_special=parse_special)
+    text = options.text()
     window = _window(trace, trace_cycles, trace_tile)
     run.outputs(files={"--trace": trace})
-    from neuromorphic_llm.chip.program_io import load_program
-    from neuromorphic_llm.evaluation.stop import stop_tokens
-    from neuromorphic_llm.models.tokenizer import load_tokenizer
     from neuromorphic_llm.rtl.trace import around
 
-    with status(f"loading {program}"):
-        loaded = load_program(program)
-        tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, str(program), loaded.weights.config.vocab_size), bos)
-    if trace_tile is not None and trace_tile >= loaded.spec.topology.tiles:
-        raise UsageError(f"--trace-tile {trace_tile}: the tiles of {loaded.spec.name} are 0 to {loaded.spec.topology.tiles - 1}")
-    stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
-    recorded = _simulate(loaded, encode_prompt(tokenizer, text, chat, parse_special), max_new_tokens, stop)
+    prompted = load_prompted(program, options, text)
+    spec, stop = prompted.program.spec, prompted.stop
+    if trace_tile is not None and trace_tile >= spec.topology.tiles:
+        raise UsageError(f"--trace-tile {trace_tile}: the tiles of {spec.name} are 0 to {spec.topology.tiles - 1}")
+    recorded = _simulate(prompted.program, prompted.prompt_ids, options.max_new_tokens, stop)
     window = _within(window, recorded.timing.cycles_total)
     result, error = _lockstep(recorded, stop, run.seed)
-    figures = _figures(recorded, result, error, first_bos(tokenizer, recorded.prompt))
-    figures["text"] = tokenizer.decode([t for t in recorded.token_ids if t not in stop], skip_special_tokens=True).strip()
+    figures = _figures(recorded, result, error, prompted.bos_token)
+    figures["text"] = prompted.text(recorded.token_ids)
     _show(figures, error)
     run.keep(figures)  # neither the difference nor a waveform that fails may lose it
     if trace is not None:

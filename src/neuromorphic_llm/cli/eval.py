@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, Device, console, counted
+from neuromorphic_llm.cli.options import Given
+from neuromorphic_llm.evaluation.options import EvaluationOptions
 from neuromorphic_llm.models.text_tokens import Bos
 
 EXAMPLES = """
@@ -26,34 +27,18 @@ def command(
     model: Annotated[
         str, typer.Argument(help="Network folder, or a model: known name, folder, GGUF file or hub id.", metavar="MODEL|NETWORK")
     ],
-    task: Annotated[
-        str,
-        typer.Option(
-            help="default (text of our own), wikitext2, wikitext103, cnn_dailymail, hellaswag, piqa, arc_easy, arc_challenge, lambada, "
-            "or zero-shot (hellaswag, piqa, arc_easy and lambada)."
-        ),
-    ] = "default",
-    data: Annotated[Path | None, typer.Option(help="File with the task's data.", metavar="FILE")] = None,
-    limit_tokens: Annotated[int | None, typer.Option(help="Evaluate the first N tokens only.", min=2, metavar="N")] = None,
-    window: Annotated[
-        int | None, typer.Option(help="Tokens per window, each predicted on its own (default 1024, less if the model holds less).", min=2)
-    ] = None,
-    limit_documents: Annotated[
-        int | None, typer.Option(help="Take the first N documents or questions of each task only.", min=1, metavar="N")
-    ] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Longest summary, in tokens (default 128).", min=1)] = None,
+    asked: Given[EvaluationOptions],
     against: Annotated[
         str | None, typer.Option(help="Model to compare with: KL and top-1 agreement, ROUGE, or accuracies.", metavar="MODEL")
     ] = None,
     device: Device = "cpu",
-    batch: Annotated[int, typer.Option(help="Windows or documents at a time; questions are batched by themselves.", min=1)] = 1,
     bos: BosChoice = Bos.AUTO,
 ) -> None:
     """Evaluate a model or a spiking network: perplexity on a text, ROUGE of summaries, or accuracy on zero-shot tasks."""
-    from neuromorphic_llm.evaluation.evaluate import EvaluationOptions, evaluate
+    from neuromorphic_llm.evaluation.evaluate import evaluate
     from neuromorphic_llm.evaluation.open_model import checked_device, open_model
 
-    options = EvaluationOptions(task, data, limit_tokens, window, limit_documents, max_new_tokens, batch, run.seed)
+    options = asked.build(seed=run.seed)
     where = checked_device(device)
     other = None if against is None else lambda: open_model(against, where, bos)
     found = evaluate(lambda: open_model(model, where, bos), options, counted, other)

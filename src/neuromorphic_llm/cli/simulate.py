@@ -8,20 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, error_console, progress, status
+from neuromorphic_llm.cli.options import Given
+from neuromorphic_llm.cli.prompt import ParseSpecial, PromptedProgram, PromptOptions, load_prompted
 from neuromorphic_llm.cli.token_stream import TokenStream
-from neuromorphic_llm.errors import DataError, UsageError
-from neuromorphic_llm.models.text_tokens import Bos, choose_bos, encode_prompt, first_bos
-from neuromorphic_llm.text_file import LIMITS, read_plain_text
+from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.models.text_tokens import Bos
 from neuromorphic_llm.units import format_si
-
-if TYPE_CHECKING:
-    from neuromorphic_llm.chip.program import Program
 
 EXAMPLES = """
 nmllm simulate programs/smollm2-135m --chat --prompt "Name three rivers in Europe." --max-new-tokens 32
@@ -59,16 +57,6 @@ COMPILED = {"functional": _KERNELS, "cycle": _KERNELS, "rtl": "chip built or loa
 """Backend -> name of the time that is no part of its speed."""
 
 
-ParseSpecial = Annotated[
-    bool | None,
-    typer.Option(
-        "--parse-special/--no-parse-special",
-        help="Whether control tokens written in the prompt, such as <|im_end|>, are control tokens or text (default: text with --chat).",
-        show_default=False,
-    ),
-]
-
-
 class Backend(StrEnum):
     """Computation of values: integer products in torch, every event and cycle of the chip, or its SystemVerilog."""
 
@@ -80,10 +68,7 @@ class Backend(StrEnum):
 def command(
     run: CommandRun,
     program: Annotated[Path, typer.Argument(help="Program folder that `nmllm compile` wrote.")],
-    prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
-    prompt_file: Annotated[Path | None, typer.Option(help="Text file with the prompt.", metavar="FILE")] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="The prompt is a user's message; use the model's chat template.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens to generate.", min=1)] = 32,
+    asked: Given[PromptOptions],
     backend: Annotated[
         Backend, typer.Option(help="functional: values only; cycle: cycles and energy too; rtl: the same by the Verilated chip.")
     ] = Backend.CYCLE,
@@ -92,20 +77,12 @@ def command(
     parse_special: ParseSpecial = None,
 ) -> None:
     """Generate text on the simulated chip: tokens, cycles and energy."""
-    text = read_prompt(prompt, prompt_file)
-    from neuromorphic_llm.chip.program_io import load_program
-    from neuromorphic_llm.evaluation.stop import stop_tokens
-    from neuromorphic_llm.models.tokenizer import load_tokenizer
-
-    with status(f"loading {program}"):
-        loaded = load_program(program)
-        tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, str(program), loaded.weights.config.vocab_size), bos)
-    prompt_ids = encode_prompt(tokenizer, text, chat, parse_special)
-    stop = stop_tokens(tokenizer, loaded.weights.config.eos_token_ids)
-    stream = TokenStream(console, tokenizer, stop) if console.is_terminal else None
+    options = asked.build(bos=bos, parse_special=parse_special)
+    prompted = load_prompted(program, options, options.text())
+    stream = TokenStream(console, prompted.tokenizer, prompted.stop) if console.is_terminal else None
     simulate_on = {Backend.CYCLE: _cycle, Backend.RTL: _rtl, Backend.FUNCTIONAL: _functional}[backend]
-    figures: dict[str, Any] = {"prompt_tokens": len(prompt_ids), "bos_token": first_bos(tokenizer, prompt_ids)}
-    figures |= simulate_on(_Request(loaded, tokenizer, prompt_ids, max_new_tokens, threads, stop, stream))
+    figures: dict[str, Any] = {"prompt_tokens": len(prompted.prompt_ids), "bos_token": prompted.bos_token}
+    figures |= simulate_on(_Request(prompted, options.max_new_tokens, threads, stream))
     if stream is None:
         console.print(figures["text"], markup=False, highlight=False)
     else:
@@ -114,35 +91,13 @@ def command(
     run.result(figures)
 
 
-def read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
-    """The prompt's text. UsageError unless exactly one source is given and it is not empty, DataError if the file cannot be read."""
-    if (prompt is None) == (prompt_file is None):
-        raise UsageError("give the prompt with --prompt TEXT or with --prompt-file FILE")
-    if prompt_file is not None:
-        try:
-            prompt = read_plain_text(prompt_file, "--prompt-file", LIMITS["prompt"])
-        except UsageError as error:
-            raise DataError(str(error)) from error
-    if prompt is None or not prompt.strip():
-        raise UsageError("the prompt is empty; give a text")
-    try:
-        prompt.encode("utf-8")
-    except UnicodeEncodeError as error:
-        # What the shell passed was not UTF-8; tokenizers refuse such strings.
-        raise UsageError(f"--prompt is not UTF-8 text (character {error.start}); give it in UTF-8") from error
-    return prompt
-
-
 @dataclass(frozen=True)
 class _Request:
     """Prompt and limits of a generation, and the display of its tokens."""
 
-    program: Program
-    tokenizer: Any
-    prompt_ids: list[int]
+    prompted: PromptedProgram
     max_new_tokens: int
     threads: int | None
-    stop: tuple[int, ...]
     stream: TokenStream | None  # on a terminal
 
     @contextmanager
@@ -164,10 +119,11 @@ def _cycle(request: _Request) -> dict[str, Any]:
     from neuromorphic_llm.evaluation.simulated import ChipText, simulated_generation
     from neuromorphic_llm.simulation.run import simulate
 
-    program, prompt_ids, count, stop = request.program, request.prompt_ids, request.max_new_tokens, request.stop
+    prompted, count = request.prompted, request.max_new_tokens
+    program, prompt_ids, stop = prompted.program, prompted.prompt_ids, prompted.stop
     with request.shown(len(prompt_ids) + count - 1) as (done, on_token):
         result = simulate(program, prompt_ids, count, stop=stop, threads=request.threads, progress=done, on_token=on_token)
-    return ChipText(program, simulated_generation(result), request.tokenizer, stop).to_json()
+    return ChipText(program, simulated_generation(result), prompted.tokenizer, stop).to_json()
 
 
 def _rtl(request: _Request) -> dict[str, Any]:
@@ -177,8 +133,9 @@ def _rtl(request: _Request) -> dict[str, Any]:
     from neuromorphic_llm.rtl.chip import RtlChip
     from neuromorphic_llm.simulation.run import check_request
 
-    program, stop = request.program, request.stop
-    check_request(program, request.prompt_ids, request.max_new_tokens)
+    prompted = request.prompted
+    program, prompt_ids, stop = prompted.program, prompted.prompt_ids, prompted.stop
+    check_request(program, prompt_ids, request.max_new_tokens)
     begin = time.perf_counter()
     with status("building the chip with Verilator, which takes some minutes the first time"):
         chip = RtlChip(program, checked=False)
@@ -189,8 +146,8 @@ def _rtl(request: _Request) -> dict[str, Any]:
             done(1)
             on_token(token)
 
-        result = rtl_generation(chip, request.prompt_ids, request.max_new_tokens, stop, built, told)
-    return ChipText(program, result, request.tokenizer, stop).to_json()
+        result = rtl_generation(chip, prompt_ids, request.max_new_tokens, stop, built, told)
+    return ChipText(program, result, prompted.tokenizer, stop).to_json()
 
 
 def _functional(request: _Request) -> dict[str, Any]:
@@ -200,7 +157,7 @@ def _functional(request: _Request) -> dict[str, Any]:
     from neuromorphic_llm.network.functional import FunctionalDecoder
     from neuromorphic_llm.simulation.run import check_request
 
-    program, tokenizer, prompt_ids, stop = request.program, request.tokenizer, request.prompt_ids, request.stop
+    program, prompt_ids = request.prompted.program, request.prompted.prompt_ids
     check_request(program, prompt_ids, request.max_new_tokens)
     decoder = FunctionalDecoder(program.weights)
     with request.shown(request.max_new_tokens) as (done, on_token), kernel_time() as compiled:
@@ -210,13 +167,13 @@ def _functional(request: _Request) -> dict[str, Any]:
             on_token(token)
 
         begin = time.perf_counter()
-        generated = decoder.generate([prompt_ids], request.max_new_tokens, eos_token_ids=stop, on_token=told)[0]
+        generated = decoder.generate([prompt_ids], request.max_new_tokens, eos_token_ids=request.prompted.stop, on_token=told)[0]
         seconds = time.perf_counter() - begin - compiled()
     statistics, config = decoder.statistics, program.weights.config
     by_site = {config.sites[site].name: count / statistics.tokens for site, count in enumerate(statistics.site_spikes())}
     return {
         "token_ids": generated,
-        "text": tokenizer.decode([token for token in generated if token not in stop], skip_special_tokens=True).strip(),
+        "text": request.prompted.text(generated),
         "chip": program.spec.name,
         "backend": "functional",
         "clock_hz": program.spec.clock_hz,

@@ -5,46 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from neuromorphic_llm.display import Displayed
-from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluation.language_model import encode_text, evaluate_text
 from neuromorphic_llm.evaluation.open_model import OpenedModel
+from neuromorphic_llm.evaluation.options import LONGEST_SUMMARY, EvaluationOptions
 from neuromorphic_llm.evaluation.scored_model import SpikingModel
 from neuromorphic_llm.evaluation.stop import stop_tokens
 from neuromorphic_llm.evaluation.summaries import SummariesResult, evaluate_summaries, paired_differences
 from neuromorphic_llm.evaluation.tasks import TASKS, load_documents, load_text
 from neuromorphic_llm.models.text_tokens import bos_text
 
-LONGEST_SUMMARY = 128
-"""Tokens, unless the user names another number."""
-
 Open = Callable[[], OpenedModel]
 """Opens a model once the task's data are there."""
 
 Counted = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Called with what is counted and how many there are; context of a function that takes how many more are done."""
-
-_SUMMARIES_ONLY, _TEXT_ONLY = "is for summary tasks", "is for text tasks"
-_REFUSED = {
-    "language-model": {
-        "limit_documents": f"{_SUMMARIES_ONLY} and questions; use --limit-tokens for a text",
-        "max_new_tokens": f"{_SUMMARIES_ONLY}; a text is read, not written",
-    },
-    "summaries": {
-        "limit_tokens": f"{_TEXT_ONLY}; use --limit-documents for summaries",
-        "window": f"{_TEXT_ONLY}; a document is read whole",
-    },
-    "zero-shot": {
-        "limit_tokens": f"{_TEXT_ONLY}; use --limit-documents for questions",
-        "window": f"{_TEXT_ONLY}; a question is read whole",
-        "max_new_tokens": f"{_SUMMARIES_ONLY}; the choices of a question are read, not written",
-    },
-}
-"""Kind of task -> options that it has no use for, and why."""
-
 
 FIGURES = {
     "tokens": ("tokens", ",d"),
@@ -64,30 +41,6 @@ FIGURES = {
     "value_rows_read": ("visible query-key pairs whose value is read", ".1%"),
 }
 """Key of the result -> label with its unit, and format."""
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """Task, and what of it is evaluated; None leaves the choice to the task. UsageError for what the task has no use for."""
-
-    task: str = "default"
-    data: Path | None = None
-    limit_tokens: int | None = None
-    window: int | None = None
-    limit_documents: int | None = None
-    max_new_tokens: int | None = None
-    batch: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, reason in _REFUSED[self.kind].items():
-            if getattr(self, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')} {reason}")
-
-    @property
-    def kind(self) -> str:
-        """Kind of the task; UsageError if there is none of its name."""
-        return TASKS[self.task].kind
 
 
 @dataclass(frozen=True, repr=False)
