@@ -36,7 +36,7 @@ def norm(r: Array, gain: Array, epsilon: int, shift: int, out: Array) -> None:
 
 @kernel(inline="always")
 def _code_row(x: Array, stop: Array, phases: int, v: Array) -> tuple[Integer, Integer]:
-    """Signed-digit code of one row. Leaves the residual in v; returns (k_min, spikes)."""
+    """Signed-digit code of one row. Leaves the residual in v, int64; returns (k_min, spikes)."""
     k_top, k_min = phase_range(vectors.largest_magnitude(x), phases)
     count = np.int64(0)
     for i in range(x.size):
@@ -57,13 +57,13 @@ def _split(a: int) -> tuple[Integer, Integer]:
 def encode(x: Array, stop: Array, phases: int, planes: Array, exponent: Array, spikes: Array) -> None:
     """Signed-digit code of rows: planes int8 [2, rows, inputs] with a = 128 planes[0] + planes[1]."""
     for row in prange(x.shape[0]):
-        v = np.empty(x.shape[1], np.int32)
+        v = np.empty(x.shape[1], np.int64)
         k_min, count = _code_row(x[row], stop, phases, v)
         exponent[row] = k_min
         spikes[row] = count
         high, low, values = planes[0, row], planes[1, row], x[row]
         for i in range(v.size):
-            high[i], low[i] = _split((np.int64(values[i]) - v[i]) >> k_min)
+            high[i], low[i] = _split((values[i] - v[i]) >> k_min)
 
 
 @kernel(parallel=True)
@@ -159,14 +159,14 @@ def encode_query(qkv: Array, stop: Array, phases: int, out: Array, exponent: Arr
     """Coded queries as exact floats [rows, heads, D]; stop int32 [heads, D]; phases 0 leaves them uncoded."""
     heads, dim = stop.shape
     for row in prange(qkv.shape[0]):
-        v = np.empty(dim, np.int32)
+        v = np.empty(dim, np.int64)
         for h in range(heads):
             q = qkv[row, h * dim : (h + 1) * dim]
             if phases > 0:
                 k_min, count = _code_row(q, stop[h], phases, v)
                 spikes[row, h] = count
                 for j in range(dim):
-                    out[row, h, j] = (np.int64(q[j]) - v[j]) >> k_min
+                    out[row, h, j] = (q[j] - v[j]) >> k_min
             else:
                 k_min = max(bit_length(vectors.largest_magnitude(q)) - 10, 0)
                 spikes[row, h] = 0

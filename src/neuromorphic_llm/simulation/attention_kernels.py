@@ -13,7 +13,7 @@ from neuromorphic_llm.arithmetic.scalars import reciprocal, rounding_shift_satur
 from neuromorphic_llm.arithmetic.signed_digit import PROBABILITY_PHASES, free_digit
 from neuromorphic_llm.kernel_cache import kernel
 from neuromorphic_llm.simulation.crossbar_kernels import accumulate
-from neuromorphic_llm.simulation.encoder_kernels import SIGNED_DIGIT, collect_events, encode
+from neuromorphic_llm.simulation.encoder_kernels import SIGNED_DIGIT, encode_events
 
 
 @kernel
@@ -109,9 +109,9 @@ def attend(
     touched = np.empty(head_dim, np.bool_)
     for head in range(heads):
         kv_head = head // group
-        phases, k_query = encode(queries[head], query_stop[head], SIGNED_DIGIT, query_phases, digits)
+        phases, k_query, spikes = encode_events(queries[head], query_stop[head], SIGNED_DIGIT, head_dim, digits, rows, bounds, events)
         counts[0, head] = phases
-        counts[1, head] = collect_events(digits, phases, head_dim, rows, bounds, events)
+        counts[1, head] = spikes
         first = kv_head * group
         if head == first:
             touched[:] = False

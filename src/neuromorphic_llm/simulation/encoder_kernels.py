@@ -19,7 +19,7 @@ CODES = {name: number for number, name in enumerate(CHIP_CODES)}
 @kernel
 def _signed_digit(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
     top, least = phase_range(m, limit)
-    rest = values.copy()
+    rest = values.astype(np.int64)
     for phase in range(top - least + 1):
         fire_phase(rest, stop, top - phase, digits[phase])
     return top - least + 1, least
@@ -76,7 +76,7 @@ def _bit_planes(values: NDArray[np.int32], stop: NDArray[np.int32], m: int, limi
 
 
 @kernel
-def encode(values: NDArray[np.int32], stop: NDArray[np.int32], code: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
+def _encode(values: NDArray[np.int32], stop: NDArray[np.int32], code: int, limit: int, digits: NDArray[np.int8]) -> tuple[int, int]:
     """Code int32 values [n] into digits int8 [>= limit, n] with at most `limit` phases; (phases, k_min)."""
     m = largest_magnitude(values)
     if m == 0:
@@ -94,13 +94,10 @@ def encode(values: NDArray[np.int32], stop: NDArray[np.int32], code: int, limit:
 
 
 @kernel
-def collect_events(
+def _collect_events(
     digits: NDArray[np.int8], phases: int, block_rows: int, rows: NDArray[np.int32], bounds: NDArray[np.int64], events: NDArray[np.int32]
 ) -> int:
-    """Lists the spikes of digits [phases, n]: `rows` [>= phases * n] per phase the positive, then the negative ones; their number.
-
-    `bounds` [phases, 3] is the begin, the begin of the negative ones and the end of each phase; `events` [phases, row blocks] the counts.
-    """
+    """Number of spikes of digits [phases, n], which it lists as encode_events does."""
     size = digits.shape[1]
     negative = np.empty(size + 1, np.int32)
     position = 0
@@ -123,3 +120,23 @@ def collect_events(
         position += negatives
         bounds[phase, 2] = position
     return position
+
+
+@kernel
+def encode_events(
+    values: NDArray[np.int32],
+    stop: NDArray[np.int32],
+    code: int,
+    block_rows: int,
+    digits: NDArray[np.int8],
+    rows: NDArray[np.int32],
+    bounds: NDArray[np.int64],
+    events: NDArray[np.int32],
+) -> tuple[int, int, int]:
+    """(phases, k_min, spikes) of values [n] coded into digits int8 [largest number of phases, n], with the lists of their spikes.
+
+    `rows` [>= phases * n] lists per phase the positive, then the negative ones; `bounds` [phases, 3] is the begin, the begin of the
+    negative ones and the end of each phase; `events` [phases, row blocks] the counts.
+    """
+    phases, exponent = _encode(values, stop, code, len(digits), digits)
+    return phases, exponent, _collect_events(digits, phases, block_rows, rows, bounds, events)

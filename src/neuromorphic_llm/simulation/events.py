@@ -102,7 +102,6 @@ class EventDecoder:
         )
         if self.records is not None:
             self.records.append(TokenRecord())
-        numba.set_num_threads(self.threads)
         value: Any = token
         host, *layers, head = zip(self._plans, self._states, strict=True)
         for number, (plan, states) in enumerate((host, *layers)):
@@ -125,13 +124,16 @@ class EventDecoder:
         stop: prices [inputs]; weights_t: weights [inputs, outputs].
         """
         digits, row = self._digits[len(values)], self._row
-        phases, exponent = encoder_kernels.encode(values, stop, self._code, len(digits), digits)
-        spikes = encoder_kernels.collect_events(digits, phases, self._rows_per_block, self._events, self._bounds, row.events[site])
+        phases, exponent, spikes = encoder_kernels.encode_events(
+            values, stop, self._code, self._rows_per_block, digits, self._events, self._bounds, row.events[site]
+        )
         row.phases[site] = phases
         if self._levels is None:
             total = np.empty(weights_t.shape[1], np.int32)
-            parallel = self.threads > 1 and spikes * len(total) >= crossbar_kernels.PARALLEL_GRAIN
-            run = crossbar_kernels.accumulate_parallel if parallel else crossbar_kernels.accumulate
+            run = crossbar_kernels.accumulate
+            if self.threads > 1 and spikes * len(total) >= crossbar_kernels.PARALLEL_GRAIN:
+                numba.set_num_threads(self.threads)
+                run = crossbar_kernels.accumulate_parallel
             run(weights_t, self._events, self._bounds, phases, self._horner_shift, total)
         else:
             readout, name = self.program.weights.readout, self.program.weights.config.sites[site].name
