@@ -65,7 +65,8 @@ def log_probabilities(weights: DecoderWeights, logits: Logits) -> torch.Tensor:
 def largest(logits: Logits) -> list[int]:
     """Index of the largest logit of every row, the lowest among equals."""
     if isinstance(logits, np.ndarray):
-        return [int(token) for token in logits.argmax(-1)]
+        tokens: list[int] = logits.argmax(-1).tolist()
+        return tokens
     import torch
 
     # argmax of torch leaves ties open, so the index is part of the key.

@@ -7,7 +7,7 @@ structure have equal steps and differ in their parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from neuromorphic_llm.graph.ir import HOST, Graph, Node, ValueType
@@ -37,17 +37,17 @@ class EngineOperation:
 
 
 class PlanStep(NamedTuple):
-    """Operation of a stage: its function, places of its operands among the stage's values, and the values that nothing reads after it."""
+    """Operation of a stage: its function, and the places of its operands and of its value."""
 
     run: Callable[..., Any]
     operands: tuple[int, ...]
-    dead: tuple[int, ...]
+    value: int
     stateful: bool
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Steps of a stage with their parameters; value 0 is what the stage receives, and value n + 1 that of step n."""
+    """Steps of a stage with their parameters; what the stage receives is in place 0."""
 
     steps: tuple[PlanStep, ...]
     nodes: tuple[Node, ...]
@@ -74,23 +74,40 @@ def stage_plans(engine: Any, graph: Graph, operations: Registry[EngineOperation]
     plans, received = [], "token"
     for stage in range(HOST, graph.stages):
         nodes = [node for node in graph.nodes if node.stage == stage and node.operation != "token"]
-        places = {received: 0} | {node.name: place for place, node in enumerate(nodes, 1)}
+        places = _Places(last_use, {received: 0})
         found = [operations[node.operation] for node in nodes]
         pairs = list(zip(found, nodes, strict=True))
-        steps = tuple(_step(node, operation, places, last_use, copy) for operation, node in pairs)
+        steps = tuple(_step(node, operation, places, copy) for operation, node in pairs)
         bound = tuple(operation.bind(engine, node, tuple(types[operand] for operand in node.operands)) for operation, node in pairs)
         plans.append(StagePlan(steps, tuple(nodes), bound, tuple(operation.empty for operation in found)))
         received = nodes[-1].name
     return plans
 
 
-def _step(
-    node: Node, operation: EngineOperation, places: Mapping[str, int], last_use: Mapping[str, str], copy: Callable[[Any], Any]
-) -> PlanStep:
-    operands = tuple(places[operand] for operand in node.operands)
-    dead = tuple(places[operand] for operand in dict.fromkeys(node.operands) if last_use[operand] == node.name)
-    kept = operation.in_place and operands[0] not in dead
-    return PlanStep(_CopyFirst(operation.run, copy) if kept else operation.run, operands, dead, operation.empty is not None)
+@dataclass
+class _Places:
+    """Places of the values of a stage; one whose value nothing reads any more is taken again, so that the value is let go."""
+
+    last_use: Mapping[str, str]
+    taken: dict[str, int]
+    free: list[int] = field(default_factory=list)
+
+    def dies(self, value: str, node: Node) -> bool:
+        """True if nothing reads the value after this node."""
+        return self.last_use[value] == node.name
+
+    def place(self, node: Node) -> int:
+        """Place of a node's value, that of an operand which dies with it if there is one."""
+        self.free += [self.taken.pop(operand) for operand in dict.fromkeys(node.operands) if self.dies(operand, node)]
+        self.taken[node.name] = place = self.free.pop() if self.free else len(self.taken)
+        return place
+
+
+def _step(node: Node, operation: EngineOperation, places: _Places, copy: Callable[[Any], Any]) -> PlanStep:
+    operands = tuple(places.taken[operand] for operand in node.operands)
+    kept = operation.in_place and not places.dies(node.operands[0], node)
+    run = _CopyFirst(operation.run, copy) if kept else operation.run
+    return PlanStep(run, operands, places.place(node), operation.empty is not None)
 
 
 @dataclass(frozen=True)
@@ -106,16 +123,14 @@ class _CopyFirst:
 
 def run_steps(steps: Sequence[PlanStep], context: Any, parameters: Sequence[Any], states: Sequence[Any], received: Any) -> Any:
     """Value of the last of these steps; `states` has those of the steps that have one, in order."""
-    values: list[Any] = [received]
-    left = iter(states)
-    for (run, places, dead, stateful), own in zip(steps, parameters, strict=True):
+    values = {0: received}
+    value, left = received, iter(states)
+    for (run, operands, place, stateful), own in zip(steps, parameters, strict=True):
         state = next(left) if stateful else None
         # Most operations have one operand: a list for it would take longer than the rest of this loop.
-        if len(places) == 1:
-            value = run(context, own, state, values[places[0]])
+        if len(operands) == 1:
+            value = run(context, own, state, values[operands[0]])
         else:
-            value = run(context, own, state, *[values[place] for place in places])
-        values.append(value)
-        for place in dead:
-            values[place] = None
-    return values[-1]
+            value = run(context, own, state, *[values[operand] for operand in operands])
+        values[place] = value
+    return value

@@ -32,7 +32,7 @@ class EventSequences:
 
     def step(self, slots: Sequence[int], tokens: Sequence[int]) -> NDArray[np.int32]:
         """Logits int32 [slots, vocab] after one more token in each of the slots."""
-        return np.stack([self._read(slot, [token]) for slot, token in zip(slots, tokens, strict=True)])
+        return np.array([self._read(slot, [token]) for slot, token in zip(slots, tokens, strict=True)])
 
     def fork(self, order: Sequence[int]) -> None:
         """Slot i becomes a copy of the former slot order[i]."""

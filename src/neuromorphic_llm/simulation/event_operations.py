@@ -133,18 +133,18 @@ def _bind_attention(decoder: EventDecoder, node: Node, types: Types) -> _SelfAtt
 def _attention(decoder: EventDecoder, own: _SelfAttention, state: KeyValues, *parts: Vector) -> Vector:
     """Rotate queries and keys, store keys and values, attend; parts are queries, keys and values, or one vector of all."""
     heads = (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(-1, own.head_dim)
-    stored = own.heads + own.kv_heads
-    rotated, values = heads[:stored], heads[stored:]
-    vectors.rotate(rotated, *(table[decoder.position] for table in own.rope))
-    keys = rotated[own.heads :]
-    attention_kernels.write_key_value(keys, values, own.value_base, own.key_offset, decoder.position, *state.arrays)
+    rotated, values = heads[: own.heads + own.kv_heads], heads[own.heads + own.kv_heads :]
+    position, stored = decoder.position, state.arrays
+    cosines, sines = own.rope
+    vectors.rotate(rotated, cosines[position], sines[position])
+    attention_kernels.write_key_value(rotated[own.heads :], values, own.value_base, own.key_offset, position, *stored)
     output = np.empty((own.heads, own.head_dim), np.int32)
     attention_kernels.attend(
         rotated[: own.heads],
         own.query_stop,
         own.value_base,
-        *state.arrays,
-        decoder.position + 1,
+        *stored,
+        position + 1,
         own.formats,
         output,
         decoder.attention_counts(own.layer),
