@@ -8,6 +8,7 @@ import torch
 
 from neuromorphic_llm.network import kernels
 from neuromorphic_llm.network.cache import SlotCache
+from neuromorphic_llm.network.kernels import Array
 from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, CodedRows, Operations, Rows, SiteTensors
 from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import SHARES
@@ -18,7 +19,10 @@ _QUERY_BLOCK = 256
 
 
 class CpuOperations(Operations):
-    """Numba kernels on views of the tensors; products by the int8 matrix unit."""
+    """Numba kernels on views of the tensors; products by the int8 matrix unit.
+
+    Values are made as arrays, which takes less time than tensors and their views.
+    """
 
     def __init__(self) -> None:
         super().__init__("cpu")
@@ -32,39 +36,40 @@ class CpuOperations(Operations):
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS) if rows >= _PARALLEL_ROWS else 1)
 
     def norm(self, r: torch.Tensor, gain: torch.Tensor, epsilon: int, shift: int) -> torch.Tensor:
-        out = torch.empty_like(r)
-        kernels.norm(r.numpy(), gain.numpy(), epsilon, shift, out.numpy())
-        return out
+        out = np.empty(r.shape, np.int32)
+        kernels.norm(r.numpy(), gain.numpy(), epsilon, shift, out)
+        return torch.from_numpy(out)
 
     def encode(self, x: torch.Tensor, stop: torch.Tensor, phases: int) -> CodedRows:
-        planes, exponent, spikes = _coded(x)
-        kernels.encode(x.numpy(), stop.numpy(), phases, planes.numpy(), exponent.numpy(), spikes.numpy())
-        return CodedRows(planes, exponent, spikes)
+        planes, exponent, spikes = _no_code(x.shape)
+        kernels.encode(x.numpy(), stop.numpy(), phases, planes, exponent, spikes)
+        return CodedRows(torch.from_numpy(planes), torch.from_numpy(exponent), torch.from_numpy(spikes))
 
     def encode_dense(self, x: torch.Tensor) -> CodedRows:
-        planes, exponent, spikes = _coded(x)
-        kernels.encode_dense(x.numpy(), planes.numpy(), exponent.numpy())
-        return CodedRows(planes, exponent, spikes.zero_())
+        planes, exponent, spikes = _no_code(x.shape)
+        kernels.encode_dense(x.numpy(), planes, exponent)
+        return CodedRows(torch.from_numpy(planes), torch.from_numpy(exponent), torch.from_numpy(spikes))
 
     def scale(self, acc: torch.Tensor, exponent: torch.Tensor, site: SiteTensors) -> torch.Tensor:
-        out = torch.empty(acc.shape[1:], dtype=torch.int32)
+        accumulators = acc.numpy()
+        out = np.empty(accumulators.shape[1:], np.int32)
         bias = self._no_bias if site.bias is None else site.bias.numpy()
-        kernels.scale(acc.numpy(), site.multiplier.numpy(), bias, int(site.shift), exponent.numpy(), out.numpy())
-        return out
+        kernels.scale(accumulators, site.multiplier.numpy(), bias, int(site.shift), exponent.numpy(), out)
+        return torch.from_numpy(out)
 
     def add(self, r: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         kernels.add(r.numpy(), y.numpy())
         return r
 
     def gate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor, activation: str = "silu") -> torch.Tensor:
-        out = torch.empty(y.shape[0], y.shape[1] // 2, dtype=torch.int32)
-        kernels.gate(y.numpy(), SHARES[activation], fraction, int(hidden_fraction), out.numpy())
-        return out
+        out = np.empty((y.shape[0], y.shape[1] // 2), np.int32)
+        kernels.gate(y.numpy(), SHARES[activation], fraction, int(hidden_fraction), out)
+        return torch.from_numpy(out)
 
     def activate(self, y: torch.Tensor, fraction: int, hidden_fraction: torch.Tensor, activation: str) -> torch.Tensor:
-        out = torch.empty_like(y)
-        kernels.activate(y.numpy(), SHARES[activation], fraction, int(hidden_fraction), out.numpy())
-        return out
+        out = np.empty(y.shape, np.int32)
+        kernels.activate(y.numpy(), SHARES[activation], fraction, int(hidden_fraction), out)
+        return torch.from_numpy(out)
 
     def soft_cap(self, x: torch.Tensor, cap: SoftCap) -> torch.Tensor:
         kernels.soft_cap(x.numpy(), *cap)
@@ -75,27 +80,26 @@ class CpuOperations(Operations):
         rows: Rows, cache: SlotCache, formats: Formats, query_phases: int, probability_bits: int,
         window: torch.Tensor | None = None, cap: SoftCap | None = None, key_offset: torch.Tensor | None = None,
     ) -> AttentionResult:  # fmt: skip
-        heads, dim = query_stop.shape
-        kv_heads = value_base.numel()
-        base = value_base.numpy()
+        stop, base = query_stop.numpy(), value_base.numpy()
+        (heads, dim), kv_heads = stop.shape, base.size
+        x, total_rows = qkv.numpy(), qkv.shape[0]
         position, slot = rows.position.numpy(), rows.slot.numpy()
         kernels.rotate_and_store(
-            qkv.numpy(), heads, kv_heads, rope[0].numpy(), rope[1].numpy(), position, slot, base,
+            x, heads, kv_heads, rope[0].numpy(), rope[1].numpy(), position, slot, base,
             self._no_offset if key_offset is None else key_offset.numpy(),
             cache.keys.numpy(), cache.key_exponent.numpy(), cache.values.numpy(),
         )  # fmt: skip
-        query = torch.empty(qkv.shape[0], heads, dim, dtype=cache.keys.dtype)
-        exponent = np.empty((qkv.shape[0], heads), np.int32)
-        spikes = np.empty((qkv.shape[0], heads), np.int64)
-        kernels.encode_query(qkv.numpy(), query_stop.numpy(), query_phases, query.numpy(), exponent, spikes)
-        out = torch.empty(qkv.shape[0], heads * dim, dtype=torch.int32)
-        total, p_spikes, keys = (np.empty((qkv.shape[0], heads), np.int64) for _ in range(3))
+        query = torch.empty(total_rows, heads, dim, dtype=cache.keys.dtype)
+        exponent = np.empty((total_rows, heads), np.int32)
+        spikes, p_spikes, keys, total = np.empty((4, total_rows, heads), np.int64)
+        kernels.encode_query(x, stop, query_phases, query.numpy(), exponent, spikes)
+        out = np.empty((total_rows, heads * dim), np.int32)
         shift = 15 + formats.qkv - formats.attention
         n = rows.per_sequence
         seen = NO_WINDOW if window is None else int(window)
         caps = self._no_cap if cap is None else np.array(cap, np.int64)
         # A block of queries meets only the keys up to its last one, which nearly halves the work of a long prompt.
-        for first in (sequence + block for sequence in range(0, qkv.shape[0], n) for block in range(0, n, _QUERY_BLOCK)):
+        for first in (sequence + block for sequence in range(0, total_rows, n) for block in range(0, n, _QUERY_BLOCK)):
             part = slice(first, min(first + _QUERY_BLOCK, first - first % n + n))
             where, context = int(slot[first]), int(position[part.stop - 1]) + 1
             begin = max(int(position[first]) + 1 - seen, 0)
@@ -107,12 +111,13 @@ class CpuOperations(Operations):
                 probability_bits, query_phases > 0, self._table, seen, caps, total[part], p_spikes[part], keys[part],
             )  # fmt: skip
             acc = (scores.view(kv_heads, -1, context - begin) @ cache.values[where, :, kept]).view(heads, -1, dim)
-            kernels.attention_output(acc.numpy(), total[part], base, shift, out[part].numpy())
+            kernels.attention_output(acc.numpy(), total[part], base, shift, out[part])
         return AttentionResult(
-            out, qkv.view(qkv.shape[0], -1, dim)[:, :heads], torch.from_numpy(spikes), torch.from_numpy(p_spikes), torch.from_numpy(keys)
-        )
+            torch.from_numpy(out), qkv.view(total_rows, -1, dim)[:, :heads],
+            torch.from_numpy(spikes), torch.from_numpy(p_spikes), torch.from_numpy(keys),
+        )  # fmt: skip
 
 
-def _coded(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    planes = torch.empty(2, *x.shape, dtype=torch.int8)
-    return planes, torch.empty(x.shape[0], dtype=torch.int32), torch.empty(x.shape[0], dtype=torch.int64)
+def _no_code(shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """Room for the code of rows [rows, inputs], as CodedRows takes it, and no spikes."""
+    return np.empty((2, *shape), np.int8), np.empty(shape[0], np.int32), np.zeros(shape[0], np.int64)

@@ -31,6 +31,10 @@ SiteObserver = Callable[[int, torch.Tensor, CodedRows], None]
 """Called with (site index, input int32 [rows, inputs], coded input) at every crossbar site."""
 
 
+_NONE = torch.zeros(0, dtype=torch.long)
+_NO_ROWS = Rows(_NONE, _NONE, 1, True, _NONE)
+"""Rows of the head, in which nothing depends on positions."""
+
 _StageResult = tuple[torch.Tensor, list[torch.Tensor], list[AttentionResult]]
 
 
@@ -221,8 +225,8 @@ class FunctionalDecoder:
     def _counted(self, stage: _Stage, result: _StageResult, position: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         """Residual stream of a stage's result, whose spikes are added to the statistics."""
         r, spikes, attention = result
-        for site, count in zip(stage.sites, spikes, strict=True):
-            self.statistics.add_site(site, count, kept)
+        if spikes:
+            self.statistics.add_sites(stage.sites, spikes, kept)
         for layer, each in zip(stage.layers, attention, strict=True):
             self.statistics.add_attention(layer, each, position, kept)
             if self.query_observer is not None:
@@ -253,9 +257,7 @@ class FunctionalDecoder:
         return function(stage.plan.parameters, r, rows, states)
 
     def _head(self, r: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        stage, none = self._head_stage, torch.zeros(0, dtype=torch.long)
-        rows = Rows(none, none, 1, True, none)  # nothing in the head depends on positions
-        return self._counted(stage, self._run(stage, r, rows, [], False), none, kept)
+        return self._counted(self._head_stage, self._run(self._head_stage, r, _NO_ROWS, [], False), _NONE, kept)
 
     def accumulate(self, x: torch.Tensor, coded: CodedRows, site: SiteTensors) -> torch.Tensor:
         """Accumulators of a site, as Operations.accumulate, of x int32 [rows, inputs], by the network's readout if the site spikes."""

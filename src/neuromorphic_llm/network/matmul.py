@@ -31,7 +31,9 @@ def product(planes: torch.Tensor, weight: torch.Tensor, int8_exact: bool) -> tor
     if int8_exact and weight.shape[1] % 8 == 0 and weight.shape[0] % 8 == 0:
         rows = flat.shape[0]
         if flat.is_cuda and rows <= 16:  # the CUDA kernel wants more than 16 rows
-            flat = torch.nn.functional.pad(flat, (0, 0, 0, 32 - rows))
-        return torch._int_mm(flat, weight.t())[:rows].reshape(2, -1, weight.shape[0])
+            products = torch._int_mm(torch.nn.functional.pad(flat, (0, 0, 0, 32 - rows)), weight.t())[:rows]
+        else:
+            products = torch._int_mm(flat, weight.t())
+        return products.view(2, -1, weight.shape[0])
     result = flat.double() @ weight.double().t()
     return result.to(torch.int32).reshape(2, -1, weight.shape[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,30 +21,35 @@ class SpikeStatistics:
     def reset(self) -> None:
         """Forget all counts."""
         self.tokens = 0
-        self._site_spikes: list[torch.Tensor | int] = [0] * len(self._config.sites)
+        self._site_spikes: dict[tuple[int, ...], torch.Tensor] = {}  # by the sites that run together
         self._site_rows = [0] * len(self._config.sites)
         self._attention: list[torch.Tensor | int] = [0] * self._config.layers
         windows = (block.window for block in self._config.attention_blocks)
         self._visible: dict[int, torch.Tensor | int] = dict.fromkeys(windows, 0)  # keys, by window
 
-    def add_site(self, index: int, spikes: torch.Tensor, kept: torch.Tensor | None = None) -> None:
-        """Count the spikes int64 [rows] of one crossbar site; of the rows `kept` only, if given."""
-        counted = _rows(spikes, kept)
-        self._site_spikes[index] = self._site_spikes[index] + counted.sum()
-        self._site_rows[index] += len(counted)
+    def add_sites(self, sites: tuple[int, ...], spikes: Sequence[torch.Tensor], kept: torch.Tensor | None = None) -> None:
+        """Count the spikes int64 [rows] of crossbar sites that ran one after another; of the rows `kept` only, if given."""
+        counts = _rows(torch.stack(list(spikes)), kept)
+        self._site_spikes[sites] = self._site_spikes.get(sites, 0) + counts.sum(1)
+        for site in sites:
+            self._site_rows[site] += counts.shape[1]
 
     def add_attention(self, layer: int, result: AttentionResult, position: torch.Tensor, kept: torch.Tensor | None = None) -> None:
         """Count query and probability spikes and the keys they read; position int64 [rows]; of the rows `kept` only, if given."""
-        counts = (_rows(count, kept).sum() for count in (result.query_spikes, result.probability_spikes, result.probability_keys))
-        self._attention[layer] = self._attention[layer] + torch.stack(list(counts))
+        counts = _rows(torch.stack((result.query_spikes, result.probability_spikes, result.probability_keys)), kept)
+        self._attention[layer] = self._attention[layer] + counts.sum((1, 2))
         if layer == self._config.attention_blocks[0].layer:
-            visible = _rows(position, kept) + 1
+            visible = (position if kept is None else position[kept]) + 1
             for window, before in self._visible.items():
                 self._visible[window] = before + (visible.clamp(max=window) if window else visible).sum()
 
     def site_spikes(self) -> list[int]:
         """Spikes per crossbar site."""
-        return [int(count) for count in self._site_spikes]
+        spikes = [0] * len(self._config.sites)
+        for sites, counts in self._site_spikes.items():
+            for site, count in zip(sites, counts.tolist(), strict=True):
+                spikes[site] += count
+        return spikes
 
     def spikes_per_input(self) -> list[float]:
         """Mean spikes per input and token of every site (0.0 for a site that did not run)."""
@@ -95,5 +101,6 @@ class SpikeStatistics:
         }
 
 
-def _rows(tensor: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-    return tensor if kept is None else tensor[kept]
+def _rows(counts: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    """Counts [kinds, rows, ..] of the rows `kept`."""
+    return counts if kept is None else counts[:, kept]
