@@ -71,6 +71,14 @@ def test_the_same_program_from_a_folder(shown: dict[str, Any], tmp_path: Path) -
     assert nl.simulate(tmp_path / "program", "Once upon a time", max_new_tokens=4).token_ids == shown["result"].token_ids[:4]
 
 
+def test_parameters_of_a_code_as_a_mapping(tmp_path: Path) -> None:
+    (tmp_path / "story.txt").write_text("The dog ran to the river and saw a big red boat.", encoding="utf-8")
+    options: dict[str, Any] = {"code": "burst", "calibration": tmp_path / "story.txt"}
+    network = nl.convert("random-tiny", code_parameters={"gamma": 7}, **options)
+    assert network.weights.code.parameters == {"gamma": 7}
+    assert network.content_hash == nl.convert("random-tiny", code_parameters=(("gamma", 7),), **options).content_hash
+
+
 def test_texts_of_networks_programs_and_models(shown: dict[str, Any]) -> None:
     options: dict[str, Any] = {"max_new_tokens": 6}
     text = nl.generate(shown["network"], "Once upon a time", **options)
@@ -104,6 +112,12 @@ def test_texts_of_networks_programs_and_models(shown: dict[str, Any]) -> None:
         (lambda names: nl.evaluate(names["program"]), "a model is a known name, a folder, a file or a hub id, got Program"),
         (lambda names: nl.simulate(names["program"], "Hi", max_new_tokens=2.5), "max_new_tokens must be an integer of at least 1, got 2.5"),
         (lambda names: nl.generate(names["network"], "Hi", max_new_tokens="2"), "max_new_tokens must be an integer of at least 1, got '2'"),
+        (lambda _: nl.convert("nano", phases="8"), "phases must be an integer, got '8'"),
+        (lambda _: nl.convert("nano", code="burst", code_parameters="gamma"), "code_parameters must be pairs of a name and a value"),
+        (lambda names: nl.generate(names["network"], "Hi", top_k=2.5), "top_k must be an integer, got 2.5"),
+        (lambda names: nl.generate(names["network"], "Hi", do_sample="yes"), "do_sample must be true or false, got 'yes'"),
+        (lambda names: nl.evaluate(names["network"], limit_tokens="64"), "limit_tokens must be an integer, got '64'"),
+        (lambda names: nl.evaluate(names["network"], data="nowhere.txt"), "nowhere.txt"),
         (lambda names: nl.simulate(names["program"], [3, 4]), "the prompt must be one text, got list"),
         (lambda names: nl.generate(names["network"], ["Hi", "Ho"]), "the prompt must be one text, got list"),
     ],

@@ -90,6 +90,9 @@ def convert(
 def _convert_config(spikes: float | None, options: dict[str, Any]) -> ConvertConfig:
     """Configuration of a conversion; UsageError for a field that there is not, or a value that it refuses."""
     _check_options("conversion", ConvertConfig, options)
+    for name in ("code_parameters", "readout_parameters"):
+        if isinstance(options.get(name), Mapping):
+            options[name] = tuple(options[name].items())
     target = {"spikes": spikes, "price": options.pop("price", None), "energy_j": options.pop("energy_j", None)}
     if all(value is None for value in target.values()):
         target = default_target(options.get("code", "signed-digit"))
@@ -200,6 +203,8 @@ def evaluate(
     """
     where = checked_device(device)
     _check_options("evaluation", EvaluationOptions, options)
+    if options.get("data") is not None:
+        options["data"] = Path(options["data"])
     asked = EvaluationOptions(task, **options)
     other = None if against is None else partial(open_model, against, where, bos)
     return evaluate_task(partial(open_model, model, where, bos), asked, partial(counted_work, _console()), other)

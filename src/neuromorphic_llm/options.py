@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 C = TypeVar("C", bound=type[Any])
@@ -67,3 +68,18 @@ def check_choices(config: Any) -> None:
         value = getattr(config, name)
         if about.choices and not isinstance(about.choices, str) and value not in about.choices:
             raise ValueError(f"{name} must be one of {', '.join(about.choices)}, got {value!r}")
+
+
+_NUMBERS: dict[str, tuple[type, str]] = {"int": (Integral, "an integer"), "float": (Real, "a number"), "bool": (bool, "true or false")}
+
+
+def check_numbers(config: Any, error: type[Exception] = TypeError) -> None:
+    """`error` naming the first field of a configuration that is declared as a number, or as bool, and holds something else."""
+    for each in fields(config):
+        kind, _, other = str(each.type).partition(" | ")
+        value = getattr(config, each.name)
+        if kind not in _NUMBERS or (value is None and other == "None"):
+            continue
+        wanted, words = _NUMBERS[kind]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
+            raise error(f"{each.name} must be {words}, got {value!r}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from numbers import Real
 from typing import Any
 
 from neuromorphic_llm.network.parts import PARTS
-from neuromorphic_llm.options import check_choices, described, option
+from neuromorphic_llm.options import check_choices, check_numbers, described, option
 
 _LATER = ("energy_j", "allocation", "compensation", "code_parameters", "readout", "readout_parameters", "weights")
 WEIGHTS = ("8-bit", "4-bit-groups")
@@ -65,10 +64,10 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("spikes", "query_spikes", "price", "energy_j", "tolerance"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real | None):
-                raise TypeError(f"{name} must be a number, got {value!r}")
+        check_numbers(self)
+        for name in ("code_parameters", "readout_parameters"):
+            if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in getattr(self, name)):
+                raise TypeError(f"{name} must be pairs of a name and a value, got {getattr(self, name)!r}")
         if sum(target is not None for target in (self.spikes, self.price, self.energy_j)) != 1:
             raise ValueError("exactly one of spikes, energy_j and price must be given")
         if self.weights != "8-bit" and "gptq" in self.compensation:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluation.tasks import TASKS
-from neuromorphic_llm.options import described, option
+from neuromorphic_llm.options import check_numbers, described, option
 
 LONGEST_SUMMARY = 128
 """Tokens, unless the user names another number."""
@@ -50,6 +50,7 @@ class EvaluationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_numbers(self, UsageError)
         for name, reason in _REFUSED[self.kind].items():
             if getattr(self, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')} {reason}")

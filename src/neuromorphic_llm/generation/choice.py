@@ -11,6 +11,7 @@ import numpy as np
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.generation.engine import Logits
+from neuromorphic_llm.options import check_numbers
 from neuromorphic_llm.reference.weights import DecoderWeights
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         check_length(self.max_new_tokens)
+        check_numbers(self, UsageError)
         if not self.temperature > 0:
             raise UsageError(f"temperature must be above 0, got {self.temperature}; for greedy decoding leave sampling off")
         if self.top_k < 0 or not 0 < self.top_p <= 1:
