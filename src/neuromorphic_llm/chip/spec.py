@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from neuromorphic_llm.chip.flat_names import FLAT_NAMES
@@ -268,10 +269,11 @@ SECTIONS: dict[str, type[Section]] = {
 """Sections of a chip description by their name."""
 
 
-def parameters() -> dict[str, Any]:
+@cache
+def parameters() -> Mapping[str, Any]:
     """Every field but `name`, as dataclass fields by path."""
     top = {entry.name: entry for entry in fields(ChipSpec) if "parameter" in entry.metadata}
-    return top | {f"{title}.{entry.name}": entry for title, section in SECTIONS.items() for entry in fields(section)}
+    return MappingProxyType(top | {f"{title}.{entry.name}": entry for title, section in SECTIONS.items() for entry in fields(section)})
 
 
 def unknown_field(path: object) -> None:
