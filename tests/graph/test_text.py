@@ -54,6 +54,22 @@ def test_round_trip_of_anything_well_formed(stages: list[list[Node]], result: st
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "graph:1:1: expected 'graph', found 'the end'"),
+        ("\n", "graph:2:1: expected 'graph', found 'the end'"),
+        ("\n&", "graph:2:1: expected 'graph', found '&'"),
+        ("graph { host: %x: i32<", "graph:1:23: expected a number, found 'the end'"),
+        ("graph{\nreturn", "graph:2:7: expected a value such as %x, found 'the end'"),
+    ],
+)
+def test_faults_at_the_ends_of_a_text(text: str, message: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        parse_graph(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
     ("before", "after", "message"),
     [
         ("graph {", "grap {", "g:1:1: expected 'graph', found 'grap'"),
@@ -71,6 +87,14 @@ def test_round_trip_of_anything_well_formed(stages: list[list[Node]], result: st
         ("  return %next\n}\n", "", "g:10:1: expected"),
         ('"rate"', '"rate', "g:8:72: expected a number, a text in quotes or a list"),
         ("%row: i16", "&row: i16", "g:4:3: expected a value such as %x, found '&'"),
+        ("graph {", "{", "g:1:1: expected 'graph', found '{'"),
+        ("graph {", "graph host", "g:1:7: expected '{', found 'host'"),
+        ("%row: i16<12>", "%row: <12>", "g:4:9: expected a type such as i32<14>[576], found '<'"),
+        ("= embedding(", "= (", "g:4:22: expected an operation, found '('"),
+        ("{vocab=5}", "{5}", "g:4:41: expected an attribute, found '5'"),
+        ('"rate"', '"rate', "g:8:72: expected a number, a text in quotes or a list, found '\"'"),
+        ("{left=2}", "{left=x}", "g:5:45: expected a number, a text in quotes or a list, found 'x'"),
+        ("phases=4", "phases=[x]", "g:8:88: expected a number, found 'x'"),
     ],
 )
 def test_faults_name_line_and_column(before: str, after: str, message: str) -> None:

@@ -60,26 +60,29 @@ class _Parser:
     def fail(self, message: str, position: int | None = None) -> CompileError:
         at = self.position if position is None else position
         at += len(self.text[at:]) - len(self.text[at:].lstrip())
-        line = self.text.count("\n", 0, at) + 1
-        column = at - self.text.rfind("\n", 0, at)
+        before = self.text[:at]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         return CompileError(f"{self.source}:{line}:{column}: {message}")
 
     def peek(self) -> str:
         match = _TOKEN.match(self.text, self.position)
         return match.group(0).strip() if match else ""
 
+    def expected(self, what: str) -> CompileError:
+        found = self.peek() or self.text[self.position :].strip()[:1] or "the end"
+        return self.fail(f"expected {what}, found {found!r}")
+
     def take(self, kind: str, what: str) -> str:
         match = _TOKEN.match(self.text, self.position)
         if match is None or match.lastgroup != kind:
-            found = self.text[self.position :].strip()[:1]
-            raise self.fail(f"expected {what}, found {(match.group(0).strip() if match else found) or 'the end'!r}")
+            raise self.expected(what)
         self.position = match.end()
         return match.group(0).strip()
 
     def word(self, word: str) -> None:
         if self.peek() != word:
-            raise self.fail(f"expected {word!r}, found {self.peek() or 'the end'!r}")
-        self.take("mark" if not word[0].isalpha() else "name", repr(word))
+            raise self.expected(repr(word))
+        self.position = self.text.index(word, self.position) + len(word)
 
     def number(self) -> int:
         return int(self.take("number", "a number"))
