@@ -79,20 +79,31 @@ class GraphBuilder:
         return self.add("positioned", "add", residual, position)
 
 
+_NOTHING: Any = np.zeros(0)
+_NO_SITE = LinearWeights(_NOTHING, _NOTHING, 0, _NOTHING)
+
+
 def outline(config: DecoderConfig) -> DecoderWeights:
     """Weights without numbers: what the graph of a configuration is built from before there is a network."""
-    none = np.zeros(0, np.int32)
-    site = LinearWeights(np.zeros((0, 0), np.int8), none, 0, none)
     layers = []
     for number in range(config.layers):
         integers = [
             each.name for block in config.layer_blocks(number) for each in block.parameters(config) if not each.shape and not each.optional
         ]
         sites = [own.role for own in config.layer_sites(number)]
-        layers.append(LayerWeights(**dict.fromkeys(sites, site), **dict.fromkeys(integers, 0)))
-    rows, table = np.zeros((0, 0), np.int16), np.zeros((0, 0), np.int16)
-    positions = rows if config.learned_positions else None
-    return DecoderWeights(config, Formats(), CodeConfig(), rows, tuple(layers), none, site, table, table, positions)
+        layers.append(LayerWeights(**dict.fromkeys(sites, _NO_SITE), **dict.fromkeys(integers, 0)))
+    return DecoderWeights(
+        config=config,
+        formats=Formats(),
+        code=CodeConfig(),
+        embedding=_NOTHING,
+        layers=tuple(layers),
+        final_gain=_NOTHING,
+        head=_NO_SITE,
+        rope_cos=_NOTHING,
+        rope_sin=_NOTHING,
+        positions=_NOTHING if config.learned_positions else None,
+    )
 
 
 def build_graph(weights: DecoderWeights) -> Graph:
