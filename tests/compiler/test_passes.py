@@ -19,6 +19,7 @@ from neuromorphic_llm.compiler.pipeline import default_pipeline, run_passes
 from neuromorphic_llm.compiler.place import Place
 from neuromorphic_llm.compiler.route import RoutePass
 from neuromorphic_llm.compiler.schedule import Schedule
+from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.graph.text import parse_graph, print_graph
 from neuromorphic_llm.reference.build import build_graph
@@ -296,15 +297,6 @@ def test_schedule_refuses_what_comes_between_a_train_and_its_results() -> None:
         Schedule().apply(Module(parse_graph(text), WEIGHTS, NANO))
 
 
-def test_allocate() -> None:
-    module = run_passes(Module(build_graph(WEIGHTS), WEIGHTS, NANO), default_pipeline())
-    assert module.memory is not None
-    assert module.memory.max_context == TINY.max_positions
-    assert "  context 16\n  stage 0 %layers.0.attention.norm: " in print_module(module)
-    # key/value memory: 2 * 4 bytes and one for exponents, times 16 tokens
-    assert module.memory.sram["key_value"] == 9 * 16
-
-
 def test_buffers_overlap_only_when_they_do_not_live_together() -> None:
     nodes = [node for node in parse_graph(FOLDED).nodes if node.stage == 0]
     buffers = {buffer.value: buffer for buffer in place_buffers(nodes, 100)}
@@ -322,9 +314,21 @@ def test_buffers_overlap_only_when_they_do_not_live_together() -> None:
 
 def test_allocate_refuses_small_memories() -> None:
     module = run_passes(Module(build_graph(WEIGHTS), WEIGHTS, NANO), default_pipeline())
-    with pytest.raises(CompileError, match=r"stage 0 needs \d+ bytes of vector memory, chip tight has 512"):
-        Allocate().apply(replace(module, spec=NANO.with_fields({"name": "tight", "vector.memory_bytes": 512})))
-    with pytest.raises(CompileError, match="one token needs 9 bytes in a key/value memory"):
-        Allocate().apply(replace(module, spec=NANO.with_fields({"name": "tight", "vector.kv_bytes_per_engine": 8})))
+
+    def refused(field: str, value: int) -> tuple[str, dict[str, int]]:
+        with pytest.raises(ShortageError) as caught:
+            Allocate().apply(replace(module, spec=NANO.with_fields({"name": "tight", field: value})))
+        return str(caught.value), caught.value.changes
+
+    assert refused("vector.memory_bytes", 1152) == (
+        "stage 0 needs 1156 bytes of vector memory, chip tight has 1152, and more chips do not help; raise vector.memory_bytes",
+        {"vector.memory_bytes": 1156},
+    )
+    assert refused("vector.kv_bytes_per_engine", 8) == (
+        "one token needs 9 bytes in a key/value memory (1 heads an engine), chip tight has 8, and more chips do not help; raise "
+        "vector.kv_bytes_per_engine or vector.attention_engines",
+        {"vector.kv_bytes_per_engine": 16 * 9},
+    )
+    Allocate().apply(replace(module, spec=NANO.with_fields({"vector.memory_bytes": 1156})))
     with pytest.raises(CompileError, match="memory is planned for instructions; run schedule before allocate"):
         Allocate().apply(Module(parse_graph(FOLDED), WEIGHTS, NANO))

@@ -10,7 +10,7 @@ import pytest
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.compiler.shortage import larger_mesh
+from neuromorphic_llm.compiler.shortage import _tiles, larger_mesh
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.reference.random_decoder import random_decoder
 
@@ -77,3 +77,46 @@ def test_meshes_hold_what_they_are_for(period: int, synapse: int, vector: int) -
         mesh = spec.with_fields(larger_mesh(spec, synapse, vector))
         assert len(mesh.topology.synapse_tiles()) >= synapse and len(mesh.topology.vector_tiles()) >= vector
         assert mesh.topology.tiles <= 16384
+
+
+def mesh(width: int, height: int, period: int | None = None) -> dict[str, int]:
+    """Fields of a mesh, with a period of its own."""
+    own = {} if period is None else {"mesh.vector_period": period, "mesh.vector_offset": period // 2}
+    return {"mesh.width": width, "mesh.height": height} | own
+
+
+@pytest.mark.parametrize(
+    ("width", "period", "offset", "synapse", "vector", "fields"),
+    [
+        (8, 8, 3, 7, 1, mesh(3, 3)),  # 9 tiles: vector tile 3
+        (2, 8, 3, 20, 2, mesh(5, 5)),  # 24 tiles; a strip of 2 is none to keep
+        (3, 8, 3, 20, 2, mesh(3, 8)),
+        (8, 8, 3, 20, 2, mesh(8, 3)),
+        (9, 8, 3, 20, 2, mesh(5, 5)),
+        (8, 1, 0, 7, 3, mesh(4, 3, 4)),  # vector tiles 2, 6 and 10
+        (8, 100, 3, 7, 3, mesh(4, 3, 4)),  # 204 tiles with its own period, more than four times as many
+        (8, 22, 17, 7, 2, mesh(8, 5)),  # 40 tiles, four times the 10 of another period
+        (8, 8, 3, 14000, 1, mesh(127, 126)),
+        (100, 8, 3, 14330, 100, mesh(128, 128)),  # 164 rows of 100 would be too many
+        (8, 8, 3, 16000, 1, mesh(128, 127, 64)),
+        (128, 2, 1, 100, 8192, mesh(128, 128)),  # the largest mesh
+        (128, 2, 1, 100, 8193, {"synapse.crossbars": 48}),
+    ],
+)
+def test_larger_meshes(width: int, period: int, offset: int, synapse: int, vector: int, fields: dict[str, int]) -> None:
+    changes = {"mesh.width": width, "mesh.vector_period": period, "mesh.vector_offset": offset, "synapse.crossbars": 24}
+    assert larger_mesh(ChipSpec("a").with_fields(changes), synapse, vector) == fields
+
+
+@pytest.mark.parametrize("period", [2, 3, 7])
+@pytest.mark.parametrize("vector", [1, 2, 5])
+def test_meshes_are_the_smallest(period: int, vector: int) -> None:
+    """In rows of one tile each, tiles are counted one by one."""
+    for offset in range(period):
+        for synapse in range(1, 20):
+            kinds = {False: 0, True: 0}
+            tiles = 1  # the host
+            while kinds[False] < synapse or kinds[True] < vector:
+                kinds[tiles % period == offset] += 1
+                tiles += 1
+            assert _tiles(period, offset, synapse, vector) == tiles

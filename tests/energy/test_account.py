@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.energy import EnergyAccount, Memory, account, fp16_reference, int8_reference, records_for
-from neuromorphic_llm.energy.digital import token_seconds
+from neuromorphic_llm.energy import EnergyAccount, Memory, account, fp16_reference, int8_reference, load_constants, records_for
+from neuromorphic_llm.energy.digital import SCOPE, SCOPE_SRAM, token_seconds
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.simulation.counters import Counters
@@ -100,13 +101,29 @@ def test_total_by_hand() -> None:
 
 
 def test_parts_scope_and_bounds() -> None:
-    result = account(COUNTS, SPEC, MEMORIES, 1e-6)
-    assert "chip" in result.scope and "DRAM" in result.scope
+    result = account(COUNTS, SPEC, MEMORIES, 1e-6, tokens=2)
+    assert result.scope == "chip and its DRAM accesses"
     assert all(part.low <= part.nominal <= part.high for part in result.parts.values())
-    written = result.to_json()
-    assert sum(part["high"] for part in written["energy_breakdown_j"].values()) == pytest.approx(
-        written["energy_j_per_token"]["high"], rel=1e-9, abs=0
-    )
+    assert result.to_json() == {
+        "scope": result.scope,
+        "tokens": 2,
+        "energy_j_per_token": result.chip_energy_j_per_token.to_json(),
+        "energy_breakdown_j": {name: (part * 0.5).to_json() for name, part in result.parts.items()},
+    }
+    assert account(COUNTS, SPEC, MEMORIES, 1e-6).tokens == 1
+
+
+def test_constants_of_the_caller() -> None:
+    """Every figure comes from the constants that are passed."""
+    doubled = {
+        name: replace(each, value=each.value * 2) if each.unit in ("J", "J/bit") else each for name, each in load_constants().items()
+    }
+    ours = account(COUNTS, SPEC, MEMORIES, 0.0)
+    assert account(COUNTS, SPEC, MEMORIES, 0.0, constants=doubled).chip_energy_j.nominal == pytest.approx(2 * ours.chip_energy_j.nominal)
+    for reference in (int8_reference, fp16_reference):
+        once, twice = (reference(CONFIG, 10, SPEC, constants=constants) for constants in (None, doubled))
+        for name, part in once.parts.items():
+            assert twice.parts[name].nominal == pytest.approx(part.nominal * (1 if name == "leakage" else 2)), name
 
 
 def test_invalid_time_and_tokens() -> None:
@@ -116,6 +133,7 @@ def test_invalid_time_and_tokens() -> None:
         account(COUNTS, SPEC, MEMORIES, 1.0, tokens=0)
     with pytest.raises(ValueError, match="context"):
         int8_reference(CONFIG, 0, SPEC)
+    assert int8_reference(CONFIG, 1, SPEC).tokens == 1
 
 
 def between(size: int, below: int, at_below: float, above: int, at_above: float) -> float:
@@ -177,21 +195,46 @@ def token_of_links(bits: int) -> tuple[int, float]:
     return routers, cycles / 5.0e8
 
 
+@pytest.mark.parametrize(("reference", "bits"), [(int8_reference, 8), (fp16_reference, 16)])
+def test_weights_in_an_sram(reference: Callable[..., EnergyAccount], bits: int) -> None:
+    """Only where the weights lie changes: each is read from one of as many memories of 8 KB as hold them."""
+    weights = 2 * (64 * 128 + 64 * 64 + 64 * 256 + 128 * 64) + 64 * 288
+    seconds = token_seconds(CONFIG, 10, SPEC, bits)
+    registers, sram = reference(CONFIG, 10, SPEC), reference(CONFIG, 10, SPEC, weights_in_sram=True)
+    assert (registers.scope, sram.scope) == (SCOPE, SCOPE_SRAM)
+    assert sram.parts["weights"].nominal == pytest.approx(bits * weights * SRAM_8KB, rel=1e-9)
+    memories = math.ceil(bits * weights / 8 / 8192)
+    leaking = seconds * 8 * 8192 * memories * 1.0e-11 - seconds * bits * weights * 2.0e-11
+    assert sram.parts["leakage"].nominal - registers.parts["leakage"].nominal == pytest.approx(leaking, rel=1e-6)
+    assert all(registers.parts[name] == sram.parts[name] for name in registers.parts if name not in ("weights", "leakage"))
+
+
 def test_references_are_ordered() -> None:
     spec = ChipSpec("nc1")
     int8, fp16 = int8_reference(SMOLLM2_135M, 256, spec), fp16_reference(SMOLLM2_135M, 256, spec)
     int8_sram = int8_reference(SMOLLM2_135M, 256, spec, weights_in_sram=True)
     assert int8.chip_energy_j.nominal < int8_sram.chip_energy_j.nominal
     assert int8.chip_energy_j.nominal < fp16.chip_energy_j.nominal
-    assert int8.scope != int8_sram.scope
     # What keeps the weights leaks: latches more than an SRAM.
     assert int8.parts["leakage"].nominal > int8_sram.parts["leakage"].nominal
-    assert all(int8.parts[name] == int8_sram.parts[name] for name in int8.parts if name not in ("weights", "leakage"))
-    assert token_seconds(SMOLLM2_135M, 512, spec, 8) > token_seconds(SMOLLM2_135M, 64, spec, 8) > 0
+
+
+def test_seconds_of_a_token_by_hand() -> None:
+    """SmolLM2-135M on nc1: flits of its own size over a link, and attention on the chip's lanes."""
+    spec, config, bits = ChipSpec("nc1"), SMOLLM2_135M, 8
+    cycles = 0
+    for _ in range(config.layers):
+        for inputs, sent in ((576, 32 * 960), (576, 32 * 576), (576, bits * 1536), (1536, 32 * 576)):
+            cycles += math.ceil(inputs * bits / spec.noc.flit_bits) + math.ceil(sent / spec.noc.flit_bits)
+        cycles += math.ceil(9 / spec.vector.attention_engines) * 2 * 64 * math.ceil(300 / spec.vector.key_lanes)
+    cycles += math.ceil(576 * bits / spec.noc.flit_bits) + math.ceil(64 / spec.noc.flit_bits)
+    assert token_seconds(config, 300, spec, bits) == cycles / spec.clock_hz
 
 
 def test_gpu_records_are_labelled() -> None:
     records = records_for("SmolLM2-135M-Instruct")
     assert len(records) == 4
     assert all(record.to_json()["kind"] == "recorded" and record.recorded == "November 2026" for record in records)
+    assert records_for("HuggingFaceTB/SmolLM2-135M") == records_for("a/b/smollm2-135m") == records
+    assert [record.model for record in records_for("llama shape")] == [f"Llama shape, {size}, random weights" for size in ("1.3B", "13B")]
     assert records_for("random-tiny") == ()

@@ -14,7 +14,7 @@ import yaml
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.energy import Memory, Range, account, load_constants
-from neuromorphic_llm.energy.actions import load_actions, load_groups, parse_actions
+from neuromorphic_llm.energy.actions import COUNTERS, Action, Group, all_counts, load_actions, load_groups, parse_actions
 from neuromorphic_llm.energy.rtl_units import RTL_UNITS
 from neuromorphic_llm.energy.tables import markdown
 from neuromorphic_llm.errors import DataError
@@ -82,6 +82,64 @@ def test_the_page_is_printed() -> None:
 def test_what_a_file_may_not_say(change: Callable[[Any], object], message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)):
         parse_actions(changed(change), "actions.yaml", load_constants())
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda d: d.update(groups={}), "a.yaml: groups:"),
+        (lambda d: d.update(accounts={}), "a.yaml: accounts:"),
+        (lambda d: d["groups"]["routers"][1].update(per=2), "a.yaml: group routers, action 2:"),
+        (lambda d: d["groups"]["routers"][1].update(memory="routes"), "a.yaml: group routers, action 2: unknown memory"),
+        (lambda d: d["groups"]["dram"][0].update(counters=["sparks"]), "a.yaml: group dram, action 1: unknown counter"),
+        (lambda d: d["groups"]["dram"][0].update(operations={"spark": 1}), "a.yaml: group dram, action 1: unknown operation"),
+        (lambda d: d["groups"]["dram"][0].update(operations={"dram_bit": "x"}), "a.yaml: group dram, action 1: dram_bit: unknown quantity"),
+        (lambda d: d["accounts"].update(chip=[]), "a.yaml: account chip:"),
+        (lambda d: d["accounts"]["chip"].pop("parts"), "a.yaml: account chip has no parts;"),
+        (lambda d: d["accounts"]["chip"].update(name="c"), "a.yaml: account chip: unknown field 'name'"),
+        (lambda d: d["accounts"]["chip"].update(parts={}), "a.yaml: account chip: parts:"),
+        (lambda d: d["accounts"]["chip"]["parts"].update(dram="dram"), "a.yaml: account chip: part dram:"),
+        (lambda d: d["accounts"]["chip"]["parts"].update(dram=["dram"] * 2), "a.yaml: account chip: group dram is there twice"),
+        (lambda d: d["accounts"]["chip"].update(without_energy={}), "a.yaml: account chip: without_energy:"),
+        (
+            lambda d: d["accounts"]["chip"]["without_energy"][0].update(counters=[]),
+            "a.yaml: account chip: without_energy, entry 1: counters:",
+        ),
+        (
+            lambda d: d["accounts"]["chip"]["without_energy"][0].update(counters=[1]),
+            "a.yaml: account chip: without_energy, entry 1: unknown",
+        ),
+    ],
+)
+def test_faults_name_their_place(change: Callable[[Any], object], place: str) -> None:
+    with pytest.raises(DataError, match=f"^{re.escape(place)}"):
+        parse_actions(changed(change), "a.yaml", load_constants())
+
+
+def test_actions_are_those_of_the_file() -> None:
+    groups, chip = DATA["groups"], DATA["accounts"]["chip"]
+    memory = {name: tuple(counter for counter in MEMORY_COUNTERS[name] if counter) for name in MEMORY_COUNTERS}
+    assert load_groups() == {
+        name: Group(
+            name,
+            tuple(
+                Action(memory[said["memory"]], {f"{said['memory']}.bit": 1})
+                if "memory" in said
+                else Action(tuple(said["counters"]), said["operations"], said.get("per", 1), said.get("note", ""))
+                for said in entries
+            ),
+        )
+        for name, entries in groups.items()
+    }
+    reasons = {counter: said["why"] for said in chip["without_energy"] for counter in said["counters"]}
+    assert reasons and load_actions("chip").without_energy == reasons
+
+
+def test_counts_of_sites_are_added_up() -> None:
+    per_site = next(name for name, value in vars(Counters()).items() if isinstance(value, tuple))
+    counts = all_counts(Counters(flits=3, **{per_site: (2, 5)}), 0.5)
+    assert counts[per_site] == 7 and counts["flits"] == 3 and counts["seconds"] == 0.5
+    assert set(counts) == set(COUNTERS)
 
 
 @pytest.mark.parametrize("data", [None, [], "text"])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 
-from neuromorphic_llm.energy.constants import Range, converter_energy, load_constants, parse_constants, sram_bit
+from neuromorphic_llm.energy.constants import Constant, Range, converter_energy, load_constants, parse_constants, sram_bit
 from neuromorphic_llm.errors import DataError
 
 ENTRY = {"unit": "J", "node_nm": 45, "width_bits": 8, "low": 1e-13, "nominal": 2e-13, "high": 3e-13, "source": "a paper", "verified": "R"}
@@ -25,45 +23,89 @@ def test_chip_constants_share_one_node() -> None:
         assert constant.node_nm == 22 or name.endswith("nm")
 
 
-def test_scaled_constant_is_base_times_factor_and_names_its_rule() -> None:
-    constants = parse_constants(
-        {
-            "rules": {"r": RULE},
-            "constants": {"a_45nm": ENTRY, "a": {"unit": "J", "node_nm": 22, "width_bits": 8, "scaled_from": "a_45nm", "rule": "r"}},
+def test_constants_are_their_entries_and_those_scaled_from_others() -> None:
+    scaled = {"unit": "J/bit", "node_nm": 22, "width_bits": 16, "scaled_from": "a_45nm", "rule": "r"}
+    data = {
+        "rules": {"r": RULE, "read": RULE | {"verified": "R", "rule": "C\n V^2"}},
+        "constants": {
+            "a_45nm": ENTRY | {"source": " a paper\n", "capacity_bytes": 512},
+            "a": scaled,
+            "b": scaled | {"rule": "read", "capacity_bytes": 1024},
+            "c": scaled | {"rule": "read", "scaled_from": "a"},
         },
-        "test",
-    )
-    assert constants["a"].value == Range(1e-13 * 0.2, 2e-13 * 0.4, 3e-13 * 0.5)
-    assert constants["a"].rule == "C V^2" and constants["a"].verified == "U" and "a paper" in constants["a"].source
+    }
+    value = Range(1e-13 * 0.2, 2e-13 * 0.4, 3e-13 * 0.5)
+    source = "a paper; scaled from 45 nm by {} (physics)"
+    assert parse_constants(data, "test") == {
+        "a_45nm": Constant("a_45nm", "J", 45, 8, Range(1e-13, 2e-13, 3e-13), "a paper", "R", None, 512),
+        "a": Constant("a", "J/bit", 22, 16, value, source.format("r"), "U", "C V^2", None),
+        "b": Constant("b", "J/bit", 22, 16, value, source.format("read"), "R", "C V^2", 1024),
+        "c": Constant(
+            "c",
+            "J/bit",
+            22,
+            16,
+            Range(value.low * 0.2, value.nominal * 0.4, value.high * 0.5),
+            f"{source.format('r')}; scaled from 22 nm by read (physics)",
+            "U",
+            "C V^2",
+            None,
+        ),
+    }
+    assert parse_constants({}, "test") == {}
 
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("source", None, "no source"),
-        ("source", "  ", "no source"),
-        ("verified", "yes", "verified"),
-        ("unit", "pJ", "unit"),
-        ("low", 5.0, "does not hold"),
-        ("high", float("nan"), "does not hold"),
-        ("node_nm", None, "node_nm"),
+        ("source", None, "test: a has no source; every energy constant names one"),
+        ("source", "  ", "test: a has no source; every energy constant names one"),
+        ("verified", "yes", "test: a: verified must be R or U, got 'yes'"),
+        ("unit", "pJ", "test: a: unit must be one of J, J/bit, W, W/bit, Hz, 1, got 'pJ'"),
+        ("low", 5.0, "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),
+        ("nominal", 4e-13, "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),
+        ("low", 0.0, "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),
+        ("high", float("nan"), "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),
+        ("high", None, "test: a needs the numbers low, nominal and high (KeyError('high')); add them"),
+        (
+            "node_nm",
+            None,
+            "test: a needs the integers node_nm and width_bits, and capacity_bytes if given (KeyError('node_nm')); correct them",
+        ),
     ],
 )
 def test_incomplete_entry_is_refused(field: str, value: object, message: str) -> None:
-    entry = copy.copy(ENTRY) | {field: value}
-    with pytest.raises(DataError, match=message):
+    entry = ENTRY | {field: value}
+    with pytest.raises(DataError) as caught:
         parse_constants({"constants": {"a": {k: v for k, v in entry.items() if v is not None}}}, "test")
+    assert str(caught.value) == message
 
 
-def test_unknown_base_is_refused() -> None:
-    with pytest.raises(DataError, match="scaled_from"):
-        parse_constants({"constants": {"a": {"unit": "J", "node_nm": 22, "width_bits": 8, "scaled_from": "b", "rule": "r"}}}, "test")
+@pytest.mark.parametrize(
+    ("rules", "entry", "message"),
+    [
+        ({"r": RULE}, {"scaled_from": "b"}, "test: a: scaled_from and rule must name an earlier constant and a rule; correct them"),
+        ({"q": RULE}, {}, "test: a: scaled_from and rule must name an earlier constant and a rule; correct them"),
+        ({"r": RULE | {"low": 1}}, {}, "test: rule r: 0 < low <= nominal <= high does not hold; correct the bounds"),
+        ({"r": RULE | {"source": ""}}, {}, "test: rule r has no source; every energy constant names one"),
+        ({"r": RULE | {"rule": None}}, {}, "test: rule r does not say its rule; write the formula"),
+    ],
+)
+def test_incomplete_scaling_is_refused(rules: dict[str, object], entry: dict[str, object], message: str) -> None:
+    scaled = {"unit": "J", "node_nm": 22, "width_bits": 8, "scaled_from": "a_45nm", "rule": "r"}
+    with pytest.raises(DataError) as caught:
+        parse_constants({"rules": rules, "constants": {"a_45nm": ENTRY, "a": scaled | entry}}, "test")
+    assert str(caught.value) == message
 
 
-def test_only_an_exponent_may_be_zero() -> None:
-    with pytest.raises(DataError, match="does not hold"):
-        parse_constants({"constants": {"a": ENTRY | {"low": 0.0}}}, "test")
-    assert parse_constants({"constants": {"a": ENTRY | {"low": 0.0, "unit": "1"}}}, "test")["a"].value.low == 0.0
+def test_bounds_may_be_equal_and_an_exponent_zero() -> None:
+    constants = parse_constants({"constants": {"a": ENTRY | {"low": 2e-13, "high": 2e-13}, "b": ENTRY | {"low": 0.0, "unit": "1"}}}, "test")
+    assert constants["a"].value == Range(2e-13, 2e-13, 2e-13)
+    assert constants["b"].value.low == 0.0
+
+
+def test_ranges_in_json() -> None:
+    assert Range(1, 2, 3).to_json() == {"low": 1, "nominal": 2, "high": 3}
 
 
 def test_converter_energy_meets_the_table_and_grows() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import pytest
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.energy import account, chip_memories, load_constants
+from neuromorphic_llm.energy import Memory, account, chip_memories, load_constants
+from neuromorphic_llm.energy.memories import reference_memories
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.simulation.counters import MEMORY_COUNTERS, Counters
 
@@ -35,6 +37,46 @@ def test_every_counter_is_priced(memory: str) -> None:
         if counter is not None:
             energy = account(Counters(**{counter: 1000}), PROGRAM.spec, memories, 0.0)
             assert energy.chip_energy_j.nominal >= 1000 * memories[memory].bit(load_constants()).nominal
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_sizes_by_hand(bias: bool) -> None:
+    """SMALL_CONFIG on nano: 24 tiles, the host, 5 vector tiles with two engines each, 18 synapse tiles."""
+    program = compile_network(random_decoder(3, bias=bias), load_spec("nano"))
+    regions = [region for stage in program.stages for site in stage.regions for region in site]
+    with_bias = [region for region in regions if program.weights.site(region.site).bias is not None]
+    assert bool(with_bias) == bias
+    routes = max(sum(mask != 0 for mask in masks) for masks in program.route_masks.T.tolist())
+    entry_bits = 5 + len(f"{len(program.route_sources):b}")
+    widest = max(region.columns for region in regions)
+    assert chip_memories(program) == {
+        "vector_memory": Memory(32768, 5),
+        "key_value": Memory(65536, 10),
+        "attention_scores": Memory(64 * (3 * 2 + 2), 10),
+        "rotary_tables": Memory(64 * 2 * 8, 5),
+        "event_banks": Memory(2 * 48 // 8, 2 * 5),
+        "axon": Memory(2 * 48 * 14 // 8, 18),
+        "accumulators": Memory(4 * widest, 18, registers=True),
+        "output_parameters": Memory(max([2 * widest, *(6 * region.columns for region in with_bias)]), 18),
+        "routing_tables": Memory(math.ceil(routes * entry_bits / 8), 24),
+    }
+
+
+@pytest.mark.parametrize(("bits", "scaled"), [(8, True), (16, False)])
+def test_sizes_of_a_reference_by_hand(bits: int, scaled: bool) -> None:
+    """A tile holds so many columns as the site with the fewest inputs would fill it with."""
+    spec = load_spec("nano").with_fields({"vector.kv_bytes_per_engine": 1001})
+    held = spec.synapse.crossbars * 64 * 64 // 2
+    context = 1001 // (2 * 8 + 1)
+    expected = {
+        "vector_memory": Memory(32768, 5),
+        "key_value": Memory(1001 * bits // 8, 10),
+        "attention_scores": Memory(context * (3 * 2 + bits // 8), 10),
+        "rotary_tables": Memory(context * 2 * 8, 5),
+    }
+    if scaled:
+        expected["output_parameters"] = Memory(2 * math.ceil(held / 32), 18)
+    assert reference_memories(SMALL_CONFIG, spec, bits, scaled) == expected
 
 
 def test_memories_hold_what_the_program_uses() -> None:

@@ -59,6 +59,10 @@ def test_by_hand() -> None:
     timing = simulate_timing(program, trace)
     counters = count(program, trace, timing)
     assert (counters.prompt_tokens, counters.decoded_tokens, counters.tokens) == (1, 0, 1)
+    assert counters.to_json() == {name: list(value) if isinstance(value, tuple) else value for name, value in vars(counters).items()} | {
+        "sram_bits_read": counters.sram_bits_read,
+        "sram_bits_written": counters.sram_bits_written,
+    }
     assert counters.site_spikes == (4, 0, 0, 0, 5)
     assert counters.site_synaptic_operations == (64, 0, 0, 0, 25)
     assert counters.crossbar_reads == (3 * 2 + 3 * 1) * 2
