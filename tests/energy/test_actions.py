@@ -14,7 +14,7 @@ import yaml
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.energy import Memory, Range, account, load_constants
-from neuromorphic_llm.energy.actions import COUNTERS, Action, Group, all_counts, load_actions, load_groups, parse_actions
+from neuromorphic_llm.energy.actions import COUNTERS, Action, Actions, Group, all_counts, load_actions, load_groups, parse_actions
 from neuromorphic_llm.energy.rtl_units import RTL_UNITS
 from neuromorphic_llm.energy.tables import markdown
 from neuromorphic_llm.errors import DataError
@@ -117,22 +117,21 @@ def test_faults_name_their_place(change: Callable[[Any], object], place: str) ->
 
 
 def test_actions_are_those_of_the_file() -> None:
-    groups, chip = DATA["groups"], DATA["accounts"]["chip"]
-    memory = {name: tuple(counter for counter in MEMORY_COUNTERS[name] if counter) for name in MEMORY_COUNTERS}
-    assert load_groups() == {
-        name: Group(
-            name,
-            tuple(
-                Action(memory[said["memory"]], {f"{said['memory']}.bit": 1})
-                if "memory" in said
-                else Action(tuple(said["counters"]), said["operations"], said.get("per", 1), said.get("note", ""))
-                for said in entries
-            ),
+    counters = {name: tuple(counter for counter in MEMORY_COUNTERS[name] if counter) for name in MEMORY_COUNTERS}
+
+    def action(said: dict[str, Any]) -> Action:
+        if memory := said.get("memory"):
+            return Action(counters[memory], {f"{memory}.bit": 1})
+        return Action(tuple(said["counters"]), said["operations"], said.get("per", 1), said.get("note", ""))
+
+    groups = {name: Group(name, tuple(map(action, entries))) for name, entries in DATA["groups"].items()}
+    assert parse_actions(DATA, "actions.yaml", load_constants()) == {
+        name: Actions(
+            {part: tuple(groups[group] for group in named) for part, named in entry["parts"].items()},
+            {counter: said["why"] for said in entry["without_energy"] for counter in said["counters"]},
         )
-        for name, entries in groups.items()
+        for name, entry in DATA["accounts"].items()
     }
-    reasons = {counter: said["why"] for said in chip["without_energy"] for counter in said["counters"]}
-    assert reasons and load_actions("chip").without_energy == reasons
 
 
 def test_counts_of_sites_are_added_up() -> None:

@@ -110,10 +110,14 @@ def test_ranges_in_json() -> None:
 
 def test_converter_energy_meets_the_table_and_grows() -> None:
     constants = load_constants()
-    assert converter_energy(constants, 10, 1.0e8).nominal == pytest.approx(1.64e-12, rel=1e-9, abs=0)
+    for bits, picojoules in ((4, 0.46), (5, (0.46 * 0.53) ** 0.5), (6, 0.53), (8, 0.85), (10, 1.64)):
+        assert converter_energy(constants, bits, 1.0e8).nominal == pytest.approx(picojoules * 1e-12, rel=1e-9, abs=0)
     assert converter_energy(constants, 8, 5.0e8).nominal == pytest.approx(0.85e-12, rel=1e-9, abs=0)
     values = [converter_energy(constants, bits, 1.0e8).nominal for bits in range(3, 14)]
     assert values == sorted(values)
+    # Beyond the table the law of its nearest two entries goes on.
+    for bits, picojoules in ((3, 0.46 * (0.46 / 0.53) ** 0.5), (12, 1.64 * 1.64 / 0.85)):
+        assert converter_energy(constants, bits, 1.0e6).nominal == pytest.approx(picojoules * 1e-12, rel=1e-9, abs=0)
 
 
 def test_converter_energy_above_its_corner_rate() -> None:
@@ -135,5 +139,5 @@ def test_sram_bit_meets_its_table_and_grows_with_size() -> None:
     bits = [sram_bit(constants, size) for size in (512, 700, 2048, 5000, 8192, 30000, 65536, 262144, 1 << 19, 1 << 21)]
     for bound in ("low", "nominal", "high"):
         assert [getattr(bit, bound) for bit in bits] == sorted(getattr(bit, bound) for bit in bits)
-    with pytest.raises(ValueError, match="at least 1 byte"):
+    with pytest.raises(ValueError, match="a memory needs at least 1 byte, got 0"):
         sram_bit(constants, 0)

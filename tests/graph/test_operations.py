@@ -7,8 +7,9 @@ import re
 import pytest
 
 from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.graph import operations as module
 from neuromorphic_llm.graph.ir import ValueType
-from neuromorphic_llm.graph.operations import ATTRIBUTE_TYPES, OPERATIONS, Operation, register_operation
+from neuromorphic_llm.graph.operations import OPERATIONS, Operation, register_operation
 from neuromorphic_llm.graph.text import parse_graph
 
 HEADS = "{kv_heads=2, head_dim=4}"
@@ -163,8 +164,8 @@ def test_refused(operands: str, node: str, message: str) -> None:
 
 def test_registered_attributes_keep_their_type(monkeypatch: pytest.MonkeyPatch) -> None:
     operation = Operation((1,), ("colour",), (), lambda _node, _types: None)
-    for name in ("colour", "stop"):
-        monkeypatch.setitem(ATTRIBUTE_TYPES, name, str)
+    types: dict[str, type] = {"stop": str}
+    monkeypatch.setattr(module, "ATTRIBUTE_TYPES", types)
     monkeypatch.setattr(OPERATIONS, "register", lambda name, entry: seen.append((name, entry)))
     seen: list[tuple[str, Operation]] = []
     register_operation("paint", operation, {"colour": str})
@@ -173,7 +174,7 @@ def test_registered_attributes_keep_their_type(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UsageError) as caught:
         register_operation("paint", operation, {"stop": int})
     assert str(caught.value) == "the attribute 'stop' has another type already; choose another name"
-    assert ATTRIBUTE_TYPES["colour"] is str
+    assert types == {"stop": str, "colour": str}
 
 
 @pytest.mark.parametrize(

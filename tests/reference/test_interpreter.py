@@ -16,7 +16,7 @@ from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.graph.ir import Graph
 from neuromorphic_llm.reference.build import build_graph, outline
 from neuromorphic_llm.reference.decoder import IntegerDecoder
-from neuromorphic_llm.reference.interpreter import operation
+from neuromorphic_llm.reference.interpreter import OPERATIONS, operation
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 
@@ -72,3 +72,10 @@ def test_an_operation_without_a_meaning() -> None:
         IntegerDecoder(weights, graph.with_nodes(nodes)).forward([1])
     with pytest.raises(UsageError, match="meaning of the operation 'rope' is registered already"):
         operation("rope")(check)
+
+
+def test_a_meaning_is_registered_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, object]] = []
+    monkeypatch.setattr(OPERATIONS, "register", lambda name, function: seen.append((name, function)))
+    assert operation("turn")(check) is check
+    assert seen == [("turn", check)]

@@ -174,7 +174,8 @@ class _Parser:
     def attribute(self) -> AttributeValue:
         token = self.peek()
         if token.startswith('"'):
-            return self.take("text", "a text")[1:-1]
+            self.word(token)
+            return token[1:-1]
         if token != "[":
             return int(self.take("number", "a number, a text in quotes or a list"))
         self.word("[")

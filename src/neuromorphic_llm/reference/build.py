@@ -81,29 +81,17 @@ class GraphBuilder:
 
 _NOTHING: Any = np.zeros(0)
 _NO_SITE = LinearWeights(_NOTHING, _NOTHING, 0, _NOTHING)
+_NO_WEIGHTS = DecoderWeights(_NOTHING, Formats(), CodeConfig(), _NOTHING, (), _NOTHING, _NO_SITE, _NOTHING, _NOTHING)
 
 
 def outline(config: DecoderConfig) -> DecoderWeights:
     """Weights without numbers: what the graph of a configuration is built from before there is a network."""
     layers = []
     for number in range(config.layers):
-        integers = [
-            each.name for block in config.layer_blocks(number) for each in block.parameters(config) if not each.shape and not each.optional
-        ]
+        parameters = [each.name for block in config.layer_blocks(number) for each in block.parameters(config) if not each.optional]
         sites = [own.role for own in config.layer_sites(number)]
-        layers.append(LayerWeights(**dict.fromkeys(sites, _NO_SITE), **dict.fromkeys(integers, 0)))
-    return DecoderWeights(
-        config=config,
-        formats=Formats(),
-        code=CodeConfig(),
-        embedding=_NOTHING,
-        layers=tuple(layers),
-        final_gain=_NOTHING,
-        head=_NO_SITE,
-        rope_cos=_NOTHING,
-        rope_sin=_NOTHING,
-        positions=_NOTHING if config.learned_positions else None,
-    )
+        layers.append(LayerWeights(**dict.fromkeys(sites, _NO_SITE), **dict.fromkeys(parameters, 0)))
+    return replace(_NO_WEIGHTS, config=config, layers=tuple(layers), positions=_NOTHING if config.learned_positions else None)
 
 
 def build_graph(weights: DecoderWeights) -> Graph:
