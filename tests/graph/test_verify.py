@@ -1,6 +1,7 @@
 """The verifier refuses every way in which a graph can be wrong."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,49 @@ def test_faults_of_placed_layers(before: str, after: str, message: str) -> None:
     verify_graph(parse_graph(LINEAR))
     with pytest.raises(CompileError, match=re.escape(message)):
         verify_graph(parse_graph(LINEAR.replace(before, after, 1)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("token()", "token(%x)", "%token = token uses %x before its definition"),
+        ("return %next", "return %x", "its result %x is not defined"),
+        ("stage 0 @1", "stage 1 @1", "1 vector tiles for 2 stages"),
+        ("tiles=[3, 5]", "tiles=[3, 1]", "tile 1 is used twice"),
+    ],
+)
+@pytest.mark.parametrize("when", ["", "after fold"])
+def test_messages_say_when(before: str, after: str, message: str, when: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        verify_graph(parse_graph(LINEAR.replace(before, after)), when)
+    assert str(caught.value) == f"graph is not valid{' after fold' if when else ''}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fault"),
+    [
+        ("token()", "tokens()", "tokens is not a known operation"),
+        ("token()", "token() {seed=1}", "token has the unknown attribute 'seed'"),
+        ("{vocab=5, left=0}", "{zone=1, left=0, vocab=5, area=2}", "embedding has the unknown attribute 'area'"),
+        ("{vocab=5, left=0}", "{left=0}", "embedding lacks the attribute 'vocab'"),
+        ("encode(%row)", "encode()", "encode takes 1 operands, got 0"),
+        ('code="rate"', "code=3", "encode has the attribute code = 3, expected text"),
+        ("regions=[3, 2]", "regions=5", "linear has the attribute regions = 5, expected list"),
+        ("columns=5", 'columns="5"', "linear has the attribute columns = '5', expected int"),
+        ("stage 0 @1", "stage 3 @1", None),
+        ("  %spikes", "stage 1 @2:\n%spikes", None),
+        ("  %spikes", "stage 2 @2:\n%spikes", "encode is in stage 2 after one of stage 0"),
+        ("  %spikes", "host:\n%spikes", "encode is in stage -1 after one of stage 0"),
+    ],
+)
+def test_faults_of_nodes(before: str, after: str, fault: str | None) -> None:
+    graph = parse_graph(LINEAR.replace(before, after))
+    graph = replace(graph, vector_tiles=())
+    if fault is None:
+        verify_graph(graph)
+        return
+    with pytest.raises(CompileError, match=rf"^graph is not valid: %\w+ = {re.escape(fault)}$"):
+        verify_graph(graph)
 
 
 def test_site_of_another_shape() -> None:

@@ -19,16 +19,16 @@ def verify_graph(graph: Graph, when: str = "") -> None:
         if fault is None and node.stage not in (stage, stage + 1):
             fault = f"is in stage {node.stage} after one of stage {stage}"
         if fault is not None:
-            raise CompileError(f"graph is not valid{' ' + when if when else ''}: %{node.name} = {node.operation} {fault}")
+            raise _invalid(f"%{node.name} = {node.operation} {fault}", when)
         types[node.name] = node.type
         stage = node.stage
     if graph.result not in types:
-        raise CompileError(f"graph is not valid{' ' + when if when else ''}: its result %{graph.result} is not defined")
+        raise _invalid(f"its result %{graph.result} is not defined", when)
     if graph.vector_tiles and len(graph.vector_tiles) != graph.stages:
-        raise CompileError(f"graph is not valid: {len(graph.vector_tiles)} vector tiles for {graph.stages} stages")
+        raise _invalid(f"{len(graph.vector_tiles)} vector tiles for {graph.stages} stages", when)
     tiles = [*graph.vector_tiles, *(tile for node in graph.nodes if "tiles" in node.attributes for tile in node.integers("tiles"))]
     if twice := {tile for tile in tiles if tiles.count(tile) > 1}:
-        raise CompileError(f"graph is not valid{' ' + when if when else ''}: tile {min(twice)} is used twice")
+        raise _invalid(f"tile {min(twice)} is used twice", when)
 
 
 def verify_sites(graph: Graph, shapes: Mapping[str, tuple[int, int]], when: str = "") -> None:
@@ -41,10 +41,12 @@ def verify_sites(graph: Graph, shapes: Mapping[str, tuple[int, int]], when: str 
         columns = node.integer("columns") if node.operation == "linear" else node.type.size
         found = (sizes[node.operands[0]], columns)
         if found != shapes.get(site):
-            raise CompileError(
-                f"graph is not valid{' ' + when if when else ''}: %{node.name} is a product of {found[0]} inputs and {found[1]} columns, "
-                f"which site {site} of the network is not"
-            )
+            what = f"%{node.name} is a product of {found[0]} inputs and {found[1]} columns, which site {site} of the network is not"
+            raise _invalid(what, when)
+
+
+def _invalid(what: str, when: str) -> CompileError:
+    return CompileError(f"graph is not valid {when}".rstrip() + f": {what}")
 
 
 def _node_fault(node: Node, types: dict[str, ValueType]) -> str | None:
