@@ -53,8 +53,8 @@ def operations(*names: str) -> Registry[EngineOperation]:
 def test_plans_and_their_values() -> None:
     host, first, last = stage_plans(100, GRAPH, operations(), list)
     assert [node.name for node in first.nodes] == ["doubled", "again", "sum"]
-    assert [step.operands for step in first.steps] == [(0,), (0, 1), (0, 2)]
-    assert [step.dead for step in first.steps] == [(), (1,), (0, 2)]
+    assert [step.operands for step in first.steps] == [(0,), (0, 1), (0, 1)]
+    assert [step.value for step in first.steps] == [1, 1, 1]  # the operand that dies gives its place
     assert [step.stateful for step in first.steps] == [True, False, False]
     assert (host.parameters, first.parameters) == ((108,), (None, 2, 2))
     assert (host.states, first.states, last.states) == (0, 1, 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from neuromorphic_llm.errors import ArtefactError
 from neuromorphic_llm.graph.text import print_graph
 from neuromorphic_llm.reference.blocks import KINDS, Attention, Block, FeedForward, Parameter, Site, block_from_json, register_block
 from neuromorphic_llm.reference.build import build_graph, engine_graph
@@ -197,7 +198,7 @@ def test_parameters() -> None:
 
 @pytest.mark.parametrize("block", [Attention(1, 2, 1, 4, window=3, softcap=2.0), FeedForward(2, 10, "relu", gated=False)])
 def test_blocks_in_json(block: Block) -> None:
-    assert block_from_json(block.to_json()) == block
+    assert block_from_json(block.to_json(), "a file") == block
     assert block.to_json()["kind"] == block.kind
 
 
@@ -212,11 +213,17 @@ def test_blocks_in_json(block: Block) -> None:
             ValueError,
             "a block of kind 'feed-forward' has no field 'width'",
         ),
+        (
+            {"kind": "mixer"},
+            ArtefactError,
+            "a file: unknown kind of block 'mixer'; import the module or install the distribution that registers it, or write the "
+            "artefact again",
+        ),
     ],
 )
 def test_blocks_that_cannot_be(entry: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
-        block_from_json(entry)
+        block_from_json(entry, "a file")
     assert str(caught.value) == message
 
 
