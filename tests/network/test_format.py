@@ -241,6 +241,12 @@ def changed(name: str, value: np.ndarray) -> Callable[[dict[str, Any], dict[str,
             lambda metadata, _: metadata["config"].update(stack=[{"kind": "mine", "layer": 0}]),
             "unknown kind of block 'mine'; import the module or install",
         ),
+        (
+            lambda metadata, _: metadata["config"].update(
+                stack=[{"kind": "attention", "layer": n, "heads": 4, "kv_heads": 2, "head_dim": 8, "window": 8} for n in range(2)]
+            ),
+            r"stack has Attention\(layer=0, .*window=8.*, and the fields of the configuration describe Attention\(.*window=0",
+        ),
         (lambda metadata, _: metadata["code"].update(phases="many"), "phases must be an integer, got 'many'"),
         (lambda metadata, _: metadata["code"].update(name=["rate"]), "name must be text"),
         (lambda metadata, _: metadata.update(code=None), "CodeConfig is NoneType, not an object"),

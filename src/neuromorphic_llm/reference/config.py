@@ -103,12 +103,20 @@ class DecoderConfig:
             raise TypeError(f"windows must be a tuple of sizes, 0 for none, got {self.windows!r}")
         if self.windows and len(self.windows) != self.layers:
             raise ValueError(f"windows must have one entry per layer ({self.layers}), got {len(self.windows)}")
+        self._check_stack()
+
+    def _check_stack(self) -> None:
         if not isinstance(self.stack, tuple) or not all(isinstance(block, Block) for block in self.stack):
             raise TypeError(f"stack must be a tuple of blocks, got {self.stack!r}")
         if self.stack and sorted({block.layer for block in self.stack}) != list(range(self.layers)):
             raise ValueError(f"stack must have blocks in each of the {self.layers} layers and in no other")
         if list(self.stack) != sorted(self.stack, key=lambda block: block.layer):
             raise ValueError("stack must hold the blocks in order of their layers")
+        for block in self.stack:
+            # What the fields say of attention and feed-forward, calibration and the chip's limits go by.
+            for described in self._layer_blocks(block.layer):
+                if type(block) is type(described) and block != described:
+                    raise ValueError(f"stack has {block}, and the fields of the configuration describe {described}; make both equal")
 
     @property
     def has_variants(self) -> bool:
