@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from neuromorphic_llm.graph.ir import Graph, Node, ValueType
+from neuromorphic_llm.graph.operations import EPILOGUES
 from neuromorphic_llm.graph.rewrite import attention_chains, fuse_linear, fuse_norms, fused, replaced, single_use_chains
 from neuromorphic_llm.reference.config import CodeConfig
 
@@ -65,7 +66,7 @@ def _fold_attention(graph: Graph) -> Graph:
 
 
 def _fold_epilogue(graph: Graph) -> Graph:
-    for epilogue in ("gate", "argmax"):
+    for epilogue in EPILOGUES:
         chains = single_use_chains(graph, "linear", epilogue)
         graph = fused(graph, chains, None, [{**linear.attributes, **last.attributes, "epilogue": epilogue} for linear, last in chains])
     return graph

@@ -94,11 +94,10 @@ def expected_channels(run: Run) -> Channels:
 
 def region_columns(program: Program, site: int, first: int, outputs: int) -> NDArray[np.int64]:
     """Outputs of a site in the order of a region's columns: gate and up of each output in turn."""
-    config = program.weights.config
-    chosen = np.arange(first, first + outputs)
-    if config.sites[site].epilogue != "gate":
+    described, chosen = program.weights.config.sites[site], np.arange(first, first + outputs)
+    if described.epilogue != "gate":
         return chosen
-    return np.stack([chosen, config.intermediate_size + chosen], axis=1).reshape(-1)
+    return np.stack([chosen, described.outputs // 2 + chosen], axis=1).reshape(-1)
 
 
 def elements(values: NDArray[np.integer], rows: NDArray[np.int64]) -> Channel:
