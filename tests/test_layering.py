@@ -54,7 +54,7 @@ ALLOWED = {
     "rtl": {"chip", "devices", "reference", "spikes"},
     "compiler": {"graph", "chip", "network", "reference", "spikes"},
     "simulation": {"arithmetic", "chip", "graph", "spikes", "reference", "generation"},
-    "energy": {"chip", "simulation", "reference"},
+    "energy": {"chip", "graph", "simulation", "reference"},
     "evaluation": {"generation", "network", "rtl", "simulation", "energy", "models", "chip", "reference", "spikes"},
     "pipeline": {"evaluation", "energy", "simulation", "compiler", "chip", "conversion", "network", "models", "reference"},
     "ssa": {"evaluation", "energy", "simulation", "chip", "conversion", "network", "models", "reference", "spikes"},

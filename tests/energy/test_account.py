@@ -11,6 +11,7 @@ import pytest
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy import EnergyAccount, Memory, account, fp16_reference, int8_reference, load_constants, records_for
 from neuromorphic_llm.energy.digital import SCOPE, SCOPE_SRAM, token_seconds
+from neuromorphic_llm.reference.blocks import Attention, FeedForward
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
 from neuromorphic_llm.simulation.counters import Counters
@@ -207,6 +208,17 @@ def test_weights_in_an_sram(reference: Callable[..., EnergyAccount], bits: int) 
     leaking = seconds * 8 * 8192 * memories * 1.0e-11 - seconds * bits * weights * 2.0e-11
     assert sram.parts["leakage"].nominal - registers.parts["leakage"].nominal == pytest.approx(leaking, rel=1e-6)
     assert all(registers.parts[name] == sram.parts[name] for name in registers.parts if name not in ("weights", "leakage"))
+
+
+def test_references_have_the_blocks_of_the_network() -> None:
+    """A second layer without attention: half of its work, and the whole of the feed-forward's."""
+    stack = (Attention(0, 4, 2, 16), FeedForward(0, 128), FeedForward(1, 128))
+    config = replace(CONFIG, stack=stack)
+    one, both = int8_reference(config, 10, SPEC), int8_reference(CONFIG, 10, SPEC)
+    assert 2 * one.parts["attention"].nominal == pytest.approx(both.parts["attention"].nominal, rel=1e-12, abs=0)
+    assert both.parts["weights"].nominal - one.parts["weights"].nominal == pytest.approx(8 * (64 * 128 + 64 * 64) * REGISTER_BIT)
+    links = (64 + 64) * 8 // 64 + (128 + 64) * 32 // 64  # inputs and results of qkv and output
+    assert token_seconds(CONFIG, 10, SPEC, 8) - token_seconds(config, 10, SPEC, 8) == pytest.approx((links + 2 * 16) / 5.0e8)
 
 
 def test_references_are_ordered() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuromorphic_llm.chip.spec import ChipSpec
@@ -13,6 +14,8 @@ from neuromorphic_llm.energy.actions import all_counts, load_actions
 from neuromorphic_llm.energy.constants import Constant, load_constants
 from neuromorphic_llm.energy.memories import Memory, reference_memories, tile_weights
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
+from neuromorphic_llm.graph.ir import Node, ValueType
+from neuromorphic_llm.reference.build import build_graph, outline
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.simulation.counters import Counters
 
@@ -48,63 +51,84 @@ def _sent_bits(config: DecoderConfig, activation_bits: int) -> list[int]:
 def token_seconds(config: DecoderConfig, context: int, spec: ChipSpec, activation_bits: int) -> float:
     """Time of one decoded token in s: inputs and outputs of every site stream over one link, attention as the chip's lanes."""
     cycles = sum(math.ceil(bits / spec.noc.flit_bits) for bits in _sent_bits(config, activation_bits))
-    cycles += sum(math.ceil(config.sites[site].shape[0] * activation_bits / spec.noc.flit_bits) for site in range(len(config.sites)))
-    heads_per_engine = math.ceil(config.heads / spec.vector.attention_engines)
-    cycles += config.layers * heads_per_engine * 2 * config.head_dim * math.ceil(context / spec.vector.key_lanes)
+    cycles += sum(math.ceil(site.inputs * activation_bits / spec.noc.flit_bits) for site in config.sites)
+    for block in config.attention_blocks:
+        heads_per_engine = math.ceil(block.heads / spec.vector.attention_engines)
+        cycles += heads_per_engine * 2 * block.head_dim * math.ceil(context / spec.vector.key_lanes)
     return cycles / spec.clock_hz
 
 
 def _flits(config: DecoderConfig, spec: ChipSpec, activation_bits: int) -> tuple[int, int]:
     """(flits, links crossed): inputs visit every tile of their site and one link more, results cross two, the residual a vector period."""
     flits = links = 0
-    for site, sent in enumerate(_sent_bits(config, activation_bits)):
-        inputs, outputs = config.sites[site].shape
-        input_flits, sent_flits = math.ceil(inputs * activation_bits / spec.noc.flit_bits), math.ceil(sent / spec.noc.flit_bits)
+    for site, sent in zip(config.sites, _sent_bits(config, activation_bits), strict=True):
+        input_flits, sent_flits = math.ceil(site.inputs * activation_bits / spec.noc.flit_bits), math.ceil(sent / spec.noc.flit_bits)
         flits += input_flits + sent_flits
-        links += input_flits * (1 + math.ceil(inputs * outputs / tile_weights(spec))) + 2 * sent_flits
+        links += input_flits * (1 + math.ceil(math.prod(site.shape) / tile_weights(spec))) + 2 * sent_flits
     residual_flits = (config.layers + 1) * math.ceil(32 * config.hidden_size / spec.noc.flit_bits)
     return flits + residual_flits, links + residual_flits * spec.mesh.vector_period
 
 
+def _work(node: Node, operands: Sequence[ValueType], context: int, bits: int) -> dict[str, int]:
+    """Counts of an operation of the vector tiles, as timing.md counts them but with no spikes; none of others, in their favour."""
+    size = node.type.size
+    if node.operation == "normalise":  # as `norm`: three passes, the gains
+        roots = size // (node.integer("channels") if "channels" in node.attributes else size)
+        elements = dict.fromkeys(("norm_elements", "maximum_elements"), size)
+        return {**elements, "square_roots": roots, "divisions": roots, "vector_bits_read": WORD_BITS * 4 * size}
+    if node.operation == "add":
+        return {"add_elements": size, "vector_bits_read": WORD_BITS * 2 * size, "vector_bits_written": WORD_BITS * size}
+    if node.operation == "rope":
+        turned = node.integer("rotated")
+        words = dict.fromkeys(("vector_bits_read", "vector_bits_written"), WORD_BITS * turned)
+        return {"rope_elements": turned, "rotary_bits_read": TABLE_BITS * turned, **words}
+    if node.operation == "kv_write":
+        return {"kv_bits_written": bits * 2 * size, "vector_bits_read": WORD_BITS * 2 * size}
+    if node.operation == "attention":  # every query element meets every key
+        heads = node.integer("heads")
+        pairs = heads * context
+        return {
+            "divisions": heads,
+            **dict.fromkeys(("maximum_elements", "softmax_elements"), pairs),
+            **dict.fromkeys(("score_operations", "value_operations"), pairs * (size // heads)),
+            "attention_values": size,
+            "kv_bits_read": bits * 2 * operands[1].size * context,
+            "score_bits_read": (2 * SCORE_BITS + bits) * pairs,
+            "score_bits_written": (SCORE_BITS + bits) * pairs,
+            "vector_bits_read": bits * size,  # the queries
+        }
+    if node.operation == "gate":
+        return {"gate_operations": size}
+    if node.operation == "argmax":  # in the head's tiles; the largest logit of them and its index are read
+        return {"maximum_elements": operands[0].size, "vector_bits_read": WORD_BITS * 2}
+    return {}
+
+
 def _counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format: NumberFormat) -> Counters:
-    """Counters of one token in the chip's terms: every input meets every weight, every query element every key."""
+    """Counters of one token in the chip's terms: every input meets every weight."""
     bits, layers, hidden = number_format.activation_bits, config.layers, config.hidden_size
-    query, key_value = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    rotated, norms, pairs = query + key_value, 2 * layers + 1, layers * config.heads * context
-    outputs = sum(config.sites[site].shape[1] for site in range(len(config.sites)))
-    site_input_bits = bits * sum(config.sites[site].shape[0] for site in range(len(config.sites)))
+    nodes = build_graph(outline(config)).nodes
+    types = {node.name: node.type for node in nodes}
+    counted = Counter[str]()
+    for node in nodes:
+        counted.update(_work(node, [types[operand] for operand in node.operands], context, bits))
+    outputs = sum(site.outputs for site in config.sites)
+    # Inputs of sites are written once, in their own width: results of norms, attention and gates; the other results arrive in 32 bits.
+    inputs = bits * sum(site.inputs for site in config.sites)
+    results = sum(sent for site, sent in zip(config.sites, _sent_bits(config, bits), strict=True) if site.epilogue != "gate")
+    # Every stage receives the residual stream, every layer sends it on.
+    counted.update(vector_bits_read=WORD_BITS * layers * hidden + inputs)
+    counted.update(vector_bits_written=WORD_BITS * (layers + 1) * hidden + inputs + results)
     flits, links = _flits(config, spec, bits)
-    # as timing.md counts the chip's vector tiles, without encoders: norm, copy of the residual, add, send; rope, kv-write
-    read = hidden * (4 * norms + 4 * layers + layers) + layers * (rotated + 2 * key_value) + 2
-    written = hidden * (layers + 1 + 2 * layers) + layers * rotated
-    # site inputs are written once in their own width: norm and attention outputs, gated products; the other results arrive in 32 bits
-    results = sum(_sent_bits(config, bits)) - layers * bits * config.intermediate_size
     return Counters(
         decoded_tokens=1,
         synaptic_operations=sum(math.prod(site.shape) for site in config.sites),
         output_values=outputs,
-        gate_operations=layers * config.intermediate_size,
-        norm_elements=norms * hidden,
-        square_roots=norms,
-        divisions=norms + layers * config.heads,
-        maximum_elements=norms * hidden + pairs + config.vocab_size,
-        add_elements=2 * layers * hidden,
-        rope_elements=layers * rotated,
-        score_operations=pairs * config.head_dim,
-        softmax_elements=pairs,
-        value_operations=pairs * config.head_dim,
-        attention_values=layers * query,
-        kv_bits_read=bits * 2 * layers * key_value * context,
-        kv_bits_written=bits * 2 * layers * key_value,
-        score_bits_read=(2 * SCORE_BITS + bits) * pairs,
-        score_bits_written=(SCORE_BITS + bits) * pairs,
-        vector_bits_read=WORD_BITS * read + site_input_bits + bits * layers * query,  # the queries too
-        vector_bits_written=WORD_BITS * written + site_input_bits + results,
-        rotary_bits_read=TABLE_BITS * layers * rotated,
         output_parameter_bits_read=TABLE_BITS * outputs if number_format.scaled else 0,
         flits=flits,
         flit_hops=links,
         dram_bits_read=16 * hidden,
+        **counted,  # type: ignore[arg-type]  # of whole tokens, not of single sites
     )
 
 
