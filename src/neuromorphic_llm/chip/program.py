@@ -42,9 +42,9 @@ class Region:
 
     site: int
     tile: int
-    first_output: int  # in pairs for gate_up
-    outputs: int  # values sent to the vector tile
-    columns: int  # crossbar columns in logical weights: outputs, or 2 * outputs for gate_up
+    first_output: int  # of the values sent to the vector tile
+    outputs: int  # of them
+    columns: int  # of weights: outputs, or 2 * outputs where gate and up value make one
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Program(Displayed):
 
     def row_blocks(self, site: int) -> int:
         """Number of blocks of `synapse.rows` inputs of a site."""
-        return -(-self.weights.config.sites[site].shape[0] // self.spec.synapse.rows)
+        return self.spec.synapse.row_blocks(self.weights.config.sites[site].inputs)
 
     def save(self, folder: Path | str) -> str:
         """Write the program folder atomically; returns its content hash."""

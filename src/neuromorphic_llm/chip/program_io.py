@@ -163,15 +163,15 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
     for number, stage in enumerate(stages):
         take("vector", stage.vector_tile, f"stage {number}")
         for site, regions in zip(stage.sites, stage.regions, strict=True):
-            name, (inputs, columns) = config.sites[site].name, config.sites[site].shape
-            pair = 2 if config.sites[site].epilogue == "gate" else 1
+            described = config.sites[site]
+            name, columns, pair = described.name, described.outputs, described.columns_per_output
             first = 0
             for region in regions:
                 if region.outputs < 1 or (region.first_output, region.columns) != (first, pair * region.outputs):
                     break
                 first += region.outputs
                 take("synapse", region.tile, name)
-                crossbars = _crossbars(spec, inputs, region.columns, pair)
+                crossbars = spec.synapse.macros(described.inputs, region.columns, pair)
                 if crossbars > spec.synapse.crossbars:
                     raise ArtefactError(
                         f"{source}: a region of {name} needs {crossbars} crossbars, a tile of chip {spec.name} has "
@@ -181,12 +181,6 @@ def _check_stages(stages: Sequence[Stage], spec: ChipSpec, config: DecoderConfig
                 if pair * first == columns:
                     continue
             raise ArtefactError(f"{source}: the regions of {name} do not cover its {columns} columns; compile the network again")
-
-
-def _crossbars(spec: ChipSpec, inputs: int, columns: int, pair: int) -> int:
-    """Macros that hold `columns` columns; a pair of gate and up columns shares one."""
-    usable = max(spec.synapse.columns // pair * pair, 1)
-    return -(-inputs // spec.synapse.rows) * spec.synapse.slices * -(-columns // usable)
 
 
 def _check_routes(

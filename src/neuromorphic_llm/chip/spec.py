@@ -72,6 +72,22 @@ class SynapseSpec(Section):
             what = f"synapse.cell_bits * synapse.slices must hold the {MAGNITUDE_BITS} magnitude bits of a weight, got {held}"
             refuse(what, "synapse.cell_bits", "synapse.slices")
 
+    def row_blocks(self, inputs: int) -> int:
+        """Macros below each other that hold so many inputs."""
+        return -(-inputs // self.rows)
+
+    def usable_columns(self, per_output: int = 1) -> int:
+        """Columns of a macro that outputs of `per_output` columns take: those of one output lie in one macro."""
+        return max(self.columns // per_output, 1) * per_output
+
+    def column_blocks(self, columns: int, per_output: int = 1) -> int:
+        """Macros side by side that hold so many columns."""
+        return -(-columns // self.usable_columns(per_output))
+
+    def macros(self, inputs: int, columns: int, per_output: int = 1) -> int:
+        """Macros that hold a matrix, its slices included."""
+        return self.row_blocks(inputs) * self.slices * self.column_blocks(columns, per_output)
+
 
 @dataclass(frozen=True)
 class ReadoutSpec(Section):

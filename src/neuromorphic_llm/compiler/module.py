@@ -14,6 +14,7 @@ from neuromorphic_llm.chip.routes import Route
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.graph.ir import Graph, Node
 from neuromorphic_llm.graph.text import print_graph
+from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.weights import DecoderWeights
 
 
@@ -68,13 +69,12 @@ class CompilerPass(Protocol):
         """The transformed module; CompileError if it cannot be done."""
 
 
-def regions_of(node: Node, site: int) -> tuple[Region, ...]:
-    """Regions of a placed linear node; in a gate_up site outputs are counted in pairs."""
-    columns_per_output = 2 if node.attributes.get("epilogue") == "gate" else 1
+def regions_of(node: Node, site: Site) -> tuple[Region, ...]:
+    """Regions of the placed linear node of a site."""
     regions, first = [], 0
     for columns, tile in zip(node.integers("regions"), node.integers("tiles"), strict=True):
-        outputs = columns // columns_per_output
-        regions.append(Region(site=site, tile=tile, first_output=first, outputs=outputs, columns=columns))
+        outputs = columns // site.columns_per_output
+        regions.append(Region(site=site.index, tile=tile, first_output=first, outputs=outputs, columns=columns))
         first += outputs
     return tuple(regions)
 
@@ -85,11 +85,11 @@ def stages_of(module: Module) -> tuple[Stage, ...]:
     stages = []
     for number, tile in enumerate(module.graph.vector_tiles):
         nodes = [node for node in linear if node.stage == number]
-        sites = tuple(module.weights.config.site(str(node.attributes["site"])).index for node in nodes)
+        sites = [module.weights.config.site(str(node.attributes["site"])) for node in nodes]
         stages.append(
             Stage(
                 vector_tile=tile,
-                sites=sites,
+                sites=tuple(site.index for site in sites),
                 regions=tuple(regions_of(node, site) for node, site in zip(nodes, sites, strict=True)),
                 program=module.programs[number] if module.programs else (),
             )

@@ -24,11 +24,11 @@ class Partition:
         nodes = []
         for node in module.graph.nodes:
             if node.operation == "linear":
-                row_blocks = -(-sizes[node.operands[0]] // module.spec.synapse.rows)
+                row_blocks = module.spec.synapse.row_blocks(sizes[node.operands[0]])
                 name = str(node.attributes["site"])
                 blocks = _blocks_per_tile(node, name, row_blocks, module.spec)
                 # Gate and up column of a pair share a tile and a crossbar, so that the product forms at its output.
-                unit = 2 if node.attributes.get("epilogue") == "gate" else 1
+                unit = module.weights.config.site(name).columns_per_output
                 outputs, block = node.integer("columns") // unit, module.spec.synapse.columns // unit
                 values, held = module.spec.noc.values_per_flit, block * blocks
                 if outputs > held < values:

@@ -17,7 +17,8 @@ def mapping_report(module: Module) -> dict[str, Any]:
         raise CompileError("a mapping report needs routes and memory; run the whole pipeline")
     spec, linear = module.spec, module.graph.linear_nodes()
     synapse = sum(len(node.integers("regions")) for node in linear)
-    crossbars = sum(_crossbars(module, site) for site in range(len(linear)))
+    sites = [(module.weights.config.site(str(node.attributes["site"])), node.integers("regions")) for node in linear]
+    crossbars = sum(spec.synapse.macros(site.inputs, columns, site.columns_per_output) for site, regions in sites for columns in regions)
     available = len(spec.topology.synapse_tiles()) * spec.synapse.crossbars
     cells_per_crossbar = spec.synapse.rows * spec.synapse.columns
     weight_cells = module.weights.parameters * spec.synapse.slices
@@ -44,15 +45,6 @@ def mapping_report(module: Module) -> dict[str, Any]:
         "routes": len(module.routes.routes),
         **_hops(module),
     }
-
-
-def _crossbars(module: Module, site: int) -> int:
-    node = module.graph.linear_nodes()[site]
-    per_block = node.integer("row_blocks") * node.integer("slices")
-    # A pair of gate and up columns stays in one crossbar, which matters only for an odd number of columns.
-    unit = 2 if node.attributes.get("epilogue") == "gate" else 1
-    block = module.spec.synapse.columns // unit * unit
-    return sum(per_block * -(-columns // block) for columns in node.integers("regions"))
 
 
 def _hops(module: Module) -> dict[str, Any]:

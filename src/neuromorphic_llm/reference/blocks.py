@@ -43,6 +43,11 @@ class Site:
         """(inputs, outputs)."""
         return self.inputs, self.outputs
 
+    @property
+    def columns_per_output(self) -> int:
+        """Outputs of the product that the epilogue makes one of: gate and up value, or a value alone."""
+        return 2 if self.epilogue == "gate" else 1
+
 
 @dataclass(frozen=True)
 class Parameter:

@@ -60,15 +60,11 @@ def interleave(gate_up: NDArray[np.integer]) -> NDArray[np.integer]:
     return np.stack([gate, up], axis=1).reshape(gate_up.shape)
 
 
-def usable_columns(spec: ChipSpec, epilogue: Epilogue) -> int:
-    """Columns of a macro that a region may use: a pair of gate and up column shares one."""
-    return spec.synapse.columns // 2 * 2 if epilogue == Epilogue.GATE else spec.synapse.columns
-
-
 def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
     """Writes [writes, 3] of cfg_unit, cfg_address, cfg_data. ValueError if the region does not fit a tile."""
-    row_blocks, block = -(-load.inputs // spec.synapse.rows), usable_columns(spec, load.epilogue)
-    column_blocks = -(-load.columns // block)
+    per_output = 2 if load.epilogue == Epilogue.GATE else 1
+    row_blocks, block = spec.synapse.row_blocks(load.inputs), spec.synapse.usable_columns(per_output)
+    column_blocks = spec.synapse.column_blocks(load.columns, per_output)
     groups = spec.synapse.crossbars // spec.synapse.slices
     if row_blocks * column_blocks > groups:
         raise ValueError(

@@ -178,19 +178,14 @@ def _regions(program: Program) -> list[Region]:
     return [region for stage in program.stages for site in stage.regions for region in site]
 
 
-def _macros(region: Region, columns: int) -> int:
-    """Macros of `columns` columns side by side that a region takes; gate and up column of a pair share one."""
-    columns_per_output = region.columns // region.outputs
-    return -(-region.outputs // max(columns // columns_per_output, 1))
-
-
 def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> dict[str, int]:
     """Synapse tiles: axon memories, reads of macros and what follows each, output stages."""
     spec = program.spec
     events = trace.events.astype(np.int64)
     groups = spec.readout_circuit.reads(events).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
     per_column = spec.readout_circuit.conversions(events)  # [sites]
-    regions = [(region, _macros(region, spec.synapse.columns)) for region in _regions(program)]
+    side_by_side = spec.synapse.column_blocks
+    regions = [(region, side_by_side(region.columns, region.columns // region.outputs)) for region in _regions(program)]
     axon_bits = SPIKE_BITS * sum(int(work.phases[region.site] * work.inputs[region.site]) for region, _ in regions)
     conversions = sum(int(per_column[region.site]) * region.columns for region, _ in regions)
     sites, each = program.weights.config.sites, work.runs * work.outputs
