@@ -62,7 +62,7 @@ def load_program(folder: Path | str) -> Program:
         spec = ChipSpec.from_json(metadata["spec"], f"{folder}: spec")
         config = DecoderConfig.from_json(metadata["config"], source)
         stages = tuple(_stage_from_json(entry, number, config) for number, entry in enumerate(metadata["stages"]))
-        weights_t = tuple(arrays[f"{config.sites[index].name}.weight_t"] for index in range(len(config.sites)))
+        weights_t = tuple(arrays[f"{site.name}.weight_t"] for site in config.sites)
         masks, sources, max_context = arrays["route_masks"], arrays["route_sources"], metadata["max_context"]
         network_hash, report = str(metadata["network_hash"]), dict(metadata["report"])
     except (KeyError, TypeError, ValueError, CompileError) as error:

@@ -21,7 +21,7 @@ def generate_program(module: Module, report: dict[str, Any], *, network_hash: st
     return Program(
         spec=module.spec,
         weights=weights,
-        weights_t=tuple(np.ascontiguousarray(weights.site(site).weight.T) for site in range(len(weights.config.sites))),
+        weights_t=tuple(np.ascontiguousarray(weights.site(site.name).weight.T) for site in weights.config.sites),
         stages=stages,
         routes=route_ranges(stages),
         route_masks=module.routes.masks,

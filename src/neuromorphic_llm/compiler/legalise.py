@@ -51,7 +51,7 @@ def refuse_missing_units(graph: Graph) -> None:
 
 def _refuse_hybrids(module: Module) -> None:
     weights = module.weights
-    dense = [weights.config.sites[site].name for site in range(len(weights.config.sites)) if not weights.site(site).spiking]
+    dense = [site.name for site in weights.config.sites if not weights.site(site.name).spiking]
     dense += [f"layers.{number}.attention" for number, layer in enumerate(weights.layers) if layer.get("attention_spiking") is False]
     if dense:
         raise CompileError(

@@ -78,8 +78,7 @@ class Target:
         """The counted amount of mean spikes per token and site [sites]."""
         if self.costs is not None:
             return float(site_spikes @ self.costs.spike_j) + self.costs.fixed_j
-        shapes = [config.sites[site].shape for site in range(len(config.sites))]
-        return float(site_spikes @ operation_costs(config)) / sum(inputs * outputs for inputs, outputs in shapes)
+        return float(site_spikes @ operation_costs(config)) / sum(site.inputs * site.outputs for site in config.sites)
 
     @classmethod
     def of(cls, options: ConvertConfig, costs: SpikeCosts | None) -> Target:

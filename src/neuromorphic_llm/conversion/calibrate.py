@@ -95,7 +95,7 @@ class Calibration:
         """ConversionError unless this calibration is of the checkpoint with this configuration and hash."""
         if self.checkpoint_hash != checkpoint_hash:
             raise ConversionError("the calibration was made for another checkpoint; calibrate this one")
-        expected: dict[str, tuple[int, ...]] = {f"sensitivity.{site}": (config.sites[site].shape[0],) for site in range(len(config.sites))}
+        expected: dict[str, tuple[int, ...]] = {f"sensitivity.{site.index}": (site.inputs,) for site in config.sites}
         expected["query_sensitivity"] = (config.layers, config.heads, config.head_dim)
         expected |= {"hidden_max": (config.layers,), "value_max": (config.layers, config.kv_heads)}
         found = {f"sensitivity.{site}": array.shape for site, array in enumerate(self.sensitivity)}
@@ -270,7 +270,7 @@ def calibrate(
     if config.learned_positions and longest > config.max_positions:
         raise ConversionError(f"a calibration window of {longest} tokens exceeds the {config.max_positions} positions that the model knows")
     generator = torch.Generator(device=decoder.device).manual_seed(seed)
-    squares = [torch.zeros(config.sites[site].shape[0], dtype=torch.float64, device=decoder.device) for site in range(len(config.sites))]
+    squares = [torch.zeros(site.inputs, dtype=torch.float64, device=decoder.device) for site in config.sites]
     query = torch.zeros(config.layers, config.heads, config.head_dim, dtype=torch.float64, device=decoder.device)
     recorder = _Recorder(decoder)
     for done, window in enumerate(windows):

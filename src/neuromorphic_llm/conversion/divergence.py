@@ -124,7 +124,7 @@ def measure(
     coded.observer = cost
     coded.query_observer = lambda layer, q: spent.__setitem__(-1, spent[-1] + _query_cost(coded, calibration, layer, q))
     budget = _divergence(dense, coded, coded.forward(ids)[0])
-    names = [weights.config.sites[site].name for site in range(len(weights.config.sites))]
+    names = [site.name for site in weights.config.sites]
     dearest = [*names, "the queries of attention"][int(np.nanargmax(spent))]
     return Divergence(ids.shape[1], all_spikes, budget, float(spent.sum()), _worst_site(errors, names), dearest)
 

@@ -66,7 +66,7 @@ class Prices:
     @classmethod
     def of(cls, weights: DecoderWeights) -> Prices:
         """Prices of a network's stop tables."""
-        sites = [weights.site(site).stop / 4.0 ** weights.input_fraction(site) for site in range(len(weights.config.sites))]
+        sites = [weights.site(site.name).stop / 4.0 ** weights.input_fraction(site.name) for site in weights.config.sites]
         queries = [layer.query_stop / 4.0**weights.formats.qkv for layer in weights.layers]
         return cls(*(tuple(torch.from_numpy(table).float() for table in tables) for tables in (sites, queries)))
 
@@ -235,9 +235,8 @@ class EmulatedDecoder(nn.Module):
         self.untied_head = None if config.tie_embeddings else nn.Parameter(tensors["lm_head.weight"].clone())
         self.head_log_price = nn.Parameter(prices.sites[-1].clamp_min(LEAST_PRICE).log())
         self.register_buffer("log_scale", torch.zeros(()))
-        shapes = [config.sites[site].shape for site in range(len(config.sites))]
-        self.register_buffer("outputs", torch.tensor([outputs for _, outputs in shapes], dtype=torch.float32))
-        self.weights_total = sum(inputs * outputs for inputs, outputs in shapes)
+        self.register_buffer("outputs", torch.tensor([site.outputs for site in config.sites], dtype=torch.float32))
+        self.weights_total = sum(site.inputs * site.outputs for site in config.sites)
 
     @property
     def head(self) -> Tensor:

@@ -405,7 +405,7 @@ def _load_start(folder: Path, config: DecoderConfig) -> tuple[Prices, float, Con
     """(prices, price of a synaptic operation, options); ConversionError unless they are of the model."""
     path, advice = folder / "start.safetensors", "remove it, and it is made anew"
     tensors, about = load_tensors(path, advice=advice)
-    shapes: dict[str, tuple[int, ...]] = {f"sites.{site}": config.sites[site].shape[:1] for site in range(len(config.sites))}
+    shapes: dict[str, tuple[int, ...]] = {f"sites.{site.index}": (site.inputs,) for site in config.sites}
     shapes |= {f"queries.{layer}": (config.heads, config.head_dim) for layer in range(config.layers)}
     try:
         check_tensors(tensors, shapes)

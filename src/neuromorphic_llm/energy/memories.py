@@ -44,7 +44,7 @@ def chip_memories(program: Program) -> dict[str, Memory]:
     """The chip's memories by their name in the compiler's report (compiler.md, Memory)."""
     spec, weights, config = program.spec, program.weights, program.weights.config
     regions = [region for stage in program.stages for site in stage.regions for region in site]
-    widest = max(config.sites[site].shape[0] for site in range(len(config.sites)))
+    widest = max(site.inputs for site in config.sites)
     columns = max(region.columns for region in regions)
     parameters = max(region.columns * (2 if weights.site(region.site).bias is None else 6) for region in regions)
     entries = int(np.count_nonzero(program.route_masks, axis=0).max())
@@ -65,7 +65,7 @@ def reference_memories(config: DecoderConfig, spec: ChipSpec, activation_bits: i
     context = max(longest_context(spec, config, config.max_positions), 1)
     memories = _attention_memories(config, spec, context, activation_bits, engine_bytes)
     if scaled:
-        columns = -(-tile_weights(spec) // min(config.sites[site].shape[0] for site in range(len(config.sites))))
+        columns = -(-tile_weights(spec) // min(site.inputs for site in config.sites))
         memories["output_parameters"] = Memory(2 * columns, len(spec.topology.synapse_tiles()))
     return memories
 

@@ -46,7 +46,7 @@ class SynapticCounts:
 
 def count(weights: DecoderWeights, ids: torch.Tensor) -> tuple[SynapticCounts, FunctionalDecoder]:
     """Counts of the functional simulation of int64 ids [batch, tokens], from coded integers, and the decoder with its own statistics."""
-    sites = [weights.site(index) for index in range(len(weights.config.sites))]
+    sites = [weights.site(site.name) for site in weights.config.sites]
     nonzero = [np.count_nonzero(site.weight, axis=0).astype(np.int64) for site in sites]
     zeros = sum(site.weight.size for site in sites) - sum(int(each.sum()) for each in nonzero)
     counts = SynapticCounts(sum(array.nbytes for array in weight_arrays(weights).values()), weights.parameters, zeros)

@@ -49,7 +49,7 @@ def chosen_sites(weights: DecoderWeights, patterns: Sequence[str]) -> list[int]:
     if not patterns:
         node, reason = next(iter(others.items()))
         raise ConversionError(f"NIR cannot say the whole network: {node}: {reason}; choose sites, as in --site layers.0.qkv")
-    names = [weights.config.sites[index].name for index in range(len(weights.config.sites))]
+    names = [site.name for site in weights.config.sites]
     chosen: set[int] = set()
     for pattern in patterns:
         matched = {index for index, name in enumerate(names) if fnmatchcase(name, pattern)}

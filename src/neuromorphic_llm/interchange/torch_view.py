@@ -99,7 +99,7 @@ class TorchView(torch.nn.Module):
             )
         self.weights = weights
         code = weights.code.spike_code()
-        self.sites = torch.nn.ModuleList(SpikingSite(weights.site(index), code) for index in range(len(weights.config.sites)))
+        self.sites = torch.nn.ModuleList(SpikingSite(weights.site(site.name), code) for site in weights.config.sites)
         for name, array in weight_arrays(weights).items():
             if not name.endswith(".weight"):
                 self.register_buffer(name.replace(".", "_"), torch.from_numpy(array))

@@ -53,7 +53,7 @@ class SpikeStatistics:
 
     def spikes_per_input(self) -> list[float]:
         """Mean spikes per input and token of every site (0.0 for a site that did not run)."""
-        inputs = [self._config.sites[index].shape[0] for index in range(len(self._config.sites))]
+        inputs = [site.inputs for site in self._config.sites]
         return [s / (i * r) if r else 0.0 for s, i, r in zip(self.site_spikes(), inputs, self._site_rows, strict=True)]
 
     def spikes_per_activation(self) -> float:

@@ -43,7 +43,7 @@ def _step_fields(config: DecoderConfig, record: Record, rows: int) -> dict[str, 
     """The arrays of one step."""
     trains = [site.train for site in record.sites]
     longest = max((train.digits.shape[0] for train in trains if train is not None), default=1)
-    blocks = max(-(-config.sites[site].shape[0] // rows) for site in range(len(config.sites)))
+    blocks = max(-(-site.inputs // rows) for site in config.sites)
     phases = np.zeros((record.tokens, len(config.sites)), np.int32)
     counts = np.zeros((record.tokens, len(config.sites), longest, blocks), np.int32)
     for index, train in enumerate(trains):

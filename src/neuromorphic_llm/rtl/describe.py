@@ -90,7 +90,7 @@ class Describer:
         if route.kind in ("residual", "credit"):
             stage = int(route.label)
             return (stage if stage < self._config.layers else None), None
-        names = [self._config.sites[site].name for site in range(len(self._config.sites))]
+        names = [site.name for site in self._config.sites]
         name = route.label if route.kind == "spike" else route.label.rsplit(".", 1)[0] if route.kind == "value" else names[-1]
         return self._layer(names.index(name)), name
 

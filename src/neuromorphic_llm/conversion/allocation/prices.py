@@ -50,7 +50,7 @@ class Allocation:
 
 def operation_costs(config: DecoderConfig) -> NDArray[np.float64]:
     """Synaptic operations of a spike at each site: its outputs, [sites]."""
-    return np.array([config.sites[site].shape[1] for site in range(len(config.sites))], np.float64)
+    return np.array([site.outputs for site in config.sites], np.float64)
 
 
 def stop_table(cost: float, sensitivity: NDArray[np.float64], fraction: int) -> NDArray[np.int32]:
