@@ -41,7 +41,8 @@ lint: $(STAMP)
 rtl-lint: $(STAMP)
 	$(BIN)/python -m neuromorphic_llm.rtl.lint
 
-# Faults put into the counters, the energy account and the devices that the tests must find; a third of a second each. Goes on where it was stopped.
+# Faults that the tests must find, put into the graph's builder and interpreter, the compiler's passes (drawings and reports apart), counters,
+# energy account and devices: about 6,400, three a second on a quiet machine (docs/results/mutants.md). Goes on where it was stopped.
 mutants: $(STAMP)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m mutmut run
 	$(BIN)/python -m mutmut results

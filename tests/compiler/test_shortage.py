@@ -93,6 +93,8 @@ def mesh(width: int, height: int, period: int | None = None) -> dict[str, int]:
         (3, 8, 3, 20, 2, mesh(3, 8)),
         (8, 8, 3, 20, 2, mesh(8, 3)),
         (9, 8, 3, 20, 2, mesh(5, 5)),
+        (8, 8, 3, 8, 1, mesh(4, 3)),  # 10 tiles
+        (8, 1, 0, 1, 6, mesh(4, 3, 2)),  # 12 tiles: every other one
         (8, 1, 0, 7, 3, mesh(4, 3, 4)),  # vector tiles 2, 6 and 10
         (8, 100, 3, 7, 3, mesh(4, 3, 4)),  # 204 tiles with its own period, more than four times as many
         (8, 22, 17, 7, 2, mesh(8, 5)),  # 40 tiles, four times the 10 of another period
@@ -100,6 +102,7 @@ def mesh(width: int, height: int, period: int | None = None) -> dict[str, int]:
         (100, 8, 3, 14330, 100, mesh(128, 128)),  # 164 rows of 100 would be too many
         (8, 8, 3, 16000, 1, mesh(128, 127, 64)),
         (128, 2, 1, 100, 8192, mesh(128, 128)),  # the largest mesh
+        (256, 2, 1, 100, 8192, mesh(256, 64)),
         (128, 2, 1, 100, 8193, {"synapse.crossbars": 48}),
     ],
 )
