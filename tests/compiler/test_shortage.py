@@ -9,9 +9,11 @@ import pytest
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.compiler.shortage import _tiles, larger_mesh
+from neuromorphic_llm.compiler.shortage import ShortageError, _tiles, all_shortages, larger_mesh
 from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.reference.build import build_graph
 from neuromorphic_llm.reference.random_decoder import random_decoder
 
 
@@ -77,6 +79,25 @@ def test_meshes_hold_what_they_are_for(period: int, synapse: int, vector: int) -
         mesh = spec.with_fields(larger_mesh(spec, synapse, vector))
         assert len(mesh.topology.synapse_tiles()) >= synapse and len(mesh.topology.vector_tiles()) >= vector
         assert mesh.topology.tiles <= 16384
+
+
+@pytest.mark.parametrize(
+    ("ends_with", "message"),
+    [
+        (None, "no fields were found with which it fits"),
+        (CompileError("a weight is too large"), "no chip file can make up for it (a weight is too large)"),
+    ],
+)
+def test_shortages_without_an_end(ends_with: CompileError | None, message: str) -> None:
+    weights = random_decoder(0)
+    errors = iter([ShortageError("no room", {"vector.memory_bytes": 4096})])
+
+    def attempt(_: Module) -> None:
+        raise next(errors, ends_with or ShortageError("no room", {"vector.memory_bytes": 4096}))
+
+    module = Module(build_graph(weights), weights, load_spec("nano"))
+    error = all_shortages(module, ShortageError("no crossbars", {"synapse.crossbars": 24}), attempt)
+    assert str(error) == f"chip nano is too small in 2 ways: (1) no crossbars; (2) no room; {message}"
 
 
 def mesh(width: int, height: int, period: int | None = None) -> dict[str, int]:

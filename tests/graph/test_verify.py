@@ -30,6 +30,7 @@ def test_a_decoder_is_valid_and_uses_known_operations_only() -> None:
         ("%layers.0.k:", "%layers.0.q:", "%layers.0.q = slice defines a value a second time"),
         ("add(%residual, ", "add(%later, ", "uses %later before its definition"),
         ("add(%residual, ", "add(", "takes 2 operands, got 1"),
+        ("kv_write(%layers.0.k.rotated, %layers.0.v)", "kv_write()", "takes 1 or 2 operands, got 0"),
         (" {left=2}", "", "lacks the attribute 'left'"),
         ("{left=2}", "{left=2, right=1}", "unknown attribute 'right'"),
         ("{left=2}", '{left="2"}', "left = '2', expected int"),
@@ -133,5 +134,11 @@ def test_faults_of_nodes(before: str, after: str, fault: str | None) -> None:
 
 def test_site_of_another_shape() -> None:
     graph = parse_graph(TEXT.replace("acc<12>[64]", "acc<12>[63]").replace("%layers.0.qkv: i32<14>[64]", "%layers.0.qkv: i32<14>[63]"))
-    with pytest.raises(CompileError, match="product of 32 inputs and 63 columns, which site layers"):
-        verify_sites(graph, {site.name: site.shape for site in SMALL_CONFIG.sites})
+    message = (
+        "graph is not valid{}: %layers.0.qkv.sums is a product of 32 inputs and 63 columns, which site layers.0.qkv of the network is not"
+    )
+    shapes = {site.name: site.shape for site in SMALL_CONFIG.sites}
+    with pytest.raises(CompileError, match=f"^{re.escape(message.format(''))}$"):
+        verify_sites(graph, shapes)
+    with pytest.raises(CompileError, match=f"^{re.escape(message.format(' after fold'))}$"):
+        verify_sites(graph, shapes, "after fold")
