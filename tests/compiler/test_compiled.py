@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from neuromorphic_llm.chip.instructions import Send, SendToken
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.compiler.choose_slices import ChooseSlices
 from neuromorphic_llm.compiler.fold import Fold
@@ -16,6 +17,7 @@ from neuromorphic_llm.compiler.legalise import Legalise
 from neuromorphic_llm.compiler.module import CompilerPass, Module, print_module
 from neuromorphic_llm.compiler.partition import Partition
 from neuromorphic_llm.compiler.pipeline import compile_network, default_pipeline, run_passes
+from neuromorphic_llm.compiler.place import _Placement
 from neuromorphic_llm.compiler.shortage import ShortageError
 from neuromorphic_llm.errors import CompileError
 from neuromorphic_llm.reference.build import build_graph
@@ -92,6 +94,52 @@ def test_compiled() -> None:
 def test_places(seed: int, tiles: list[tuple[int, list[list[int]]]]) -> None:
     program = compile_network(random_decoder(0), NANO, seed=seed)
     assert [(stage.vector_tile, [[region.tile for region in site] for site in stage.regions]) for stage in program.stages] == tiles
+
+
+def test_costs_of_places() -> None:
+    """Flit-hops expected of each stage: two words or four events in a flit, 1.5 spikes an input; residuals and credits at both ends."""
+    module = run_passes(Module(build_graph(random_decoder(0)), random_decoder(0), NANO), default_pipeline()[:4])
+    placement, mesh = _Placement(module), NANO.topology
+    chain = [0, *placement.vector, 0]
+    for stage, vector in enumerate(placement.vector):
+        last = stage == len(placement.vector) - 1
+        sites = [(32, [1])] if last else [(32, [64 / 2]), (32, [32 / 2]), (32, [48 / 2]), (48, [32 / 2])]
+        cost = (32 / 2 + 1) * mesh.distance(chain[stage], vector) + (1 if last else 32 / 2 + 1) * mesh.distance(vector, chain[stage + 2])
+        for (inputs, flits), tiles in zip(sites, placement.tiles[4 * stage : 4 * stage + 4], strict=True):
+            cost += inputs * 1.5 / 4 * mesh.tree_links(vector, tiles)
+            cost += sum(number * mesh.distance(tile, vector) for number, tile in zip(flits, tiles, strict=True))
+        assert placement.stage_cost(stage) == cost
+
+
+def test_logits_are_wanted_of_the_last_stage_only() -> None:
+    programs = run_passes(Module(build_graph(random_decoder(0)), random_decoder(0), NANO), default_pipeline()).programs
+    assert [program[-1] for program in programs] == [Send(32, wanted=False), Send(32, wanted=True), SendToken()]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            random_decoder(0, config=TINY, code="burst"),
+            "the network's spike code is burst, and the chip's encoders have signed-digit, rate, first-spike and bit-planes; convert "
+            "with one of these, or run this network on the functional backend",
+        ),
+        (
+            random_decoder(0, config=TINY, parts="feed-forward"),
+            "4 parts of the network do not spike (first: layers.0.qkv) and the chip runs spiking parts only; convert with all parts "
+            "spiking, or run this network on the functional backend",
+        ),
+        (
+            random_decoder(0, config=replace(TINY, gated=False, learned_positions=True)),
+            "the chip has no unit for learned positions and a feed-forward without a gate; run this network in the functional simulation "
+            "(nmllm eval, SpikingNetwork.functional), or convert a model of the Llama, Mistral or Qwen2 family",
+        ),
+    ],
+)
+def test_what_the_chip_has_not(weights: DecoderWeights, message: str) -> None:
+    with pytest.raises(CompileError) as caught:
+        compile_network(weights, NANO)
+    assert str(caught.value) == message
 
 
 def test_places_of_several_regions() -> None:

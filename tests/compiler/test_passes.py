@@ -271,6 +271,7 @@ def test_schedule_refuses_what_was_not_folded() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("linear(%layers.0.output.spikes)", "linear(%layers.0.qkv.spikes)", "%layers.0.output.spikes = encode is used by nothing"),
         # attention's output dropped
         ("add(%residual, %layers.0.output)", "add(%residual, %residual)", "%layers.0.output = linear is used by nothing"),
         ("norm(%layers.0.attended)", "norm(%residual)", "%layers.0.feed_forward.norm = norm reads %residual from the residual memory, which holds %layers.0.attended there"),

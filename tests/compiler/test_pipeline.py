@@ -225,6 +225,8 @@ def test_network_brings_its_hash_and_tokenizer_saved_or_not(tmp_path: Path) -> N
     loaded = compile_network(SpikingNetwork.load(tmp_path / "network"), NANO)
     assert fresh.network_hash == loaded.network_hash == content_hash
     assert fresh.tokenizer_files == loaded.tokenizer_files == {"tokenizer.json": b"{}"}
+    other = compile_network(network, NANO, network_hash="own", tokenizer_files={})
+    assert (other.network_hash, other.tokenizer_files) == ("own", {})
 
 
 def _refused(weights: DecoderWeights, spec: ChipSpec) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from neuromorphic_llm.errors import ArtefactError
+from neuromorphic_llm.errors import ArtefactError, SimulationError
+from neuromorphic_llm.graph.rewrite import fuse_attention
 from neuromorphic_llm.graph.text import print_graph
 from neuromorphic_llm.reference.blocks import KINDS, Attention, Block, FeedForward, Parameter, Site, block_from_json, register_block
 from neuromorphic_llm.reference.build import build_graph, engine_graph
@@ -144,6 +145,15 @@ def test_built_graph() -> None:
 def test_graph_of_engines() -> None:
     """Up to the logits; norms, linear layers and attention are one operation each."""
     assert print_graph(engine_graph(weights())) == ENGINE
+
+
+def test_queries_and_keys_of_other_rotations_are_refused() -> None:
+    graph = build_graph(weights())
+    nodes = [node.with_attributes(table="rope") if node.name == "layers.0.k.rotated" else node for node in graph.nodes]
+    with pytest.raises(SimulationError) as caught:
+        fuse_attention(graph.with_nodes(nodes))
+    message = "%layers.0.mixed = attention of queries and keys without a common rotation cannot be simulated"
+    assert str(caught.value) == message
 
 
 def test_parallel_blocks_read_the_same_stream() -> None:
