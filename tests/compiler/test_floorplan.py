@@ -26,3 +26,4 @@ def test_picture_is_well_formed_and_shows_all_tiles() -> None:
     assert len(titles) == 24
     assert "tile 0 (0, 0), host: host" in titles
     assert sum("layers.0.qkv" in str(title) for title in titles) == 1
+    assert ">gate_up<" in floorplan_svg(PROGRAM) and ">other<" not in floorplan_svg(PROGRAM)

@@ -63,6 +63,8 @@ def test_what_warns() -> None:
     assert "0.05 nats per token" in told(0.05, 0.05, 0.0) and "layers.1.output, behind attention" in told(0.05, 0.05, 0.0)
     assert "0.9 nats per token" in told(0.001, 0.9, 0.02) and "lost at layers.2.down" in told(0.001, 0.9, 0.02)
     assert told(float("nan"), 0.1, 0.1) and told(0.001, float("nan"), 0.1)
+    mine = Divergence(64, 0.05, 0.05, 0.0, "layers.1.mine", "layers.1.mine")
+    assert "layers.1.mine, behind the site before it" in (warning(mine) or "")
     assert usual_divergence(ConvertConfig()) == 0.03 < usual_divergence(ConvertConfig(weights="4-bit-groups"))
 
 

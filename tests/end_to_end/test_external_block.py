@@ -22,6 +22,7 @@ from neuromorphic_llm.chip.instructions import INSTRUCTIONS
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program_io import load_program, save_program
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.compiler.floorplan import floorplan, floorplan_svg
 from neuromorphic_llm.compiler.module import Module
 from neuromorphic_llm.compiler.pipeline import compile_network, default_pipeline, run_passes
 from neuromorphic_llm.conversion.config import ConvertConfig
@@ -296,6 +297,8 @@ def test_it_is_compiled_timed_and_counted(network: SpikingNetwork, tokens: list[
         "receive residual 32", "norm 32", "encode value_gate 32", "receive value_gate 20", "recur 10", "encode state_output 10",
         "receive state_output 32", "add 32", "send 32",
     ]  # fmt: skip
+    assert [tile.part for tile in floorplan(program) if tile.site == "layers.2.value_gate"] == ["other"]
+    assert ">other<" in floorplan_svg(program)
     save_program(program, tmp_path / "program")
     program = load_program(tmp_path / "program")
     result = simulate(program, tokens[:8], 4, stop=())

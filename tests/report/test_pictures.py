@@ -28,7 +28,7 @@ PICTURES = {
     "energy": lambda: plots.ranges_plot(
         [("cells", RANGE, plots.BLUE), ("noc", {"low": 0.0, "nominal": 0.0, "high": 0.0}, plots.BLUE)], "J", "energy"
     ),
-    "spikes": lambda: plots.spikes_plot({"layers.0.qkv": 1.0, "layers.0.down": 0.5, "head": 2.0}),
+    "spikes": lambda: plots.spikes_plot({"layers.0.qkv": 1.0, "layers.0.down": 0.5, "layers.1.mine": 0.7, "head": 2.0}),
     "cosine": lambda: plots.cosine_plot([0.99, 0.95]),
     "raster": lambda: plots.raster_plot({"layers.0.qkv": [[0, 1, -1], [1, 0, 0]]}),
     "quality": lambda: plots.quality_plot(QUALITY),

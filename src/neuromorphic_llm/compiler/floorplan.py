@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
@@ -16,11 +17,13 @@ COLOURS = {
     "gate_up": "#2f8f6b",
     "down": "#c9711c",
     "head": "#a05fb0",
+    "other": "#b5485c",
     "unused": "#e4e4e4",
 }
-"""Fill colour of tiles by their part; hues differ, so that a weaker shade of one is not taken for another."""
+"""Fill colour of tiles by their part; hues differ, so that a weaker shade of one is not taken for another. Sites of blocks from outside the
+package are `other`."""
 
-_DARK = ("host", "qkv", "gate_up", "head")
+_DARK = ("host", "qkv", "gate_up", "head", "other")
 _PITCH, _SIZE, _MARGIN = 44, 40, 12
 
 
@@ -48,9 +51,9 @@ def floorplan(program: Program) -> list[FloorplanTile]:
         used[tile] = FloorplanTile(tile, *topology.position(tile), "vector", "vector", number)
         for regions in stage.regions:
             for region in regions:
-                name, tile = config.sites[region.site].name, region.tile
-                part = name.rpartition(".")[2]
-                used[tile] = FloorplanTile(tile, *topology.position(tile), "synapse", part, number, name, region.columns)
+                site, tile = config.sites[region.site], region.tile
+                part = site.role if site.role in COLOURS else "other"
+                used[tile] = FloorplanTile(tile, *topology.position(tile), "synapse", part, number, site.name, region.columns)
     tiles = [FloorplanTile(HOST_TILE, *topology.position(HOST_TILE), "host", "host")]
     for tile in range(HOST_TILE + 1, topology.tiles):
         kind = "vector" if tile in vector else "synapse"
@@ -58,11 +61,18 @@ def floorplan(program: Program) -> list[FloorplanTile]:
     return tiles
 
 
+def parts_of(found: Iterable[str]) -> list[str]:
+    """Parts that there are, in the order of COLOURS."""
+    there = set(found)
+    return [part for part in COLOURS if part in there]
+
+
 def floorplan_svg(program: Program) -> str:
     """The floor plan as a self-contained SVG document; hovering over a tile names what it holds."""
-    spec = program.spec
+    spec, tiles = program.spec, floorplan(program)
+    parts = parts_of(tile.part for tile in tiles)
     across, down = spec.topology.extent
-    width = max(across * _PITCH, 8 * 76) + 2 * _MARGIN
+    width = max(across * _PITCH, len(parts) * 76) + 2 * _MARGIN
     height = down * _PITCH + 2 * _MARGIN + 56
     title = f"{spec.name}: {across} x {down} tiles; numbers are layers, H is the head"
     lines = [
@@ -71,11 +81,11 @@ def floorplan_svg(program: Program) -> str:
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         f'<text x="{_MARGIN}" y="{_MARGIN + 12}" fill="#222222">{escape(title)}</text>',
     ]
-    for number, (part, colour) in enumerate(COLOURS.items()):
+    for number, part in enumerate(parts):
         x, y = _MARGIN + 76 * number, _MARGIN + 22
-        lines.append(f'<rect x="{x}" y="{y}" width="12" height="12" rx="2" fill="{colour}"/>')
+        lines.append(f'<rect x="{x}" y="{y}" width="12" height="12" rx="2" fill="{COLOURS[part]}"/>')
         lines.append(f'<text x="{x + 16}" y="{y + 10}" fill="#222222">{part}</text>')
-    lines += [_tile_svg(tile, len(program.stages) - 1) for tile in floorplan(program)]
+    lines += [_tile_svg(tile, len(program.stages) - 1) for tile in tiles]
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 

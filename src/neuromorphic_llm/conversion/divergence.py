@@ -41,6 +41,8 @@ _BEHIND = {
 }
 """Part that has just run when a site's inputs are wrong."""
 
+_LOGITS = "the logits"
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -78,9 +80,8 @@ def warning(found: Divergence, *, usual: float = USUAL) -> str | None:
 
 
 def _behind(site: str) -> str:
-    if site == "layers.0.qkv":
-        return "the embedding"
-    return _BEHIND.get(site.rpartition(".")[2], "the last layer" if site == "head" else "the head")
+    ends = {"layers.0.qkv": "the embedding", "head": "the last layer", _LOGITS: "the head"}
+    return ends.get(site) or _BEHIND.get(site.rpartition(".")[2], "the site before it")
 
 
 class _Inputs(Observer):
@@ -165,7 +166,7 @@ def _worst_site(errors: np.ndarray, names: Sequence[str]) -> str:
     most = np.maximum.accumulate(np.concatenate(([0.0], errors)))[:-1]
     growth = np.sqrt(errors) - np.sqrt(most)
     site = int(np.argmax(growth))
-    return names[site] if growth[site] > _SMALL_ERROR else "the logits"
+    return names[site] if growth[site] > _SMALL_ERROR else _LOGITS
 
 
 _SMALL_ERROR = 0.03

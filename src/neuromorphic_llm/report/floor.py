@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from neuromorphic_llm.compiler.floorplan import COLOURS
+from neuromorphic_llm.compiler.floorplan import COLOURS, parts_of
 
 _PITCH, _SIZE = 30, 27
 
@@ -29,10 +29,11 @@ def floor_plan_svg(tiles: Sequence[Mapping[str, Any]], spikes_by_site: Mapping[s
     return f'<svg class="floor" viewBox="0 0 {width} {height}">{"".join(shapes)}</svg>'
 
 
-def legend_html() -> str:
-    """Colours of the parts."""
+def legend_html(tiles: Sequence[Mapping[str, Any]]) -> str:
+    """Colours of the parts of these tiles."""
     box = f'<svg class="floor" viewBox="0 0 {_SIZE} {_SIZE}" aria-hidden="true">'
-    return "".join(f'<span class="key">{box}{_square(0, 0, part, 1.0)}</svg>{escape(part)}</span>' for part in COLOURS)
+    parts = parts_of(tile["part"] for tile in tiles)
+    return "".join(f'<span class="key">{box}{_square(0, 0, part, 1.0)}</svg>{escape(part)}</span>' for part in parts)
 
 
 def _tile(tile: Mapping[str, Any], activity: float | None, most: float) -> str:

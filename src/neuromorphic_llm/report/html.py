@@ -205,7 +205,7 @@ def _floor(report: Mapping[str, Any]) -> str:
         f"the more synaptic operations per {counted_token(report)}. Vector tiles do norms, attention and spike coding; "
         "they and the host have no synapses."
     )
-    return f'<p class="note legend">{legend_html()}</p>' + figure(svg, "floor plan of the chip", caption, "simulated")
+    return f'<p class="note legend">{legend_html(report["floorplan"])}</p>' + figure(svg, "floor plan of the chip", caption, "simulated")
 
 
 def _origin(report: Mapping[str, Any]) -> str:

@@ -146,9 +146,10 @@ def spikes_plot(spikes_by_site: Mapping[str, float]) -> str:
     """Mean spikes per input of every crossbar site, by layer; names are `layers.L.SITE` and `head`."""
     with svg_figure(2.8, "spikes") as drawing:
         axes = drawing.figure.add_subplot()
-        for site, marker in _MARKERS.items():
+        for site in dict.fromkeys(name.rpartition(".")[2] for name in spikes_by_site if name != "head"):
             series = {int(name.split(".")[1]): value for name, value in spikes_by_site.items() if name.endswith(f".{site}")}
-            axes.plot(list(series), list(series.values()), marker=marker, markersize=3.5, linewidth=1.2, color=COLOURS[site], label=site)
+            colour, marker = COLOURS.get(site, COLOURS["other"]), _MARKERS.get(site, "v")
+            axes.plot(list(series), list(series.values()), marker=marker, markersize=3.5, linewidth=1.2, color=colour, label=site)
         if "head" in spikes_by_site:
             axes.axhline(spikes_by_site["head"], color=COLOURS["head"], linewidth=1, linestyle="--", label="head")
         axes.set_ylim(bottom=0)
