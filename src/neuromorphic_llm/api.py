@@ -70,7 +70,7 @@ def convert(
     model: known name (`nmllm models`), Hugging Face folder or id, GGUF file, or a checkpoint of `load_checkpoint`.
     spikes: mean spikes per activation to meet; without a target 1.5 for signed digits, all spikes for other codes.
     calibration: text file, task name, calibration folder or calibration (default: text that comes with Python).
-    chip: chip whose account prices a spike, for the target `energy_j`.
+    chip: chip whose readout the network is for, and whose account prices a spike, for the target `energy_j`.
     device: cpu or cuda. bos: beginning-of-sequence token before every text: auto, always or never.
     options: other fields of ConvertConfig, such as `code`, `price`, `energy_j`, `allocation`, `compensation` and `seed`.
 
@@ -80,7 +80,7 @@ def convert(
     """
     checked_device(device)
     asked = _convert_config(spikes, options)
-    spec = None if asked.energy_j is None else load_chip(chip)
+    spec = load_chip(chip)
     stored, text = (calibration, None) if isinstance(calibration, Calibration) else calibration_source(calibration)
     source = open_source(model, text, bos)
     with work_display(_console()) as bars:

@@ -18,7 +18,7 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.devices.cells import Array
-from neuromorphic_llm.devices.readout import READOUTS, ConvertedReads, get_readout
+from neuromorphic_llm.devices.readout import READOUTS, ConvertedReads, Drive, get_readout
 from neuromorphic_llm.energy.account import account
 from neuromorphic_llm.energy.memories import chip_memories
 from neuromorphic_llm.errors import ArtefactError, CompileError, ConversionError, SimulationError, UsageError
@@ -92,7 +92,9 @@ def test_sums_of_reads_saturate() -> None:
     readout = get_readout("saturating", **SIZES)
     digits, weights = np.ones((1, 1, 40), np.int8), np.full((40, 1), 0x12, np.int8)
     low, high = 31 + 31 + 8 * 2, 16 + 16 + 8
-    assert readout.accumulate(digits, readout.cell.levels(weights), 1, np).tolist() == [[low + 16 * high]]
+    assert readout.accumulate(digits, readout.cell.levels(weights), Drive(np.array([len(digits)]), 1), np).accumulators.tolist() == [
+        [low + 16 * high]
+    ]
 
 
 def test_a_checkpoint_is_converted_evaluated_saved_compiled_and_simulated(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from neuromorphic_llm.devices.cells import Array, Cell
 from neuromorphic_llm.devices.exact import Exact
-from neuromorphic_llm.devices.readout import READOUTS, ConvertedReads, Readout, get_readout
+from neuromorphic_llm.devices.readout import READOUTS, ConvertedReads, Drive, Readout, get_readout
 from neuromorphic_llm.errors import SimulationError, UsageError
 
 
@@ -46,6 +46,10 @@ def product(digits: np.ndarray, weights: np.ndarray, horner_shift: int) -> np.nd
     return a @ weights.astype(np.int64)
 
 
+def driven(digits: np.ndarray, horner_shift: int) -> Drive:
+    return Drive(np.full(digits.shape[1], len(digits)), horner_shift)
+
+
 def definition(out: Readout, digits: np.ndarray, weights: np.ndarray, horner_shift: int) -> np.ndarray:
     """devices.md read literally, for one token's digits [phases, inputs]: an accumulator at a time, in Python's integers."""
     result = []
@@ -72,9 +76,11 @@ def test_exact_reads_are_the_integer_product(site: tuple[dict[str, int], np.ndar
     out = Exact(**geometry)
     levels = out.cell.levels(weights)
     expected = product(digits, weights, shift)
-    np.testing.assert_array_equal(out.accumulate(digits, levels, shift, np), expected)
+    np.testing.assert_array_equal(out.accumulate(digits, levels, driven(digits, shift), np).accumulators, expected)
     for token in range(digits.shape[1]):
-        np.testing.assert_array_equal(out.accumulate_events(digits[:, token], levels, shift), expected[token])
+        np.testing.assert_array_equal(
+            out.accumulate_events(digits[:, token], levels, driven(digits, shift)).accumulators[0], expected[token]
+        )
 
 
 @given(sites(largest_digit=3))
@@ -85,13 +91,17 @@ def test_reads_are_converted_one_by_one(site: tuple[dict[str, int], np.ndarray, 
     out = Offset(**geometry)
     levels = out.cell.levels(weights)
     expected = np.stack([definition(out, digits[:, token], weights, shift) for token in range(digits.shape[1])])
-    found = out.accumulate(digits, levels, shift, np)
+    found = out.accumulate(digits, levels, driven(digits, shift), np).accumulators
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, expected)
     for token in range(digits.shape[1]):
-        np.testing.assert_array_equal(out.accumulate_events(digits[:, token], levels, shift), expected[token])
-        np.testing.assert_array_equal(Readout.accumulate_events(out, digits[:, token], levels, shift), expected[token])
-    tensors = out.accumulate(torch.from_numpy(digits), torch.from_numpy(levels), shift, torch)
+        np.testing.assert_array_equal(
+            out.accumulate_events(digits[:, token], levels, driven(digits, shift)).accumulators[0], expected[token]
+        )
+        np.testing.assert_array_equal(
+            Readout.accumulate_events(out, digits[:, token], levels, driven(digits, shift)).accumulators[0], expected[token]
+        )
+    tensors = out.accumulate(torch.from_numpy(digits), torch.from_numpy(levels), driven(digits, shift), torch).accumulators
     assert tensors.dtype == torch.int64
     np.testing.assert_array_equal(tensors.numpy(), expected)
 
@@ -106,7 +116,7 @@ def test_no_sum_of_a_read_leaves_the_exact_converter(site: tuple[dict[str, int],
             seen.append(int(np.abs(sums).max()))
             return sums
 
-    Watched(**geometry).accumulate(digits, out.cell.levels(weights), shift, np)
+    Watched(**geometry).accumulate(digits, out.cell.levels(weights), driven(digits, shift), np)
     assert all(value < 1 << out.converter_bits - 1 for value in seen)
 
 
@@ -138,7 +148,7 @@ def test_reads_conversions_and_cycles_follow_events() -> None:
     out = Exact(rows=9, active_rows=4, cell_bits=4, slices=2)
     assert out.reads(events).tolist() == [[[[0, 0], [1, 1], [2, 3]], [[1, 0], [0, 0], [0, 1]]]]
     assert out.conversions(events).tolist() == [14, 4]
-    assert out.phase_cycles(events, read_latency=2, column_mux=8).tolist() == [[[1, 10, 26], [10, 1, 10]]]
+    assert out.phase_cycles(events, np.array([[3, 3]]), read_latency=2, column_mux=8).tolist() == [[[1, 10, 26], [10, 1, 10]]]
     twice = np.concatenate([events, events])
     assert out.conversions(twice).tolist() == [28, 8]
 

@@ -50,6 +50,7 @@ def test_by_hand() -> None:
         logits_wanted=np.array([True]),
         phases=np.array([[2, 1, 1, 1, 2]], np.int32),
         events=events,
+        repeats=np.array([[3, 0, 0, 0, 4]]),
         query_phases=np.array([[[2, 1]]], np.int32),
         query_spikes=np.array([[[4, 1]]], np.int32),
         key_columns=np.array([[[2, 0]]], np.int32),

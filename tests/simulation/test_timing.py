@@ -46,7 +46,19 @@ def random_trace(program: Program, rng: np.random.Generator, prompt: int, decode
         return rng.integers(0, high, heads).astype(np.int32)
 
     context = np.arange(1, rows + 1).astype(np.int32)
-    return ActivityTrace(prompt, context, wanted, phases, events, counts(5) + 1, counts(30), counts(3), counts(9), counts(3))
+    return ActivityTrace(
+        prompt,
+        context,
+        wanted,
+        phases,
+        events,
+        np.zeros(phases.shape, np.int64),
+        counts(5) + 1,
+        counts(30),
+        counts(3),
+        counts(9),
+        counts(3),
+    )
 
 
 def check(program: Program, trace: ActivityTrace) -> None:

@@ -103,7 +103,7 @@ class ReadoutSpec(Section):
     read_latency: int = cycles(2, "of a read before its first conversion")
     converter_bits: int | None = parameter(
         None,
-        "converter width, sign included; null: the fewest bits that make a read exact",
+        "converter width, sign included; null: the readout's own, with `exact` the fewest bits that make a read exact",
         "energy per conversion",
         unit="bits",
         most=32,

@@ -43,7 +43,7 @@ def command(
     model: Annotated[str, typer.Argument(help="Known name, Hugging Face folder or id, or GGUF file.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Network folder to write.")],
     asked: Given[ConvertConfig],
-    chip: Annotated[str, typer.Option(help="Chip whose account gives the joules of a spike, for --energy.")] = "nc1",
+    chip: Annotated[str, typer.Option(help="Chip whose readout the network is for; its account prices a spike for --energy.")] = "nc1",
     calibration: Annotated[
         str | None, typer.Option(help="Text file, task name or calibration folder (default: text that comes with Python).")
     ] = None,
@@ -64,7 +64,7 @@ def command(
     run.outputs(artefacts=kept | {"--output": (output, NETWORK_FORMAT)})
     options = _options(asked, code_parameters=code_parameters, seed=run.seed)
     check_names(options)
-    spec = None if options.energy_j is None else load_spec(chip)
+    spec = load_spec(chip)
     stored, text = calibration_source(calibration)
     with status(f"loading {model}"):
         source = open_source(model, text, bos)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 from neuromorphic_llm.network.parts import PARTS
 from neuromorphic_llm.options import check_choices, check_numbers, described, option
 
-_LATER = ("energy_j", "allocation", "compensation", "code_parameters", "readout", "readout_parameters", "weights")
+_LATER = ("energy_j", "allocation", "compensation", "code_parameters", "readout", "readout_parameters", "ranges", "weights")
 WEIGHTS = ("8-bit", "4-bit-groups")
+
+GRAINS = MappingProxyType({"column": (), "block": (1,), "site": (0, 1)})
+"""What has a range of its own -> axes of [row_blocks, outputs] that share one."""
 
 
 @described
@@ -61,6 +65,9 @@ class ConvertConfig:
     seed: int = 0
     readout: str = "exact"  # that the network is for, and names and values of its parameters (devices.md)
     readout_parameters: tuple[tuple[str, int], ...] = ()
+    ranges: str = option(
+        "column", "What has a converter range of its own, where a readout has ranges: column, block or site.", choices=GRAINS
+    )
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -15,7 +15,8 @@ from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.float_decoder import FLOAT_BLOCKS
 from neuromorphic_llm.conversion.group_weights import quantise_groups
 from neuromorphic_llm.conversion.key_offsets import key_offset
-from neuromorphic_llm.devices.readout import get_readout
+from neuromorphic_llm.devices.exact import Exact
+from neuromorphic_llm.devices.readout import BlockReadout, get_readout
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import frequencies_name
 from neuromorphic_llm.network.format import spiking_parts
@@ -216,7 +217,7 @@ def integer_decoder(
     embedding, positions = tensors["model.embed_tokens.weight"], tensors.get("model.embed_positions.weight")
     largest_row = max(float(table.abs().max()) for table in (embedding, positions) if table is not None)
     formats = formats_for(calibration, largest_row)
-    groups = options.weights == "4-bit-groups"
+    groups, readout = options.weights == "4-bit-groups", get_readout(options.readout, **dict(options.readout_parameters))
     converter = Converter(config, tensors, calibration, formats, spiking_parts(options.parts), code.largest_value, groups)
     cos, sin = converter.rope("rotary.frequencies")
     local = converter.rope("rotary.local_frequencies") if config.local_rotary else (None, None)
@@ -233,5 +234,5 @@ def integer_decoder(
         positions=None if positions is None else _table(positions, formats),
         local_rope_cos=local[0],
         local_rope_sin=local[1],
-        readout=get_readout(options.readout, **dict(options.readout_parameters)),
+        readout=Exact() if isinstance(readout, BlockReadout) else readout,  # whose ranges are calibrated last (ranges.py)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,33 @@ Counts = NDArray[np.int64]
 
 LARGEST = {"cell_bits": 16, "slices": 16, "converter_bits": 32}
 """Upper bounds of parameters; 2^20 of the others."""
+
+LARGEST_RANGE = 29
+"""Bound of the magnitude of a column's range."""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """How a site's crossbars are driven: arrays of the library and device of the digits that they come with.
+
+    phases [tokens]: phases that each token uses; ranges int8 [row_blocks, outputs] of a site whose readout is calibrated.
+    """
+
+    phases: Array
+    horner_shift: int  # of the spike code: 1 positional, 0 rate
+    ranges: Array | None = None
+
+    @property
+    def halvings(self) -> Array:
+        """Halvings between the first and the last phase of each token, [tokens]."""
+        return self.horner_shift * (self.phases - 1)
+
+
+class Reading(NamedTuple):
+    """Accumulators of a site, int64 [tokens, outputs], and the repeated conversions behind them, int64 [tokens]."""
+
+    accumulators: Array
+    repeats: Array
 
 
 @dataclass(frozen=True)
@@ -43,7 +70,7 @@ class Readout(ABC):
             if type(value) is not int or not least <= value <= most:
                 raise UsageError(f"readout {self.name!r}: {field.name} must be an integer in {least}..{most}, not {value!r}")
         if self.converter_bits == 0:
-            object.__setattr__(self, "converter_bits", self.exact_bits)
+            object.__setattr__(self, "converter_bits", self.default_bits)
         if self.cell.largest_weight < LARGEST_WEIGHT:
             raise UsageError(
                 f"readout {self.name!r}: {self.slices} slices of {self.cell_bits} bits hold weights up to {self.cell.largest_weight}, "
@@ -55,22 +82,30 @@ class Readout(ABC):
         """Cells that hold the weights."""
         return Cell(self.cell_bits, self.slices)
 
+    def row_blocks(self, inputs: int) -> int:
+        """Row blocks of a site with so many inputs."""
+        return -(-inputs // self.rows)
+
     @property
     def exact_bits(self) -> int:
         """Fewest bits that hold every column sum of a read, sign included."""
         return (2 * self.active_rows * self.cell.largest_level).bit_length()
 
+    @property
+    def default_bits(self) -> int:
+        """Width of a converter whose width is not given."""
+        return self.exact_bits
+
     @abstractmethod
-    def accumulate(self, digits: Array, levels: Array, horner_shift: int, xp: Library) -> Array:
-        """Accumulators of a site, int64 [tokens, outputs].
+    def accumulate(self, digits: Array, levels: Array, drive: Drive, xp: Library) -> Reading:
+        """Accumulators of a site.
 
         digits int8 [phases, tokens, inputs] and levels int8 [slices, inputs, outputs] of the library xp, on one device.
         """
 
-    def accumulate_events(self, digits: NDArray[np.int8], levels: NDArray[np.int8], horner_shift: int) -> NDArray[np.int64]:
-        """Accumulators of one token, int64 [outputs], of digits [phases, inputs], with work in proportion to its events."""
-        accumulators: NDArray[np.int64] = self.accumulate(digits[:, None], levels, horner_shift, np)[0]
-        return accumulators
+    def accumulate_events(self, digits: NDArray[np.int8], levels: NDArray[np.int8], drive: Drive) -> Reading:
+        """Accumulators of one token, of digits [phases, inputs], with work in proportion to its events."""
+        return self.accumulate(digits[:, None], levels, drive, np)
 
     def reads(self, events: Counts) -> Counts:
         """Reads of a row block, of the same shape, from its events in a phase."""
@@ -81,8 +116,16 @@ class Readout(ABC):
         reads: Counts = self.reads(events).sum(axis=(0, 2, 3))
         return reads * self.slices
 
-    def phase_cycles(self, events: Counts, read_latency: int, column_mux: int) -> Counts:
-        """Cycles of every phase, [tokens, sites, phases], from events [tokens, sites, phases, row_blocks]."""
+    def integrations(self, events: Counts) -> Counts:
+        """Integrations of charge on the membranes of one column of weights, [sites], from events as in `conversions`."""
+        return np.zeros(events.shape[1], np.int64)
+
+    def halvings(self, events: Counts, phases: Counts) -> Counts:  # noqa: ARG002 - there is no membrane
+        """Halvings of charge of one column of weights, [sites], from events as in `conversions` and phases [tokens, sites]."""
+        return np.zeros(events.shape[1], np.int64)
+
+    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, column_mux: int) -> Counts:  # noqa: ARG002 - all are alike
+        """Cycles of every phase, [tokens, sites, phases], from events [tokens, sites, phases, row_blocks] and phases [tokens, sites]."""
         reads = self.reads(events).max(axis=-1)
         return np.where(reads > 0, read_latency + column_mux * reads, 1)
 
@@ -107,17 +150,17 @@ class ConvertedReads(Readout):
     def convert(self, sums: Array) -> Array:
         """Integers that the converters make of column sums, elementwise on int64 arrays."""
 
-    def accumulate(self, digits: Array, levels: Array, horner_shift: int, xp: Library) -> Array:
+    def accumulate(self, digits: Array, levels: Array, drive: Drive, xp: Library) -> Reading:
         """See Readout.accumulate; the tokens side by side, one read after another."""
         levels = xp.asarray(levels, dtype=xp.float64)  # whose products are exact below 2^53, and fast
         total = xp.zeros_like(digits[0, :, :1] * levels[0, :1], dtype=xp.int64)
         for phase in digits:
-            total = total << horner_shift
+            total = total << drive.horner_shift
             for first in range(0, phase.shape[1], self.rows):
                 block = slice(first, first + self.rows)
                 for driven in self._reads_of(phase[:, block], xp):
                     total = total + self._converted(driven, levels[:, block], xp)
-        return total
+        return Reading(total, xp.zeros_like(total[:, 0]))
 
     def _reads_of(self, digits: Array, xp: Library) -> list[Array]:
         """Digits [tokens, rows] of a row block, as those of each read."""
@@ -130,21 +173,72 @@ class ConvertedReads(Readout):
         parts = (each << self.cell_bits * s for s, each in enumerate(self.convert(sums)))
         return sum(parts) * xp.any(driven != 0, 1)[:, None]
 
-    def accumulate_events(self, digits: NDArray[np.int8], levels: NDArray[np.int8], horner_shift: int) -> NDArray[np.int64]:
+    def accumulate_events(self, digits: NDArray[np.int8], levels: NDArray[np.int8], drive: Drive) -> Reading:
         """See Readout.accumulate_events; every read drives its rows."""
         total = np.zeros(levels.shape[2], np.int64)
         for phase in digits:
-            total <<= horner_shift
+            total <<= drive.horner_shift
             for first in range(0, len(phase), self.rows):
                 events = first + np.flatnonzero(phase[first : first + self.rows])
                 for start in range(0, len(events), self.active_rows):
                     driven = events[start : start + self.active_rows]
                     total += self.cell.weights(self.convert(phase[driven].astype(np.int64) @ levels[:, driven]))
-        return total
+        return Reading(total[None], np.zeros(1, np.int64))
+
+
+@dataclass(frozen=True)
+class BlockReadout(Readout):
+    """A readout that converts the sum of a row block over all phases at once, with a range for every column of a block.
+
+    What a block collects is an integer product, so an engine may form it as one. Conversion calibrates the ranges, and a network's sites
+    hold them (LinearWeights.ranges).
+    """
+
+    @property
+    @abstractmethod
+    def largest_range(self) -> int:
+        """Largest difference between the ranges of a site's columns."""
+
+    @abstractmethod
+    def convert(self, sums: Array, halvings: Array, ranges: Array, xp: Library) -> tuple[Array, Array]:
+        """Integers to be added to the accumulators, and repeated conversions, both int64 [blocks, tokens, outputs].
+
+        sums int64 [blocks, tokens, outputs], halvings int64 [tokens] before the conversion, ranges int8 [blocks, outputs].
+        """
+
+    @abstractmethod
+    def needed_ranges(self, sums: Array, halvings: Array, xp: Library) -> Array:
+        """Least range that converts each sum at once, of sums int64 [tokens, outputs] and halvings int64 [tokens]."""
+
+    @abstractmethod
+    def range_errors(self, needed: Counts, ranges: Counts) -> NDArray[np.float64]:
+        """Squared error, in units of all sums alike, of a sum that needs the range `needed` in a column of the range `ranges`."""
+
+    def read(self, sums: Array, drive: Drive, xp: Library) -> Reading:
+        """Reading of the sums of all row blocks, int64 [blocks, tokens, outputs]."""
+        converted, repeats = self.convert(sums, drive.halvings, drive.ranges, xp)
+        return Reading(converted.sum(0), repeats.sum(2).sum(0))
+
+    def accumulate(self, digits: Array, levels: Array, drive: Drive, xp: Library) -> Reading:
+        """See Readout.accumulate; the sums of all blocks by Horner's rule, then their conversion."""
+        levels = xp.asarray(levels, dtype=xp.float64)  # whose products are exact below 2^53, and fast
+        weights = sum(each * float(1 << self.cell_bits * s) for s, each in enumerate(levels))
+        blocks = []
+        for first in range(0, digits.shape[2], self.rows):
+            block = slice(first, first + self.rows)
+            total = 0
+            for phase in digits:
+                driven = xp.asarray(phase[:, block], dtype=xp.float64) @ weights[block]
+                total = (total << drive.horner_shift) + xp.asarray(driven, dtype=xp.int64)
+            blocks.append(total)
+        return self.read(xp.stack(blocks), drive, xp)
 
 
 READOUTS: Registry[type[Readout]] = Registry(
-    "readout", [("exact", "neuromorphic_llm.devices.exact:Exact")], group="neuromorphic_llm.readouts", flaw=subclass_flaw(Readout)
+    "readout",
+    [("exact", "neuromorphic_llm.devices.exact:Exact"), ("membrane", "neuromorphic_llm.devices.membrane:Membrane")],
+    group="neuromorphic_llm.readouts",
+    flaw=subclass_flaw(Readout),
 )
 """Name -> class of a readout; other distributions add theirs by entry points."""
 

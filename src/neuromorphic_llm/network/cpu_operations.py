@@ -6,10 +6,12 @@ import numba
 import numpy as np
 import torch
 
+from neuromorphic_llm.devices.membrane import Membrane
+from neuromorphic_llm.devices.readout import BlockReadout
 from neuromorphic_llm.network import kernels
 from neuromorphic_llm.network.cache import SlotCache
 from neuromorphic_llm.network.kernels import Array
-from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, CodedRows, Operations, Rows, SiteTensors
+from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, CodedRows, Operations, Rows, SiteTensors, split
 from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import SHARES
 from neuromorphic_llm.reference.soft_cap import SoftCap
@@ -49,6 +51,17 @@ class CpuOperations(Operations):
         planes, exponent, spikes = _no_code(x.shape)
         kernels.encode_dense(x.numpy(), planes, exponent)
         return CodedRows(torch.from_numpy(planes), torch.from_numpy(exponent), torch.from_numpy(spikes))
+
+    def read_blocks(
+        self, coded: CodedRows, phases: torch.Tensor, horner_shift: int, site: SiteTensors, readout: BlockReadout
+    ) -> torch.Tensor:
+        if not isinstance(readout, Membrane) or site.ranges is None:
+            return super().read_blocks(coded, phases, horner_shift, site, readout)
+        halvings, ranges = (horner_shift * (phases - 1)).numpy(), site.ranges.numpy()
+        total = torch.zeros(len(phases), ranges.shape[1], dtype=torch.int64)
+        for block, products in enumerate(self.block_products(coded, site, readout)):
+            kernels.read_membrane(products.numpy(), halvings, ranges[block], readout.converter_bits, readout.repeats, total.numpy())
+        return split(total)
 
     def scale(self, acc: torch.Tensor, exponent: torch.Tensor, site: SiteTensors) -> torch.Tensor:
         accumulators = acc.numpy()

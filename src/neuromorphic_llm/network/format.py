@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.artefact import Arrays
-from neuromorphic_llm.devices.readout import READOUTS, get_readout
+from neuromorphic_llm.devices.readout import LARGEST_RANGE, READOUTS, BlockReadout, Readout, get_readout
 from neuromorphic_llm.errors import ArtefactError, UsageError
 from neuromorphic_llm.network.parts import PARTS
 from neuromorphic_llm.reference.blocks import Block, Parameter, Site
@@ -55,7 +55,7 @@ def weight_arrays(weights: DecoderWeights) -> Arrays:
     for name in (site.name for site in weights.config.sites):
         site = weights.site(name)
         arrays |= {f"{name}.weight": site.weight, f"{name}.multiplier": site.multiplier, f"{name}.stop": site.stop}
-        for field in ("bias", "group_multiplier"):
+        for field in ("bias", "group_multiplier", "ranges"):
             if getattr(site, field) is not None:
                 arrays[f"{name}.{field}"] = getattr(site, field)
     for block in weights.config.blocks:
@@ -101,6 +101,7 @@ class _Contents:
 
     config: DecoderConfig
     arrays: Mapping[str, NDArray[Any]]
+    readout: Readout
     source: str
 
     def tensor(self, name: str, kind: type[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -137,7 +138,21 @@ class _Contents:
             bias=self.tensor(f"{name}.bias", np.int32, (outputs,)) if f"{name}.bias" in self.arrays else None,
             spiking=spiking,
             group_multiplier=self.group_multiplier(name, weight),
+            ranges=self.ranges(name, inputs, outputs) if spiking else None,
         )
+
+    def ranges(self, name: str, inputs: int, outputs: int) -> NDArray[Any] | None:
+        """Ranges of a site's columns, of a readout that has some."""
+        if not isinstance(self.readout, BlockReadout):
+            return None
+        shape = (self.readout.row_blocks(inputs), outputs)
+        ranges = self.bounded(f"{name}.ranges", np.int8, shape, -LARGEST_RANGE, LARGEST_RANGE)
+        most = self.readout.largest_range
+        if int(ranges.max()) - int(ranges.min()) > most:
+            raise ArtefactError(
+                f"{self.source}: tensor {name}.ranges differs by more than {most} within the site; write the artefact again"
+            )
+        return ranges
 
     def group_multiplier(self, name: str, weight: NDArray[Any]) -> NDArray[Any] | None:
         """Multipliers of a site with group-scaled weights, which are 4-bit ones times these."""
@@ -207,7 +222,8 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
     if parts not in PARTS or len(layers) != config.layers:
         raise ArtefactError(f"{source}: inconsistent metadata (parts {parts!r}, {len(layers)} layers); write the artefact again")
     spiking = spiking_parts(parts)
-    contents = _Contents(config, arrays, source)
+    readout = get_readout(**stored_readout(metadata, source))
+    contents = _Contents(config, arrays, readout, source)
     positions = max(len(arrays["rope_cos"]), 1) if "rope_cos" in arrays else config.max_positions
     rope = (positions, config.head_dim // 2)
     return DecoderWeights(
@@ -223,7 +239,7 @@ def _decoder_weights(metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[A
         positions=contents.optional("positions", np.int16, (positions, config.hidden_size), config.learned_positions),
         local_rope_cos=contents.optional("local_rope_cos", np.int16, rope, config.local_rotary),
         local_rope_sin=contents.optional("local_rope_sin", np.int16, rope, config.local_rotary),
-        readout=get_readout(**stored_readout(metadata, source)),
+        readout=readout,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 
+from neuromorphic_llm.devices.readout import BlockReadout, Drive
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.generation.choice import GenerationConfig
 from neuromorphic_llm.generation.generate import OnToken, Progress, generate
@@ -17,7 +18,7 @@ from neuromorphic_llm.graph.plan import PlanStep, StagePlan, run_steps, stage_pl
 from neuromorphic_llm.network.cache import KeyValueCache, State
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.functional_operations import FUNCTIONAL_OPERATIONS, StageRun
-from neuromorphic_llm.network.operations import AttentionResult, CodedRows, Operations, Rows, SiteTensors, split
+from neuromorphic_llm.network.operations import AttentionResult, CodedRows, Operations, Rows, SiteTensors, split, top_phase
 from neuromorphic_llm.network.sequences import FunctionalSequences
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.build import engine_graph
@@ -70,6 +71,7 @@ class FunctionalDecoder:
         code = weights.code
         self._signed_digit = code.name == "signed-digit"
         self._code = code.spike_code()
+        self.horner_shift = self._code.horner_shift
         self._sites: dict[int, SiteTensors] = {}
         self._ropes: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         plans = stage_plans(self, engine_graph(weights), FUNCTIONAL_OPERATIONS, torch.clone)
@@ -82,9 +84,11 @@ class FunctionalDecoder:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def _site(self, site: LinearWeights) -> SiteTensors:
-        bias = None if site.bias is None else self.tensor(site.bias)
-        shift = torch.tensor(site.shift, device=self.device)
-        return SiteTensors(self.tensor(site.weight), self.tensor(site.multiplier), shift, self.tensor(site.stop), bias, site.spiking)
+        bias, ranges = (None if array is None else self.tensor(array) for array in (site.bias, site.ranges))
+        shift, weight, readout = torch.tensor(site.shift, device=self.device), self.tensor(site.weight), self.weights.readout
+        blocks = weight.split(readout.rows, 1) if isinstance(readout, BlockReadout) and site.spiking else ()
+        parts = self.tensor(site.multiplier), shift, self.tensor(site.stop), bias, site.spiking, ranges
+        return SiteTensors(weight, *parts, tuple(block.contiguous() for block in blocks))
 
     def site_tensors(self, index: int) -> SiteTensors:
         """Tensors of crossbar site `index`; who puts others in their place changes this decoder from then on."""
@@ -235,7 +239,9 @@ class FunctionalDecoder:
 
     def _compiles(self, batch: int, n: int) -> bool:
         """True if stages run compiled: on a GPU for decoding, whose shapes repeat, and for windows once there have been many."""
-        if self.observer is not None or self.device.type != "cuda" or not self._signed_digit or not self.weights.readout.exact:
+        if self.observer is not None or self.device.type != "cuda" or not self._signed_digit:
+            return False
+        if not (self.weights.readout.exact or isinstance(self.weights.readout, BlockReadout)):
             return False
         if n > 1 and self._eager_rows < COMPILE_AFTER_ROWS:
             self._eager_rows += batch * n
@@ -264,9 +270,18 @@ class FunctionalDecoder:
         readout = self.weights.readout
         if readout.exact or not site.spiking:
             return self.operations.accumulate(coded, site)
+        if isinstance(readout, BlockReadout) and self._signed_digit:
+            return self.operations.read_blocks(coded, self.phases(x), self.horner_shift, site, readout)
         train = self._code.encode(x.cpu().numpy(), site.stop.cpu().numpy())
         digits, levels = torch.from_numpy(train.digits).to(self.device), readout.cell.levels(site.weight.T, torch)
-        return split(readout.accumulate(digits, levels, train.horner_shift, torch))
+        drive = Drive(self.tensor(train.phases), train.horner_shift, site.ranges)
+        return split(readout.accumulate(digits, levels, drive, torch).accumulators)
+
+    def phases(self, x: torch.Tensor) -> torch.Tensor:
+        """Phases that the spike train of each row of x int32 [rows, inputs] has, int64 [rows]."""
+        if self._signed_digit:
+            return (top_phase(x.long()).squeeze(-1) + 1).clamp(max=self.weights.code.phases)
+        return self.tensor(self._code.quantise(x.cpu().numpy(), np.zeros(x.shape[1], np.int32)).phases).long()
 
     def encode(self, x: torch.Tensor, stop: torch.Tensor) -> CodedRows:
         """Code int32 [rows, inputs] with the network's code and a stop table int32 [inputs]."""

@@ -22,6 +22,7 @@ from neuromorphic_llm.arithmetic.scalars import (
     soft_capped,
 )
 from neuromorphic_llm.arithmetic.signed_digit import fill_probability_table, fire_phase, phase_range
+from neuromorphic_llm.devices.membrane import LARGEST_SHIFT, REPEAT_SHIFT
 from neuromorphic_llm.kernel_cache import kernel
 
 Array = NDArray[Any]
@@ -64,6 +65,27 @@ def encode(x: Array, stop: Array, phases: int, planes: Array, exponent: Array, s
         high, low, values = planes[0, row], planes[1, row], x[row]
         for i in range(v.size):
             high[i], low[i] = _split((values[i] - v[i]) >> k_min)
+
+
+@kernel(parallel=True)
+def read_membrane(acc: Array, halvings: Array, ranges: Array, bits: int, repeats: int, total: Array) -> None:
+    """Conversions of the membranes of one row block, added to total int64 [rows, outputs] (devices.md, Membrane).
+
+    acc int32 [2, rows, outputs]: 128 acc[0] + acc[1] is the sum on a membrane; halvings int64 [rows], ranges int8 [outputs].
+    """
+    most = (np.int64(1) << (bits - 1)) - 1
+    for row in prange(acc.shape[1]):
+        high, low, out = acc[0, row], acc[1, row], total[row]
+        for j in range(out.size):
+            charge = 128 * np.int64(high[j]) + low[j]
+            shift = min(max(halvings[row] + ranges[j], 0), LARGEST_SHIFT)
+            converted = rounding_shift(charge, shift)
+            for _ in range(repeats):
+                if -most - 1 <= converted <= most:
+                    break
+                shift += REPEAT_SHIFT
+                converted = rounding_shift(charge, shift)
+            out[j] += min(max(converted, -most - 1), most) << shift
 
 
 @kernel(parallel=True)

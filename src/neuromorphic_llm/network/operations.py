@@ -5,12 +5,13 @@ Values are exact integers: int32 at the interfaces, int64 inside. The CPU uses t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
+from neuromorphic_llm.devices.readout import BlockReadout, Drive
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.network.cache import SlotCache
 from neuromorphic_llm.network.matmul import int8_products_exact, product
@@ -48,6 +49,8 @@ class SiteTensors:
     stop: torch.Tensor
     bias: torch.Tensor | None
     spiking: bool
+    ranges: torch.Tensor | None = None
+    blocks: tuple[torch.Tensor, ...] = ()  # weight by row blocks, for a readout that converts them one by one
 
 
 @dataclass
@@ -147,6 +150,19 @@ class Operations:
         """Crossbar product: accumulators 128 acc[0] + acc[1], int32 [2, rows, outputs]."""
         return product(coded.planes, site.weight, self._int8_exact)
 
+    def block_products(self, coded: CodedRows, site: SiteTensors, readout: BlockReadout) -> Iterator[torch.Tensor]:
+        """Products of the row blocks of a site, each as `accumulate` gives that of the whole."""
+        inputs = coded.planes.split(readout.rows, -1)
+        return (product(planes.contiguous(), weight, self._int8_exact) for planes, weight in zip(inputs, site.blocks, strict=True))
+
+    def read_blocks(
+        self, coded: CodedRows, phases: torch.Tensor, horner_shift: int, site: SiteTensors, readout: BlockReadout
+    ) -> torch.Tensor:
+        """Accumulators that a readout makes of the products of a site's row blocks, as `accumulate`; phases int64 [rows]."""
+        products = (each.long() for each in self.block_products(coded, site, readout))
+        sums = torch.stack([128 * high + low for high, low in products])
+        return split(readout.read(sums, Drive(phases, horner_shift, site.ranges), torch).accumulators)
+
     def scale(self, acc: torch.Tensor, exponent: torch.Tensor, site: SiteTensors) -> torch.Tensor:
         """Output scaling: int32 [rows, outputs] of accumulators [2, rows, outputs] and exponents int32 [rows]."""
         wide = (acc[0].long() * 128 + acc[1]) * site.multiplier.long()
@@ -207,12 +223,16 @@ class Operations:
         return AttentionResult(output, rotated[:, :heads], query_spikes, p_spikes, used)
 
 
+def top_phase(x: torch.Tensor) -> torch.Tensor:
+    """k_top of the signed-digit code, int64 [rows, 1], of int64 [rows, N]."""
+    tops = 3 * (1 << torch.arange(32, device=x.device, dtype=torch.int64))
+    return (tops < 2 * x.abs().amax(-1, keepdim=True)).sum(-1, keepdim=True)
+
+
 def signed_digit(x: torch.Tensor, stop: torch.Tensor, phases: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Signed-digit code: (a int64 [rows, N], exponent int64 [rows], spikes int64 [rows, N]); stop int32 broadcasts to x."""
     wide, price = x.long(), stop.long()
-    largest = wide.abs().amax(-1, keepdim=True)
-    tops = 3 * (1 << torch.arange(32, device=x.device, dtype=torch.int64))
-    k_top = (tops < 2 * largest).sum(-1, keepdim=True)
+    k_top = top_phase(wide)
     k_min = (k_top - phases + 1).clamp(min=0)
     v, spikes = wide, torch.zeros_like(wide)
     for t in range(phases):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,14 @@ def check_names(options: ConvertConfig) -> None:
     """UsageError for an allocation or a compensation that does not exist."""
     ALLOCATIONS.check(options.allocation)
     split_names(options.compensation)
+
+
+def for_chip(options: ConvertConfig, spec: ChipSpec) -> ConvertConfig:
+    """Options with the readout of a chip, unless they name one or the chip's is exact."""
+    if spec.readout_circuit.exact or options.readout != "exact":
+        return options
+    parameters = spec.readout_circuit.to_json()
+    return replace(options, readout=parameters.pop("name"), readout_parameters=tuple(parameters.items()))
 
 
 def calibration_source(argument: str | Path | None) -> tuple[Calibration | None, str | None]:
@@ -79,13 +87,16 @@ def convert_source(
 ) -> tuple[SpikingNetwork, Calibration]:
     """Network, and the calibration that it was converted with, made unless it is given; raises as conversion.convert.convert does.
 
-    spec: chip whose account says what a spike costs, for a budget in joules.
+    spec: chip whose readout the network is for, and whose account says what a spike costs, for a budget in joules.
     search: keep the searched allocation in the calibration, for later conversions.
     """
     checkpoint, windows = source.checkpoint, source.windows
+    options = options if spec is None else for_chip(options, spec)
     if calibration is None:
         calibration = calibrate_checkpoint(checkpoint, windows, device=device, seed=options.seed, progress=progress)
-    costs = None if spec is None else costs_of_checkpoint(checkpoint, options, windows, calibration, spec, device, progress)
+    costs = None
+    if spec is not None and options.energy_j is not None:
+        costs = costs_of_checkpoint(checkpoint, options, windows, calibration, spec, device, progress)
     if search:
         calibration = search_allocation(checkpoint, options, windows, calibration, costs=costs, device=device, progress=progress)
     network = convert(

@@ -39,6 +39,7 @@ from neuromorphic_llm.models.text_tokens import choose_bos, first_bos, text_pref
 from neuromorphic_llm.network.format import FORMAT as NETWORK_FORMAT
 from neuromorphic_llm.network.format import VERSION as NETWORK_VERSION
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.pipeline.convert import for_chip
 from neuromorphic_llm.pipeline.options import RunOptions
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 from neuromorphic_llm.reference.build import build_graph, outline
@@ -60,13 +61,13 @@ class Pipeline:
     def __init__(self, options: RunOptions, progress: Progress, on_step: Callable[[StepRecord], None] | None = None) -> None:
         self.options, self._progress = options, progress
         self.article = options.article_text()
+        self.spec = load_spec(options.chip)
         try:
-            self.conversion = ConvertConfig(spikes=options.spikes, seed=options.seed, tolerance=options.tolerance)
+            self.conversion = for_chip(ConvertConfig(spikes=options.spikes, seed=options.seed, tolerance=options.tolerance), self.spec)
         except ValueError as error:
             raise UsageError(f"{error}; correct the option") from error
         if options.max_new_tokens < 2:
             raise UsageError(f"--max-new-tokens must be at least 2, got {options.max_new_tokens}")
-        self.spec = load_spec(options.chip)
         self.checkpoint = load_checkpoint(options.model)
         refuse_missing_units(build_graph(outline(self.checkpoint.config)))  # before the conversion, which takes minutes
         if options.max_new_tokens >= (context := self.checkpoint.config.max_positions):

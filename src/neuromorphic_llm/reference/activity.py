@@ -46,7 +46,10 @@ def _step_fields(config: DecoderConfig, record: Record, rows: int) -> dict[str, 
     blocks = max(-(-site.inputs // rows) for site in config.sites)
     phases = np.zeros((record.tokens, len(config.sites)), np.int32)
     counts = np.zeros((record.tokens, len(config.sites), longest, blocks), np.int32)
-    for index, train in enumerate(trains):
+    repeats = np.zeros_like(phases, np.int64)
+    for index, (train, site) in enumerate(zip(trains, record.sites, strict=True)):
+        if site.repeats is not None:
+            repeats[-len(site.repeats) :, index] = site.repeats
         if train is not None:
             used = events(train, rows)
             # The head may have run for the last token only.
@@ -59,6 +62,7 @@ def _step_fields(config: DecoderConfig, record: Record, rows: int) -> dict[str, 
         "logits_wanted": np.arange(record.tokens) >= record.tokens - head_tokens,
         "phases": phases,
         "events": counts,
+        "repeats": repeats,
         **{name: np.stack([getattr(layer, name) for layer in record.attention], axis=1) for name in attention},
     }
 

@@ -48,6 +48,7 @@ class SiteRecord:
     train: SpikeTrain | None = field(default=None, repr=False)  # None at a site that does not spike
     accumulators: Integers | None = field(default=None, repr=False)  # [tokens, outputs]
     output: Integers | None = field(default=None, repr=False)  # [tokens, outputs] at the site's output fraction
+    repeats: Integers | None = field(default=None, repr=False)  # [tokens], conversions that were repeated; None if none can be
 
 
 @dataclass
@@ -182,8 +183,12 @@ def _matmul(step: Step, node: Node, x: Integers | tuple[Coded, SpikeTrain | None
     name = str(node.attributes["site"])
     site, readout = step.weights.site(name), step.weights.readout
     coded, train = x if isinstance(x, tuple) else _encode(step, node, x)
-    accumulators = accumulate(coded, site, name) if train is None or readout.exact else read_out(train, site, readout, name)
-    step.sites[name] = SiteRecord(coded, train, accumulators) if step.full else SiteRecord(coded)
+    repeats = None
+    if train is None or readout.exact:
+        accumulators = accumulate(coded, site, name)
+    else:
+        accumulators, repeats = read_out(train, site, readout, name)
+    step.sites[name] = SiteRecord(coded, train, accumulators, repeats=repeats) if step.full else SiteRecord(coded)
     return Sums(accumulators, coded.exponent)
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromorphic_llm.devices.readout import Readout
+from neuromorphic_llm.devices.readout import Drive, Reading, Readout
 from neuromorphic_llm.reference.fixed_point import Integers, check_int32, exact_product, rsh, saturate
 from neuromorphic_llm.reference.weights import LinearWeights
 from neuromorphic_llm.spikes.code import Coded, SpikeTrain
@@ -29,10 +29,13 @@ def accumulate(coded: Coded, site: LinearWeights, where: str = "a linear layer")
     return check_int32(exact_product(coded.a, site.weight), where)
 
 
-def read_out(train: SpikeTrain, site: LinearWeights, readout: Readout, where: str) -> Integers:
-    """Accumulators that a readout makes of a spike train, [tokens, outputs]; SimulationError naming `where` beyond int32."""
+def read_out(train: SpikeTrain, site: LinearWeights, readout: Readout, where: str) -> Reading:
+    """Reading of a spike train; SimulationError naming `where` for accumulators beyond int32."""
     levels = readout.cell.levels(site.weight.T)
-    return check_int32(readout.accumulate(train.digits, levels, train.horner_shift, np), where)
+    drive = Drive(train.phases, train.horner_shift, site.ranges)
+    reading = readout.accumulate(train.digits, levels, drive, np)
+    check_int32(reading.accumulators, where)
+    return reading
 
 
 def linear_events(train: SpikeTrain, site: LinearWeights) -> Integers:

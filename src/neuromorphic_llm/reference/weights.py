@@ -30,6 +30,7 @@ class LinearWeights:
     bias: NDArray[np.int32] | None = None  # [outputs]
     spiking: bool = True
     group_multiplier: NDArray[np.uint8] | None = None  # [outputs, groups of GROUP inputs]; weight is a 4-bit one times this
+    ranges: NDArray[np.int8] | None = None  # [row_blocks, outputs], of a readout that is calibrated (devices.md)
 
 
 class LayerWeights:

@@ -53,6 +53,9 @@ class Counters:
     row_drives: int = 0
     cell_reads: int = 0
     conversions: int = 0
+    repeated_conversions: int = 0
+    integrations: int = 0
+    halvings: int = 0
     accumulations: int = 0
     output_values: int = 0
     gate_operations: int = 0
@@ -178,16 +181,24 @@ def _regions(program: Program) -> list[Region]:
     return [region for stage in program.stages for site in stage.regions for region in site]
 
 
+def _over_columns(per_column: Counts, regions: list[tuple[Region, int]]) -> int:
+    """Sum over the columns of all regions of counts [sites] per column."""
+    return sum(int(per_column[region.site]) * region.columns for region, _ in regions)
+
+
 def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> dict[str, int]:
     """Synapse tiles: axon memories, reads of macros and what follows each, output stages."""
     spec = program.spec
     events = trace.events.astype(np.int64)
     groups = spec.readout_circuit.reads(events).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
     per_column = spec.readout_circuit.conversions(events)  # [sites]
+    integrations = spec.readout_circuit.integrations(events)
+    halvings = spec.readout_circuit.halvings(events, trace.phases.astype(np.int64))
+    repeated = int(trace.repeats.sum(dtype=np.int64))
     side_by_side = spec.synapse.column_blocks
     regions = [(region, side_by_side(region.columns, region.columns // region.outputs)) for region in _regions(program)]
     axon_bits = SPIKE_BITS * sum(int(work.phases[region.site] * work.inputs[region.site]) for region, _ in regions)
-    conversions = sum(int(per_column[region.site]) * region.columns for region, _ in regions)
+    conversions = _over_columns(per_column, regions)
     sites, each = program.weights.config.sites, work.runs * work.outputs
     output_values = int(each.sum())
     biased = [program.weights.site(site.name).bias is not None for site in sites]
@@ -198,7 +209,10 @@ def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) ->
         "crossbar_reads": sum(int(groups[region.site]) * macros for region, macros in regions) * spec.synapse.slices,
         "row_drives": sum(int(work.events[region.site]) * macros for region, macros in regions) * spec.synapse.slices,
         "cell_reads": int(work.events @ work.outputs) * spec.synapse.slices,
-        "conversions": conversions,
+        "conversions": conversions + repeated,
+        "repeated_conversions": repeated,
+        "integrations": _over_columns(integrations, regions),
+        "halvings": _over_columns(halvings, regions),
         "accumulations": conversions,
         "accumulator_bits_read": spec.synapse.accumulator_bits * (conversions + output_values),
         "accumulator_bits_written": spec.synapse.accumulator_bits * conversions,

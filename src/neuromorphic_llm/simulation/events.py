@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.devices.readout import BlockReadout, Drive
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.graph.plan import run_steps, stage_plans
 from neuromorphic_llm.reference.build import engine_graph
@@ -46,6 +47,7 @@ class _TraceRow:
     logits_wanted: bool
     phases: NDArray[np.int32]  # [sites]
     events: NDArray[np.int32]  # [sites, max_phases, max_row_blocks]
+    repeats: NDArray[np.int64]  # [sites]
     attention: NDArray[np.int32]  # [5, layers, heads]
 
 
@@ -81,6 +83,7 @@ class EventDecoder:
         self._digits = {n: np.zeros((phases, n), np.int8) for n in inputs}
         self._events = np.empty(phases * max(inputs) + 1, np.int32)
         self._bounds = np.empty((phases, 3), np.int64)
+        self._block_events = np.empty((phases, 1), np.int32)  # of one row block
 
     def step(self, token: int, *, logits_wanted: bool = True) -> NDArray[np.int32] | None:
         """Process the next token; logits int32 [vocab] if wanted.
@@ -98,6 +101,7 @@ class EventDecoder:
             logits_wanted,
             np.zeros(len(config.sites), np.int32),
             np.zeros((len(config.sites), weights.code.phases, self._row_blocks), np.int32),
+            np.zeros(len(config.sites), np.int64),
             np.zeros((5, config.layers, config.heads), np.int32),
         )
         if self.records is not None:
@@ -136,12 +140,33 @@ class EventDecoder:
                 run = crossbar_kernels.accumulate_parallel
             run(weights_t, self._events, self._bounds, phases, self._horner_shift, total)
         else:
-            readout, name = self.program.weights.readout, self.program.weights.config.sites[site].name
-            read = readout.accumulate_events(digits[:phases], self._levels[site], self._horner_shift)
-            total = check_int32(read, name).astype(np.int32)
+            total = self._read_out(site, digits[:phases])
         if self.records is not None:
             self.records[-1].sites.append(SiteEvents(digits[:phases].copy(), exponent, total))
         return exponent, total
+
+    def _read_out(self, site: int, digits: NDArray[np.int8]) -> NDArray[np.int32]:
+        """Accumulators of a site whose readout is not exact, of digits [phases, inputs]."""
+        assert self._levels is not None
+        weights, name = self.program.weights, self.program.weights.config.sites[site].name
+        drive = Drive(np.array([len(digits)]), self._horner_shift, weights.site(name).ranges)
+        if isinstance(weights.readout, BlockReadout):
+            read = weights.readout.read(self._block_sums(site, digits), drive, np)
+        else:
+            read = weights.readout.accumulate_events(digits, self._levels[site], drive)
+        self._row.repeats[site] = read.repeats[0]
+        return check_int32(read.accumulators[0], name).astype(np.int32)
+
+    def _block_sums(self, site: int, digits: NDArray[np.int8]) -> NDArray[np.int64]:
+        """Integer products of the row blocks of a site, [blocks, 1, outputs]."""
+        weights_t, rows = self.program.weights_t[site], self._rows_per_block
+        sums = np.zeros((-(-len(weights_t) // rows), 1, weights_t.shape[1]), np.int32)
+        for block, total in enumerate(sums[:, 0]):
+            part = slice(block * rows, (block + 1) * rows)
+            own = np.ascontiguousarray(digits[:, part])
+            if encoder_kernels.collect_events(own, len(own), rows, self._events, self._bounds, self._block_events):
+                crossbar_kernels.accumulate(weights_t[part], self._events, self._bounds, len(own), self._horner_shift, total)
+        return sums.astype(np.int64)
 
     def attention_counts(self, layer: int) -> NDArray[np.int32]:
         """Counts of a layer's attention for the token in work, int32 [5, heads], to be filled (trace)."""
@@ -164,6 +189,7 @@ class EventDecoder:
             logits_wanted=np.array([row.logits_wanted for row in rows]),
             phases=np.stack([row.phases for row in rows]),
             events=np.stack([row.events for row in rows]),
+            repeats=np.stack([row.repeats for row in rows]),
             query_phases=attention[:, 0],
             query_spikes=attention[:, 1],
             key_columns=attention[:, 2],

@@ -126,7 +126,8 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     sites[:, kernels.SPIKE_ROUTE] = program.routes.spike
     sites[list(program.stages[-1].sites), kernels.OF_HEAD] = 1
     phase_flits = np.maximum(_ceil(per_phase, spec.noc.events_per_flit), 1)
-    reading = spec.readout_circuit.phase_cycles(events, spec.readout.read_latency, spec.readout.column_mux)
+    phases = trace.phases.astype(np.int64)
+    reading = spec.readout_circuit.phase_cycles(events, phases, spec.readout.read_latency, spec.readout.column_mux)
     row_flits = spec.noc.value_flits(config.hidden_size)
     return Plan(
         numbers=np.array([host_step_cycles(program), row_flits, trace.prompt_tokens, stages], np.int64),
@@ -135,7 +136,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
         units=units,
         delay=delay,
         finish=finish,
-        phases=trace.phases.astype(np.int64),
+        phases=phases,
         work=np.stack([phase_flits, reading], axis=3),
         tile_unit=tile_unit,
         route_kind=_route_kinds(program),

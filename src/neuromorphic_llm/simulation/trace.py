@@ -18,6 +18,7 @@ class ActivityTrace:
     logits_wanted: NDArray[np.bool_]  # [tokens]
     phases: NDArray[np.int32]  # [tokens, sites]
     events: NDArray[np.int32]  # [tokens, sites, max_phases, max_row_blocks]
+    repeats: NDArray[np.int64]  # [tokens, sites], repeated conversions
     query_phases: NDArray[np.int32]  # [tokens, layers, heads]
     query_spikes: NDArray[np.int32]  # [tokens, layers, heads]
     key_columns: NDArray[np.int32]  # [tokens, layers, heads], at the first head of each group
@@ -41,9 +42,9 @@ class ActivityTrace:
     def without_logits(self, rows: Collection[int]) -> ActivityTrace:
         """The same activity as if the logits of these tokens had not been wanted: the head stage did not run for them."""
         chosen = sorted(rows)
-        wanted, phases, events = self.logits_wanted.copy(), self.phases.copy(), self.events.copy()
-        wanted[chosen], phases[chosen, -1], events[chosen, -1] = False, 0, 0
-        return replace(self, logits_wanted=wanted, phases=phases, events=events)
+        wanted, phases, events, repeats = (array.copy() for array in (self.logits_wanted, self.phases, self.events, self.repeats))
+        wanted[chosen], phases[chosen, -1], events[chosen, -1], repeats[chosen, -1] = False, 0, 0, 0
+        return replace(self, logits_wanted=wanted, phases=phases, events=events, repeats=repeats)
 
     def decoding(self, rows: slice) -> ActivityTrace:
         """Consecutive tokens as decoded ones behind a prompt of the token before them; the logits of all were wanted."""

@@ -1,0 +1,79 @@
+"""Calibration of a readout's ranges: the least squared error of its converters on a text (docs/reference/devices.md, Membrane)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neuromorphic_llm.conversion.config import GRAINS
+from neuromorphic_llm.devices.readout import LARGEST_RANGE, BlockReadout, Drive
+from neuromorphic_llm.network.functional import FunctionalDecoder
+from neuromorphic_llm.network.operations import CodedRows
+from neuromorphic_llm.reference.blocks import Site
+from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
+
+_RANGES = np.arange(-LARGEST_RANGE, LARGEST_RANGE + 1)
+_PART = 1 << 22  # sums looked at together
+
+
+class _Recorder:
+    """Weight of all sums of every column that need each range, of tokens as they pass."""
+
+    def __init__(self, decoder: FunctionalDecoder, readout: BlockReadout) -> None:
+        self._decoder, self._readout = decoder, readout
+        self.needs: dict[int, torch.Tensor] = {}  # site -> float64 [row_blocks, outputs, ranges]
+
+    def __call__(self, site: int, x: torch.Tensor, coded: CodedRows) -> None:
+        weights = self._decoder.weights.site(site)
+        if not weights.spiking:
+            return
+        phases, tensors = self._decoder.phases(x), self._decoder.site_tensors(site)
+        drive = Drive(phases, self._decoder.horner_shift)
+        # Sums count as the values that they stand for: in units of the weight of a token's first phase.
+        weight = 4.0 ** (coded.exponent + drive.halvings).double()
+        a, rows = coded.integers().double(), self._readout.rows
+        found = self.needs.setdefault(site, torch.zeros(self._readout.row_blocks(a.shape[1]), len(weights.weight), len(_RANGES)).double())
+        for block, needs in enumerate(found):
+            part = slice(block * rows, (block + 1) * rows)
+            columns = tensors.weight[:, part].double()
+            for some in torch.arange(len(a)).split(max(_PART // len(columns), 1)):
+                sums = (a[some, part] @ columns.T).long()
+                need = self._readout.needed_ranges(sums, drive.halvings[some], torch).clamp(-LARGEST_RANGE, LARGEST_RANGE) + LARGEST_RANGE
+                need += len(_RANGES) * torch.arange(len(columns), device=need.device)
+                each = weight[some, None].expand(-1, len(columns))
+                needs.view(-1).scatter_add_(0, need.flatten().cpu(), each.flatten().cpu())
+
+
+def calibrate_ranges(
+    weights: DecoderWeights, readout: BlockReadout, windows: Sequence[Sequence[int]], device: str, grain: str = "column"
+) -> DecoderWeights:
+    """Return the decoder, whose readout is exact, for another one, with ranges of the least squared error on these token windows.
+
+    grain: what has a range of its own, a name in GRAINS.
+    """
+    decoder = FunctionalDecoder(weights, device)
+    decoder.observer = recorder = _Recorder(decoder, readout)
+    for window in windows:
+        decoder.forward(torch.tensor([list(window)]), last_only=False)
+
+    def ranged(site: Site, linear: LinearWeights) -> LinearWeights:
+        needs = recorder.needs.get(site.index)
+        return linear if needs is None else replace(linear, ranges=_least(needs.numpy(), readout, grain))
+
+    return replace(weights.with_sites(ranged), readout=readout)
+
+
+def _least(needs: NDArray[np.float64], readout: BlockReadout, grain: str) -> NDArray[np.int8]:
+    """Ranges [row_blocks, outputs] of the least error, no two further apart than the readout can hold."""
+    errors = needs @ readout.range_errors(_RANGES[:, None], _RANGES)
+    if axes := GRAINS[grain]:
+        errors = np.broadcast_to(errors.sum(axes, keepdims=True), errors.shape)
+    span = readout.largest_range + 1
+    windows = np.lib.stride_tricks.sliding_window_view(errors, span, axis=2)  # [row_blocks, outputs, first range, span]
+    first = int(windows.min(-1).sum((0, 1)).argmin())
+    chosen: NDArray[np.int8] = _RANGES[first + windows[:, :, first].argmin(-1)].astype(np.int8)
+    return chosen

@@ -1,0 +1,93 @@
+"""The membrane readout: one conversion per token of the charge that a row block collects over all phases (docs/reference/devices.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.devices.cells import Array, Library
+from neuromorphic_llm.devices.readout import BlockReadout, Counts
+
+LARGEST_SHIFT = 29
+"""Largest shift of a first conversion."""
+
+REPEAT_SHIFT = 2
+"""Halvings between a conversion that saturates and the next one."""
+
+
+@dataclass(frozen=True)
+class Membrane(BlockReadout):
+    """Charge of a row block, halved between phases, converted once; halved and converted again where that saturates."""
+
+    repeats: int = 3  # conversions after the first at most
+    range_bits: int = 3  # of the range of a column, beside the least one of its site
+
+    name: ClassVar[str] = "membrane"
+
+    @property
+    def default_bits(self) -> int:
+        """Fewest bits without loss on the models that were measured."""
+        return 9
+
+    @property
+    def largest_range(self) -> int:
+        """Largest difference between the ranges of a site's columns, which `range_bits` hold."""
+        return (1 << self.range_bits) - 1
+
+    def convert(self, sums: Array, halvings: Array, ranges: Array, xp: Library) -> tuple[Array, Array]:
+        """See BlockReadout.convert."""
+        most = (1 << self.converter_bits - 1) - 1
+        shift = xp.clip(halvings[:, None] + xp.asarray(ranges, dtype=xp.int64)[:, None], 0, LARGEST_SHIFT)
+        repeats = xp.zeros_like(sums)
+        converted = _shifted(sums, shift)
+        for _ in range(self.repeats):
+            beyond = (converted > most) | (converted < -most - 1)
+            shift = shift + REPEAT_SHIFT * beyond
+            converted = _shifted(sums, shift)
+            repeats = repeats + beyond
+        return xp.clip(converted, -most - 1, most) << shift, repeats
+
+    def needed_ranges(self, sums: Array, halvings: Array, xp: Library) -> Array:
+        """See BlockReadout.needed_ranges; a sum that only rounding takes beyond the converter counts as one that fits."""
+        bits = xp.asarray(xp.ceil(xp.log2(xp.asarray(abs(sums), dtype=xp.float64) + 0.5)), dtype=xp.int64)
+        return bits - (self.converter_bits - 1) - halvings[:, None]
+
+    def range_errors(self, needed: Counts, ranges: Counts) -> NDArray[np.float64]:
+        """See BlockReadout.range_errors: a twelfth of the square of a step, or what is clipped after the last conversion."""
+        times = -(-np.maximum(needed - ranges, 0) // REPEAT_SHIFT)
+        rounded = 4.0 ** (ranges + REPEAT_SHIFT * np.minimum(times, self.repeats)) / 12
+        clipped = 4.0 ** (needed + self.converter_bits - 2)
+        return np.where(times > self.repeats, clipped, rounded)
+
+    def conversions(self, events: Counts) -> Counts:
+        """First conversions of one column of weights, [sites]: one for each token and row block with a spike."""
+        counted: Counts = (events.sum(axis=2) > 0).sum(axis=(0, 2))
+        return counted
+
+    def integrations(self, events: Counts) -> Counts:
+        """Integrations on the membranes of one column of weights, [sites]."""
+        counted: Counts = self.reads(events).sum(axis=(0, 2, 3))
+        return counted
+
+    def halvings(self, events: Counts, phases: Counts) -> Counts:
+        """Halvings of the membranes of one column of weights, [sites]; those before repeated conversions are not among them."""
+        blocks = (events.sum(axis=2) > 0).sum(axis=2)  # [tokens, sites]
+        counted: Counts = (blocks * np.maximum(phases - 1, 0)).sum(axis=0)
+        return counted
+
+    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, column_mux: int) -> Counts:
+        """See Readout.phase_cycles: a train is stored as it comes, and everything else follows its last phase."""
+        groups = self.reads(events).max(axis=-1)  # [tokens, sites, phases]
+        integrating = read_latency * groups.sum(axis=-1) + phases + column_mux * (1 + self.repeats)
+        cycles = np.ones_like(groups)
+        last = np.arange(groups.shape[-1]) == phases[..., None] - 1
+        some = (groups.sum(axis=-1) > 0)[..., None]
+        return np.where(last & some, integrating[..., None], cycles)
+
+
+def _shifted(sums: Array, shift: Any) -> Array:
+    """Rounding right shift, half up."""
+    return (sums + ((1 << shift) >> 1)) >> shift
