@@ -19,11 +19,13 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from neuromorphic_llm.cli.main import app, run_command_line
+from neuromorphic_llm.registry import Registry
 from tutorial_notebook import NOTEBOOK, notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,11 +131,20 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Empty current folder, from which modules are imported."""
+    """Empty current folder, from which modules are imported; entries of registries that are added there leave with it."""
+    register, added = Registry.register, list[tuple[Registry[Any], str]]()
+
+    def recorded(registry: Registry[Any], name: str, entry: Any) -> None:
+        register(registry, name, entry)
+        added.append((registry, name))
+
+    monkeypatch.setattr(Registry, "register", recorded)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     yield tmp_path
+    for registry, name in added:
+        del registry._entries[name]
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]

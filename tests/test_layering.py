@@ -53,7 +53,7 @@ ALLOWED = {
     "chip": {"devices", "graph", "reference", "network"},
     "rtl": {"chip", "devices", "reference", "spikes"},
     "compiler": {"graph", "chip", "network", "reference", "spikes"},
-    "simulation": {"arithmetic", "chip", "graph", "spikes", "reference", "generation"},
+    "simulation": {"arithmetic", "chip", "devices", "graph", "spikes", "reference", "generation"},
     "energy": {"chip", "graph", "simulation", "reference"},
     "evaluation": {"generation", "network", "rtl", "simulation", "energy", "models", "chip", "reference", "spikes"},
     "pipeline": {"evaluation", "energy", "simulation", "compiler", "chip", "conversion", "network", "models", "reference"},

@@ -20,7 +20,7 @@ def test_nc1_is_the_default_specification() -> None:
 
 
 def test_known_chips_load_and_have_every_kind_of_tile() -> None:
-    assert known_chips() == ["nano", "nc1"]
+    assert known_chips() == ["nano", "nano2", "nc1", "nc2"]
     for name in known_chips():
         spec = load_spec(name)
         assert spec.name == name
@@ -111,7 +111,7 @@ def test_converters_of_an_exact_read() -> None:
     needed = f"converter_bits is 9, and an exact read of 32 rows of 4-bit cells needs 10; {advice}"
     with pytest.raises(FieldError, match=f"^readout 'exact': {needed}$"):
         spec.with_fields({"readout.converter_bits": 9})
-    with pytest.raises(FieldError, match=r"readout.kind must be one of exact, got 'noisy'"):
+    with pytest.raises(FieldError, match=r"readout.kind must be one of exact, membrane, got 'noisy'"):
         spec.with_fields({"readout.kind": "noisy"})
 
 
@@ -140,8 +140,8 @@ def test_fields_that_do_not_go_together(changes: dict[str, int], message: str) -
 
 def test_wrong_names() -> None:
     with pytest.raises(UsageError, match="did you mean 'nc1'"):
-        load_spec("nc2")
-    with pytest.raises(UsageError, match=r"known chips: nano, nc1"):
+        load_spec("nc11")
+    with pytest.raises(UsageError, match=r"known chips: nano, nano2, nc1, nc2"):
         load_spec("something else")
     with pytest.raises(CompileError, match="No such file"):
         load_spec("missing.yaml")

@@ -161,13 +161,11 @@ def test_counted_bits_need_their_memory() -> None:
 
 
 def test_another_chip_brings_its_own_actions() -> None:
-    """A read-out that adds up membranes: a group of the file and its name in a part, nothing else."""
+    """A read-out that adds up plates: a group of the file and its name in a part, nothing else."""
 
     def membranes(data: Any) -> None:
-        data["groups"]["membranes"] = [
-            {"counters": ["crossbar_reads"], "per": 2, "operations": {"int32_add": 3, "register_bit": "flit_bits"}}
-        ]
-        data["accounts"]["chip"]["parts"]["membranes"] = ["membranes"]
+        data["groups"]["plates"] = [{"counters": ["crossbar_reads"], "per": 2, "operations": {"int32_add": 3, "register_bit": "flit_bits"}}]
+        data["accounts"]["chip"]["parts"]["plates"] = ["plates"]
         data["accounts"]["chip"]["without_energy"] = [
             each for each in data["accounts"]["chip"]["without_energy"] if each["counters"] != ["crossbar_reads"]
         ]
@@ -175,9 +173,9 @@ def test_another_chip_brings_its_own_actions() -> None:
     actions = parse_actions(changed(membranes), "own.yaml", load_constants())["chip"]
     counters = Counters(crossbar_reads=10, conversions=4, cell_reads=7)
     own, usual = (account(counters, SPEC, {}, 1e-6, actions=which).parts for which in (actions, None))
-    assert {name: part for name, part in own.items() if name != "membranes"} == usual
+    assert {name: part for name, part in own.items() if name != "plates"} == usual
     constants = load_constants()
-    assert own["membranes"] == constants["int32_add"].value * 15 + constants["register_bit"].value * (5 * 64)
+    assert own["plates"] == constants["int32_add"].value * 15 + constants["register_bit"].value * (5 * 64)
 
 
 def test_a_group_adds_up_before_it_prices() -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from parity import FAMILIES, check_against_reference, tokens_of
+from parity import FAMILIES, check_against_reference, tokens_of, with_membranes
 
 from neuromorphic_llm.devices.cells import Array
 from neuromorphic_llm.devices.readout import ConvertedReads
@@ -125,3 +125,17 @@ def test_another_readout_equals_the_reference() -> None:
     logits = FunctionalDecoder(weights, "cuda").forward(torch.tensor([tokens]))
     assert isinstance(logits, torch.Tensor)
     assert np.array_equal(logits[0].cpu().numpy(), IntegerDecoder(weights).forward(tokens))
+
+
+@pytest.mark.parametrize("family", [None, *FAMILIES])
+def test_membranes_equal_the_reference(family: str | None) -> None:
+    """Prefill eager, decoding compiled."""
+    weights = with_membranes(random_decoder(3, config=SMALL_CONFIG if family is None else FAMILIES[family], bias=True))
+    cpu, gpu = FunctionalDecoder(weights), FunctionalDecoder(weights, "cuda")
+    ids = torch.tensor(tokens_of(weights.config, 24)).view(3, 8)
+    caches = cpu.new_cache(3, 8), gpu.new_cache(3, 8)
+    for columns in (slice(0, 4), *(slice(n, n + 1) for n in range(4, 8))):
+        ours, theirs = gpu.forward(ids[:, columns], caches[1]), cpu.forward(ids[:, columns], caches[0])
+        assert isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor)
+        assert torch.equal(ours.cpu(), theirs)
+    assert gpu.statistics.to_json() == cpu.statistics.to_json()

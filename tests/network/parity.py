@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.matmul import product
 from neuromorphic_llm.network.operations import AttentionResult, CodedRows
@@ -127,3 +128,17 @@ def with_large_prices(weights: DecoderWeights) -> DecoderWeights:
         stop = weights.site(index).stop
         stop[:] = np.minimum(1000 * stop.astype(np.int64), 2**31 - 1)
     return weights
+
+
+MEMBRANES = Membrane(rows=16, active_rows=4, converter_bits=5)
+
+
+def with_membranes(weights: DecoderWeights, readout: Membrane = MEMBRANES, seed: int = 0) -> DecoderWeights:
+    """The decoder with random ranges, low enough that conversions saturate."""
+    rng = np.random.default_rng(seed)
+    ranged = weights.with_sites(
+        lambda site, linear: replace(
+            linear, ranges=rng.integers(-5, 3, (readout.row_blocks(site.inputs), site.outputs)).astype(np.int8) if linear.spiking else None
+        )
+    )
+    return replace(ranged, readout=readout)

@@ -69,7 +69,9 @@ def test_by_hand() -> None:
     assert counters.crossbar_reads == (3 * 2 + 3 * 1) * 2
     assert counters.row_drives == (4 * 2 + 5 * 1) * 2
     assert counters.cell_reads == 89 * 2
-    assert counters.conversions == counters.accumulations == (3 * 16 + 3 * 5) * 2
+    assert counters.accumulations == (3 * 16 + 3 * 5) * 2
+    assert (counters.conversions, counters.repeated_conversions) == (counters.accumulations + 7, 7)
+    assert counters.integrations == counters.halvings == 0
     assert counters.output_values == 16 + 8 + 12 + 8 + 5
     assert counters.gate_operations == 6
     assert counters.norm_elements == 3 * 8

@@ -13,7 +13,7 @@ _LATER = ("energy_j", "allocation", "compensation", "code_parameters", "readout"
 WEIGHTS = ("8-bit", "4-bit-groups")
 
 GRAINS = MappingProxyType({"column": (), "block": (1,), "site": (0, 1)})
-"""What has a range of its own -> axes of [row_blocks, outputs] that share one."""
+"""Grain of the ranges of a readout -> axes of [row_blocks, outputs] that share one."""
 
 
 @described

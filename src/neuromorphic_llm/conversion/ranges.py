@@ -40,7 +40,7 @@ class _Recorder:
         for block, needs in enumerate(found):
             part = slice(block * rows, (block + 1) * rows)
             columns = tensors.weight[:, part].double()
-            for some in torch.arange(len(a)).split(max(_PART // len(columns), 1)):
+            for some in torch.split(torch.arange(len(a)), max(_PART // len(columns), 1)):
                 sums = (a[some, part] @ columns.T).long()
                 need = self._readout.needed_ranges(sums, drive.halvings[some], torch).clamp(-LARGEST_RANGE, LARGEST_RANGE) + LARGEST_RANGE
                 need += len(_RANGES) * torch.arange(len(columns), device=need.device)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.devices.cells import Array, Library
-from neuromorphic_llm.devices.readout import BlockReadout, Counts
+from neuromorphic_llm.devices.readout import BOUNDS, BlockReadout, Counts
+from neuromorphic_llm.errors import UsageError
 
 LARGEST_SHIFT = 29
 """Largest shift of a first conversion."""
 
 REPEAT_SHIFT = 2
 """Halvings between a conversion that saturates and the next one."""
+
+_LARGEST = tuple((1 << max(bits - 1, 0)) - 1 for bits in range(33))
+"""Largest integer of converters by bits; a table, for compiled code in which the bits are symbolic."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,12 @@ class Membrane(BlockReadout):
     range_bits: int = 3  # of the range of a column, beside the least one of its site
 
     name: ClassVar[str] = "membrane"
+    bounds: ClassVar[Mapping[str, tuple[int, int]]] = MappingProxyType({**BOUNDS, "repeats": (0, 8), "range_bits": (1, 6)})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.converter_bits < 2:
+            raise UsageError(f"readout 'membrane': converter_bits must be an integer in 2..32, not {self.converter_bits}")
 
     @property
     def default_bits(self) -> int:
@@ -39,7 +51,7 @@ class Membrane(BlockReadout):
 
     def convert(self, sums: Array, halvings: Array, ranges: Array, xp: Library) -> tuple[Array, Array]:
         """See BlockReadout.convert."""
-        most = (1 << self.converter_bits - 1) - 1
+        most = _LARGEST[self.converter_bits]
         shift = xp.clip(halvings[:, None] + xp.asarray(ranges, dtype=xp.int64)[:, None], 0, LARGEST_SHIFT)
         repeats = xp.zeros_like(sums)
         converted = _shifted(sums, shift)
@@ -82,10 +94,11 @@ class Membrane(BlockReadout):
         """See Readout.phase_cycles: a train is stored as it comes, and everything else follows its last phase."""
         groups = self.reads(events).max(axis=-1)  # [tokens, sites, phases]
         integrating = read_latency * groups.sum(axis=-1) + phases + column_mux * (1 + self.repeats)
-        cycles = np.ones_like(groups)
+        cycles: Counts = np.ones_like(groups)
         last = np.arange(groups.shape[-1]) == phases[..., None] - 1
         some = (groups.sum(axis=-1) > 0)[..., None]
-        return np.where(last & some, integrating[..., None], cycles)
+        cycles[last & some] = integrating[some[..., 0]]
+        return cycles
 
 
 def _shifted(sums: Array, shift: Any) -> Array:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,8 +17,8 @@ from neuromorphic_llm.registry import Registry, name_advice, subclass_flaw
 
 Counts = NDArray[np.int64]
 
-LARGEST = {"cell_bits": 16, "slices": 16, "converter_bits": 32}
-"""Upper bounds of parameters; 2^20 of the others."""
+BOUNDS: Mapping[str, tuple[int, int]] = MappingProxyType({"cell_bits": (1, 16), "slices": (1, 16), "converter_bits": (0, 32)})
+"""Bounds of parameters; 1 and 2^20 of the others."""
 
 LARGEST_RANGE = 29
 """Bound of the magnitude of a column's range."""
@@ -24,7 +26,7 @@ LARGEST_RANGE = 29
 
 @dataclass(frozen=True)
 class Drive:
-    """How a site's crossbars are driven: arrays of the library and device of the digits that they come with.
+    """Drive of a site's crossbars: arrays of the library and on the device of the digits that they come with.
 
     phases [tokens]: phases that each token uses; ranges int8 [row_blocks, outputs] of a site whose readout is calibrated.
     """
@@ -57,16 +59,19 @@ class Readout(ABC):
     active_rows: int = 32  # driven by a read at most
     cell_bits: int = 4
     slices: int = 2
-    converter_bits: int = 0  # sign included; 0: exact_bits
+    converter_bits: int = 0  # sign included; 0: default_bits
 
     name: ClassVar[str]
     exact: ClassVar[bool] = False
     """Accumulators are the integer product, so an engine may compute them as one."""
 
+    bounds: ClassVar[Mapping[str, tuple[int, int]]] = BOUNDS
+    """Least and largest value of parameters that are not bounded by 1 and 2^20."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least, most = int(field.name != "converter_bits"), LARGEST.get(field.name, 1 << 20)
+            least, most = self.bounds.get(field.name, (1, 1 << 20))
             if type(value) is not int or not least <= value <= most:
                 raise UsageError(f"readout {self.name!r}: {field.name} must be an integer in {least}..{most}, not {value!r}")
         if self.converter_bits == 0:

@@ -86,7 +86,7 @@ class FunctionalDecoder:
     def _site(self, site: LinearWeights) -> SiteTensors:
         bias, ranges = (None if array is None else self.tensor(array) for array in (site.bias, site.ranges))
         shift, weight, readout = torch.tensor(site.shift, device=self.device), self.tensor(site.weight), self.weights.readout
-        blocks = weight.split(readout.rows, 1) if isinstance(readout, BlockReadout) and site.spiking else ()
+        blocks = torch.split(weight, readout.rows, 1) if isinstance(readout, BlockReadout) and site.spiking else ()
         parts = self.tensor(site.multiplier), shift, self.tensor(site.stop), bias, site.spiking, ranges
         return SiteTensors(weight, *parts, tuple(block.contiguous() for block in blocks))
 

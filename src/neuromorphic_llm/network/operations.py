@@ -152,7 +152,7 @@ class Operations:
 
     def block_products(self, coded: CodedRows, site: SiteTensors, readout: BlockReadout) -> Iterator[torch.Tensor]:
         """Products of the row blocks of a site, each as `accumulate` gives that of the whole."""
-        inputs = coded.planes.split(readout.rows, -1)
+        inputs = torch.split(coded.planes, readout.rows, -1)
         return (product(planes.contiguous(), weight, self._int8_exact) for planes, weight in zip(inputs, site.blocks, strict=True))
 
     def read_blocks(

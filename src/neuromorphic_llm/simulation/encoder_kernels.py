@@ -140,3 +140,12 @@ def encode_events(
     """
     phases, exponent = _encode(values, stop, code, len(digits), digits)
     return phases, exponent, _collect_events(digits, phases, block_rows, rows, bounds, events)
+
+
+@kernel
+def collect_events(
+    digits: NDArray[np.int8], phases: int, block_rows: int, rows: NDArray[np.int32], bounds: NDArray[np.int64], events: NDArray[np.int32]
+) -> int:
+    """Lists of the spikes of digits [phases, n], as encode_events makes them; their number."""
+    number: int = _collect_events(digits, phases, block_rows, rows, bounds, events)
+    return number

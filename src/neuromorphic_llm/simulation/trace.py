@@ -42,7 +42,7 @@ class ActivityTrace:
     def without_logits(self, rows: Collection[int]) -> ActivityTrace:
         """The same activity as if the logits of these tokens had not been wanted: the head stage did not run for them."""
         chosen = sorted(rows)
-        wanted, phases, events, repeats = (array.copy() for array in (self.logits_wanted, self.phases, self.events, self.repeats))
+        wanted, phases, events, repeats = self.logits_wanted.copy(), self.phases.copy(), self.events.copy(), self.repeats.copy()
         wanted[chosen], phases[chosen, -1], events[chosen, -1], repeats[chosen, -1] = False, 0, 0, 0
         return replace(self, logits_wanted=wanted, phases=phases, events=events, repeats=repeats)
 
