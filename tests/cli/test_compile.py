@@ -36,7 +36,7 @@ def test_writes_program_result_and_picture(network: Path, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("changes", "code", "message"),
     [
-        ({"--chip": "nc3"}, 2, "no chip is called 'nc3'; did you mean 'nc1'?"),
+        ({"--chip": "nc11"}, 2, "no chip is called 'nc11'; did you mean 'nc1'?"),
         ({"--picture": "missing/plan.svg"}, 2, "does not exist"),
         ({"network": "nowhere"}, 1, "nowhere is not a folder"),
         ({"-o": "occupied"}, 1, "choose another output folder"),

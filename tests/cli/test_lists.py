@@ -43,7 +43,7 @@ def test_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 def test_chips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chips = listed("chips", tmp_path)
     files = {path.stem: yaml.safe_load(path.read_text()) for path in (PACKAGE / "chip" / "configs").glob("*.yaml")}
-    assert set(chips) == set(files) == {"nano", "nc1"}
+    assert set(chips) == set(files) == {"nano", "nano2", "nc1", "nc2"}
     for name, chip in chips.items():
         for field, value in files[name].items():
             listed_value = chip["spec"][field]
