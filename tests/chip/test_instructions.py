@@ -264,6 +264,8 @@ def test_another_kind_is_selected_and_timed() -> None:
     assert program[2] == Decay(32, "final_decay") and program[2].cycles(CHIP, trace()) == 16
     assert operation_codes()["decay"] == 10
     assert missing_units(decaying_head()) == []
+    with pytest.raises(SimulationError, match="the RTL has no instruction 'decay'; simulate with events, or add a unit and define its"):
+        instruction_word(program[2], Places())
 
 
 def test_two_kinds_for_one_operation_are_refused() -> None:

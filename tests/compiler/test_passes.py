@@ -261,7 +261,7 @@ def test_layer_program() -> None:
 
 
 def test_schedule_refuses_what_was_not_folded() -> None:
-    with pytest.raises(CompileError, match=re.escape("%residual = shift has no unit that executes it; was it folded?")):
+    with pytest.raises(CompileError, match=re.escape("%residual = shift has no unit that executes it; fold it into one that has")):
         run(BUILT, Legalise(), Schedule())
     unfolded = FOLDED.replace("kv_write(%layers.0.qkv.rotated)", "kv_write(%layers.0.qkv.rotated, %layers.0.qkv.rotated)")
     with pytest.raises(CompileError, match=re.escape("%layers.0.cache = kv_write has no unit")):

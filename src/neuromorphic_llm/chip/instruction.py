@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.graph.ir import Node
 from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.config import DecoderConfig
@@ -131,5 +132,5 @@ class Instruction(ABC):
         return {}
 
     def fields(self, tables: Tables) -> dict[str, int]:
-        """Fields of its word beside the operation; 0 where absent."""
-        return {}
+        """Fields of its word beside the operation; 0 where absent. SimulationError if the RTL does not have this instruction."""
+        raise SimulationError(f"the RTL has no instruction {self.name!r}; simulate with events, or add a unit and define its fields")

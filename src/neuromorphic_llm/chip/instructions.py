@@ -340,6 +340,10 @@ class Attend(Instruction):
         scores = engines * (SCORE_BITS * group + WEIGHT_BITS) // 8 * context
         return {"vector_memory": 4 * self.heads * self.head_dim + self.kv_heads, "attention_scores": scores}
 
+    def fields(self, tables: Tables) -> dict[str, int]:
+        """None; shapes and parameters are registers of the tile."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Add(_Move):
@@ -379,6 +383,10 @@ class SendToken(Instruction):
 
     def __str__(self) -> str:
         return self.name
+
+    def fields(self, tables: Tables) -> dict[str, int]:
+        """None; the route is a register of the tile."""
+        return {}
 
 
 INSTRUCTIONS: Registry[type[Instruction]] = Registry(

@@ -50,7 +50,7 @@ def select_programs(graph: Graph, config: DecoderConfig) -> tuple[StageProgram, 
 
 
 def _no_unit(node: Node) -> CompileError:
-    return CompileError(f"%{node.name} = {node.operation} has no unit that executes it; was it folded?")
+    return CompileError(f"%{node.name} = {node.operation} has no unit that executes it; fold it into one that has")
 
 
 def _stage(
