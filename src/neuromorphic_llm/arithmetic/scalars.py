@@ -45,12 +45,6 @@ def saturate_32(value: int) -> Integer:
 
 
 @kernel(inline="always")
-def saturate_8(value: int) -> Integer:
-    """Saturation to 8 bits, two's complement."""
-    return min(max(value, -128), 127)
-
-
-@kernel(inline="always")
 def rounding_shift_saturated(value: int, places: int) -> Integer:
     """sat_32(rsh(value, places)) as if rsh had unlimited width: a left shift beyond 64 bits saturates."""
     if places < 0:
