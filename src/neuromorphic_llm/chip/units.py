@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from neuromorphic_llm.chip.instructions import kinds_by_operation
+from neuromorphic_llm.chip.selection import HOST_OPERATIONS
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.graph.ir import Graph
+from neuromorphic_llm.graph.operations import EPILOGUES
 from neuromorphic_llm.graph.parts import other_parts
 from neuromorphic_llm.reference.weights import DecoderWeights
 
-_FUSED = {"token", "embedding", "shift", "normalise", "gain", "matmul", "scale", "bias", "slice", "gate", "argmax"}
+_FUSED = {*HOST_OPERATIONS, *EPILOGUES, "shift", "normalise", "gain", "matmul", "scale", "bias", "slice"}
 """Operations of the host and of synapse tiles, and steps that become one instruction together (fusion.py)."""
 
 
