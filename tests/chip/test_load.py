@@ -123,6 +123,12 @@ def test_converters_of_an_exact_read() -> None:
             "readout.active_rows is 32, and synapse.rows 16; set readout.active_rows to at most 16, or raise synapse.rows",
         ),
         ({"synapse.columns": 4}, "readout.column_mux is 8, and synapse.columns 4; set readout.column_mux to at most 4"),
+        (
+            {"vector.kv_bank_bytes": 262145},
+            "vector.kv_bank_bytes is 262145, and vector.kv_bytes_per_engine 262144; set vector.kv_bank_bytes to at most 262144, or raise",
+        ),
+        ({"vector.memory_bank_bytes": 65537}, "vector.memory_bank_bytes is 65537, and vector.memory_bytes 65536; set"),
+        ({"vector.kv_bank_bytes": 0}, "vector.kv_bank_bytes is out of range: 0, expected 1 to"),
         ({"noc.flit_bits": 48}, "noc.events_per_flit is 4, and a flit of 48 bits (noc.flit_bits) holds 3 events of 16; correct"),
         ({"noc.flit_bits": 31}, "noc.flit_bits is out of range: 31, expected 32 to"),
         ({"synapse.row": 3}, "unknown field 'synapse.row'; did you mean 'synapse.rows'?"),
@@ -136,6 +142,11 @@ def test_converters_of_an_exact_read() -> None:
 def test_fields_that_do_not_go_together(changes: dict[str, int], message: str) -> None:
     with pytest.raises(FieldError, match=re.escape(message)):
         ChipSpec("a").with_fields(changes)
+
+
+def test_a_bank_may_be_the_whole_memory() -> None:
+    spec = ChipSpec("a").with_fields({"vector.kv_bank_bytes": 262144, "vector.memory_bank_bytes": 65536})
+    assert (spec.vector.kv_bank_bytes, spec.vector.memory_bank_bytes) == (262144, 65536)
 
 
 def test_wrong_names() -> None:

@@ -61,7 +61,7 @@ def test_constants_are_their_entries_and_those_scaled_from_others() -> None:
         ("source", None, "test: a has no source; every energy constant names one"),
         ("source", "  ", "test: a has no source; every energy constant names one"),
         ("verified", "yes", "test: a: verified must be R or U, got 'yes'"),
-        ("unit", "pJ", "test: a: unit must be one of J, J/bit, W, W/bit, Hz, 1, got 'pJ'"),
+        ("unit", "pJ", "test: a: unit must be one of J, J/bit, J/(bit m), W, W/bit, m2/B, Hz, 1, got 'pJ'"),
         ("low", 5.0, "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),
         ("nominal", 4e-13, "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),
         ("low", 0.0, "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.energy import Memory, account, chip_memories, load_constants
-from neuromorphic_llm.energy.memories import reference_memories
+from neuromorphic_llm.energy.constants import sram_byte_area
+from neuromorphic_llm.energy.memories import Banks, reference_memories
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.simulation.counters import MEMORY_COUNTERS, Counters
 
+NC2 = load_spec("nc2")
 PROGRAM = compile_network(random_decoder(3, bias=True), load_spec("nano"))
 USES = PROGRAM.report["sram_bytes_by_use"]
 READ_ONLY = {"rotary_tables", "output_parameters", "routing_tables"}
@@ -76,7 +78,7 @@ def test_sizes_of_a_reference_by_hand(bits: int, scaled: bool) -> None:
     }
     if scaled:
         expected["output_parameters"] = Memory(2 * math.ceil(held / 32), 18)
-    assert reference_memories(SMALL_CONFIG, spec, bits, scaled) == expected
+    assert reference_memories(SMALL_CONFIG, spec, bits, scaled, Banks()) == expected
 
 
 def test_memories_hold_what_the_program_uses() -> None:
@@ -84,3 +86,45 @@ def test_memories_hold_what_the_program_uses() -> None:
     for use, memory in chip_memories(PROGRAM).items():
         assert memory.size_bytes * memory.count >= USES[use] > 0, use
     assert chip_memories(PROGRAM)["axon"].size_bytes == 2 * SMALL_CONFIG.intermediate_size * 14 // 8
+
+
+def test_bit_of_a_banked_memory_by_hand() -> None:
+    """256 KB in 32 banks of 8 KB: 10 pJ for 64 bits at 45 nm, and the side of 32 x 8,192 x 1.44 um2 of wire at 89 fJ per bit and mm."""
+    bit = Memory(262144, 160, bank_bytes=8192).bit(load_constants())
+    assert bit.nominal == pytest.approx(10e-12 / 64 * 0.386 + 89e-15 * math.sqrt(0.262144 * 1.44), rel=1e-9, abs=0)
+    assert bit.low == pytest.approx(10e-12 / 64 * 0.239 + 40.4e-15 * math.sqrt(0.262144 * 0.856), rel=1e-9, abs=0)
+    assert bit.high == pytest.approx(10e-12 / 64 * 0.72 + 178e-15 * math.sqrt(0.262144 * 2.30), rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("bank_bytes", [8192, 8193, 1 << 20])
+def test_a_memory_that_fits_into_a_bank_has_no_wires(bank_bytes: int) -> None:
+    constants, whole = load_constants(), Memory(8192, 3)
+    banked = Memory(8192, 3, bank_bytes=bank_bytes)
+    assert banked.banks == 1 and banked.bit(constants) == whole.bit(constants) and banked.leakage(constants) == whole.leakage(constants)
+
+
+def test_banks_are_whole() -> None:
+    """One byte more than two banks takes three, all of which leak."""
+    constants, banked = load_constants(), Memory(2 * 512 + 1, 2, bank_bytes=512)
+    assert banked.banks == 3
+    assert banked.leakage(constants) == Memory(3 * 512, 2).leakage(constants)
+    assert banked.side(constants).nominal == pytest.approx(math.sqrt(3 * 512 * 4.41e-12))
+
+
+def test_area_of_a_byte() -> None:
+    """The table, a power law within it, its ends beyond; tiny banks need more area, and so longer wires."""
+    constants = load_constants()
+    for size, area in ((1, 4.41e-12), (512, 4.41e-12), (1024, (4.41e-12 * 2.03e-12) ** 0.5), (8192, 1.44e-12), (1 << 20, 1.44e-12)):
+        assert sram_byte_area(constants, size).nominal == pytest.approx(area, rel=1e-9, abs=0)
+    with pytest.raises(ValueError, match="at least 1 byte"):
+        sram_byte_area(constants, 0)
+    prices = [Memory(262144, 1, bank_bytes=bank).bit(constants).nominal for bank in (512, 2048, 8192, 32768, 262144)]
+    assert prices[0] > prices[1] < prices[2] < prices[3] < prices[4]
+
+
+def test_banks_of_a_chip() -> None:
+    """Only the vector tiles' memories have them, and registers never do."""
+    banked = {name: memory.bank_bytes for name, memory in chip_memories(replace(PROGRAM, spec=NC2)).items()}
+    assert {name for name, size in banked.items() if size} == {"vector_memory", "key_value", "attention_scores", "rotary_tables"}
+    assert not any(memory.bank_bytes for memory in chip_memories(PROGRAM).values())
+    assert Memory(1 << 20, 1, registers=True, bank_bytes=512).bit(load_constants()) == load_constants()["register_bit"].value

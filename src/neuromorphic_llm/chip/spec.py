@@ -129,8 +129,19 @@ class VectorSpec(Section):
     kv_bytes_per_engine: int = parameter(
         262144, "key/value memory of an engine, which bounds the context", "area, leakage, energy per access", unit="bytes", most=1 << 40
     )
+    kv_bank_bytes: int | None = parameter(
+        None, "bank of the key/value memory; null: one bank", "energy per access; saves area", unit="bytes", most=1 << 40, optional=True
+    )
     memory_bytes: int = parameter(
         65536, "working memory of a tile, which bounds the width of a layer", "area, leakage, energy per access", unit="bytes", most=1 << 40
+    )
+    memory_bank_bytes: int | None = parameter(
+        None,
+        "bank of the tile's other memories (working memory, rotary tables, scores of an engine); null: one bank each",
+        "energy per access; saves area",
+        unit="bytes",
+        most=1 << 40,
+        optional=True,
     )
 
 
@@ -173,6 +184,17 @@ class HostSpec(Section):
     dram_bytes_per_cycle: int = parameter(16, "bytes per cycle from DRAM", "pins", unit="bytes")
 
 
+_PARTS_OF: Mapping[str, str] = MappingProxyType(
+    {
+        "readout.active_rows": "synapse.rows",
+        "readout.column_mux": "synapse.columns",
+        "vector.kv_bank_bytes": "vector.kv_bytes_per_engine",
+        "vector.memory_bank_bytes": "vector.memory_bytes",
+    }
+)
+"""Field -> the field that bounds it."""
+
+
 @dataclass(frozen=True)
 class ChipSpec:
     """Description of one chip. Sizes in units, latencies in clock cycles, memory in bytes."""
@@ -195,9 +217,9 @@ class ChipSpec:
     def __post_init__(self) -> None:
         check_field("name", self.name)
         check_field("clock_hz", self.clock_hz)
-        for part, whole in (("readout.active_rows", "synapse.rows"), ("readout.column_mux", "synapse.columns")):
+        for part, whole in _PARTS_OF.items():
             wanted, there = self.value(part), self.value(whole)
-            if wanted > there:
+            if wanted is not None and wanted > there:
                 raise FieldError(f"{part} is {wanted}, and {whole} {there}; set {part} to at most {there}, or raise {whole}", part, whole)
         try:
             _ = self.readout_circuit

@@ -47,7 +47,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Constant:
-    """One constant: joules per operation, joules per bit, watts, or a parameter of a scaling law."""
+    """One constant: energy, power or area of one of something, or a parameter of a scaling law."""
 
     name: str
     unit: str
@@ -57,10 +57,10 @@ class Constant:
     source: str
     verified: str  # R: read at its source, U: unverified
     rule: str | None = None  # how it was brought from another node
-    capacity_bytes: int | None = None  # of the memory, for sram_bit
+    capacity_bytes: int | None = None  # of the memory, for sram_bit and sram_byte_area
 
 
-UNITS = ("J", "J/bit", "W", "W/bit", "Hz", "1")
+UNITS = ("J", "J/bit", "J/(bit m)", "W", "W/bit", "m2/B", "Hz", "1")
 
 
 def _range(entry: Mapping[str, Any], where: str) -> Range:
@@ -148,9 +148,23 @@ def sram_bit(constants: Mapping[str, Constant], size_bytes: int) -> Range:
 
     The tabulated sizes, a power law in the size between and above them; the smallest one's value below it. ValueError for no size.
     """
+    return _of_size(constants, "J/bit", size_bytes)
+
+
+def sram_byte_area(constants: Mapping[str, Constant], size_bytes: int) -> Range:
+    """Area of one byte of an SRAM of `size_bytes`, periphery included, m2.
+
+    The tabulated sizes, a power law in the size between them; the nearest one's value beyond them. ValueError for no size.
+    """
+    largest = max(c.capacity_bytes for c in constants.values() if c.capacity_bytes is not None and c.unit == "m2/B")
+    return _of_size(constants, "m2/B", min(size_bytes, largest))
+
+
+def _of_size(constants: Mapping[str, Constant], unit: str, size_bytes: int) -> Range:
+    """Figure of a memory of `size_bytes` from the constants of `unit` that are tabulated over capacities."""
     if size_bytes < 1:
         raise ValueError(f"a memory needs at least 1 byte, got {size_bytes}")
-    table = sorted((c.capacity_bytes, c.value) for c in constants.values() if c.capacity_bytes is not None)
+    table = sorted((c.capacity_bytes, c.value) for c in constants.values() if c.capacity_bytes is not None and c.unit == unit)
     if size_bytes <= table[0][0]:
         return table[0][1]
     upper = next((i for i, (size, _) in enumerate(table) if size >= size_bytes), len(table) - 1)

@@ -13,7 +13,7 @@ from neuromorphic_llm.energy import load_constants
 from neuromorphic_llm.energy.account import account
 from neuromorphic_llm.energy.constants import Range
 from neuromorphic_llm.energy.digital import int8_reference
-from neuromorphic_llm.energy.memories import Memory, reference_memories
+from neuromorphic_llm.energy.memories import Banks, Memory, reference_memories
 from neuromorphic_llm.network.operations import AttentionResult
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.config import DecoderConfig
@@ -157,8 +157,8 @@ def chip_energy_j_per_token(activity: AttentionTotals, config: DecoderConfig, sp
         context = max(round(activity.pairs / (config.layers * config.heads * activity.tokens)), 1)
         return int8_reference(config, context, spec).parts["attention"]
     memories: dict[str, Memory] = {
-        "key_value": reference_memories(config, spec, STORED_BITS, False)["key_value"],
-        "attention_scores": reference_memories(config, spec, WEIGHT_BITS, False)["attention_scores"],
+        "key_value": reference_memories(config, spec, STORED_BITS, False, Banks.of(spec))["key_value"],
+        "attention_scores": reference_memories(config, spec, WEIGHT_BITS, False, Banks.of(spec))["attention_scores"],
     }
     found = account(activity.chip, spec, memories, 0.0, tokens=activity.tokens)
     divisions = account(Counters(divisions=activity.chip.divisions), spec, {}, 0.0, constants=load_constants()).parts["soma"]
