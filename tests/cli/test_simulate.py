@@ -52,6 +52,10 @@ def test_both_backends_give_the_same_tokens(program: Path, tmp_path: Path, capsy
     assert cycle["cycles_total"] > cycle["cycles_per_token"] > 0
     energy = cycle["chip_energy_j_per_token"]
     assert 0 < energy["low"] < energy["nominal"] < energy["high"]
+    rivals = cycle["rival_energy_j_per_token"]
+    assert list(rivals) == ["int8", "int8_improved", "int8_sram", "fp16", "bit_serial_crossbar"]
+    assert all(0 < rival["low"] < rival["nominal"] < rival["high"] for rival in rivals.values())
+    assert rivals["int8"] == cycle["int8_reference_energy_j_per_token"]
     assert cycle["counters"]["prefill"]["prompt_tokens"] == 7
     assert cycle["wall_tokens_per_s"] > 0 and cycle["compile_s"] >= 0
     assert "kernels compiled or loaded first" in printed

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.energy import EnergyAccount, Memory, account, fp16_reference, int8_reference, load_constants, records_for
-from neuromorphic_llm.energy.digital import SCOPE, SCOPE_SRAM, token_seconds
+from neuromorphic_llm.energy import RIVALS, EnergyAccount, Memory, account, fp16_reference, int8_reference, load_constants, records_for
+from neuromorphic_llm.energy.digital import SCOPE, SCOPE_SRAM, int8_improved_reference, token_seconds
 from neuromorphic_llm.reference.blocks import Attention, FeedForward
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
@@ -132,8 +132,9 @@ def test_invalid_time_and_tokens() -> None:
         account(COUNTS, SPEC, MEMORIES, -1.0)
     with pytest.raises(ValueError, match="tokens"):
         account(COUNTS, SPEC, MEMORIES, 1.0, tokens=0)
-    with pytest.raises(ValueError, match="context"):
-        int8_reference(CONFIG, 0, SPEC)
+    for reference in RIVALS.values():
+        with pytest.raises(ValueError, match="context"):
+            reference(CONFIG, 0, SPEC)
     assert int8_reference(CONFIG, 1, SPEC).tokens == 1
 
 
@@ -194,6 +195,46 @@ def token_of_links(bits: int) -> tuple[int, float]:
     routers += 3 * (32 * 64 // 64) * (1 + 4)  # the residual to each layer and to the head
     cycles += 2 * 2 * 16  # a head for each engine, all keys at once
     return routers, cycles / 5.0e8
+
+
+def test_improved_int8_by_hand() -> None:
+    """Memories of the vector tiles in banks of 8 KB with wires over a square of 1.44 um2 a byte; idle tiles gated."""
+    plain, improved = int8_reference(CONFIG, 10, SPEC), int8_improved_reference(CONFIG, 10, SPEC)
+    wires = {size: 8.9e-11 * math.sqrt(1.44e-12 * size) for size in (16384, 65536, 262144)}
+    inputs = 8 * (2 * (64 + 64 + 64 + 128) + 64)
+    words = 5 * 4 * 64 + 2 * 4 * 64 + 2 * 64 + 2 * (96 + 64) + 2 + 3 * 64 + 2 * 2 * 64 + 2 * 96 + 2 * (128 + 64 + 64) + 2
+    saved = {
+        "attention": 8 * 2 * 2 * 32 * 11 * (SRAM_256KB - SRAM_8KB - wires[262144]),
+        "sram": (32 * words + 2 * inputs + 8 * 2 * 64) * (SRAM_64KB - SRAM_8KB - wires[65536])
+        + 16 * 2 * 96 * (between(16384, 8192, SRAM_8KB, 32768, SRAM_32KB) - SRAM_8KB - wires[16384]),
+    }
+    for name, part in plain.parts.items():
+        if name != "leakage":
+            assert improved.parts[name].nominal == pytest.approx(part.nominal - saved.get(name, 0), rel=1e-9, abs=0), name
+    cycles = 2 * [8 + 64, 8 + 32, 8 + 16, 16 + 32] + [8 + 1]  # link cycles of qkv, output, gate/up, down; head
+    weights = 2 * [64 * 128, 64 * 64, 64 * 256, 128 * 64] + [64 * 288]
+    total = sum(cycles) + 2 * 2 * 16
+    assert total / 5.0e8 == token_of_links(8)[1]
+    logic = (2 * total + sum(cycles)) / (8 * total)  # host, a vector tile, and the tile of the site that runs, of 8
+    bits = sum(weight * cycle for weight, cycle in zip(weights, cycles, strict=True)) / (sum(weights) * total)
+    vector, columns = 8 * (2 * 65536 + 8 * 262144 + 8 * 512 * 7 + 2 * 16384), 24 * 256 * 256 // 2 // 64
+    watts = (
+        8 * 1.0e-4 * (logic + 0.045 * (1 - logic))
+        + vector * 1.0e-11 * (0.5 + 0.146 * 0.5)  # one of two vector tiles
+        + 8 * 5 * 2 * columns * 1.0e-11 * (sum(cycles) / (5 * total) * (1 - 0.146) + 0.146)
+        + 8 * sum(weights) * 2.0e-11 * (bits + 0.146 * (1 - bits))
+    )
+    assert improved.parts["leakage"].nominal == pytest.approx(total / 5.0e8 * watts, rel=1e-9, abs=0)
+
+
+def test_improved_int8_has_the_banks_of_the_chip() -> None:
+    """Beside a chip with one large bank it has banks of 8 KB; the plain arrays have one bank beside any chip."""
+    large = SPEC.with_fields({"vector.kv_bank_bytes": 2048, "vector.memory_bank_bytes": 4096})
+    explicit = SPEC.with_fields({"vector.kv_bank_bytes": 8192, "vector.memory_bank_bytes": 8192})
+    assert int8_improved_reference(CONFIG, 10, explicit) == int8_improved_reference(CONFIG, 10, SPEC)
+    assert int8_improved_reference(CONFIG, 10, large).parts["attention"] != int8_improved_reference(CONFIG, 10, SPEC).parts["attention"]
+    for reference in (int8_reference, fp16_reference):
+        assert reference(CONFIG, 10, large) == reference(CONFIG, 10, SPEC)
 
 
 @pytest.mark.parametrize(("reference", "bits"), [(int8_reference, 8), (fp16_reference, 16)])

@@ -7,7 +7,7 @@ import pytest
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.energy import account, chip_memories, fp16_reference, int8_reference
+from neuromorphic_llm.energy import RIVALS, account, chip_memories, fp16_reference, int8_reference
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluation.energy_curve import decoding_figures, doubling_contexts, observed_rows, text_over_context
 from neuromorphic_llm.reference.random_decoder import random_decoder
@@ -30,9 +30,10 @@ def test_a_point_stands_beside_the_references_at_its_context(program: Program) -
     (point,) = text_over_context(program, TEXT, [16])
     assert point.context == 16 and point.tokens == 5 and point.cycles_per_token > 0
     spec, config = program.spec, program.weights.config
-    assert point.int8 == int8_reference(config, 16, spec).chip_energy_j_per_token
-    assert point.int8_sram == int8_reference(config, 16, spec, weights_in_sram=True).chip_energy_j_per_token
-    assert point.fp16 == fp16_reference(config, 16, spec).chip_energy_j_per_token
+    assert point.rivals["int8"] == int8_reference(config, 16, spec).chip_energy_j_per_token
+    assert point.rivals["int8_sram"] == int8_reference(config, 16, spec, weights_in_sram=True).chip_energy_j_per_token
+    assert point.rivals["fp16"] == fp16_reference(config, 16, spec).chip_energy_j_per_token
+    assert set(point.rivals) == set(RIVALS)
 
 
 def test_generated_tokens_have_the_same_point(program: Program) -> None:

@@ -44,6 +44,7 @@ UNTIMED = {
             "energy_breakdown_j",
             "energy_kind",
             "int8_reference_energy_j_per_token",
+            "rival_energy_j_per_token",
             "synaptic_operations_per_token",
             "counters",
         ),
@@ -195,14 +196,16 @@ def _table(figures: dict[str, Any]) -> Table:
     begin = figures.get("bos_token") or "none"
     rows = {"beginning-of-sequence token of the prompt": begin, "tokens generated": str(len(figures["token_ids"]))}
     if figures["cycles_total"] is not None:
-        energy, reference = figures["chip_energy_j_per_token"], figures["int8_reference_energy_j_per_token"]
+        energy, rivals = figures["chip_energy_j_per_token"], figures["rival_energy_j_per_token"]
         rows |= {
             "cycles": f"{figures['cycles_total']:,}",
             "cycles per token": f"{figures['cycles_per_token']:,.0f}",
             "chip tokens/s": f"{figures['chip_tokens_per_s']:,.0f}",
             "chip energy per token": format_si(energy["nominal"], "J"),
             "  low to high": f"{format_si(energy['low'], 'J')} to {format_si(energy['high'], 'J')}",
-            "INT8 digital reference": format_si(reference["nominal"], "J"),
+            "INT8 digital reference": format_si(rivals["int8"]["nominal"], "J"),
+            "  improved": format_si(rivals["int8_improved"]["nominal"], "J"),
+            "bit-serial crossbars": format_si(rivals["bit_serial_crossbar"]["nominal"], "J"),
             "synaptic operations per token": f"{figures['synaptic_operations_per_token']:,.0f}",
         }
     rows |= {

@@ -75,7 +75,7 @@ def all_counts(counters: Counters, seconds: float) -> dict[str, float]:
 
 @cache
 def load_actions(account: str = "chip") -> Actions:
-    """The package's actions of an account, `chip` or `digital`; DataError if the file is wrong."""
+    """The package's actions of an account, `chip`, `digital` or `bit_serial`; DataError if the file is wrong."""
     return _load()[account]
 
 

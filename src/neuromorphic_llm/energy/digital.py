@@ -11,8 +11,9 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.chip.widths import SCORE_BITS, TABLE_BITS, WORD_BITS
 from neuromorphic_llm.energy.account import EnergyAccount
 from neuromorphic_llm.energy.actions import all_counts, load_actions
+from neuromorphic_llm.energy.array_time import sent_bits, tiles_of_site, token_cycles
 from neuromorphic_llm.energy.constants import Constant, load_constants
-from neuromorphic_llm.energy.memories import Memory, reference_memories, tile_weights
+from neuromorphic_llm.energy.memories import Banks, Memory, reference_memories
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
 from neuromorphic_llm.graph.ir import Node, ValueType
 from neuromorphic_llm.reference.build import build_graph, outline
@@ -21,6 +22,10 @@ from neuromorphic_llm.simulation.counters import Counters
 
 SCOPE = "chip and its DRAM accesses, estimated from operation counts; weights held in registers beside their multipliers"
 SCOPE_SRAM = "chip and its DRAM accesses, estimated from operation counts; each weight read from an 8 KB SRAM for every token"
+SCOPE_IMPROVED = f"{SCOPE}; memories in small banks, idle tiles gated with their bits retained"
+
+BANK_BYTES = 8192
+"""Bank of the memories of improved rivals on a chip that has one large bank."""
 
 
 @dataclass(frozen=True)
@@ -40,31 +45,18 @@ FORMATS: Mapping[str, NumberFormat] = {
 }
 
 
-def _sent_bits(config: DecoderConfig, activation_bits: int) -> list[int]:
-    """Bits from each site to its vector tile: 32 per value, a gated product in its input width, of the head one value and its index."""
-    sent = []
-    for site in config.sites[:-1]:
-        sent.append(activation_bits * (site.outputs // 2) if site.epilogue == "gate" else 32 * site.outputs)
-    return [*sent, 64]
-
-
 def token_seconds(config: DecoderConfig, context: int, spec: ChipSpec, activation_bits: int) -> float:
-    """Time of one decoded token in s: inputs and outputs of every site stream over one link, attention as the chip's lanes."""
-    cycles = sum(math.ceil(bits / spec.noc.flit_bits) for bits in _sent_bits(config, activation_bits))
-    cycles += sum(math.ceil(site.inputs * activation_bits / spec.noc.flit_bits) for site in config.sites)
-    for block in config.attention_blocks:
-        heads_per_engine = math.ceil(block.heads / spec.vector.attention_engines)
-        cycles += heads_per_engine * 2 * block.head_dim * math.ceil(context / spec.vector.key_lanes)
-    return cycles / spec.clock_hz
+    """Time of one decoded token in s."""
+    return token_cycles(config, context, spec, activation_bits).total / spec.clock_hz
 
 
 def _flits(config: DecoderConfig, spec: ChipSpec, activation_bits: int) -> tuple[int, int]:
     """(flits, links crossed): inputs visit every tile of their site and one link more, results cross two, the residual a vector period."""
     flits = links = 0
-    for site, sent in zip(config.sites, _sent_bits(config, activation_bits), strict=True):
+    for site, sent in zip(config.sites, sent_bits(config, activation_bits), strict=True):
         input_flits, sent_flits = math.ceil(site.inputs * activation_bits / spec.noc.flit_bits), math.ceil(sent / spec.noc.flit_bits)
         flits += input_flits + sent_flits
-        links += input_flits * (1 + math.ceil(math.prod(site.shape) / tile_weights(spec))) + 2 * sent_flits
+        links += input_flits * (1 + tiles_of_site(site, spec)) + 2 * sent_flits
     residual_flits = (config.layers + 1) * math.ceil(32 * config.hidden_size / spec.noc.flit_bits)
     return flits + residual_flits, links + residual_flits * spec.mesh.vector_period
 
@@ -104,7 +96,7 @@ def _work(node: Node, operands: Sequence[ValueType], context: int, bits: int) ->
     return {}
 
 
-def _counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format: NumberFormat) -> Counters:
+def token_counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format: NumberFormat) -> Counters:
     """Counters of one token in the chip's terms: every input meets every weight."""
     bits, layers, hidden = number_format.activation_bits, config.layers, config.hidden_size
     nodes = build_graph(outline(config)).nodes
@@ -115,7 +107,7 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format
     outputs = sum(site.outputs for site in config.sites)
     # Inputs of sites are written once, in their own width: results of norms, attention and gates; the other results arrive in 32 bits.
     inputs = bits * sum(site.inputs for site in config.sites)
-    results = sum(sent for site, sent in zip(config.sites, _sent_bits(config, bits), strict=True) if site.epilogue != "gate")
+    results = sum(sent for site, sent in zip(config.sites, sent_bits(config, bits), strict=True) if site.epilogue != "gate")
     # Every stage receives the residual stream, every layer sends it on.
     counted.update(vector_bits_read=WORD_BITS * layers * hidden + inputs)
     counted.update(vector_bits_written=WORD_BITS * (layers + 1) * hidden + inputs + results)
@@ -137,25 +129,39 @@ def _reference(
     context: int,
     spec: ChipSpec,
     number_format: NumberFormat,
-    weights_in_sram: bool,
     constants: Mapping[str, Constant] | None,
+    *,
+    weights_in_sram: bool = False,
+    improved: bool = False,
 ) -> EnergyAccount:
-    if context < 1:
-        raise ValueError(f"context must be at least 1 token, got {context}")
+    check_context(context)
     constants = load_constants() if constants is None else constants
-    counters = _counters(config, context, spec, number_format)
+    counters = token_counters(config, context, spec, number_format)
+    cycles = token_cycles(config, context, spec, number_format.activation_bits)
     weight_bits = number_format.weight_bits * counters.synaptic_operations
     store = Memory(8192, -(-weight_bits // 65536)) if weights_in_sram else Memory(-(-weight_bits // 8), 1, registers=True)
-    memories = {**reference_memories(config, spec, number_format.activation_bits, number_format.scaled), "weights": store}
+    banks = improved_banks(spec) if improved else Banks()
+    memories = {**reference_memories(config, spec, number_format.activation_bits, number_format.scaled, banks), "weights": store}
     prices = {
-        **chip_prices(spec, memories, constants),
+        **chip_prices(spec, memories, constants, cycles.working(config, spec) if improved else None),
         "multiply": constants[number_format.multiply].value,
         "accumulate": constants[number_format.accumulate].value,
     }
     quantities = {**chip_quantities(spec), "weight_bits": number_format.weight_bits}
-    counts = all_counts(counters, token_seconds(config, context, spec, number_format.activation_bits))
-    parts = load_actions("digital").energy(counts, prices, quantities)
-    return EnergyAccount(parts, 1, SCOPE_SRAM if weights_in_sram else SCOPE)
+    parts = load_actions("digital").energy(all_counts(counters, cycles.total / spec.clock_hz), prices, quantities)
+    return EnergyAccount(parts, 1, SCOPE_IMPROVED if improved else SCOPE_SRAM if weights_in_sram else SCOPE)
+
+
+def check_context(context: int) -> None:
+    """ValueError if no token is visible."""
+    if context < 1:
+        raise ValueError(f"context must be at least 1 token, got {context}")
+
+
+def improved_banks(spec: ChipSpec) -> Banks:
+    """Banks of rivals that have every measure: the chip's, or of BANK_BYTES where the chip has one large bank."""
+    own = Banks.of(spec)
+    return Banks(own.key_value or BANK_BYTES, own.others or BANK_BYTES)
 
 
 def int8_reference(
@@ -165,11 +171,18 @@ def int8_reference(
 
     By default every weight sits in a register beside its multiplier, the strongest rival; `weights_in_sram` reads it from an 8 KB SRAM.
     """
-    return _reference(config, context, spec, FORMATS["INT8"], weights_in_sram, constants)
+    return _reference(config, context, spec, FORMATS["INT8"], constants, weights_in_sram=weights_in_sram)
+
+
+def int8_improved_reference(
+    config: DecoderConfig, context: int, spec: ChipSpec, *, constants: Mapping[str, Constant] | None = None
+) -> EnergyAccount:
+    """The same array, weights in registers, with memories in small banks and tiles that are switched off while they stand still."""
+    return _reference(config, context, spec, FORMATS["INT8"], constants, improved=True)
 
 
 def fp16_reference(
     config: DecoderConfig, context: int, spec: ChipSpec, *, weights_in_sram: bool = False, constants: Mapping[str, Constant] | None = None
 ) -> EnergyAccount:
     """The same array with FP16 multipliers, FP32 accumulation and FP16 activations and key/value memory."""
-    return _reference(config, context, spec, FORMATS["FP16"], weights_in_sram, constants)
+    return _reference(config, context, spec, FORMATS["FP16"], constants, weights_in_sram=weights_in_sram)

@@ -126,7 +126,22 @@ def _vector_memories(
     }
 
 
-def leakage_power(spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant]) -> Range:
-    """Leakage power of the whole chip in W: logic of every tile, and all memories."""
+def leakage_power(
+    spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant], working: Mapping[str, float] | None = None
+) -> Range:
+    """Leakage power of the whole chip in W: logic of every tile, and all memories.
+
+    working: share of the time in which the logic of a tile (`logic`) and each of `memories` works, as TokenCycles.working says; the rest of
+    the time logic is switched off and bits are retained. None: everything is powered all the time.
+    """
+    parts = {name: memory.leakage(constants) for name, memory in memories.items()}
     logic = constants["tile_logic_leakage"].value * spec.topology.tiles
-    return Range.total([logic, *(memory.leakage(constants) for memory in memories.values())])
+    if working is None:
+        return Range.total([logic, *parts.values()])
+    off, retained = constants["gated_logic_share"].value, constants["retained_bit_share"].value
+    return Range.total([_gated(logic, working["logic"], off), *(_gated(each, working[name], retained) for name, each in parts.items())])
+
+
+def _gated(leakage: Range, working: float, idle: Range) -> Range:
+    """Mean leakage of what works for a share of the time and leaks the share `idle` of it in the rest."""
+    return leakage * working + leakage.scaled(idle) * (1 - working)

@@ -17,7 +17,8 @@ RESOLVED: Mapping[str, str] = MappingProxyType(
     {
         "conversion": "conversion of `converter_bits` at `clock_hz` (Converters)",
         "table.bit": "bit of the table of powers of two or of the sigmoid (Memories)",
-        "leakage": "leakage in a second: `tile_logic_leakage` of every tile, `sram_leakage_bit` or `register_leakage_bit` of every bit",
+        "leakage": "leakage in a second: `tile_logic_leakage` of every tile, `sram_leakage_bit` or `register_leakage_bit` of every bit; "
+        "less where idle tiles are gated (Improved INT8 array)",
         "multiply": "product of the number format",
         "accumulate": "addition of a product to its sum",
     }
@@ -45,14 +46,19 @@ def operation_names(constants: Mapping[str, Constant]) -> set[str]:
     return {*constant_prices(constants), *RESOLVED, *(f"{memory}.bit" for memory in memories)}
 
 
-def chip_prices(spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant]) -> dict[str, Range]:
-    """Energy in J of an operation on a chip with `memories`; of those of a number format the caller knows the prices."""
+def chip_prices(
+    spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant], working: Mapping[str, float] | None = None
+) -> dict[str, Range]:
+    """Energy in J of an operation on a chip with `memories`; of those of a number format the caller knows the prices.
+
+    working: shares of the time in which its parts work if they are gated (memories.leakage_power).
+    """
     return {
         **constant_prices(constants),
         **{f"{name}.bit": memory.bit(constants) for name, memory in memories.items()},
         "conversion": converter_energy(constants, spec.converter_bits, spec.clock_hz),
         "table.bit": sram_bit(constants, TABLE_BYTES),
-        "leakage": leakage_power(spec, memories, constants),
+        "leakage": leakage_power(spec, memories, constants, working),
     }
 
 

@@ -1,13 +1,13 @@
-"""Energy of a decoded token over the visible tokens, of the chip and the digital references (docs/reference/energy.md)."""
+"""Energy of a decoded token over the visible tokens, of the chip and its rivals (docs/reference/energy.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.energy import Range, account, chip_memories, fp16_reference, int8_reference
+from neuromorphic_llm.energy import Range, account, chip_memories, rival_accounts
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.simulation.counters import Counters, count
 from neuromorphic_llm.simulation.events import EventDecoder
@@ -24,19 +24,17 @@ SHORTEST = AROUND + 2
 
 @dataclass(frozen=True)
 class ContextPoint:
-    """Energy of a decoded token with `context` visible tokens, J: chip (mean over `tokens`), and references at exactly that context."""
+    """Energy of a decoded token with `context` visible tokens, J: chip (mean over `tokens`), and rivals at exactly that context."""
 
     context: int
     tokens: int
     cycles_per_token: float
     chip: Range
-    int8: Range
-    int8_sram: Range
-    fp16: Range
+    rivals: Mapping[str, Range]
 
     def to_json(self) -> dict[str, Any]:
         """JSON object with the bounds of every energy."""
-        energies = {f"{name}_energy_j_per_token": getattr(self, name).to_json() for name in ("chip", "int8", "int8_sram", "fp16")}
+        energies = {f"{name}_energy_j_per_token": energy.to_json() for name, energy in {"chip": self.chip, **self.rivals}.items()}
         head = {"context": self.context, "tokens": self.tokens, "cycles_per_token": self.cycles_per_token}
         return {**head, **energies, "kind": "estimated"}
 
@@ -56,13 +54,8 @@ def counted_point(program: Program, counters: Counters, context: int) -> Context
     spec, config = program.spec, program.weights.config
     seconds = counters.cycles / spec.clock_hz
     chip = account(counters, spec, chip_memories(program), seconds, tokens=counters.tokens).chip_energy_j_per_token
-    references = (
-        int8_reference(config, context, spec),
-        int8_reference(config, context, spec, weights_in_sram=True),
-        fp16_reference(config, context, spec),
-    )
-    energies = (reference.chip_energy_j_per_token for reference in references)
-    return ContextPoint(context, counters.tokens, counters.cycles / counters.tokens, chip, *energies)
+    rivals = {name: rival.chip_energy_j_per_token for name, rival in rival_accounts(config, context, spec).items()}
+    return ContextPoint(context, counters.tokens, counters.cycles / counters.tokens, chip, rivals)
 
 
 def energy_over_context(program: Program, trace: ActivityTrace, contexts: Sequence[int]) -> list[ContextPoint]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.display import Displayed
-from neuromorphic_llm.energy import account, chip_memories, int8_reference
+from neuromorphic_llm.energy import account, chip_memories, rival_accounts
 from neuromorphic_llm.energy.account import EnergyAccount
 from neuromorphic_llm.energy.constants import Range
 from neuromorphic_llm.evaluation.stop import chop
@@ -144,6 +144,8 @@ class ChipText(Displayed):
         """Figures of formats.md, `simulate`."""
         result, counted, spec, config = self.generation, self.counters, self.program.spec, self.program.weights.config
         per_token = self.account.to_json()
+        accounts = rival_accounts(config, self.mean_context, spec)
+        rivals = {name: rival.chip_energy_j_per_token.to_json() for name, rival in accounts.items()}
         return {
             "token_ids": list(result.token_ids),
             "text": self.text,
@@ -159,7 +161,8 @@ class ChipText(Displayed):
             "chip_energy_j_per_token": per_token["energy_j_per_token"],
             "energy_scope": self.account.scope,
             "energy_breakdown_j": per_token["energy_breakdown_j"],
-            "int8_reference_energy_j_per_token": int8_reference(config, self.mean_context, spec).chip_energy_j_per_token.to_json(),
+            "int8_reference_energy_j_per_token": rivals["int8"],
+            "rival_energy_j_per_token": rivals,
             "synaptic_operations_per_token": counted.synaptic_operations / counted.tokens,
             "spikes_per_activation": self.spikes_per_activation,
             "spikes_per_token_by_site": {

@@ -21,7 +21,7 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.text import calibration_windows, fitting_windows, held_out_window
-from neuromorphic_llm.energy import fp16_reference, int8_reference, records_for
+from neuromorphic_llm.energy import records_for, rival_accounts
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.evaluation.baseline import device_name, measure_dense
 from neuromorphic_llm.evaluation.cosine import cosine_per_layer
@@ -256,16 +256,11 @@ class Pipeline:
         return inputs | {"prefix": list(self.text.prefix), "seed": self.options.seed}
 
     def _references(self, context: int) -> dict[str, Any]:
-        """Digital accelerators of the same node with `context` visible tokens, and recorded GPU figures."""
-        config = self.checkpoint.config
-        digital = {
-            "int8": int8_reference(config, context, self.spec),
-            "int8_sram": int8_reference(config, context, self.spec, weights_in_sram=True),
-            "fp16": fp16_reference(config, context, self.spec),
-        }
+        """Rivals of the same node with `context` visible tokens, and recorded GPU figures."""
+        rivals = rival_accounts(self.checkpoint.config, context, self.spec)
         return {
             "context": context,
-            **{name: reference.to_json() | {"kind": "estimated"} for name, reference in digital.items()},
+            **{name: reference.to_json() | {"kind": "estimated"} for name, reference in rivals.items()},
             "gpu": [record.to_json() for record in records_for(self.checkpoint.name)],
         }
 

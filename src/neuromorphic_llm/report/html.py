@@ -128,12 +128,15 @@ def _comparison(report: Mapping[str, Any]) -> str:
         return {"low": value, "nominal": value, "high": value}
 
     kinds = ["estimated"]
-    rows = [
-        ("this chip (estimated)", report["simulate"]["chip_energy_j_per_token"], plots.BLUE),
-        ("INT8 digital, registers (estimated)", references["int8"]["energy_j_per_token"], plots.GREEN),
-        ("INT8 digital, SRAM (estimated)", references["int8_sram"]["energy_j_per_token"], plots.GREEN),
-        ("FP16 digital (estimated)", references["fp16"]["energy_j_per_token"], plots.ORANGE),
-    ]
+    rivals = {
+        "int8": ("INT8 digital, registers (estimated)", plots.GREEN),
+        "int8_improved": ("INT8 digital, improved (estimated)", plots.GREEN),
+        "int8_sram": ("INT8 digital, SRAM (estimated)", plots.GREEN),
+        "fp16": ("FP16 digital (estimated)", plots.ORANGE),
+        "bit_serial_crossbar": ("bit-serial crossbars (estimated)", plots.BLUE),
+    }
+    rows = [("this chip (estimated)", report["simulate"]["chip_energy_j_per_token"], plots.BLUE)]
+    rows += [(name, references[key]["energy_j_per_token"], colour) for key, (name, colour) in rivals.items() if key in references]
     if report["baseline"]["energy_j_per_token"] is not None:
         rows.append((f"{report['baseline']['device']} (measured)", exact(report["baseline"]["energy_j_per_token"]), plots.GREY))
         kinds.append("measured")

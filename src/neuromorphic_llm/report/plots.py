@@ -100,9 +100,12 @@ def context_plot(points: Sequence[Mapping[str, Any]]) -> str:
     series = {
         "chip": ("this chip", BLUE, "o", "-"),
         "int8": ("INT8, registers", GREEN, "s", "--"),
+        "int8_improved": ("INT8, improved", GREEN, "P", "-"),
         "int8_sram": ("INT8, SRAM", PURPLE, "^", "-."),
         "fp16": ("FP16, registers", ORANGE, "D", ":"),
+        "bit_serial_crossbar": ("bit-serial crossbars", GREY, "v", "-."),
     }
+    series = {key: drawn for key, drawn in series.items() if f"{key}_energy_j_per_token" in points[0]}  # earlier reports have fewer
     contexts = [point["context"] for point in points]
     with svg_figure(3.6, "context") as drawing:
         axes = drawing.figure.add_subplot()

@@ -117,8 +117,16 @@ def variants_table(report: Mapping[str, Any]) -> Table:
 
 def context_table(points: Sequence[Mapping[str, Any]]) -> Table:
     """Energy of a decoded token over the visible tokens, of the chip and of every reference, with bounds."""
-    columns = ("visible", "this chip", "INT8, registers", "INT8, SRAM", "FP16, registers", "chip / INT8, registers", "kind")
-    names = ("chip", "int8", "int8_sram", "fp16")
+    titles = {
+        "chip": "this chip",
+        "int8": "INT8, registers",
+        "int8_improved": "INT8, improved",
+        "int8_sram": "INT8, SRAM",
+        "fp16": "FP16, registers",
+        "bit_serial_crossbar": "bit-serial crossbars",
+    }
+    names = [name for name in titles if f"{name}_energy_j_per_token" in points[0]]  # earlier reports have fewer
+    columns = ("visible", *(titles[name] for name in names), "chip / INT8, registers", "kind")
     rows = []
     for point in points:
         energies = [point[f"{name}_energy_j_per_token"] for name in names]
@@ -150,10 +158,16 @@ def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
     rows = [(chip, f"{simulated['chip_tokens_per_s']:,.0f}", "simulated", energy_text(simulated["chip_energy_j_per_token"]), "estimated")]
     names = {
         "int8": "INT8 digital, weights in registers",
+        "int8_improved": "INT8 digital, improved: small banks, idle tiles gated",
         "int8_sram": "INT8 digital, weights in SRAM",
         "fp16": "FP16 digital, weights in registers",
+        "bit_serial_crossbar": "this chip's crossbars, bit-serial INT8 inputs",
     }
-    rows += [(name, "not simulated", "", energy_text(references[key]["energy_j_per_token"]), "estimated") for key, name in names.items()]
+    rows += [
+        (name, "not simulated", "", energy_text(references[key]["energy_j_per_token"]), "estimated")
+        for key, name in names.items()
+        if key in references  # earlier reports have fewer
+    ]
     notes = [
         f"Chip, INT8 and FP16: chip and DRAM accesses at {references['context']:,} visible tokens, "
         f"the mean of the {counted_token(report)}s. INT8 and FP16 are accounts of energy only; their speed is not simulated."

@@ -20,10 +20,12 @@ NO_DIFFERENCE = "no difference shown"
 
 REFERENCES = {
     "int8": "INT8 with weights in registers",
+    "int8_improved": "improved INT8",
     "int8_sram": "INT8 with weights in SRAM",
     "fp16": "FP16 with weights in registers",
+    "bit_serial_crossbar": "bit-serial crossbars",
 }
-"""Key of a digital reference -> its name."""
+"""Key of a rival -> its name; earlier reports have fewer."""
 
 Values = Mapping[str, float]
 
@@ -48,10 +50,10 @@ def factor_text(ours: float, theirs: float) -> str:
 
 
 def headline(report: Mapping[str, Any]) -> str:
-    """One sentence: energy against every digital reference, and quality."""
+    """One sentence: energy against every rival, and quality."""
     ours = report["simulate"]["chip_energy_j_per_token"]
     groups: dict[str, list[str]] = {}
-    for key, name in REFERENCES.items():
+    for key, name in _rivals(report):
         theirs = report["references"][key]["energy_j_per_token"]
         groups.setdefault(order(ours["nominal"], theirs["nominal"], SAME_ENERGY), []).append(name)
     words = {"better": "less energy than", "worse": "more energy than", "the same": "as much energy as"}
@@ -86,6 +88,11 @@ def repeat_command(report: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
+def _rivals(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Keys and names of the rivals in the report."""
+    return [(key, name) for key, name in REFERENCES.items() if key in report["references"]]
+
+
 def _listed(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
@@ -93,7 +100,7 @@ def _listed(items: Sequence[str]) -> str:
 def _energy(report: Mapping[str, Any]) -> str:
     ours = report["simulate"]["chip_energy_j_per_token"]
     parts, doubtful = [], False
-    for key, name in REFERENCES.items():
+    for key, name in _rivals(report):
         theirs = report["references"][key]["energy_j_per_token"]
         verdict, sure = order(ours["nominal"], theirs["nominal"], SAME_ENERGY), certainty(ours, theirs)
         doubtful = doubtful or sure == "bounds overlap"
@@ -111,7 +118,7 @@ def _context(report: Mapping[str, Any]) -> str | None:
     if len(points) < 2:
         return None
     parts = []
-    for key, name in REFERENCES.items():
+    for key, name in _rivals(report):
         factors = [_nominal(point, "chip") / _nominal(point, key) for point in points]
         moves = order(factors[-1], factors[0], SAME_ENERGY)
         verb = {"the same": "stays near", "better": "falls from", "worse": "rises from"}[moves]

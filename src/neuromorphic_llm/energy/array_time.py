@@ -1,0 +1,67 @@
+"""Time of a decoded token on a weight-stationary array, and shares of it in which tiles and memories work (docs/reference/energy.md)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.energy.memories import tile_weights
+from neuromorphic_llm.reference.blocks import Site
+from neuromorphic_llm.reference.config import DecoderConfig
+
+
+@dataclass(frozen=True)
+class TokenCycles:
+    """Cycles of a decoded token: of each site, from its first input to its last result, and of attention in all layers."""
+
+    sites: tuple[int, ...]
+    attention: int
+
+    @property
+    def total(self) -> int:
+        """Cycles of the token; its sites and layers run one after another."""
+        return sum(self.sites) + self.attention
+
+    def working(self, config: DecoderConfig, spec: ChipSpec) -> dict[str, float]:
+        """Share of the token in which a tile's logic (`logic`), a memory of its kind and the weights work, for memories.leakage_power.
+
+        The host and one vector tile always do, and the synapse tiles of a site while the site runs.
+        """
+        runs = list(zip(config.sites, self.sites, strict=True))
+        tiles = sum(tiles_of_site(site, spec) * cycles for site, cycles in runs)
+        weights = sum(site.inputs * site.outputs * cycles for site, cycles in runs)
+        in_synapse_tiles = tiles / (len(spec.topology.synapse_tiles()) * self.total)
+        return {
+            "logic": (2 * self.total + tiles) / (spec.topology.tiles * self.total),
+            **dict.fromkeys(("vector_memory", "key_value", "attention_scores", "rotary_tables"), 1 / len(spec.topology.vector_tiles())),
+            **dict.fromkeys(("axon", "accumulators", "output_parameters"), in_synapse_tiles),
+            "weights": weights / (sum(site.inputs * site.outputs for site in config.sites) * self.total),
+        }
+
+
+def tiles_of_site(site: Site, spec: ChipSpec) -> int:
+    """Tiles that hold the weights of a site."""
+    return -(-site.inputs * site.outputs // tile_weights(spec))
+
+
+def sent_bits(config: DecoderConfig, activation_bits: int) -> list[int]:
+    """Bits from each site to its vector tile: 32 per value, a gated product in its input width, of the head one value and its index."""
+    sent = []
+    for site in config.sites[:-1]:
+        sent.append(activation_bits * (site.outputs // 2) if site.epilogue == "gate" else 32 * site.outputs)
+    return [*sent, 64]
+
+
+def token_cycles(config: DecoderConfig, context: int, spec: ChipSpec, activation_bits: int) -> TokenCycles:
+    """Inputs and outputs of every site stream over one link; attention takes as many keys at once as the chip's lanes."""
+    flit_bits, sent = spec.noc.flit_bits, sent_bits(config, activation_bits)
+    sites = (
+        math.ceil(site.inputs * activation_bits / flit_bits) + math.ceil(bits / flit_bits)
+        for site, bits in zip(config.sites, sent, strict=True)
+    )
+    attention = 0
+    for block in config.attention_blocks:
+        heads_per_engine = math.ceil(block.heads / spec.vector.attention_engines)
+        attention += heads_per_engine * 2 * block.head_dim * math.ceil(context / spec.vector.key_lanes)
+    return TokenCycles(tuple(sites), attention)

@@ -1,0 +1,112 @@
+"""The chip's crossbars and converters driven by the bits of INT8 inputs instead of spikes (docs/reference/energy.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.energy.account import EnergyAccount
+from neuromorphic_llm.energy.actions import all_counts, load_actions
+from neuromorphic_llm.energy.array_time import TokenCycles, tiles_of_site, token_cycles
+from neuromorphic_llm.energy.constants import Constant, Range, load_constants
+from neuromorphic_llm.energy.digital import FORMATS, check_context, improved_banks, token_counters
+from neuromorphic_llm.energy.memories import Memory, most_columns, reference_memories
+from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
+from neuromorphic_llm.reference.config import DecoderConfig
+from neuromorphic_llm.simulation.counters import Counters
+
+SCOPE = (
+    "chip and its DRAM accesses, estimated from operation counts; crossbars and converters of the chip driven by the bits of INT8 inputs; "
+    "memories in small banks, idle tiles gated with their bits retained"
+)
+
+INPUT_BITS = 8
+PHASES = INPUT_BITS - 1
+"""One for each bit of a magnitude; the sign is that of the row, which carries -1, 0 or 1 as it does for spikes."""
+
+
+def bit_serial_reference(
+    config: DecoderConfig, context: int, spec: ChipSpec, *, constants: Mapping[str, Constant] | None = None
+) -> EnergyAccount:
+    """Energy of one decoded token with `context` visible tokens on the chip's crossbars with bit-serial INT8 inputs.
+
+    Its bounds are those of the constants and of the share of bits that are set, all at once.
+    """
+    check_context(context)
+    constants = load_constants() if constants is None else constants
+    share = constants["int8_magnitude_bits_set"].value
+    low, nominal, high = (_parts(config, context, spec, constants, each) for each in (share.low, share.nominal, share.high))
+    parts = {name: Range(low[name].low, nominal[name].nominal, high[name].high) for name in nominal}
+    return EnergyAccount(parts, 1, SCOPE)
+
+
+def _parts(config: DecoderConfig, context: int, spec: ChipSpec, constants: Mapping[str, Constant], share: float) -> dict[str, Range]:
+    """Energy by part, J, where the share `share` of the magnitude bits is set."""
+    events = _events(config, spec, share)
+    cycles = _cycles(config, context, spec, events)
+    synapse = len(spec.topology.synapse_tiles())
+    memories = {
+        **reference_memories(config, spec, INPUT_BITS, True, improved_banks(spec)),
+        "axon": Memory(max(site.inputs for site in config.sites), synapse),
+        "accumulators": Memory(-(-spec.synapse.accumulator_bits // 8) * most_columns(config, spec), synapse, registers=True),
+    }
+    prices = {
+        **chip_prices(spec, memories, constants, cycles.working(config, spec)),
+        "multiply": constants[FORMATS["INT8"].multiply].value,
+        "accumulate": constants[FORMATS["INT8"].accumulate].value,
+    }
+    counts = all_counts(_counters(config, context, spec, events), cycles.total / spec.clock_hz)
+    return load_actions("bit_serial").energy(counts, prices, chip_quantities(spec))
+
+
+def _events(config: DecoderConfig, spec: ChipSpec, share: float) -> NDArray[np.int64]:
+    """Rows that are driven in a token, [1, sites, phases, row_blocks]: the share `share` of the rows of a block in every phase."""
+    blocks = [spec.readout_circuit.row_blocks(site.inputs) for site in config.sites]
+    events = np.zeros((1, len(blocks), PHASES, max(blocks)), np.int64)
+    for number, site in enumerate(config.sites):
+        for block in range(blocks[number]):
+            rows = min(spec.synapse.rows, site.inputs - block * spec.synapse.rows)
+            events[0, number, :, block] = round(share * rows)
+    return events
+
+
+def _phases(events: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.full(events.shape[:2], PHASES, np.int64)
+
+
+def _cycles(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArray[np.int64]) -> TokenCycles:
+    """Cycles of a token: a site streams its inputs, reads its crossbars phase by phase, and streams its results."""
+    streamed = token_cycles(config, context, spec, INPUT_BITS)
+    read = spec.readout_circuit.phase_cycles(events, _phases(events), spec.readout.read_latency, spec.readout.column_mux)
+    sites = (cycles + int(more) for cycles, more in zip(streamed.sites, read[0].sum(axis=1), strict=True))
+    return TokenCycles(tuple(sites), streamed.attention)
+
+
+def _counters(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArray[np.int64]) -> Counters:
+    """Counters of one token: those of the INT8 array, but at the sites those of the chip's crossbars (docs/reference/timing.md)."""
+    readout, slices, sites = spec.readout_circuit, spec.synapse.slices, config.sites
+    inputs, outputs = (np.array([getattr(site, name) for site in sites], np.int64) for name in ("inputs", "outputs"))
+    rows = events.sum(axis=(0, 2, 3))
+    macros = -(-outputs // spec.synapse.columns) * slices
+    tiles = np.array([tiles_of_site(site, spec) for site in sites], np.int64)
+    conversions = int(readout.conversions(events) @ outputs)
+    axon_bits, accumulator = int(INPUT_BITS * inputs @ tiles), spec.synapse.accumulator_bits
+    counted = token_counters(config, context, spec, FORMATS["INT8"])
+    return replace(
+        counted,
+        synaptic_operations=int(rows @ outputs),
+        row_drives=int(rows @ macros),
+        cell_reads=int(rows @ outputs) * slices,
+        conversions=conversions,
+        integrations=int(readout.integrations(events) @ outputs),
+        halvings=int(readout.halvings(events, _phases(events)) @ outputs),
+        accumulations=conversions,
+        accumulator_bits_read=accumulator * (conversions + counted.output_values),
+        accumulator_bits_written=accumulator * conversions,
+        axon_bits_read=axon_bits,
+        axon_bits_written=axon_bits,
+    )

@@ -1,0 +1,35 @@
+"""Rivals of the chip, each by its account of a decoded token (docs/reference/energy.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Protocol
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.energy.account import EnergyAccount
+from neuromorphic_llm.energy.bit_serial import bit_serial_reference
+from neuromorphic_llm.energy.digital import fp16_reference, int8_improved_reference, int8_reference
+from neuromorphic_llm.reference.config import DecoderConfig
+
+
+class _Reference(Protocol):
+    def __call__(self, config: DecoderConfig, context: int, spec: ChipSpec) -> EnergyAccount: ...
+
+
+RIVALS: Mapping[str, _Reference] = MappingProxyType(
+    {
+        "int8": int8_reference,
+        "int8_improved": int8_improved_reference,
+        "int8_sram": partial(int8_reference, weights_in_sram=True),
+        "fp16": fp16_reference,
+        "bit_serial_crossbar": bit_serial_reference,
+    }
+)
+"""Name in results -> account of one decoded token with so many visible tokens on the node, mesh and memories of a chip."""
+
+
+def rival_accounts(config: DecoderConfig, context: int, spec: ChipSpec) -> dict[str, EnergyAccount]:
+    """Account of a decoded token with `context` visible tokens of every rival."""
+    return {name: reference(config, context, spec) for name, reference in RIVALS.items()}
