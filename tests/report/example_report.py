@@ -1,9 +1,11 @@
-"""A small report.json of a run, as it was before energies over the context and latencies were in it."""
+"""A small report.json of a run, as it was before energies over the context, latencies and rivals at equal care were in it."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any
+
+from neuromorphic_llm.energy import RIVALS
 
 RANGE = {"low": 1e-6, "nominal": 2e-6, "high": 5e-6}
 TILE = {"y": 0, "stage": 0}
@@ -83,9 +85,10 @@ REPORT: dict[str, Any] = {
 
 
 def with_curves() -> dict[str, Any]:
-    """The report with what later runs have: energies at 8 and 16 visible tokens, and where 1,000 cycles go."""
+    """The report with what later runs have: all rivals, energies at 8 and 16 visible tokens, and where 1,000 cycles go."""
     report = copy.deepcopy(REPORT)
-    energies = {f"{name}_energy_j_per_token": RANGE for name in ("chip", "int8", "int8_sram", "fp16")}
+    report["references"] |= {name: {"energy_j_per_token": RANGE} for name in RIVALS}
+    energies = {f"{name}_energy_j_per_token": RANGE for name in ("chip", *RIVALS)}
     report["energy_over_context"] = [
         {"context": context, "tokens": 5, "cycles_per_token": 1000.0, **energies, "kind": "estimated"} for context in (8, 16)
     ]

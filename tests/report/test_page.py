@@ -14,7 +14,7 @@ from page_structure import Structure
 
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.report.html import html_page
-from neuromorphic_llm.report.tables import KINDS, all_tables
+from neuromorphic_llm.report.tables import KINDS, all_tables, context_table, speed_and_energy_table
 
 
 @pytest.mark.parametrize("report", [REPORT, with_curves()], ids=["old", "new"])
@@ -81,6 +81,22 @@ def test_curves_and_latency_are_shown_with_their_sum() -> None:
     assert "16 tokens" in page and "2 µJ (1 µJ to 5 µJ)" in page and ">1.00<" in page
     rows = dict(re.findall(r'data-column="where the cycles go">(.*?)</th><td role="cell" data-column="cycles">([\d,]+)<', page))
     assert len(rows) == 7 and rows["total"] == "1,000" == f"{sum(int(cycles) for name, cycles in rows.items() if name != 'total'):,}"
+
+
+def test_every_rival_has_a_row_and_a_column() -> None:
+    report = with_curves()
+    energies = [row[0] for row in speed_and_energy_table(report).rows]
+    assert sum("digital" in name for name in energies) == 4 and "this chip's crossbars, bit-serial INT8 inputs" in energies
+    curve = context_table(report["energy_over_context"])
+    assert curve.columns[1:-2] == (
+        "this chip",
+        "INT8, registers",
+        "INT8, improved",
+        "INT8, SRAM",
+        "FP16, registers",
+        "bit-serial crossbars",
+    )
+    assert len(speed_and_energy_table(REPORT).rows) == len(energies) - 2
 
 
 def test_intervals_are_shown_where_there_are_any() -> None:

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 import pytest
-from example_report import REPORT
+from example_report import REPORT, with_curves
 
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.report.html import html_page
@@ -62,6 +62,14 @@ def test_headline_groups_the_references() -> None:
     assert "more energy" not in headline(report_with(1e-6, 2e-6, 2e-6, 4e-6)) and "less energy" not in headline(
         report_with(9e-6, 2e-6, 2e-6, 4e-6)
     )
+
+
+def test_rivals_that_earlier_reports_lack() -> None:
+    """Each is named in the headline, the verdict on energy and that on the context, and only where the report has it."""
+    earlier, report = REPORT, with_curves()
+    for name in ("improved INT8", "bit-serial crossbars"):
+        assert name not in headline(earlier) and name not in sentence(earlier, "Energy")
+        assert name in headline(report) and name in sentence(report, "Energy") and name in sentence(report, "Context")
 
 
 @pytest.mark.parametrize(
