@@ -119,7 +119,7 @@ def test_attention_lasts_as_long_as_its_longest_engine() -> None:
     ],
 )
 def test_counts(instruction: Instruction, counts: dict[str, int], read: int, written: int) -> None:
-    assert instruction.counts(trace()) == {**counts, "vector_bits_read": 32 * read, "vector_bits_written": 32 * written}
+    assert instruction.counts(CHIP, trace()) == {**counts, "vector_bits_read": 32 * read, "vector_bits_written": 32 * written}
 
 
 def test_counts_of_encoders() -> None:
@@ -128,12 +128,12 @@ def test_counts_of_encoders() -> None:
     banks = {"event_bank_bits_read": 2 * scanned, "event_bank_bits_written": 2 * scanned}
     for code, prices in (("signed-digit", scanned), ("rate", values)):
         words = {"vector_bits_read": 32 * (values + scanned + prices), "vector_bits_written": 32 * scanned}
-        assert Encode(10, QKV, code).counts(trace()) == {"maximum_elements": values, "encode_elements": scanned, **banks, **words}
+        assert Encode(10, QKV, code).counts(CHIP, trace()) == {"maximum_elements": values, "encode_elements": scanned, **banks, **words}
 
 
 def test_counts_of_attention() -> None:
     pairs, outputs, scans = 4 * (3 + 4), 2 * 16, 4 * (10 + 8)
-    assert ATTEND.counts(trace()) == {
+    assert ATTEND.counts(CHIP, trace()) == {
         "divisions": 2 * 4,
         "maximum_elements": outputs + pairs,
         "encode_elements": scans,
@@ -149,7 +149,7 @@ def test_counts_of_attention() -> None:
         "vector_bits_read": 32 * 2 * scans,
         "vector_bits_written": 32 * (scans + outputs),
     }
-    assert SendToken().counts(trace()) == {}
+    assert SendToken().counts(CHIP, trace()) == {}
 
 
 def test_memory_of_constants_and_state() -> None:

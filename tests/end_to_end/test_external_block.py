@@ -162,7 +162,7 @@ class Recur(Instruction):
     def cycles(self, chip: ChipSpec, activity: Activity) -> int:
         return 3 * passes(self.size, chip) + chip.vector.latency
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         elements = self.size * len(activity.context)
         return {"gate_operations": elements, "vector_bits_read": 96 * elements, "vector_bits_written": 64 * elements}
 

@@ -120,7 +120,7 @@ class Instruction(ABC):
         """Cycles from its start to its end, without waits and injections, which depend on the mesh."""
         return 0
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """Increments of counters, summed over the tokens that run it."""
         return {}
 

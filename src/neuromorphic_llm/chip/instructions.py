@@ -60,7 +60,7 @@ class ReceiveResidual(_Sized):
     def __str__(self) -> str:
         return f"receive residual {self.size}"
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """The vector is written into its slot."""
         return _words(0, self.size * _tokens(activity))
 
@@ -85,7 +85,7 @@ class Norm(_Sized):
         """Three passes, and the square root and reciprocal."""
         return 3 * passes(self.size, chip) + chip.vector.norm_latency
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """Three passes read the vector, the last one the gains too."""
         tokens = _tokens(activity)
         elements = self.size * tokens
@@ -134,7 +134,7 @@ class Encode(_Sized):
         """The maximum, in front of the first scan."""
         return passes(self.size, chip) + chip.vector.latency
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """Every phase scans all remainders; the signed-digit rule reads the prices in each of them, other codes once."""
         phases = activity.phases[:, self.site.index]
         values, scanned = self.size * int((phases > 0).sum()), self.size * int(phases.sum(dtype=np.int64))
@@ -176,7 +176,7 @@ class Receive(Instruction):
     def __str__(self) -> str:
         return f"receive {self.site.role} {self.values}"
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """The values are written; of the head they are read again, to choose among the regions."""
         values = self.values * _tokens(activity)
         if self.site.epilogue != "argmax":
@@ -213,7 +213,7 @@ class Rope(_Move):
         """The size is the number of elements rotated."""
         return cls(node.integer("rotated"), node.integer("head_dim"))
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """A cosine and a sine for each pair."""
         elements = self.size * _tokens(activity)
         return {"rope_elements": elements, "rotary_bits_read": TABLE_BITS * elements} | _words(elements, elements)
@@ -246,7 +246,7 @@ class KvWrite(_Move):
     def __str__(self) -> str:
         return f"{super().__str__()}{' offset' if self.key_offset else ''}"
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """Every key and value is compared for its exponent; offsets are read and taken off."""
         tokens = _tokens(activity)
         elements, offsets = self.size * tokens, self.size // 2 * tokens if self.key_offset else 0
@@ -307,7 +307,7 @@ class Attend(Instruction):
         longest: NDArray[np.int64] = busy.max(axis=0)
         return longest
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """Spikes of queries and probabilities, and the memories of the attention engines."""
         tokens, context = _tokens(activity), activity.context.astype(np.int64)
         outputs, pairs = self.heads * self.head_dim * tokens, self.heads * int(context.sum())
@@ -354,7 +354,7 @@ class Add(_Move):
     reads: ClassVar[tuple[str, ...]] = (RESIDUAL, WORK)
     writes: ClassVar[str] = RESIDUAL
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """Two vectors are read, one is written."""
         elements = self.size * _tokens(activity)
         return {"add_elements": elements} | _words(2 * elements, elements)
@@ -369,7 +369,7 @@ class Send(_Sized):
     name: ClassVar[str] = "send"
     unit: ClassVar[str] = "encode"
 
-    def counts(self, activity: Activity) -> dict[str, int]:
+    def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """The vector is read."""
         return _words(self.size * (int(activity.logits_wanted.sum()) if self.wanted else _tokens(activity)), 0)
 

@@ -140,7 +140,7 @@ def count(program: Program, trace: ActivityTrace, timing: TimingResult, rows: sl
             continue
         activity = part.select(part.logits_wanted) if last else part
         for instruction in stage.program:
-            counted.update(instruction.counts(activity))
+            counted.update(instruction.counts(program.spec, activity))
     return Counters(
         prompt_tokens=prompt,
         decoded_tokens=len(chosen) - prompt,
