@@ -48,6 +48,7 @@ CHIP = ChipSpec(name="test").with_fields(
         "vector.attend_latency": 7,
     }
 )
+BY_ELEMENTS = CHIP.with_fields({"vector.encoder": "element"})
 QKV = Site("layers.0.qkv", 10, 24, "norm", "qkv", "attention", index=0)
 HEAD = Site("head", 10, 9, "norm", "logit", "head", "argmax", 1, index=1)
 ATTEND = Attend(0, 4, 2, 4, "layers.0.query_stop", "layers.0.value_base")
@@ -79,7 +80,7 @@ def trace() -> ActivityTrace:
     [
         (ReceiveResidual(10), "receive residual 10", 0),
         (Norm(10, "layers.0.attention_gain"), "norm 10", 3 * 3 + 50),
-        (Encode(10, QKV, "rate"), "encode qkv 10", 3 + 3),
+        (Encode(10, QKV, "rate"), "encode qkv 10", [3 + 3] * 2),
         (Receive(QKV, 24), "receive qkv 24", 0),
         (Rope(16, 8), "rope 16", 4 + 3),
         (KvWrite(16, 2, 16), "kv-write 16", 4 + 3),
@@ -89,9 +90,16 @@ def trace() -> ActivityTrace:
         (SendToken(), "send-token", 0),
     ],
 )
-def test_text_and_cycles(instruction: Instruction, text: str, cycles: int) -> None:
+def test_text_and_cycles(instruction: Instruction, text: str, cycles: int | list[int]) -> None:
     assert str(instruction) == text
-    assert instruction.cycles(CHIP, trace()) == cycles
+    assert np.array_equal(instruction.cycles(CHIP, trace()), cycles)
+
+
+def test_an_encoder_by_elements_is_a_pipeline_of_phases() -> None:
+    """Maximum, then all elements and a stage for each phase: 2 and 5; nothing is left to scan."""
+    encode = Encode(10, QKV, "rate")
+    assert (encode.scan(CHIP), encode.scan(BY_ELEMENTS)) == (3, 0)
+    assert list(encode.cycles(BY_ELEMENTS, trace())) == [3 + 3 + 3 + 2, 3 + 3 + 3 + 5]
 
 
 def test_attention_lasts_as_long_as_its_longest_engine() -> None:
@@ -101,6 +109,14 @@ def test_attention_lasts_as_long_as_its_longest_engine() -> None:
     assert str(ATTEND) == "attend"
     assert list(ATTEND.cycles(CHIP, trace())) == [max(first), max(second)]
     assert list(ATTEND.cycles(CHIP.with_fields({"vector.attention_engines": 1}), trace())) == [sum(first), sum(second)]
+
+
+def test_queries_pass_an_encoder_by_elements_at_one_cycle_per_phase() -> None:
+    """A query of 4 elements takes one cycle of all lanes, so each head takes one more than with scans."""
+    by_phases, by_elements = (ATTEND.cycles(chip, trace()) for chip in (CHIP, BY_ELEMENTS))
+    assert list(by_elements - by_phases) == [2, 2]
+    wider = [ATTEND.cycles(chip.with_fields({"vector.lanes": 2}), trace()) for chip in (CHIP, BY_ELEMENTS)]
+    assert list(wider[0] - wider[1]) == [2 * (3 + 4) - (2 + 2 + 3 + 4), 2 * (2 + 2) - (2 + 2 + 2 + 2)]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +145,15 @@ def test_counts_of_encoders() -> None:
     for code, prices in (("signed-digit", scanned), ("rate", values)):
         words = {"vector_bits_read": 32 * (values + scanned + prices), "vector_bits_written": 32 * scanned}
         assert Encode(10, QKV, code).counts(CHIP, trace()) == {"maximum_elements": values, "encode_elements": scanned, **banks, **words}
+
+
+@pytest.mark.parametrize("code", ["signed-digit", "rate"])
+def test_an_encoder_by_elements_reads_them_and_their_prices_once(code: str) -> None:
+    """Maximum, element and price: three words for each of ten elements of two tokens; the digits are written as often."""
+    by_phases, by_elements = (Encode(10, QKV, code).counts(chip, trace()) for chip in (CHIP, BY_ELEMENTS))
+    assert by_elements == by_phases | {"vector_bits_read": 32 * 3 * 20, "vector_bits_written": 0}
+    attended = ATTEND.counts(BY_ELEMENTS, trace())
+    assert attended == ATTEND.counts(CHIP, trace()) | {"vector_bits_read": 32 * 2 * 32, "vector_bits_written": 32 * 32}
 
 
 def test_counts_of_attention() -> None:

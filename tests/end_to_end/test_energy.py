@@ -102,10 +102,9 @@ class Recount:
         for _ in range(digits.shape[1]):
             self.words(read=1, written=0)  # maximum
             self.spend("soma", ADD)
+        self.code(digits.shape[1], len(digits))
         for phase in digits:
             for _ in phase:
-                self.words(read=2, written=1)  # remainder and price; remainder
-                self.spend("soma", 5 * ADD)
                 self.spend("sram", 2 * 2 * SRAM_512B)  # event bank, written and read
             self.flits(self.program.routes.spike[site], max(1, math.ceil(16 * np.count_nonzero(phase) / self.bits)))
         stage = self.program.stages[site // 4]
@@ -125,6 +124,16 @@ class Recount:
             self.words(read=2 if head else 0, written=values)  # of the head the choice reads them
             self.spend("soma", ADD if head else 0)
             self.flits(self.program.routes.value[site][number], math.ceil(32 * values / self.bits))
+
+    def code(self, elements: int, phases: int) -> None:
+        """An encoder at work on elements, in all phases of their train."""
+        for _ in range(elements):
+            if self.spec.vector.encoder == "element":
+                self.words(read=2, written=0)  # element and price
+            for _ in range(phases):
+                if self.spec.vector.encoder == "phase":
+                    self.words(read=2, written=1)  # remainder and price; remainder
+                self.spend("soma", 5 * ADD)
 
     def reads(self, phase: np.ndarray, columns: int) -> None:
         """One phase in one region: axon memory, row drivers, cells, converters, accumulators."""
@@ -152,9 +161,7 @@ class Recount:
             self.spend("attention", context * 8 * SRAM_64KB)  # exponents of the keys
         for head in range(config.heads):
             self.spend("soma", size * ADD)  # maximum of the query
-            for _ in range(size * activity.query_phases[0, head]):
-                self.words(read=2, written=1)
-                self.spend("soma", 5 * ADD)
+            self.code(size, int(activity.query_phases[0, head]))
             spikes, events = int(activity.query_spikes[0, head]), int(activity.probability_spikes[0, head])
             self.spend("attention", spikes * context * (2 * ADD + 32 * REGISTER))
             self.spend("attention", int(activity.key_columns[0, head]) * context * 8 * SRAM_64KB)
@@ -172,7 +179,8 @@ class Recount:
         regions = [region for stage in self.program.stages for site in stage.regions for region in site]
         columns = max(region.columns for region in regions)
         entries = max(sum(1 for mask in masks if mask) for masks in self.program.route_masks.T.tolist())
-        vector = 32768 + 2 * 12 + 2 * (65536 + 64 * (3 * 2 + 2)) + 64 * 2 * 8
+        banks = {"phase": 2, "element": 14}[self.spec.vector.encoder]
+        vector = 32768 + banks * 12 + 2 * (65536 + 64 * (3 * 2 + 2)) + 64 * 2 * 8
         parameters = max(region.columns * (2 if self.program.weights.site(region.site).bias is None else 6) for region in regions)
         assert parameters == 576
         synapse = 2 * 48 * 14 // 8 + parameters
@@ -180,9 +188,9 @@ class Recount:
         self.spend("leakage", seconds * (24 * 0.1e-3 + 8 * sram_bytes * 10e-12 + 8 * 18 * 4 * columns * 20e-12))
 
 
-@pytest.mark.parametrize("bits", [32, 64, 128])
-def test_recount_by_hand(bits: int) -> None:
-    chip = load_spec("nano").with_fields({"noc.flit_bits": bits, "noc.events_per_flit": bits // 16})
+@pytest.mark.parametrize(("bits", "encoder"), [(32, "phase"), (64, "phase"), (128, "phase"), (64, "element")])
+def test_recount_by_hand(bits: int, encoder: str) -> None:
+    chip = load_spec("nano").with_fields({"noc.flit_bits": bits, "noc.events_per_flit": bits // 16, "vector.encoder": encoder})
     program = compile_network(random_decoder(3, bias=True), chip)
     result = simulate(program, PROMPT, NEW_TOKENS, stop=())
     assert result.decode is not None and result.decode.tokens == 3

@@ -42,7 +42,7 @@ def test_recount_by_hand(spec: ChipSpec) -> None:
         axon += 2 * 8 * inputs * SRAM_512B
         gated = outputs == 256
         streamed = inputs * 8 // 64 + (1 if outputs == 288 else outputs // 2 * 8 // 64 if gated else outputs * 32 // 64)
-        cycles.append(streamed + (6 + 5 * 14 + 7 + 8 * 4 if membrane else 7 * (2 + 8 * 2)))
+        cycles.append(streamed + (5 * 14 + 7 + 8 * 4 if membrane else 7 * (2 + 8 * 2)))
     found, array = bit_serial_reference(CONFIG, 10, spec).parts, int8_improved_reference(CONFIG, 10, spec).parts
     expected = {
         "cells": cells,

@@ -128,3 +128,13 @@ def test_banks_of_a_chip() -> None:
     assert {name for name, size in banked.items() if size} == {"vector_memory", "key_value", "attention_scores", "rotary_tables"}
     assert not any(memory.bank_bytes for memory in chip_memories(PROGRAM).values())
     assert Memory(1 << 20, 1, registers=True, bank_bytes=512).bit(load_constants()) == load_constants()["register_bit"].value
+
+
+def test_an_encoder_by_elements_has_an_event_bank_for_each_phase() -> None:
+    """14 phases; the widest site has 48 inputs, that of the head 32. Nothing else of the report changes."""
+    by_elements = compile_network(random_decoder(3, bias=True), load_spec("nano").with_fields({"vector.encoder": "element"}))
+    before, after = (chip_memories(program)["event_banks"] for program in (PROGRAM, by_elements))
+    assert (before.size_bytes, after.size_bytes, before.count, after.count) == (12, 12, 2 * 5, 14 * 5)
+    uses = by_elements.report["sram_bytes_by_use"]
+    assert (USES["event_banks"], uses["event_banks"]) == (2 * (2 * 12 + 8), 14 * (2 * 12 + 8))
+    assert {name for name in USES if uses[name] != USES[name]} == {"event_banks"}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import parameters
+from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.package import PACKAGE_FILE, derived_parameters, package_text
 
 
@@ -18,9 +21,17 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
     for name, path in FLAT_NAMES.items():
         if name != "clock_hz":
             assert f" int unsigned {name.upper()} = {spec.value(path)};\n" in text
-    assert set(parameters()) - set(FLAT_NAMES.values()) == {"readout.kind", "readout.converter_bits"}
+    others = {"readout.kind", "readout.converter_bits", "vector.encoder", "vector.kv_bank_bytes", "vector.memory_bank_bytes"}
+    assert set(parameters()) - set(FLAT_NAMES.values()) == others
     assert " int unsigned CONVERTER_BITS = 10;\n" in text
     assert "longint unsigned CLOCK_HZ = 64'd4000000000;" in text
+
+
+def test_chips_with_units_that_the_rtl_lacks_are_refused() -> None:
+    with pytest.raises(SimulationError, match=r"the RTL has no encoder 'element', only 'phase'; .*set vector.encoder: phase"):
+        package_text(load_spec("nano").with_fields({"vector.encoder": "element"}))
+    with pytest.raises(SimulationError, match="the RTL has no readout 'membrane', only 'exact'"):
+        package_text(load_spec("nano2"))
 
 
 def test_derived_widths() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from small_programs import make_program
 from timing_oracle import Chip
 
+from neuromorphic_llm.chip.encoders import ENCODERS
 from neuromorphic_llm.chip.instructions import Encode, Rope
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.spec import ChipSpec, parameters
@@ -104,6 +105,7 @@ RANGES = {
     "host.dram_latency": (0, 20),
     "host.dram_bytes_per_cycle": (1, 16),
 }
+CHOICES = [{"readout.kind": readout, "vector.encoder": encoder} for readout in ("exact", "membrane") for encoder in ENCODERS]
 
 
 def random_spec(rng: np.random.Generator) -> ChipSpec:
@@ -114,12 +116,13 @@ def random_spec(rng: np.random.Generator) -> ChipSpec:
     return ChipSpec("random").with_fields(drawn)
 
 
-@settings(max_examples=12, deadline=None)
+@pytest.mark.parametrize("choices", CHOICES)
+@settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**9), layers=st.integers(1, 2), prompt=st.integers(1, 5), decoded=st.integers(0, 2), every_logit=st.booleans())
-def test_equal_to_the_oracle(seed: int, layers: int, prompt: int, decoded: int, every_logit: bool) -> None:
+def test_equal_to_the_oracle(choices: dict[str, str], seed: int, layers: int, prompt: int, decoded: int, every_logit: bool) -> None:
     rng = np.random.default_rng(seed)
     config = replace(SMALLER, layers=layers)
-    program = make_program(random_decoder(0, config=config), random_spec(rng), seed, regions_per_site=2)
+    program = make_program(random_decoder(0, config=config), random_spec(rng).with_fields(choices), seed, regions_per_site=2)
     check(program, random_trace(program, rng, prompt, decoded, float(rng.uniform(0.02, 0.9)), every_logit))
 
 
@@ -172,9 +175,9 @@ def test_slices_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_every_parameter_is_varied() -> None:
     untimed = {"clock_hz", "mesh.vector_period", "mesh.vector_offset", "vector.kv_bytes_per_engine", "vector.memory_bytes"}
-    untimed |= {"readout.kind", "readout.converter_bits"}
+    untimed |= {"readout.converter_bits", "vector.kv_bank_bytes", "vector.memory_bank_bytes"}
     untimed |= {f"synapse.{name}" for name in ("crossbars", "columns", "cell_bits", "slices", "max_phases", "accumulator_bits")}
-    assert set(RANGES) == set(parameters()) - untimed
+    assert {*RANGES, *CHOICES[0]} == set(parameters()) - untimed
 
 
 def test_errors() -> None:

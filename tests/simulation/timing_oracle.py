@@ -169,7 +169,8 @@ class Chip:
         context = int(trace.context[row])
         for head in range(config.heads):
             kv_head = head // (config.heads // config.kv_heads)
-            cycles = self.passes(config.head_dim) * int(trace.query_phases[row, layer, head])
+            cycles, phases = self.passes(config.head_dim), int(trace.query_phases[row, layer, head])
+            cycles = cycles + phases if spec.vector.encoder == "element" else cycles * phases
             cycles += int(trace.query_spikes[row, layer, head]) * ceil(context, spec.vector.key_lanes)
             cycles += (
                 3 * ceil(context, spec.vector.softmax_lanes) + int(trace.probability_spikes[row, layer, head]) + spec.vector.attend_latency
@@ -180,23 +181,36 @@ class Chip:
     def encode(self, stage: int, site: int, row: int) -> Unit:
         spec, elements = self.spec, self.config.sites[site].shape[0]
         yield from self.pause(self.passes(elements) + spec.vector.latency, stage)
+        phases = int(self.trace.phases[row, site])
+        if spec.vector.encoder == "element":
+            yield from self.pause(self.passes(elements) + phases, stage)
+            for phase in self.order(row, site):
+                yield from self.inject(stage, site, row, phase)
+            return
         begin = self.cycle
         scan = self.passes(elements)
         scanned: list[int] = []
         injected: list[int] = []
-        route = int(self.program.routes.spike[site])
-        phases = int(self.trace.phases[row, site])
         for phase in range(phases):
             scan_start = max(scanned[phase - 1] if phase else begin, injected[phase - 2] if phase > 1 else begin)
             scanned.append(scan_start + scan)
             while self.cycle < max(scanned[phase], injected[phase - 1] if phase else begin):
                 self.result.busy[stage] += 1
                 yield None
-            events = int(self.trace.events[row, site, phase].sum())
-            flits = [Flit(route, "spike") for _ in range(max(1, ceil(events, spec.noc.events_per_flit)))]
-            flits[-1].last = True
-            yield from self.push(flits, stage)
+            yield from self.inject(stage, site, row, phase)
             injected.append(self.cycle)
+
+    def order(self, row: int, site: int) -> list[int]:
+        """Phases of a train in the order of their injection."""
+        phases = list(range(int(self.trace.phases[row, site])))
+        return phases[::-1] if self.spec.vector.encoder == "element" and self.spec.readout.kind == "membrane" else phases
+
+    def inject(self, stage: int, site: int, row: int, phase: int) -> Unit:
+        events = int(self.trace.events[row, site, phase].sum())
+        route = int(self.program.routes.spike[site])
+        flits = [Flit(route, "spike") for _ in range(max(1, ceil(events, self.spec.noc.events_per_flit)))]
+        flits[-1].last = True
+        yield from self.push(flits, stage)
 
     def result_flits(self, region: Region) -> int:
         return self.flits_of(2 if region.site == self.config.head.index else region.outputs)
@@ -246,6 +260,27 @@ class Chip:
             yield from self.receive_site(stage, 0)
             yield from self.push([Flit(self.program.routes.token, "token")], stage)
 
+    def groups(self, row: int, site: int, phase: int) -> int:
+        """Groups of driven rows in the row block that has the most of them."""
+        return max(ceil(int(block), self.spec.readout.active_rows) for block in self.trace.events[row, site, phase])
+
+    def reads(self, row: int, site: int, phase: int) -> int:
+        """Cycles of a phase whose reads are converted one by one."""
+        groups, readout = self.groups(row, site, phase), self.spec.readout
+        return readout.read_latency + readout.column_mux * groups if groups else 1
+
+    def membrane(self, row: int, site: int, phase: int) -> int:
+        """Cycles of a phase on membranes (devices.md, Membrane), with three repetitions at most; the phases arrive in either order."""
+        readout, phases, order = self.spec.readout, range(int(self.trace.phases[row, site])), self.order(row, site)
+        converting = phase == order[-1] and any(self.groups(row, site, each) for each in phases)
+        integrated = [phase]
+        if order[0] != phases[-1]:  # most significant first
+            integrated = list(phases) if converting else []
+        if not integrated:
+            return 1
+        cycles = sum(readout.read_latency * self.groups(row, site, each) + 1 for each in integrated)
+        return cycles + (4 * readout.column_mux if converting else 0)
+
     def synapse(self, number: int) -> Unit:
         spec, region = self.spec, self.regions[number]
         head = region.site == self.config.head.index
@@ -256,16 +291,11 @@ class Chip:
         for row in range(self.trace.tokens):
             if head and not self.trace.logits_wanted[row]:
                 continue
-            for phase in range(int(self.trace.phases[row, region.site])):
+            for phase in self.order(row, region.site):
                 while not self.phases_complete[number]:
                     yield None
                 self.phases_complete[number].popleft()
-                events = self.trace.events[row, region.site, phase]
-                cycles = 1
-                if events.sum():
-                    cycles = spec.readout.read_latency + spec.readout.column_mux * max(
-                        ceil(int(block), spec.readout.active_rows) for block in events
-                    )
+                cycles = self.membrane(row, region.site, phase) if spec.readout.kind == "membrane" else self.reads(row, region.site, phase)
                 self.result.read[number] += cycles
                 yield from self.pause(cycles)
             if head:

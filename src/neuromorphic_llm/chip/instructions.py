@@ -103,7 +103,7 @@ class Norm(_Sized):
 
 @dataclass(frozen=True)
 class Encode(_Sized):
-    """Spike train of the work memory's vector, phase by phase to the tiles of a site; uses the vector up."""
+    """Spike train of the work memory's vector, sent phase by phase to the tiles of a site; uses the vector up."""
 
     site: Site
     code: str
@@ -128,20 +128,20 @@ class Encode(_Sized):
 
     def scan(self, chip: ChipSpec) -> int:
         """Cycles in which one phase is scanned."""
-        return passes(self.size, chip)
+        return chip.encoder.scan(passes(self.size, chip))
 
-    def cycles(self, chip: ChipSpec, activity: Activity) -> int:
-        """The maximum, in front of the first scan."""
-        return passes(self.size, chip) + chip.vector.latency
+    def cycles(self, chip: ChipSpec, activity: Activity) -> NDArray[np.int64]:
+        """The maximum, and what else comes before the first scan."""
+        each, phases = passes(self.size, chip), activity.phases[:, self.site.index].astype(np.int64)
+        return each + chip.vector.latency + chip.encoder.before_scans(each, phases)
 
     def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
-        """Every phase scans all remainders; the signed-digit rule reads the prices in each of them, other codes once."""
+        """The signed-digit rule asks for the prices in every phase, other codes once."""
         phases = activity.phases[:, self.site.index]
-        values, scanned = self.size * int((phases > 0).sum()), self.size * int(phases.sum(dtype=np.int64))
-        prices = scanned if self.code == "signed-digit" else values
-        banks = {"event_bank_bits_read": SPIKE_BITS * scanned, "event_bank_bits_written": SPIKE_BITS * scanned}
-        counted = {"maximum_elements": values, "encode_elements": scanned, **banks}
-        return counted | _words(values + scanned + prices, scanned)
+        values, coded = self.size * int((phases > 0).sum()), self.size * int(phases.sum(dtype=np.int64))
+        read, written = chip.encoder.words(values, coded, coded if self.code == "signed-digit" else values)
+        banks = {"event_bank_bits_read": SPIKE_BITS * coded, "event_bank_bits_written": SPIKE_BITS * coded}
+        return {"maximum_elements": values, "encode_elements": coded, **banks, **_words(values + read, written)}
 
     def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
         """The stop prices."""
@@ -301,7 +301,7 @@ class Attend(Instruction):
         vector, context = chip.vector, activity.context.astype(np.int64)[:, None]
         scores = self._of(activity.query_spikes) * -(-context // vector.key_lanes)
         softmax = 3 * -(-context // vector.softmax_lanes) + self._of(activity.probability_spikes) + vector.attend_latency
-        heads = passes(self.head_dim, chip) * self._of(activity.query_phases) + scores + softmax
+        heads = chip.encoder.coding(passes(self.head_dim, chip), self._of(activity.query_phases)) + scores + softmax
         engine = np.arange(self.heads) // (self.heads // self.kv_heads) % vector.attention_engines
         busy = np.stack([heads[:, engine == number].sum(axis=1) for number in range(vector.attention_engines)])
         longest: NDArray[np.int64] = busy.max(axis=0)
@@ -317,11 +317,12 @@ class Attend(Instruction):
         columns = int(self._of(activity.key_columns).sum(axis=1) @ context)
         exponents = self.kv_heads * int(context.sum())
         rows = (self.head_dim + 1) * int(self._of(activity.probability_keys).sum())  # with their exponents
-        scans = self.head_dim * int(self._of(activity.query_phases).sum())
+        coded = self.head_dim * int(self._of(activity.query_phases).sum())
+        read, written = chip.encoder.words(outputs, coded, coded)  # the queries have as many elements as the outputs
         return {
             "divisions": self.heads * tokens,
-            "maximum_elements": outputs + pairs,  # the queries have as many elements as the outputs
-            "encode_elements": scans,
+            "maximum_elements": outputs + pairs,
+            "encode_elements": coded,
             "query_spikes": int(query_spikes.sum()),
             "score_operations": int(query_spikes @ context),
             "softmax_elements": pairs,
@@ -331,7 +332,7 @@ class Attend(Instruction):
             "kv_bits_read": STORED_BITS * (columns + exponents + rows),
             "score_bits_read": (2 * SCORE_BITS + WEIGHT_BITS) * pairs,
             "score_bits_written": (SCORE_BITS + WEIGHT_BITS) * pairs,
-            **_words(2 * scans, scans + outputs),
+            **_words(read, written + outputs),
         }
 
     def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:

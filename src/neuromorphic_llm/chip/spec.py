@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from neuromorphic_llm.chip.encoders import ENCODERS, Encoder
 from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.parameter import LONGEST_SHOWN, FieldError, Section, cycles, described, parameter, refuse, shown
 from neuromorphic_llm.chip.topology import MeshTopology
@@ -120,6 +121,12 @@ class VectorSpec(Section):
     lanes: int = parameter(32, "elements per cycle", "area", unit="elements")
     latency: int = cycles(4, "of the pipelines of `add`, `rope`, `kv-write` and the encoder's maximum")
     norm_latency: int = cycles(88, "of the square root and the reciprocal of a norm")
+    encoder: str = parameter(
+        "phase",
+        "a scan of the vector for every phase, or one of every element through all phases ([timing.md](timing.md#vector-tile))",
+        "`element`: area, a stage of every lane and an event bank for each phase",
+        choices=ENCODERS,
+    )
     attention_engines: int = parameter(
         4, "engines per tile, each of which takes one key/value head at a time", "area, key/value memories", unit="engines"
     )
@@ -243,6 +250,16 @@ class ChipSpec:
             slices=self.synapse.slices,
             converter_bits=self.readout.converter_bits or 0,
         )
+
+    @property
+    def encoder(self) -> Encoder:
+        """Encoder of the vector tiles."""
+        return ENCODERS[self.vector.encoder]
+
+    @property
+    def least_significant_first(self) -> bool:
+        """Order of the phases that are sent: from the least significant one on if the readout takes them so and the encoder can."""
+        return self.readout_circuit.least_significant_first and self.encoder.whole_train
 
     @property
     def converter_bits(self) -> int:

@@ -118,7 +118,7 @@ def _sram(module: Module, needed: Counter[str], vector_memory: int) -> dict[str,
         parameters += columns * (6 if "bias" in node.attributes else 2)
     for number in range(graph.stages):
         inputs = max(sizes[node.operands[0]] for node in graph.linear_nodes() if node.stage == number)
-        banks += 2 * -(-2 * inputs // 8)
+        banks += spec.encoder.banks(phases) * -(-2 * inputs // 8)
     return {
         "vector_memory": vector_memory,
         "event_banks": banks,

@@ -32,6 +32,7 @@ class Membrane(BlockReadout):
     range_bits: int = 3  # of the range of a column, beside the least one of its site
 
     name: ClassVar[str] = "membrane"
+    least_significant_first: ClassVar[bool] = True
     bounds: ClassVar[Mapping[str, tuple[int, int]]] = MappingProxyType({**BOUNDS, "repeats": (0, 8), "range_bits": (1, 6)})
 
     def __post_init__(self) -> None:
@@ -90,14 +91,16 @@ class Membrane(BlockReadout):
         counted: Counts = (blocks * np.maximum(phases - 1, 0)).sum(axis=0)
         return counted
 
-    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, column_mux: int) -> Counts:
-        """See Readout.phase_cycles: a train is stored as it comes, and everything else follows its last phase."""
+    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, column_mux: int, *, in_order: bool) -> Counts:
+        """See Readout.phase_cycles: in order, phases are integrated as they come, else all of them with the last one."""
         groups = self.reads(events).max(axis=-1)  # [tokens, sites, phases]
-        integrating = read_latency * groups.sum(axis=-1) + phases + column_mux * (1 + self.repeats)
-        cycles: Counts = np.ones_like(groups)
-        last = np.arange(groups.shape[-1]) == phases[..., None] - 1
-        some = (groups.sum(axis=-1) > 0)[..., None]
-        cycles[last & some] = integrating[some[..., 0]]
+        number = np.arange(groups.shape[-1])
+        last, spiking = number == phases[..., None] - 1, (groups.sum(axis=-1) > 0)[..., None]
+        integrating = read_latency * groups + 1
+        if not in_order:
+            train = (integrating * (number < phases[..., None])).sum(axis=-1, keepdims=True)
+            integrating = np.where(last & spiking, train, 1)
+        cycles: Counts = integrating + column_mux * (1 + self.repeats) * (last & spiking)
         return cycles
 
 

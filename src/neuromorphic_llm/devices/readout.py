@@ -65,6 +65,9 @@ class Readout(ABC):
     exact: ClassVar[bool] = False
     """Accumulators are the integer product, so an engine may compute them as one."""
 
+    least_significant_first: ClassVar[bool] = False
+    """Phases are taken from the least significant one on; other readouts begin with the most significant one."""
+
     bounds: ClassVar[Mapping[str, tuple[int, int]]] = BOUNDS
     """Least and largest value of parameters that are not bounded by 1 and 2^20."""
 
@@ -129,8 +132,12 @@ class Readout(ABC):
         """Halvings of charge of one column of weights, [sites], from events as in `conversions` and phases [tokens, sites]."""
         return np.zeros(events.shape[1], np.int64)
 
-    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, column_mux: int) -> Counts:  # noqa: ARG002 - all are alike
-        """Cycles of every phase, [tokens, sites, phases], from events [tokens, sites, phases, row_blocks] and phases [tokens, sites]."""
+    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, column_mux: int, *, in_order: bool) -> Counts:  # noqa: ARG002
+        """Cycles of every phase in the order of their arrival, [tokens, sites, phases].
+
+        From events [tokens, sites, phases, row_blocks] in that order and phases [tokens, sites]; in_order: that is the order in which the
+        readout takes them.
+        """
         reads = self.reads(events).max(axis=-1)
         return np.where(reads > 0, read_latency + column_mux * reads, 1)
 

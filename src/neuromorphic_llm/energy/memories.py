@@ -84,7 +84,7 @@ def chip_memories(program: Program) -> dict[str, Memory]:
     synapse = len(spec.topology.synapse_tiles())
     return {
         **_vector_memories(config, spec, program.max_context, WEIGHT_BITS, spec.vector.kv_bytes_per_engine, Banks.of(spec)),
-        "event_banks": Memory(_bytes(2 * widest), 2 * len(spec.topology.vector_tiles())),
+        "event_banks": Memory(_bytes(2 * widest), spec.encoder.banks(weights.code.phases) * len(spec.topology.vector_tiles())),
         "axon": Memory(_bytes(2 * widest * weights.code.phases), synapse),
         "accumulators": Memory(_bytes(spec.synapse.accumulator_bits) * columns, synapse, registers=True),
         "output_parameters": Memory(parameters, synapse),

@@ -12,6 +12,7 @@ from neuromorphic_llm.chip.instruction import WORD
 from neuromorphic_llm.chip.instructions import operation_codes
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.fixed_point import EXP2, SIG
 from neuromorphic_llm.repository import IS_CHECKOUT, REPOSITORY
 
@@ -24,7 +25,12 @@ _TABLE_COLUMNS = 16
 
 
 def derived_parameters(spec: ChipSpec) -> dict[str, int]:
-    """Widths and counts that follow from the spec, by their names in the package."""
+    """Widths and counts that follow from the spec, by their names in the package. SimulationError if the RTL lacks a unit of the chip."""
+    readout = spec.readout_circuit.rtl_parameters()
+    if spec.vector.encoder != "phase":
+        raise SimulationError(
+            f"the RTL has no encoder {spec.vector.encoder!r}, only 'phase'; simulate with events, or set vector.encoder: phase"
+        )
     row_blocks = spec.synapse.crossbars // spec.synapse.slices
     return {
         "TILES": spec.topology.tiles,
@@ -34,7 +40,7 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "ROW_BLOCKS": row_blocks,
         "TILE_INPUTS": row_blocks * spec.synapse.rows,
         "TILE_COLUMNS": row_blocks * spec.synapse.columns,
-        **spec.readout_circuit.rtl_parameters(),
+        **readout,
     }
 
 

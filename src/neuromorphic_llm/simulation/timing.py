@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from neuromorphic_llm.chip.instruction import Cycles
 from neuromorphic_llm.chip.instructions import Encode
 from neuromorphic_llm.chip.program import Program, Region
+from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulation import noc
 from neuromorphic_llm.simulation import timing_kernels as kernels
@@ -111,10 +112,25 @@ def _row_table(trace: ActivityTrace) -> NDArray[np.int64]:
     return rows
 
 
+def _as_sent(spec: ChipSpec, events: NDArray[np.int64], phases: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Events [rows, sites, phases, row_blocks] in the order in which the phases [rows, sites] of every train are sent."""
+    if not spec.least_significant_first:
+        return events
+    order = (phases[..., None] - 1 - np.arange(events.shape[2])) % events.shape[2]  # phases that a train does not have stay behind it
+    return np.take_along_axis(events, order[..., None], axis=2)
+
+
+def _reading_cycles(spec: ChipSpec, events: NDArray[np.int64], phases: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cycles of every phase in a synapse tile, [rows, sites, phases], from events as sent."""
+    readout, circuit = spec.readout, spec.readout_circuit
+    in_order = circuit.least_significant_first == spec.least_significant_first
+    return circuit.phase_cycles(events, phases, readout.read_latency, readout.column_mux, in_order=in_order)
+
+
 def _plan(program: Program, trace: ActivityTrace) -> Plan:
     spec, config, stages = program.spec, program.weights.config, len(program.stages)
-    events = trace.events.astype(np.int64)
-    per_phase = events.sum(axis=3)
+    phases = trace.phases.astype(np.int64)
+    events = _as_sent(spec, trace.events.astype(np.int64), phases)
     delay, finish, scan = _delays(program, trace)
     units = _unit_table(program)
     regions = units[stages + 1 :]
@@ -125,9 +141,8 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     np.add.at(sites[:, kernels.VALUE_FLITS], regions[:, kernels.FIRST_SITE], regions[:, kernels.BURST_FLITS])
     sites[:, kernels.SPIKE_ROUTE] = program.routes.spike
     sites[list(program.stages[-1].sites), kernels.OF_HEAD] = 1
-    phase_flits = np.maximum(_ceil(per_phase, spec.noc.events_per_flit), 1)
-    phases = trace.phases.astype(np.int64)
-    reading = spec.readout_circuit.phase_cycles(events, phases, spec.readout.read_latency, spec.readout.column_mux)
+    phase_flits = np.maximum(_ceil(events.sum(axis=3), spec.noc.events_per_flit), 1)
+    reading = _reading_cycles(spec, events, phases)
     row_flits = spec.noc.value_flits(config.hidden_size)
     return Plan(
         numbers=np.array([host_step_cycles(program), row_flits, trace.prompt_tokens, stages], np.int64),
