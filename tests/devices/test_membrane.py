@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from parity import FAMILIES, MEMBRANES, tokens_of, with_membranes
 
 from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.parameter import FieldError
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.config import ConvertConfig
@@ -162,8 +163,9 @@ def test_counters_of_a_run_follow_its_trace() -> None:
 
 @pytest.mark.parametrize("grain", ["column", "block", "site"])
 def test_calibrated_ranges_have_the_least_error(grain: str) -> None:
-    """No range of the others that the site could hold has a smaller squared error in the sums that the text makes."""
+    """Ranges that are coarser or finer have larger squared errors in the sums that the text makes, without repeated conversions."""
     exact, readout = random_decoder(4), Membrane(rows=16, active_rows=4, converter_bits=4)
+    once = replace(readout, repeats=0)
     tokens = tokens_of(SMALL_CONFIG, 40)
     weights = calibrate_ranges(exact, readout, [tokens], "cpu", grain)
     record = IntegerDecoder(exact).step(tokens, IntegerDecoder(exact).new_cache(), full=True).record
@@ -174,15 +176,15 @@ def test_calibrated_ranges_have_the_least_error(grain: str) -> None:
         low, high = int(linear.ranges.min()), int(linear.ranges.max())
         assert high - low <= readout.largest_range
         halvings = coded.phases.astype(np.int64) - 1
-        unit = 2.0 ** (2 * coded.exponent)
+        unit = 4.0**-halvings  # every token counts alike
         sums = np.stack(
             [coded.a[:, b : b + 16].astype(np.int64) @ linear.weight.T.astype(np.int64)[b : b + 16] for b in range(0, site.inputs, 16)]
         )
         chosen, coarser, finer = (
-            ((readout.convert(sums, halvings, (linear.ranges + step).astype(np.int8), np)[0] - sums) ** 2 * unit[:, None]).sum()
+            ((once.convert(sums, halvings, (linear.ranges + step).astype(np.int8), np)[0] - sums) ** 2 * unit[:, None]).sum()
             for step in (0, 2, -2)
         )
-        assert chosen <= 1.01 * min(coarser, finer)  # rounding counts as a twelfth of the square of a step
+        assert chosen <= 1.01 * min(coarser, finer)  # of rounding and clipping, means are taken
         if axes:
             assert (linear.ranges == linear.ranges.max(axes, keepdims=True)).all()
 
@@ -237,6 +239,16 @@ def test_wrong_ranges_are_refused(tmp_path: Path, ranges: np.ndarray | None, mes
 def test_impossible_parameters_are_refused(parameters: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         get_readout("membrane", **parameters)
+
+
+def test_a_chip_states_the_parameters_of_its_readout() -> None:
+    spec = load_spec("nano2").with_fields({"readout.repeats": 1, "readout.range_bits": 2})
+    assert spec.readout_circuit == Membrane(rows=64, active_rows=16, converter_bits=9, repeats=1, range_bits=2)
+    events, phases = np.ones((1, 1, 2, 1), np.int64), np.array([[2]])
+    cycles = [each.readout_circuit.phase_cycles(events, phases, 5, 4, in_order=False)[0, 0, 1] for each in (spec, load_spec("nano2"))]
+    assert cycles == [2 * 5 + 2 + 4 * 2, 2 * 5 + 2 + 4 * 4]
+    with pytest.raises(FieldError, match="readout 'exact' has no parameter 'repeats'"):
+        load_spec("nano").with_fields({"readout.repeats": 1})
 
 
 def test_the_rtl_has_no_membranes() -> None:

@@ -110,6 +110,18 @@ class ReadoutSpec(Section):
         most=32,
         optional=True,
     )
+    repeats: int | None = parameter(
+        None,
+        "conversions after one that saturates at most, of a readout that repeats them; null: the readout's own",
+        "time, conversions",
+        unit="conversions",
+        least=0,
+        most=8,
+        optional=True,
+    )
+    range_bits: int | None = parameter(
+        None, "bits of a column's range, of a readout that has ranges; null: the readout's own", "area", unit="bits", most=6, optional=True
+    )
 
 
 @dataclass(frozen=True)
@@ -201,6 +213,9 @@ _PARTS_OF: Mapping[str, str] = MappingProxyType(
 )
 """Field -> the field that bounds it."""
 
+_READOUT_FIELDS = tuple(f"readout.{name}" for name in ("converter_bits", "repeats", "range_bits", "active_rows", "kind"))
+"""Fields that a readout may refuse together."""
+
 
 @dataclass(frozen=True)
 class ChipSpec:
@@ -231,7 +246,7 @@ class ChipSpec:
         try:
             _ = self.readout_circuit
         except UsageError as error:
-            raise FieldError(str(error), "readout.converter_bits", "readout.active_rows", "readout.kind", "synapse.cell_bits") from error
+            raise FieldError(str(error), *_READOUT_FIELDS, "synapse.cell_bits") from error
 
     @cached_property
     def topology(self) -> MeshTopology:
@@ -242,8 +257,10 @@ class ChipSpec:
     @cached_property
     def readout_circuit(self) -> Readout:
         """Definition of the readout, with the sizes of this chip (docs/reference/devices.md)."""
+        own = {name: value for name in ("repeats", "range_bits") if (value := getattr(self.readout, name)) is not None}
         return get_readout(
             self.readout.kind,
+            **own,
             rows=self.synapse.rows,
             active_rows=self.readout.active_rows,
             cell_bits=self.synapse.cell_bits,

@@ -27,7 +27,7 @@ from neuromorphic_llm.spikes.registry import get_code
 if TYPE_CHECKING:
     from neuromorphic_llm.models.checkpoint import Checkpoint
 
-_BUDGET_WINDOWS = 4
+_BUDGET_WINDOWS, _RANGE_WINDOWS = 4, 2
 
 
 def calibrate_checkpoint(
@@ -112,7 +112,7 @@ def convert(
         budget = meet_budget(corrected, calibration, allocation, options, short, device, target=target, start=budget, progress=progress)
     weights = budget.weights
     if isinstance(readout, BlockReadout):
-        weights = calibrate_ranges(weights, readout, short, device, options.ranges)
+        weights = calibrate_ranges(weights, readout, short[:_RANGE_WINDOWS], device, options.ranges)
     window = max(windows, key=len) if held_out is None else held_out
     found = measure_divergence(canonical, weights, calibration, window, device)
     provenance = _provenance(checkpoint, options, calibration, allocation, budget)

@@ -21,11 +21,11 @@ _PART = 1 << 22  # sums looked at together
 
 
 class _Recorder:
-    """Weight of all sums of every column that need each range, of tokens as they pass."""
+    """Number of sums of every column that need each range, of tokens as they pass."""
 
     def __init__(self, decoder: FunctionalDecoder, readout: BlockReadout) -> None:
         self._decoder, self._readout = decoder, readout
-        self.needs: dict[int, torch.Tensor] = {}  # site -> float64 [row_blocks, outputs, ranges]
+        self.needs: dict[int, torch.Tensor] = {}  # site -> int64 [row_blocks, outputs, ranges]
 
     def __call__(self, site: int, x: torch.Tensor, coded: CodedRows) -> None:
         weights = self._decoder.weights.site(site)
@@ -33,10 +33,9 @@ class _Recorder:
             return
         phases, tensors = self._decoder.phases(x), self._decoder.site_tensors(site)
         drive = Drive(phases, self._decoder.horner_shift)
-        # Sums count as the values that they stand for: in units of the weight of a token's first phase.
-        weight = 4.0 ** (coded.exponent + drive.halvings).double()
         a, rows = coded.integers().double(), self._readout.rows
-        found = self.needs.setdefault(site, torch.zeros(self._readout.row_blocks(a.shape[1]), len(weights.weight), len(_RANGES)).double())
+        shape = self._readout.row_blocks(a.shape[1]), len(weights.weight), len(_RANGES)
+        found = self.needs.setdefault(site, torch.zeros(shape, dtype=torch.int64))
         for block, needs in enumerate(found):
             part = slice(block * rows, (block + 1) * rows)
             columns = tensors.weight[:, part].double()
@@ -44,8 +43,7 @@ class _Recorder:
                 sums = (a[some, part] @ columns.T).long()
                 need = self._readout.needed_ranges(sums, drive.halvings[some], torch).clamp(-LARGEST_RANGE, LARGEST_RANGE) + LARGEST_RANGE
                 need += len(_RANGES) * torch.arange(len(columns), device=need.device)
-                each = weight[some, None].expand(-1, len(columns))
-                needs.view(-1).scatter_add_(0, need.flatten().cpu(), each.flatten().cpu())
+                needs += torch.bincount(need.flatten(), minlength=needs.numel()).view(needs.shape).cpu()
 
 
 def calibrate_ranges(
@@ -53,6 +51,7 @@ def calibrate_ranges(
 ) -> DecoderWeights:
     """Return the decoder, whose readout is exact, for another one, with ranges of the least squared error on these token windows.
 
+    Every token counts alike: errors are in units of the first phase of its train.
     grain: what has a range of its own, a name in GRAINS.
     """
     decoder = FunctionalDecoder(weights, device)
@@ -67,7 +66,7 @@ def calibrate_ranges(
     return replace(weights.with_sites(ranged), readout=readout)
 
 
-def _least(needs: NDArray[np.float64], readout: BlockReadout, grain: str) -> NDArray[np.int8]:
+def _least(needs: NDArray[np.int64], readout: BlockReadout, grain: str) -> NDArray[np.int8]:
     """Ranges [row_blocks, outputs] of the least error, no two further apart than the readout can hold."""
     errors = needs @ readout.range_errors(_RANGES[:, None], _RANGES)
     if axes := GRAINS[grain]:

@@ -69,11 +69,14 @@ class Membrane(BlockReadout):
         return bits - (self.converter_bits - 1) - halvings[:, None]
 
     def range_errors(self, needed: Counts, ranges: Counts) -> NDArray[np.float64]:
-        """See BlockReadout.range_errors: a twelfth of the square of a step, or what is clipped after the last conversion."""
-        times = -(-np.maximum(needed - ranges, 0) // REPEAT_SHIFT)
-        rounded = 4.0 ** (ranges + REPEAT_SHIFT * np.minimum(times, self.repeats)) / 12
-        clipped = 4.0 ** (needed + self.converter_bits - 2)
-        return np.where(times > self.repeats, clipped, rounded)
+        """See BlockReadout.range_errors: rounding, or clipping where a sum does not fit at once, as if nothing were converted again.
+
+        A range that relies on repeated conversions would be no worse for the error of this text, but for all others, and takes more.
+        """
+        bits = self.converter_bits - 1
+        limit, largest = 2.0 ** (bits + ranges), 2.0 ** (bits + needed)
+        clipped = ((largest - limit) ** 3 - np.maximum(largest / 2 - limit, 0) ** 3) / (1.5 * largest)  # of sums from largest / 2 on
+        return np.where(needed > ranges, clipped, 4.0**ranges / 12)
 
     def conversions(self, events: Counts) -> Counts:
         """First conversions of one column of weights, [sites]: one for each token and row block with a spike."""
