@@ -194,12 +194,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=6, help="tokens per column")
     parser.add_argument("--pulse", type=float, default=Design.pulse * 1e9, metavar="NS", help="length of a read")
     parser.add_argument("--supply", type=float, default=Design.supply, metavar="V")
+    parser.add_argument(
+        "--switch-width", type=float, default=Design.switch_width * 1e6, metavar="UM", help="of PMOS switches at 100 fF; others scale"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--models", type=Path, help="transistor models nch and pch instead of membrane/transistors.lib")
     given = parser.parse_args(arguments)
     if not ngspice.available():
         raise SystemExit("ngspice is not installed; apt-get install ngspice")
-    base = replace(Design(), pulse=given.pulse * 1e-9, supply=given.supply, reference=Design.reference * given.supply / Design.supply)
+    reference = Design.reference * given.supply / Design.supply
+    base = Design(pulse=given.pulse * 1e-9, supply=given.supply, reference=reference, switch_width=given.switch_width * 1e-6)
     weights = workload.nano()
     sums = {"nano": workload.network_sums(weights, given.tokens, 2), "random": workload.random_sums(weights, given.tokens, 2)}
     designs = tuple(sized(capacitance * 1e-15, base) for capacitance in given.capacitances)

@@ -95,7 +95,6 @@ def test_read_energies_are_ordered() -> None:
 
 
 @needs_ngspice
-@pytest.mark.slow
 def test_a_halving_halves() -> None:
     found = measures.halving(replace(DESIGN, ideal_clamp=True), None)
     assert found.ratio == pytest.approx((0.5, 0.5), abs=0.01)
@@ -103,13 +102,11 @@ def test_a_halving_halves() -> None:
 
 
 @needs_ngspice
-@pytest.mark.slow
 def test_slices_meet_sixteen_to_one() -> None:
     assert measures.slice_ratio(DESIGN, None) == pytest.approx(1 / 16, rel=0.05)
 
 
 @needs_ngspice
-@pytest.mark.slow
 def test_a_conversion_decides_as_an_ideal_one() -> None:
     found = converter.convert(DESIGN, 0.1)
     assert converter.largest_mistaken(found) < 2.0
