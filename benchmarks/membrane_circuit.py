@@ -63,19 +63,39 @@ def header(title: str, *columns: str) -> None:
 
 def print_transfer(run: Run) -> None:
     """Error of the whole membrane, in steps, after a straight line for each column."""
-    header("Transfer", "C, fF", "clamp", "digits", "gain", "its spread", "offset", "its spread", "left, rms", "left, max", "two gains, rms")
+    header(
+        "Transfer",
+        "C, fF",
+        "clamp",
+        "digits",
+        "gain",
+        "its spread",
+        "offset",
+        "its spread",
+        "left, rms",
+        "left, max",
+        "two gains, rms",
+        "spread of their difference, %",
+        "of their offset",
+    )
     for design in run.designs:
         for ideal in (True, False):
             chosen = replace(design, ideal_clamp=ideal)
             for name, sums in run.sums.items():
                 found = run.over_seeds(partial(transfer.voltages, chosen, sums, models=run.models))
                 fits = [transfer.fit(chosen, sums, voltages) for voltages in found]
-                sides = [transfer.fit_sides(chosen, sums, voltages).left for voltages in found]
+                sides = [transfer.fit_sides(chosen, sums, voltages) for voltages in found]
+                differences, rests = (np.std([getattr(side, part) for side in sides]) for part in ("difference", "offset"))
                 gains, offsets = np.array([fit.gain for fit in fits]), np.array([fit.offset for fit in fits])
                 left = np.array([fit.left for fit in fits])
                 spread = [gains.mean(), gains.std(), offsets.mean(), offsets.std(), root_mean_square(left), abs(left).max()]
                 kind = "ideal" if ideal else "regulated"
-                row(f"{design.capacitance * 1e15:.0f}", kind, name, *map(float, spread), root_mean_square(np.array(sides)))
+                row(
+                    f"{design.capacitance * 1e15:.0f}",
+                    kind,
+                    name,
+                    *map(float, [*spread, root_mean_square(np.array([side.left for side in sides])), 100 * differences, rests]),
+                )
 
 
 def print_halving(run: Run) -> None:

@@ -69,7 +69,7 @@ def test_a_fit_finds_gain_and_offset() -> None:
     assert abs(found.left).max() < 1e-9
     weights = 2.0 ** np.arange(1 - PHASES, 1) / transfer.FULL_LEVELS * DESIGN.full_scale
     sides = transfer.fit_sides(DESIGN, work, 0.9 * work.up @ weights - 0.8 * work.down @ weights)
-    assert sides.gain == pytest.approx(0.85) and abs(sides.left).max() < 1e-9
+    assert sides.gain == pytest.approx(0.85) and sides.difference == pytest.approx(0.1) and abs(sides.left).max() < 1e-9
 
 
 @pytest.mark.parametrize("steps", [-255.5, -1.2, 0.3, 100.0, 255.5])

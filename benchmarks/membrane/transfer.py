@@ -162,6 +162,7 @@ class Fit:
     gain: float  # of 1
     offset: float  # steps
     left: Floats  # steps
+    difference: float = 0.0  # of the gains of cells that pull up and down
 
 
 def fit(design: Design, sums: ColumnSums, found: Floats) -> Fit:
@@ -177,4 +178,5 @@ def fit_sides(design: Design, sums: ColumnSums, found: Floats) -> Fit:
     weights = 2.0 ** np.arange(1 - PHASES, 1) / FULL_LEVELS * design.full_scale
     columns = np.stack([sums.up @ weights, sums.down @ weights, np.ones(len(found))], axis=1)
     solution, *_ = np.linalg.lstsq(columns, found, rcond=None)
-    return Fit(float((solution[0] - solution[1]) / 2), float(solution[2] / design.step), (found - columns @ solution) / design.step)
+    left = (found - columns @ solution) / design.step
+    return Fit(float((solution[0] - solution[1]) / 2), float(solution[2] / design.step), left, float(solution[0] + solution[1]))
