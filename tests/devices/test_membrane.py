@@ -127,8 +127,8 @@ def test_conversions_integrations_halvings_and_cycles_follow_events() -> None:
     phases = np.array([[3, 2], [1, 2]])
     out = Membrane(rows=9, active_rows=4, converter_bits=9, repeats=3)
     assert out.conversions(events).tolist() == [2, 2]
-    assert out.integrations(events).tolist() == [1 + 1 + 2 + 3, 1 + 3]
-    assert out.halvings(events, phases).tolist() == [2 * 2, 1 + 1]
+    assert out.integrations(events).tolist() == [2 * (1 + 1 + 2 + 3), 2 * (1 + 3)]
+    assert out.halvings(events, phases).tolist() == [2 * 2 * 2, 2 * (1 + 1)]
     last = 2 * (1 + 3) + 3 + 4 * 8
     assert out.phase_cycles(events, phases, read_latency=2, column_mux=8, in_order=False).tolist() == [
         [[1, 1, last], [1, 2 * 1 + 2 + 32, 1]],
@@ -153,8 +153,8 @@ def test_counters_of_a_run_follow_its_trace() -> None:
             blocks = trace.events[token, site].T.tolist()
             spiking = sum(any(block) for block in blocks)
             first += shape[1] * spiking
-            integrations += shape[1] * sum(-(-events // 4) for block in blocks for events in block)
-            halvings += shape[1] * spiking * (int(trace.phases[token, site]) - 1)
+            integrations += 2 * shape[1] * sum(-(-events // 4) for block in blocks for events in block)
+            halvings += 2 * shape[1] * spiking * (int(trace.phases[token, site]) - 1)
     repeated = int(trace.repeats.sum())
     assert (counters.accumulations, counters.repeated_conversions, counters.conversions) == (first, repeated, first + repeated)
     assert (counters.integrations, counters.halvings) == (integrations, halvings)

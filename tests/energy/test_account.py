@@ -291,3 +291,13 @@ def test_gpu_records_are_labelled() -> None:
     assert records_for("HuggingFaceTB/SmolLM2-135M") == records_for("a/b/smollm2-135m") == records
     assert [record.model for record in records_for("llama shape")] == [f"Llama shape, {size}, random weights" for size in ("1.3B", "13B")]
     assert records_for("random-tiny") == ()
+
+
+@pytest.mark.parametrize("cell", ["pcm", "rram", "sonos"])
+def test_cells_cost_what_their_device_takes(cell: str) -> None:
+    counters, constants = Counters(cell_reads=1000, row_drives=7), load_constants()
+    ours, generic = (account(counters, spec, {}, 0.0).parts["cells"] for spec in (SPEC.with_fields({"synapse.cell": cell}), SPEC))
+    for bound in ("low", "nominal", "high"):
+        read = (getattr(constants[name].value, bound) for name in (f"cell_read_{cell}", "cell_read"))
+        saved = 1000 * (next(read) - next(read))
+        assert getattr(ours, bound) - getattr(generic, bound) == pytest.approx(saved, rel=1e-9)

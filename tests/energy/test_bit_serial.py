@@ -37,7 +37,7 @@ def test_recount_by_hand(spec: ChipSpec) -> None:
         cells += driven * (2 * outputs * CELL + 2 * math.ceil(outputs / 64) * ROW)
         conversions = outputs * blocks * (1 if membrane else 7 * 2 * 2)
         converters += conversions * (NINE_BITS if membrane else EIGHT_BITS)
-        converters += outputs * blocks * (14 * 1.0e-13 + 6 * 2.0e-14) if membrane else 0
+        converters += 2 * outputs * blocks * (14 * 1.0e-13 + 6 * 3.0e-15) if membrane else 0
         accumulators += conversions * (ADD + 2 * 32 * REGISTER_BIT) + outputs * 32 * REGISTER_BIT
         axon += 2 * 8 * inputs * SRAM_512B
         gated = outputs == 256

@@ -12,6 +12,7 @@ from neuromorphic_llm.chip.encoders import ENCODERS, Encoder
 from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.parameter import LONGEST_SHOWN, FieldError, Section, cycles, described, parameter, refuse, shown
 from neuromorphic_llm.chip.topology import MeshTopology
+from neuromorphic_llm.devices.cells import DEVICES
 from neuromorphic_llm.devices.readout import READOUTS, Readout, get_readout
 from neuromorphic_llm.errors import CompileError, UsageError
 from neuromorphic_llm.registry import nearest
@@ -56,6 +57,7 @@ class SynapseSpec(Section):
     crossbars: int = parameter(24, "crossbar macros per tile", "area", unit="macros")
     rows: int = parameter(256, "inputs per macro; a site with more has several row blocks", "area", unit="cells")
     columns: int = parameter(256, "columns per macro", "area", unit="cells")
+    cell: str = parameter("generic", "device of the cells ([energy.md](energy.md))", "energy per cell read", choices=DEVICES)
     cell_bits: int = parameter(4, "bits per cell", "wider converters", unit="bits", most=16)
     slices: int = parameter(2, "pairs of cells per weight", "macros, reads and conversions", unit="cells", most=16)
     accumulator_bits: int = parameter(

@@ -14,6 +14,9 @@ Array = Any
 Library = Any
 """The module `numpy` or `torch`, whichever made the arrays."""
 
+DEVICES = ("generic", "pcm", "rram", "sonos")
+"""Devices of the cells of a chip, which set the energy of a read (docs/reference/energy.md, Constants)."""
+
 LARGEST_WEIGHT = 127
 """Largest magnitude of a weight; a weight is written as one byte."""
 

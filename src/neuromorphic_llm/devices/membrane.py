@@ -84,15 +84,15 @@ class Membrane(BlockReadout):
         return counted
 
     def integrations(self, events: Counts) -> Counts:
-        """Integrations on the membranes of one column of weights, [sites]."""
+        """Integrations on the membranes of one column of weights, [sites]; every slice has a membrane."""
         counted: Counts = self.reads(events).sum(axis=(0, 2, 3))
-        return counted
+        return self.slices * counted
 
     def halvings(self, events: Counts, phases: Counts) -> Counts:
         """Halvings of the membranes of one column of weights, [sites]; those before repeated conversions are not among them."""
         blocks = (events.sum(axis=2) > 0).sum(axis=2)  # [tokens, sites]
         counted: Counts = (blocks * np.maximum(phases - 1, 0)).sum(axis=0)
-        return counted
+        return self.slices * counted
 
     def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, column_mux: int, *, in_order: bool) -> Counts:
         """See Readout.phase_cycles: in order, phases are integrated as they come, else all of them with the last one."""

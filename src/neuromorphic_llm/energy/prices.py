@@ -15,6 +15,7 @@ NODE_NM = 22
 
 RESOLVED: Mapping[str, str] = MappingProxyType(
     {
+        "device_read": "read of a cell: `cell_read`, or that of the chip's `synapse.cell`",
         "conversion": "conversion of `converter_bits` at `clock_hz` (Converters)",
         "table.bit": "bit of the table of powers of two or of the sigmoid (Memories)",
         "leakage": "leakage in a second: `tile_logic_leakage` of every tile, `sram_leakage_bit` or `register_leakage_bit` of every bit; "
@@ -56,6 +57,7 @@ def chip_prices(
     return {
         **constant_prices(constants),
         **{f"{name}.bit": memory.bit(constants) for name, memory in memories.items()},
+        "device_read": constants["cell_read" if spec.synapse.cell == "generic" else f"cell_read_{spec.synapse.cell}"].value,
         "conversion": converter_energy(constants, spec.converter_bits, spec.clock_hz),
         "table.bit": sram_bit(constants, TABLE_BYTES),
         "leakage": leakage_power(spec, memories, constants, working),
