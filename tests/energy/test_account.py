@@ -215,16 +215,20 @@ def test_improved_int8_by_hand() -> None:
     weights = 2 * [64 * 128, 64 * 64, 64 * 256, 128 * 64] + [64 * 288]
     total = sum(cycles) + 2 * 2 * 16
     assert total / 5.0e8 == token_of_links(8)[1]
-    logic = (2 * total + sum(cycles)) / (8 * total)  # host, a vector tile, and the tile of the site that runs, of 8
-    bits = sum(weight * cycle for weight, cycle in zip(weights, cycles, strict=True)) / (sum(weights) * total)
+    awake, on = sum(cycles) + 9 * 64, total + 3 * 64  # each of 9 sites in one tile, and of 3 vector tiles, wakes for 64 cycles
+    logic = (total + on + awake) / (8 * total)  # host, a vector tile, and the tile of the site that runs, of 8
+    off = 0.16 + 0.84 * 0.045  # the router, and what the gates let through
+    bits = sum(weight * (cycle + 64) for weight, cycle in zip(weights, cycles, strict=True)) / (sum(weights) * total)
     vector, columns = 8 * (2 * 65536 + 8 * 262144 + 8 * 512 * 7 + 2 * 16384), 24 * 256 * 256 // 2 // 64
     watts = (
-        8 * 1.0e-4 * (logic + 0.045 * (1 - logic))
-        + vector * 1.0e-11 * (0.5 + 0.146 * 0.5)  # one of two vector tiles
-        + 8 * 5 * 2 * columns * 1.0e-11 * (sum(cycles) / (5 * total) * (1 - 0.146) + 0.146)
+        8 * 1.0e-4 * (logic + off * (1 - logic))
+        + vector * 1.0e-11 * (on / (2 * total) * (1 - 0.146) + 0.146)  # one of two vector tiles
+        + 8 * 5 * 2 * columns * 1.0e-11 * (awake / (5 * total) * (1 - 0.146) + 0.146)
         + 8 * sum(weights) * 2.0e-11 * (bits + 0.146 * (1 - bits))
     )
-    assert improved.parts["leakage"].nominal == pytest.approx(total / 5.0e8 * watts, rel=1e-9, abs=0)
+    synapse = 8 * (5 * 2 * columns + sum(weights))
+    wakes = (3 + 9) * 1.28e-10 + 1.0e-16 * (3 * vector / 2 + 9 * synapse / 5)
+    assert improved.parts["leakage"].nominal == pytest.approx(total / 5.0e8 * watts + wakes, rel=1e-9, abs=0)
 
 
 def test_improved_int8_has_the_banks_of_the_chip() -> None:

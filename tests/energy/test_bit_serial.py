@@ -58,12 +58,15 @@ def test_recount_by_hand(spec: ChipSpec) -> None:
 def leakage(cycles: list[int]) -> float:
     """Leakage in J: host and one of two vector tiles always work, and of 5 synapse tiles that of the site; no bit keeps a weight."""
     total = sum(cycles) + 2 * 2 * 16
-    logic, synapse = (2 * total + sum(cycles)) / (8 * total), sum(cycles) / (5 * total)
+    awake, on = sum(cycles) + 9 * 64, total + 3 * 64  # 9 sites in one tile each and 3 stages; a tile wakes for 64 cycles
+    logic, synapse, off = (total + on + awake) / (8 * total), awake / (5 * total), 0.16 + 0.84 * 0.045
     columns = 384 * 64 * 64 // 2 // 64
     vector = 2 * 65536 + 8 * 262144 + 8 * 512 * 7 + 2 * 16384
     in_synapse_tiles = 8 * 5 * ((2 * columns + 128) * 1.0e-11 + 4 * columns * 2.0e-11)
-    watts = 8 * 1.0e-4 * (logic + 0.045 * (1 - logic)) + 8 * vector * 1.0e-11 * (0.5 + 0.146 * 0.5)
-    return total / 5.0e8 * (watts + in_synapse_tiles * (synapse + 0.146 * (1 - synapse)))
+    retained = on / (2 * total) + 0.146 * (1 - on / (2 * total))
+    watts = 8 * 1.0e-4 * (logic + off * (1 - logic)) + 8 * vector * 1.0e-11 * retained
+    wakes = (3 + 9) * 1.28e-10 + 1.0e-16 * 8 * (3 * vector / 2 + 9 * (2 * columns + 128 + 4 * columns))
+    return total / 5.0e8 * (watts + in_synapse_tiles * (synapse + 0.146 * (1 - synapse))) + wakes
 
 
 @pytest.mark.parametrize("spec", [EXACT, MEMBRANE], ids=["exact", "membrane"])

@@ -22,7 +22,7 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
         if name != "clock_hz":
             assert f" int unsigned {name.upper()} = {spec.value(path)};\n" in text
     unknown = {f"readout.{name}" for name in ("kind", "converter_bits", "repeats", "range_bits")}
-    unknown |= {"synapse.cell", "vector.encoder", "vector.kv_bank_bytes", "vector.memory_bank_bytes"}
+    unknown |= {"synapse.cell", "vector.encoder", "vector.kv_bank_bytes", "vector.memory_bank_bytes", "power.gating", "power.wake_cycles"}
     assert set(parameters()) - set(FLAT_NAMES.values()) == unknown
     assert " int unsigned CONVERTER_BITS = 10;\n" in text
     assert "longint unsigned CLOCK_HZ = 64'd4000000000;" in text
@@ -31,6 +31,8 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
 def test_chips_with_units_that_the_rtl_lacks_are_refused() -> None:
     with pytest.raises(SimulationError, match=r"the RTL has no encoder 'element', only 'phase'; .*set vector.encoder: phase"):
         package_text(load_spec("nano").with_fields({"vector.encoder": "element"}))
+    with pytest.raises(SimulationError, match=r"the RTL switches no tiles off; .*set power.gating: none"):
+        package_text(load_spec("nano").with_fields({"power.gating": "tiles"}))
     with pytest.raises(SimulationError, match="the RTL has no readout 'membrane', only 'exact'"):
         package_text(load_spec("nano2"))
 

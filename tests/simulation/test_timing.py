@@ -62,6 +62,11 @@ def random_trace(program: Program, rng: np.random.Generator, prompt: int, decode
     )
 
 
+def entries(table: NDArray[np.int64]) -> dict[tuple[int, int], int]:
+    """Entries [rows, columns] that are there."""
+    return {(row, column): int(table[row, column]) for row, column in np.argwhere(table).tolist()}
+
+
 def check(program: Program, trace: ActivityTrace) -> None:
     """Compare every figure."""
     fast, slow = simulate_timing(program, trace), Chip(program, trace).run()
@@ -77,6 +82,10 @@ def check(program: Program, trace: ActivityTrace) -> None:
     assert fast.residual_wait_cycles.tolist() == [slow.wait["residual", stage] for stage in stages]
     assert fast.value_wait_cycles.tolist() == [slow.wait["values", stage] for stage in stages]
     assert fast.credit_wait_cycles.tolist() == [slow.wait["credits", sender] for sender in stages] + [0]
+    assert fast.step_begin_cycle.tolist() == [slow.step_begin[row] for row in range(trace.tokens)]
+    assert entries(fast.stage_end_cycle) == slow.stage_end
+    assert entries(fast.site_begin_cycle) == slow.site_begin
+    assert entries(fast.site_end_cycle) == slow.site_end
     assert fast.synapse_read_cycles.tolist() == [slow.read[n] for n in range(len(fast.synapse_read_cycles))]
 
 
@@ -104,8 +113,14 @@ RANGES = {
     "host.latency": (0, 20),
     "host.dram_latency": (0, 20),
     "host.dram_bytes_per_cycle": (1, 16),
+    "power.wake_cycles": (0, 120),
 }
-CHOICES = [{"readout.kind": readout, "vector.encoder": encoder} for readout in ("exact", "membrane") for encoder in ENCODERS]
+CHOICES = [
+    {"readout.kind": readout, "vector.encoder": encoder, "power.gating": gating}
+    for readout in ("exact", "membrane")
+    for encoder in ENCODERS
+    for gating in ("none", "tiles")
+]
 
 
 def random_spec(rng: np.random.Generator) -> ChipSpec:

@@ -41,6 +41,10 @@ class Oracle:
     busy: Counter[int] = field(default_factory=Counter)
     wait: Counter[tuple[str, int]] = field(default_factory=Counter)
     read: Counter[int] = field(default_factory=Counter)
+    step_begin: dict[int, int] = field(default_factory=dict)
+    stage_end: dict[tuple[int, int], int] = field(default_factory=dict)
+    site_begin: dict[tuple[int, int], int] = field(default_factory=dict)
+    site_end: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 # A unit is a generator: it is resumed at the start of every cycle, yields the flit it wants to push in this cycle or None, and is sent
@@ -54,6 +58,7 @@ class Chip:
     def __init__(self, program: Program, trace: ActivityTrace) -> None:
         self.program, self.trace, self.spec = program, trace, program.spec
         self.config = program.weights.config
+        self.wake = program.spec.power.wake_cycles if program.spec.power.gating == "tiles" else 0
         self.inputs: list[list[deque[Entry]]] = [[deque() for _ in range(5)] for _ in range(self.spec.topology.tiles)]
         self.pointer = [[0] * 5 for _ in range(self.spec.topology.tiles)]
         self.result = Oracle()
@@ -153,7 +158,10 @@ class Chip:
             if row >= trace.prompt_tokens:
                 while self.tokens < sum(trace.logits_wanted[:row]):
                     yield None
-            yield from self.pause(spec.host.latency + spec.host.dram_latency + ceil(2 * config.hidden_size, spec.host.dram_bytes_per_cycle))
+            self.result.step_begin[row] = self.cycle
+            fetch = spec.host.latency + spec.host.dram_latency + ceil(2 * config.hidden_size, spec.host.dram_bytes_per_cycle)
+            yield from self.pause(fetch)
+            yield from self.pause(self.wake - fetch)  # the vector tile of layer 0
             yield from self.wait("credits", 0, 1)
             yield from self.push([Flit(int(self.program.routes.residual[0]), "residual")] * self.flits_of(config.hidden_size))
 
@@ -182,13 +190,16 @@ class Chip:
         spec, elements = self.spec, self.config.sites[site].shape[0]
         yield from self.pause(self.passes(elements) + spec.vector.latency, stage)
         phases = int(self.trace.phases[row, site])
+        awake = self.result.site_begin[row, site] + self.wake
         if spec.vector.encoder == "element":
             yield from self.pause(self.passes(elements) + phases, stage)
+            yield from self.pause(awake - self.cycle, stage)
             for phase in self.order(row, site):
                 yield from self.inject(stage, site, row, phase)
             return
-        begin = self.cycle
         scan = self.passes(elements)
+        yield from self.pause(awake - scan - self.cycle, stage)
+        begin = self.cycle
         scanned: list[int] = []
         injected: list[int] = []
         for phase in range(phases):
@@ -215,50 +226,57 @@ class Chip:
     def result_flits(self, region: Region) -> int:
         return self.flits_of(2 if region.site == self.config.head.index else region.outputs)
 
-    def receive_site(self, stage: int, position: int) -> Unit:
+    def receive_site(self, stage: int, position: int, row: int) -> Unit:
+        sites = self.program.stages[stage].sites
         yield from self.wait("values", stage, sum(self.result_flits(region) for region in self.program.stages[stage].regions[position]))
+        self.result.site_end[row, sites[position]] = self.cycle
+        if position + 1 < len(sites):
+            self.result.site_begin[row, sites[position + 1]] = self.cycle
 
-    def receive_residual(self, stage: int) -> Unit:
+    def receive_residual(self, stage: int, row: int) -> Unit:
         yield from self.wait("residual", stage, self.flits_of(self.config.hidden_size))
         self.credit_due[stage] += 1
+        self.result.site_begin[row, self.program.stages[stage].sites[0]] = self.cycle
 
     def layer(self, stage: int) -> Unit:
         spec, config = self.spec, self.config
         n, query, key_value = config.hidden_size, config.heads * config.head_dim, config.kv_heads * config.head_dim
         for row in range(self.trace.tokens):
             site = 4 * stage
-            yield from self.receive_residual(stage)
+            yield from self.receive_residual(stage, row)
             yield from self.pause(3 * self.passes(n) + spec.vector.norm_latency, stage)
             yield from self.encode(stage, site, row)
-            yield from self.receive_site(stage, 0)
+            yield from self.receive_site(stage, 0, row)
             yield from self.pause(self.passes(query + key_value) + spec.vector.latency, stage)  # rope
             yield from self.pause(self.passes(2 * key_value) + spec.vector.latency, stage)  # kv-write
             yield from self.pause(self.attend(row, stage), stage)
             yield from self.encode(stage, site + 1, row)
-            yield from self.receive_site(stage, 1)
+            yield from self.receive_site(stage, 1, row)
             yield from self.pause(self.passes(n) + spec.vector.latency, stage)  # add
             yield from self.pause(3 * self.passes(n) + spec.vector.norm_latency, stage)
             yield from self.encode(stage, site + 2, row)
-            yield from self.receive_site(stage, 2)
+            yield from self.receive_site(stage, 2, row)
             yield from self.encode(stage, site + 3, row)
-            yield from self.receive_site(stage, 3)
+            yield from self.receive_site(stage, 3, row)
             yield from self.pause(self.passes(n) + spec.vector.latency, stage)  # add
             if stage < config.layers - 1 or self.trace.logits_wanted[row]:
                 yield from self.wait("credits", stage + 1, 1)
                 yield from self.push([Flit(int(self.program.routes.residual[stage + 1]), "residual")] * self.flits_of(n), stage)
             else:
                 self.result.token_end[row] = self.cycle
+            self.result.stage_end[row, stage] = self.cycle
 
     def head(self) -> Unit:
         stage = self.config.layers
         for row in range(self.trace.tokens):
             if not self.trace.logits_wanted[row]:
                 continue
-            yield from self.receive_residual(stage)
+            yield from self.receive_residual(stage, row)
             yield from self.pause(3 * self.passes(self.config.hidden_size) + self.spec.vector.norm_latency, stage)
             yield from self.encode(stage, 4 * stage, row)
-            yield from self.receive_site(stage, 0)
+            yield from self.receive_site(stage, 0, row)
             yield from self.push([Flit(self.program.routes.token, "token")], stage)
+            self.result.stage_end[row, stage] = self.cycle
 
     def groups(self, row: int, site: int, phase: int) -> int:
         """Groups of driven rows in the row block that has the most of them."""

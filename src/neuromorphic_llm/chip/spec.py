@@ -205,6 +205,23 @@ class HostSpec(Section):
     dram_bytes_per_cycle: int = parameter(16, "bytes per cycle from DRAM", "pins", unit="bytes")
 
 
+@dataclass(frozen=True)
+class PowerSpec(Section):
+    """Power gating: tiles that are switched off while they have no work."""
+
+    title: ClassVar[str] = "power"
+
+    gating: str = parameter(
+        "none",
+        "`tiles`: vector and synapse tiles without work are off ([timing.md](timing.md#power-gating))",
+        "`tiles`: energy of every wake-up; saves leakage",
+        choices=("none", "tiles"),
+    )
+    wake_cycles: int = parameter(
+        64, "from the order to wake a tile until it works", "leakage; time beyond the work in front", unit="cycles", least=0
+    )
+
+
 _PARTS_OF: Mapping[str, str] = MappingProxyType(
     {
         "readout.active_rows": "synapse.rows",
@@ -237,6 +254,7 @@ class ChipSpec:
     vector: VectorSpec = field(default_factory=VectorSpec)
     noc: NocSpec = field(default_factory=NocSpec)
     host: HostSpec = field(default_factory=HostSpec)
+    power: PowerSpec = field(default_factory=PowerSpec)
 
     def __post_init__(self) -> None:
         check_field("name", self.name)
@@ -274,6 +292,16 @@ class ChipSpec:
     def encoder(self) -> Encoder:
         """Encoder of the vector tiles."""
         return ENCODERS[self.vector.encoder]
+
+    @property
+    def gated(self) -> bool:
+        """Tiles without work are switched off."""
+        return self.power.gating == "tiles"
+
+    @property
+    def wake_wait(self) -> int:
+        """Cycles from the order to wake a tile until it works; none on a chip whose tiles are always on."""
+        return self.power.wake_cycles if self.gated else 0
 
     @property
     def least_significant_first(self) -> bool:
@@ -338,7 +366,7 @@ class ChipSpec:
 
 
 SECTIONS: dict[str, type[Section]] = {
-    section.title: section for section in (MeshSpec, SynapseSpec, ReadoutSpec, VectorSpec, NocSpec, HostSpec)
+    section.title: section for section in (MeshSpec, SynapseSpec, ReadoutSpec, VectorSpec, NocSpec, HostSpec, PowerSpec)
 }
 """Sections of a chip description by their name."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.energy.memories import tile_weights
+from neuromorphic_llm.energy.memories import SYNAPSE_TILE, VECTOR_TILE, tile_weights
 from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.config import DecoderConfig
+from neuromorphic_llm.simulation.counters import Counters
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,22 @@ class TokenCycles:
         return sum(self.sites) + self.attention
 
     def working(self, config: DecoderConfig, spec: ChipSpec) -> dict[str, float]:
-        """Share of the token in which a tile's logic (`logic`), a memory of its kind and the weights work, for memories.leakage_power.
+        """Share of the token in which a tile's logic (`logic`), a memory of its kind and the weights work, for leakage.leakage_power.
 
-        The host and one vector tile always do, and the synapse tiles of a site while the site runs.
+        The host and one vector tile always do, and the synapse tiles of a site while the site runs; each tile wakes before.
         """
-        runs = list(zip(config.sites, self.sites, strict=True))
+        wake = spec.power.wake_cycles
+        runs = [(site, cycles + wake) for site, cycles in zip(config.sites, self.sites, strict=True)]
         tiles = sum(tiles_of_site(site, spec) * cycles for site, cycles in runs)
         weights = sum(site.inputs * site.outputs * cycles for site, cycles in runs)
-        in_synapse_tiles = tiles / (len(spec.topology.synapse_tiles()) * self.total)
-        return {
-            "logic": (2 * self.total + tiles) / (spec.topology.tiles * self.total),
-            **dict.fromkeys(("vector_memory", "key_value", "attention_scores", "rotary_tables"), 1 / len(spec.topology.vector_tiles())),
-            **dict.fromkeys(("axon", "accumulators", "output_parameters"), in_synapse_tiles),
+        vector = self.total + (config.layers + 1) * wake
+        shares = {
+            "logic": (self.total + vector + tiles) / (spec.topology.tiles * self.total),
+            **dict.fromkeys(VECTOR_TILE, vector / (len(spec.topology.vector_tiles()) * self.total)),
+            **dict.fromkeys(SYNAPSE_TILE, tiles / (len(spec.topology.synapse_tiles()) * self.total)),
             "weights": weights / (sum(site.inputs * site.outputs for site in config.sites) * self.total),
         }
+        return {name: min(share, 1.0) for name, share in shares.items()}
 
 
 def tiles_of_site(site: Site, spec: ChipSpec) -> int:
@@ -65,3 +68,9 @@ def token_cycles(config: DecoderConfig, context: int, spec: ChipSpec, activation
         heads_per_engine = math.ceil(block.heads / spec.vector.attention_engines)
         attention += heads_per_engine * 2 * block.head_dim * math.ceil(context / spec.vector.key_lanes)
     return TokenCycles(tuple(sites), attention)
+
+
+def with_wakes(counters: Counters, config: DecoderConfig, spec: ChipSpec) -> Counters:
+    """Counters of a token in which every stage's vector tile and all tiles of every site wake once."""
+    tiles = sum(tiles_of_site(site, spec) for site in config.sites)
+    return replace(counters, vector_tile_wakes=config.layers + 1, synapse_tile_wakes=tiles)

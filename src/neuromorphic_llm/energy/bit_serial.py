@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.account import EnergyAccount
 from neuromorphic_llm.energy.actions import all_counts, load_actions
-from neuromorphic_llm.energy.array_time import TokenCycles, tiles_of_site, token_cycles
+from neuromorphic_llm.energy.array_time import TokenCycles, tiles_of_site, token_cycles, with_wakes
 from neuromorphic_llm.energy.constants import Constant, Range, load_constants
 from neuromorphic_llm.energy.digital import FORMATS, check_context, improved_banks, token_counters
 from neuromorphic_llm.energy.memories import Memory, most_columns, reference_memories
@@ -96,7 +96,7 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArr
     tiles = np.array([tiles_of_site(site, spec) for site in sites], np.int64)
     conversions = int(readout.conversions(events) @ outputs)
     axon_bits, accumulator = int(INPUT_BITS * inputs @ tiles), spec.synapse.accumulator_bits
-    counted = token_counters(config, context, spec, FORMATS["INT8"])
+    counted = with_wakes(token_counters(config, context, spec, FORMATS["INT8"]), config, spec)
     return replace(
         counted,
         synaptic_operations=int(rows @ outputs),

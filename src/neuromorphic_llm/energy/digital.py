@@ -11,7 +11,7 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.chip.widths import SCORE_BITS, TABLE_BITS, WORD_BITS
 from neuromorphic_llm.energy.account import EnergyAccount
 from neuromorphic_llm.energy.actions import all_counts, load_actions
-from neuromorphic_llm.energy.array_time import sent_bits, tiles_of_site, token_cycles
+from neuromorphic_llm.energy.array_time import sent_bits, tiles_of_site, token_cycles, with_wakes
 from neuromorphic_llm.energy.constants import Constant, load_constants
 from neuromorphic_llm.energy.memories import Banks, Memory, reference_memories
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
@@ -137,6 +137,8 @@ def _reference(
     check_context(context)
     constants = load_constants() if constants is None else constants
     counters = token_counters(config, context, spec, number_format)
+    if improved:
+        counters = with_wakes(counters, config, spec)
     cycles = token_cycles(config, context, spec, number_format.activation_bits)
     weight_bits = number_format.weight_bits * counters.synaptic_operations
     store = Memory(8192, -(-weight_bits // 65536)) if weights_in_sram else Memory(-(-weight_bits // 8), 1, registers=True)

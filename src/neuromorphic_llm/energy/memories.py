@@ -18,6 +18,10 @@ from neuromorphic_llm.reference.config import DecoderConfig
 TABLE_BYTES = 512
 """Powers of two, sigmoid: 256 entries of 16 bits (and one)."""
 
+VECTOR_TILE = ("vector_memory", "key_value", "attention_scores", "rotary_tables", "event_banks")
+SYNAPSE_TILE = ("axon", "accumulators", "output_parameters")
+"""Memories that are switched with a tile of the kind."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -50,10 +54,15 @@ class Memory:
         area = sram_byte_area(constants, self.bank_size) * (self.banks * self.bank_size)
         return Range(math.sqrt(area.low), math.sqrt(area.nominal), math.sqrt(area.high))
 
+    @property
+    def bits(self) -> int:
+        """Bits of all of them."""
+        return 8 * self.banks * self.bank_size * self.count
+
     def leakage(self, constants: Mapping[str, Constant]) -> Range:
         """Leakage power of all of them, W."""
         constant = constants["register_leakage_bit" if self.registers else "sram_leakage_bit"]
-        return constant.value * (8 * self.banks * self.bank_size * self.count)
+        return constant.value * self.bits
 
 
 @dataclass(frozen=True)
@@ -124,24 +133,3 @@ def _vector_memories(
         "attention_scores": Memory(_bytes(score_bits + probability_bits) * context, engines, bank_bytes=others),
         "rotary_tables": Memory(2 * config.head_dim * context, tiles, bank_bytes=others),
     }
-
-
-def leakage_power(
-    spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant], working: Mapping[str, float] | None = None
-) -> Range:
-    """Leakage power of the whole chip in W: logic of every tile, and all memories.
-
-    working: share of the time in which the logic of a tile (`logic`) and each of `memories` works, as TokenCycles.working says; the rest of
-    the time logic is switched off and bits are retained. None: everything is powered all the time.
-    """
-    parts = {name: memory.leakage(constants) for name, memory in memories.items()}
-    logic = constants["tile_logic_leakage"].value * spec.topology.tiles
-    if working is None:
-        return Range.total([logic, *parts.values()])
-    off, retained = constants["gated_logic_share"].value, constants["retained_bit_share"].value
-    return Range.total([_gated(logic, working["logic"], off), *(_gated(each, working[name], retained) for name, each in parts.items())])
-
-
-def _gated(leakage: Range, working: float, idle: Range) -> Range:
-    """Mean leakage of what works for a share of the time and leaks the share `idle` of it in the rest."""
-    return leakage * working + leakage.scaled(idle) * (1 - working)

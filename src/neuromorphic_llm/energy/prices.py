@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.constants import Constant, Range, converter_energy, sram_bit
-from neuromorphic_llm.energy.memories import TABLE_BYTES, Memory, leakage_power
+from neuromorphic_llm.energy.leakage import leakage_power, tile_prices
+from neuromorphic_llm.energy.memories import TABLE_BYTES, Memory
 from neuromorphic_llm.simulation.counters import MEMORY_COUNTERS
 
 NODE_NM = 22
@@ -19,7 +20,11 @@ RESOLVED: Mapping[str, str] = MappingProxyType(
         "conversion": "conversion of `converter_bits` at `clock_hz` (Converters)",
         "table.bit": "bit of the table of powers of two or of the sigmoid (Memories)",
         "leakage": "leakage in a second: `tile_logic_leakage` of every tile, `sram_leakage_bit` or `register_leakage_bit` of every bit; "
-        "less where idle tiles are gated (Improved INT8 array)",
+        "less where tiles are gated (Power gating)",
+        "vector_tile_on": "leakage of a vector tile in a cycle, less what it leaks while it is off (Power gating)",
+        "synapse_tile_on": "leakage of a synapse tile in a cycle, less what it leaks while it is off",
+        "vector_tile_wake": "`logic_wake` and `bit_wake` for every bit of a vector tile's memories",
+        "synapse_tile_wake": "`logic_wake` and `bit_wake` for every bit of a synapse tile's memories",
         "multiply": "product of the number format",
         "accumulate": "addition of a product to its sum",
     }
@@ -52,7 +57,7 @@ def chip_prices(
 ) -> dict[str, Range]:
     """Energy in J of an operation on a chip with `memories`; of those of a number format the caller knows the prices.
 
-    working: shares of the time in which its parts work if they are gated (memories.leakage_power).
+    working: shares of the time in which its parts work if they are gated (leakage.leakage_power).
     """
     return {
         **constant_prices(constants),
@@ -61,6 +66,7 @@ def chip_prices(
         "conversion": converter_energy(constants, spec.converter_bits, spec.clock_hz),
         "table.bit": sram_bit(constants, TABLE_BYTES),
         "leakage": leakage_power(spec, memories, constants, working),
+        **tile_prices(spec, memories, constants),
     }
 
 

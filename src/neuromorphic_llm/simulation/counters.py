@@ -15,6 +15,7 @@ from neuromorphic_llm.chip.program import Program, Region
 from neuromorphic_llm.chip.routes import entry_bits, wire_hops
 from neuromorphic_llm.chip.widths import SPIKE_BITS, TABLE_BITS, WORD_BITS
 from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.simulation.gating import gating_counts
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ class Counters:
     flits: int = 0
     flit_hops: int = 0
     dram_bits_read: int = 0
+    vector_tile_cycles_on: int = 0
+    synapse_tile_cycles_on: int = 0
+    vector_tile_wakes: int = 0
+    synapse_tile_wakes: int = 0
     cycles: int = 0
     site_spikes: tuple[int, ...] = ()  # per crossbar site
     site_synaptic_operations: tuple[int, ...] = ()
@@ -149,6 +154,7 @@ def count(program: Program, trace: ActivityTrace, timing: TimingResult, rows: sl
         **counted,
         **_network_counts(program, part, work),
         dram_bits_read=16 * program.weights.config.hidden_size * part.tokens,
+        **gating_counts(program, trace, timing, slice(chosen.start, chosen.stop)),
         cycles=int(timing.token_end_cycle[chosen.stop - 1] - start),
         site_spikes=tuple(work.events.tolist()),
         site_synaptic_operations=tuple(site_operations.tolist()),

@@ -36,6 +36,10 @@ class TimingResult:
     credit_wait_cycles: NDArray[np.int64]  # [1 + stages], host first: no free residual slot downstream
     injection_stall_cycles: int  # a unit had a flit and its router no room
     link_stall_cycles: int  # a router had a flit and the next one no room
+    step_begin_cycle: NDArray[np.int64]  # [rows], of the host's step
+    stage_end_cycle: NDArray[np.int64]  # [rows, stages], of a vector tile's work; 0 of a row that the head does not see
+    site_begin_cycle: NDArray[np.int64]  # [rows, sites], of the work in front of a site's encoder
+    site_end_cycle: NDArray[np.int64]  # [rows, sites], arrival of a site's last value
 
     @property
     def cycles_total(self) -> int:
@@ -58,9 +62,10 @@ def _ceil(value: NDArray[np.int64], by: int) -> NDArray[np.int64]:
 
 
 def host_step_cycles(program: Program) -> int:
-    """Cycles of the host's step for a token, until its first flit."""
+    """Cycles of the host's step for a token, until its first flit: the vector tile that it goes to wakes meanwhile."""
     spec = program.spec
-    return spec.host.latency + spec.host.dram_latency + -(-2 * program.weights.config.hidden_size // spec.host.dram_bytes_per_cycle)
+    fetch = spec.host.latency + spec.host.dram_latency + -(-2 * program.weights.config.hidden_size // spec.host.dram_bytes_per_cycle)
+    return max(fetch, spec.wake_wait)
 
 
 def _delays(program: Program, trace: ActivityTrace) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -74,7 +79,9 @@ def _delays(program: Program, trace: ActivityTrace) -> tuple[NDArray[np.int64], 
             since = since + instruction.cycles(program.spec, trace)
             if isinstance(instruction, Encode):
                 site = instruction.site.index
-                delay[:, site], scan[site], since = since, instruction.scan(program.spec), 0
+                scan[site] = instruction.scan(program.spec)
+                delay[:, site] = np.maximum(since, program.spec.wake_wait - scan[site])
+                since = 0
         finish[:, number] = since
     return delay, finish, scan
 
@@ -187,7 +194,9 @@ def _units(plan: Plan, stages: int) -> Units:
     of_head = plan.sites[plan.units[1:, kernels.FIRST_SITE], kernels.OF_HEAD] == 1
     unit[1:][of_head, kernels.ROW] = plan.rows[0, kernels.NEXT_WANTED]
     unit[:stages, kernels.CREDITS] = 2
-    return Units(unit, np.zeros((3, count), np.int64), np.zeros(5, np.int64), np.zeros(len(plan.delay), np.int64))
+    rows, sites = plan.delay.shape
+    work, site_work = np.zeros((rows, 1 + stages), np.int64), np.zeros((rows, sites, 2), np.int64)
+    return Units(unit, np.zeros((3, count), np.int64), np.zeros(5, np.int64), np.zeros(rows, np.int64), work, site_work)
 
 
 def _check(program: Program, trace: ActivityTrace) -> None:
@@ -249,4 +258,8 @@ def simulate_timing(program: Program, trace: ActivityTrace, flits: list[NDArray[
         credit_wait_cycles=units.unit[: stages + 1, kernels.WAIT_CREDIT],
         injection_stall_cycles=int(units.unit[:, kernels.WAIT_ROUTER].sum()),
         link_stall_cycles=int(mesh.numbers[noc.LINK_STALLS]),
+        step_begin_cycle=units.work[:, 0],
+        stage_end_cycle=units.work[:, 1:],
+        site_begin_cycle=units.site_work[..., kernels.BEGUN],
+        site_end_cycle=units.site_work[..., kernels.DONE],
     )

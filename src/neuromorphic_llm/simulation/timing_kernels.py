@@ -78,13 +78,19 @@ class FlitLog(NamedTuple):
     size: NDArray[np.int64]  # [1]
 
 
+BEGUN, DONE = range(2)
+"""Last axis of Units.site_work."""
+
+
 class Units(NamedTuple):
-    """State of the units, and the end of every row."""
+    """State of the units, the end of every row, and when units worked on it."""
 
     unit: NDArray[np.int64]  # [units, UNIT_COLUMNS]
     lists: NDArray[np.int64]  # [3, units]
     numbers: NDArray[np.int64]
     token_end: NDArray[np.int64]  # [rows]
+    work: NDArray[np.int64]  # [rows, 1 + stages]: begin of the host's step, end of each vector tile's work
+    site_work: NDArray[np.int64]  # [rows, sites, 2]: begin of the work in front of a site's encoder, arrival of its last value
 
 
 @compiled
@@ -161,6 +167,7 @@ def _residual_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
 def _begin_site(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """Compute up to the encoder's maximum, scan the first phase, and wake at its end."""
     row, site = units.unit[unit, ROW], units.unit[unit, SITE]
+    units.site_work[row, site, BEGUN] = cycle
     units.unit[unit, PHASE] = 0
     units.unit[unit, BUSY_UNTIL] = cycle + plan.delay[row, site] + plan.sites[site, SCAN]
     units.unit[unit, STATE] = INJECT
@@ -196,6 +203,7 @@ def _phase_injected(plan: Plan, units: Units, unit: int, cycle: int) -> None:
 def _values_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """End the `receive` of a site's results at a cycle and begin what follows."""
     site = units.unit[unit, SITE]
+    units.site_work[units.unit[unit, ROW], site, DONE] = cycle
     units.unit[unit, WAIT_VALUES] += cycle - units.unit[unit, SINCE]
     units.unit[unit, VALUES_ARRIVED] -= plan.sites[site, VALUE_FLITS]
     if site < plan.units[unit, LAST_SITE]:
@@ -220,11 +228,21 @@ def _send(plan: Plan, units: Units, unit: int, cycle: int) -> None:
 
 
 @compiled
+def _begin_step(plan: Plan, units: Units, cycle: int) -> None:
+    """Begin the host's step for its row at a cycle."""
+    units.work[units.unit[0, ROW], 0] = cycle
+    units.unit[0, STATE] = FETCH
+    _set_timer(units, 0, cycle + plan.numbers[HOST_CYCLES])
+
+
+@compiled
 def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """The unit's work on its row ends at a cycle; go on with the next one."""
     rows = len(plan.delay)
     row = units.unit[unit, ROW]
     units.unit[unit, LAST_END] = cycle
+    if unit > 0:
+        units.work[row, unit] = cycle
     if unit == plan.numbers[HEAD] - 1 and not plan.rows[row, WANTED]:
         units.token_end[row] = cycle
         units.numbers[ENDED] += 1
@@ -234,8 +252,7 @@ def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     elif unit > 0:
         _receive_residual(plan, units, unit, cycle)
     elif units.unit[0, ROW] < plan.numbers[PROMPT_ROWS] or units.numbers[TOKENS] >= plan.rows[units.unit[0, ROW], TOKENS_BEFORE]:
-        units.unit[0, STATE] = FETCH
-        _set_timer(units, 0, cycle + plan.numbers[HOST_CYCLES])
+        _begin_step(plan, units, cycle)
     else:
         units.unit[0, STATE] = IDLE
 
@@ -276,8 +293,7 @@ def _token_arrived(plan: Plan, units: Units, cycle: int) -> None:
     units.numbers[ENDED] += 1
     row = units.unit[0, ROW]
     if units.unit[0, STATE] == IDLE and row < len(plan.delay) and units.numbers[TOKENS] >= plan.rows[row, TOKENS_BEFORE]:
-        units.unit[0, STATE] = FETCH
-        _set_timer(units, 0, cycle + plan.numbers[HOST_CYCLES])
+        _begin_step(plan, units, cycle)
 
 
 @compiled
@@ -360,8 +376,7 @@ def begin(plan: Plan, units: Units) -> None:
     for unit in range(1, plan.numbers[HEAD] + 1):
         if units.unit[unit, ROW] != NO_ROW:
             _receive_residual(plan, units, unit, 0)
-    units.unit[0, STATE] = FETCH
-    _set_timer(units, 0, plan.numbers[HOST_CYCLES])
+    _begin_step(plan, units, 0)
 
 
 @compiled

@@ -1,0 +1,52 @@
+"""Leakage of a gated chip: tiles that are on, tiles that are off, and wake-ups."""
+
+from __future__ import annotations
+
+import pytest
+
+from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.energy.account import account
+from neuromorphic_llm.energy.memories import Memory
+from neuromorphic_llm.simulation.counters import Counters
+
+PLAIN = ChipSpec("test").with_fields({"mesh.width": 4, "mesh.height": 2, "mesh.vector_period": 4, "mesh.vector_offset": 2})
+GATED = PLAIN.with_fields({"power.gating": "tiles"})
+MEMORIES = {  # of 2 vector tiles and 5 synapse tiles, and of 8 routers
+    "vector_memory": Memory(65536, 2),
+    "event_banks": Memory(128, 4),
+    "key_value": Memory(262144, 8, bank_bytes=8192),
+    "attention_scores": Memory(8192, 8),
+    "rotary_tables": Memory(32768, 2),
+    "axon": Memory(2048, 5),
+    "accumulators": Memory(1024, 5, registers=True),
+    "output_parameters": Memory(4096, 5),
+    "routing_tables": Memory(64, 8),
+}
+VECTOR_BITS = 8 * (65536 + 2 * 128 + 4 * 262144 + 4 * 8192 + 32768)
+SYNAPSE_BITS, REGISTER_BITS, ROUTER_BITS = 8 * (2048 + 4096), 8 * 1024, 8 * 8 * 64
+LOGIC, SRAM, REGISTER = 1.0e-4, 1.0e-11, 2.0e-11
+
+
+def test_by_hand() -> None:
+    """A thousand cycles of 2 ns: one vector tile on for 600 of them, synapse tiles for 900 together; a vector tile and two others wake."""
+    counts = Counters(vector_tile_cycles_on=600, synapse_tile_cycles_on=900, vector_tile_wakes=1, synapse_tile_wakes=2, cycles=1000)
+    idle, retained = 0.16 + 0.84 * 0.045, 0.146
+    vector, synapse = (1000 * 2, 600), (1000 * 5, 900)
+    cycles = LOGIC * 1000 + ROUTER_BITS * SRAM * 1000  # the host tile, routing tables
+    for (every, on), bits in ((vector, VECTOR_BITS * SRAM), (synapse, SYNAPSE_BITS * SRAM + REGISTER_BITS * REGISTER)):
+        cycles += LOGIC * (on + idle * (every - on)) + bits * (on + retained * (every - on))
+    wakes = 3 * 1.28e-10 + 1.0e-16 * (VECTOR_BITS + 2 * (SYNAPSE_BITS + REGISTER_BITS))
+    assert account(counts, GATED, MEMORIES, 2.0e-6).parts["leakage"].nominal == pytest.approx(2.0e-9 * cycles + wakes, rel=1e-9, abs=0)
+
+
+def test_all_tiles_on_leak_as_much_as_without_gating() -> None:
+    counts = Counters(vector_tile_cycles_on=2 * 1000, synapse_tile_cycles_on=5 * 1000)
+    gated, plain = account(counts, GATED, MEMORIES, 2.0e-6).parts["leakage"], account(Counters(), PLAIN, MEMORIES, 2.0e-6).parts["leakage"]
+    assert gated.to_json() == pytest.approx(plain.to_json(), rel=1e-9, abs=0)
+
+
+def test_other_parts_are_those_of_the_chip_without_gating() -> None:
+    counts = Counters(vector_tile_wakes=3, conversions=5, vector_bits_read=7)
+    gated, plain = (account(counts, spec, MEMORIES, 2.0e-6).parts for spec in (GATED, PLAIN))
+    assert {name for name in plain if gated[name] != plain[name]} == {"leakage"}
+    assert gated["leakage"].nominal < plain["leakage"].nominal
