@@ -32,7 +32,7 @@ class RecordedRun:
     timing: TimingResult
     record: Record  # of the integer reference, in full
     cache: Cache
-    flits: NDArray[np.int64]  # rows of timing_kernels.FlitLog, every injection and arrival
+    flits: NDArray[np.int64]  # rows of timing_tables.FlitLog, every injection and arrival
 
     @property
     def tokens(self) -> tuple[int, ...]:

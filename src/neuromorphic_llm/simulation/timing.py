@@ -13,8 +13,9 @@ from neuromorphic_llm.chip.program import Program, Region
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulation import noc
-from neuromorphic_llm.simulation import timing_kernels as kernels
-from neuromorphic_llm.simulation.timing_kernels import FlitLog, Plan, Units, begin, run
+from neuromorphic_llm.simulation import timing_tables as tables
+from neuromorphic_llm.simulation.timing_kernels import begin, run
+from neuromorphic_llm.simulation.timing_tables import FlitLog, Plan, Units
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
 SLICE_CYCLES = 1 << 20
@@ -89,12 +90,12 @@ def _delays(program: Program, trace: ActivityTrace) -> tuple[NDArray[np.int64], 
 def _route_kinds(program: Program) -> NDArray[np.int64]:
     routes = program.routes
     kinds = np.full(len(program.route_sources), -1, np.int64)
-    kinds[routes.spike] = kernels.SPIKE
+    kinds[routes.spike] = tables.SPIKE
     for value in routes.value:
-        kinds[value] = kernels.VALUE
-    kinds[routes.residual] = kernels.RESIDUAL
-    kinds[routes.credit] = kernels.CREDIT
-    kinds[routes.token] = kernels.TOKEN
+        kinds[value] = tables.VALUE
+    kinds[routes.residual] = tables.RESIDUAL
+    kinds[routes.credit] = tables.CREDIT
+    kinds[routes.token] = tables.TOKEN
     return kinds
 
 
@@ -108,14 +109,14 @@ def _output_cycles(program: Program, region: Region) -> int:
 def _row_table(trace: ActivityTrace) -> NDArray[np.int64]:
     """Plan.rows."""
     rows = np.zeros((trace.tokens + 1, 4), np.int64)
-    wanted_rows, following = np.flatnonzero(trace.logits_wanted), kernels.NO_ROW
-    rows[trace.tokens, kernels.NEXT_WANTED] = following
+    wanted_rows, following = np.flatnonzero(trace.logits_wanted), tables.NO_ROW
+    rows[trace.tokens, tables.NEXT_WANTED] = following
     for row in range(trace.tokens - 1, -1, -1):
         following = row if trace.logits_wanted[row] else following
-        rows[row, kernels.NEXT_WANTED] = following
-    rows[:-1, kernels.WANTED] = trace.logits_wanted
-    rows[1:, kernels.TOKENS_BEFORE] = np.cumsum(trace.logits_wanted)
-    rows[: len(wanted_rows), kernels.WANTED_ROW] = wanted_rows
+        rows[row, tables.NEXT_WANTED] = following
+    rows[:-1, tables.WANTED] = trace.logits_wanted
+    rows[1:, tables.TOKENS_BEFORE] = np.cumsum(trace.logits_wanted)
+    rows[: len(wanted_rows), tables.WANTED_ROW] = wanted_rows
     return rows
 
 
@@ -142,12 +143,12 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     units = _unit_table(program)
     regions = units[stages + 1 :]
     tile_unit = np.full(spec.topology.tiles, -1, np.int64)
-    tile_unit[units[:, kernels.TILE]] = np.arange(len(units))
+    tile_unit[units[:, tables.TILE]] = np.arange(len(units))
     sites = np.zeros((len(config.sites), 4), np.int64)
-    sites[:, kernels.SCAN] = scan
-    np.add.at(sites[:, kernels.VALUE_FLITS], regions[:, kernels.FIRST_SITE], regions[:, kernels.BURST_FLITS])
-    sites[:, kernels.SPIKE_ROUTE] = program.routes.spike
-    sites[list(program.stages[-1].sites), kernels.OF_HEAD] = 1
+    sites[:, tables.SCAN] = scan
+    np.add.at(sites[:, tables.VALUE_FLITS], regions[:, tables.FIRST_SITE], regions[:, tables.BURST_FLITS])
+    sites[:, tables.SPIKE_ROUTE] = program.routes.spike
+    sites[list(program.stages[-1].sites), tables.OF_HEAD] = 1
     phase_flits = np.maximum(_ceil(events.sum(axis=3), spec.noc.events_per_flit), 1)
     reading = _reading_cycles(spec, events, phases)
     row_flits = spec.noc.value_flits(config.hidden_size)
@@ -170,30 +171,30 @@ def _unit_table(program: Program) -> NDArray[np.int64]:
     routes, stages = program.routes, len(program.stages)
     regions = [region for stage in program.stages for site in stage.regions for region in site]
     units = np.zeros((1 + stages + len(regions), 7), np.int64)
-    units[:stages, kernels.OUT_ROUTE] = routes.residual
-    units[:stages, kernels.BURST_FLITS] = program.spec.noc.value_flits(program.weights.config.hidden_size)
+    units[:stages, tables.OUT_ROUTE] = routes.residual
+    units[:stages, tables.BURST_FLITS] = program.spec.noc.value_flits(program.weights.config.hidden_size)
     vector = units[1 : stages + 1]
-    vector[:, kernels.TILE] = [stage.vector_tile for stage in program.stages]
-    vector[:, kernels.FIRST_SITE] = [stage.sites[0] for stage in program.stages]
-    vector[:, kernels.LAST_SITE] = [stage.sites[-1] for stage in program.stages]
-    vector[:, kernels.CREDIT_ROUTE] = routes.credit
-    vector[-1, kernels.OUT_ROUTE], vector[-1, kernels.BURST_FLITS] = routes.token, 1
+    vector[:, tables.TILE] = [stage.vector_tile for stage in program.stages]
+    vector[:, tables.FIRST_SITE] = [stage.sites[0] for stage in program.stages]
+    vector[:, tables.LAST_SITE] = [stage.sites[-1] for stage in program.stages]
+    vector[:, tables.CREDIT_ROUTE] = routes.credit
+    vector[-1, tables.OUT_ROUTE], vector[-1, tables.BURST_FLITS] = routes.token, 1
     region = units[stages + 1 :]
-    region[:, kernels.TILE] = [each.tile for each in regions]
-    region[:, [kernels.FIRST_SITE, kernels.LAST_SITE]] = [[each.site, each.site] for each in regions]
-    region[:, kernels.BURST_FLITS] = [program.result_flits(each) for each in regions]
-    region[:, kernels.LATENCY] = [_output_cycles(program, each) for each in regions]
-    region[:, kernels.OUT_ROUTE] = np.concatenate(routes.value)
+    region[:, tables.TILE] = [each.tile for each in regions]
+    region[:, [tables.FIRST_SITE, tables.LAST_SITE]] = [[each.site, each.site] for each in regions]
+    region[:, tables.BURST_FLITS] = [program.result_flits(each) for each in regions]
+    region[:, tables.LATENCY] = [_output_cycles(program, each) for each in regions]
+    region[:, tables.OUT_ROUTE] = np.concatenate(routes.value)
     return units
 
 
 def _units(plan: Plan, stages: int) -> Units:
     """Units at the start: the first row ahead, two credits for every sender of a residual."""
     count = len(plan.units)
-    unit = np.zeros((count, kernels.UNIT_COLUMNS), np.int64)
-    of_head = plan.sites[plan.units[1:, kernels.FIRST_SITE], kernels.OF_HEAD] == 1
-    unit[1:][of_head, kernels.ROW] = plan.rows[0, kernels.NEXT_WANTED]
-    unit[:stages, kernels.CREDITS] = 2
+    unit = np.zeros((count, tables.UNIT_COLUMNS), np.int64)
+    of_head = plan.sites[plan.units[1:, tables.FIRST_SITE], tables.OF_HEAD] == 1
+    unit[1:][of_head, tables.ROW] = plan.rows[0, tables.NEXT_WANTED]
+    unit[:stages, tables.CREDITS] = 2
     rows, sites = plan.delay.shape
     work, site_work = np.zeros((rows, 1 + stages), np.int64), np.zeros((rows, sites, 2), np.int64)
     return Units(unit, np.zeros((3, count), np.int64), np.zeros(5, np.int64), np.zeros(rows, np.int64), work, site_work)
@@ -242,24 +243,24 @@ def simulate_timing(program: Program, trace: ActivityTrace, flits: list[NDArray[
         if flits is not None and log is not None:
             flits.append(log.rows[: log.size[0]].copy())
             log.size[0] = 0
-    if units.numbers[kernels.ENDED] < trace.tokens:
+    if units.numbers[tables.ENDED] < trace.tokens:
         raise SimulationError(f"the mesh is locked up at cycle {cycle}; compile the network again")
     stage, region = units.unit[1 : stages + 1], units.unit[stages + 1 :]
-    waits = stage[:, [kernels.WAIT_RESIDUAL, kernels.WAIT_VALUES, kernels.WAIT_CREDIT]]
+    waits = stage[:, [tables.WAIT_RESIDUAL, tables.WAIT_VALUES, tables.WAIT_CREDIT]]
     return TimingResult(
         prompt_tokens=trace.prompt_tokens,
         token_end_cycle=units.token_end,
         flits=int(mesh.numbers[noc.FLITS]),
         flit_hops=int(mesh.numbers[noc.HOPS]),
-        vector_busy_cycles=stage[:, kernels.LAST_END] - waits.sum(axis=1),
-        synapse_read_cycles=region[:, kernels.READ],
+        vector_busy_cycles=stage[:, tables.LAST_END] - waits.sum(axis=1),
+        synapse_read_cycles=region[:, tables.READ],
         residual_wait_cycles=waits[:, 0],
         value_wait_cycles=waits[:, 1],
-        credit_wait_cycles=units.unit[: stages + 1, kernels.WAIT_CREDIT],
-        injection_stall_cycles=int(units.unit[:, kernels.WAIT_ROUTER].sum()),
+        credit_wait_cycles=units.unit[: stages + 1, tables.WAIT_CREDIT],
+        injection_stall_cycles=int(units.unit[:, tables.WAIT_ROUTER].sum()),
         link_stall_cycles=int(mesh.numbers[noc.LINK_STALLS]),
         step_begin_cycle=units.work[:, 0],
         stage_end_cycle=units.work[:, 1:],
-        site_begin_cycle=units.site_work[..., kernels.BEGUN],
-        site_end_cycle=units.site_work[..., kernels.DONE],
+        site_begin_cycle=units.site_work[..., tables.BEGUN],
+        site_end_cycle=units.site_work[..., tables.DONE],
     )
