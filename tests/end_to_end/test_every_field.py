@@ -8,12 +8,14 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from parity import with_membranes
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.parameter import FieldError, described
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.spec import ChipSpec, parameters
 from neuromorphic_llm.compiler.pipeline import compile_network
+from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.energy.account import account
 from neuromorphic_llm.energy.memories import chip_memories
 from neuromorphic_llm.errors import CompileError
@@ -23,7 +25,8 @@ from neuromorphic_llm.simulation.run import simulate
 CHIP = load_spec("nano").with_fields({"power.gating": "tiles"})  # of a chip that gates nothing no wake-up is seen
 WEIGHTS = random_decoder(0)
 PROMPT, NEW = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3], 2
-NUMBERS = [path for path, entry in parameters().items() if not described(entry).choices]
+OF_MEMBRANES = ("readout.repeats", "readout.range_bits")
+NUMBERS = [path for path, entry in parameters().items() if not described(entry).choices and path not in OF_MEMBRANES]
 CHOICES = [path for path, entry in parameters().items() if described(entry).choices]
 
 
@@ -78,11 +81,22 @@ def test_choices(path: str, before: dict[str, Any]) -> None:
         CHIP.with_fields({path: "another"})
 
 
+@pytest.mark.parametrize("path", OF_MEMBRANES)
+def test_a_network_is_for_the_values_of_its_membranes(path: str) -> None:
+    spec = CHIP.with_fields({"readout.kind": "membrane"})
+    circuit = spec.readout_circuit
+    assert isinstance(circuit, Membrane)
+    weights = with_membranes(WEIGHTS, circuit)
+    compile_network(weights, spec)
+    with pytest.raises(CompileError, match=rf"chip nano has membrane \(.*\b{path.removeprefix('readout.')} 2\b"):
+        compile_network(weights, spec.with_fields({path: 2}))
+
+
 def test_the_name_is_that_of_the_report(before: dict[str, Any]) -> None:
     assert observed(CHIP.with_fields({"name": "other"}))["mapping"] == {**before["mapping"], "chip": "other"}
 
 
 def test_every_field_has_one_of_these_tests() -> None:
     sections = {field.name for field in fields(ChipSpec)} - {"name", "clock_hz"}
-    found = {"name", *NUMBERS, *CHOICES}
+    found = {"name", *NUMBERS, *CHOICES, *OF_MEMBRANES}
     assert found == {"name", "clock_hz"} | {f"{title}.{field.name}" for title in sections for field in fields(getattr(CHIP, title))}
