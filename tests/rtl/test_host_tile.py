@@ -230,7 +230,7 @@ class HostOracle(Chip):
         self.program = SimpleNamespace(routes=SimpleNamespace(residual=[ROW_ROUTE]))  # type: ignore[assignment]
         trace: Any = SimpleNamespace(tokens=text.rows, prompt_tokens=len(text.prompt), logits_wanted=np.array(wanted))
         self.trace: ActivityTrace = trace
-        self.result, self.credits, self.tokens, self.cycle = Oracle(), [CREDITS], 0, 0
+        self.result, self.credits, self.tokens, self.cycle, self.wake = Oracle(), [CREDITS], 0, 0, 0
 
 
 @pytest.mark.parametrize("backpressure", BACKPRESSURE)

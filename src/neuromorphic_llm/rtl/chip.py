@@ -64,6 +64,17 @@ VECTOR_COUNTERS = (
 )
 """Counters of a vector tile in the order of the host port."""
 
+_ABSENT = (
+    "repeated_conversions",
+    "integrations",
+    "halvings",
+    "vector_tile_cycles_on",
+    "synapse_tile_cycles_on",
+    "vector_tile_wakes",
+    "synapse_tile_wakes",
+)
+"""Counters of membranes and of gating, which the RTL does not have."""
+
 
 Counts = dict[str, int | tuple[int, ...]]
 """Counters named as in docs/reference/timing.md."""
@@ -186,7 +197,7 @@ class RtlChip:
         """Sums over the tiles, in one cycle."""
         program, spec, config = self.program, self.program.spec, self.program.weights.config
         values = self._bench.run({}, cycles=1, outputs=("counts",))["counts"][0].astype(np.int64)
-        total = dict.fromkeys((*SYNAPSE_COUNTERS, *VECTOR_COUNTERS), 0)
+        total = dict.fromkeys((*SYNAPSE_COUNTERS, *VECTOR_COUNTERS, *_ABSENT), 0)
         for stage in program.stages:
             for name, amount in zip(VECTOR_COUNTERS, values[stage.vector_tile], strict=False):
                 total[name] += int(amount)
