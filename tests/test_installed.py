@@ -28,6 +28,7 @@ BESIDE_SRC = {
     "rtl": "*.sv",
     "examples": "*.txt",
     "benchmarks": "*.py",
+    "benchmarks/membrane": "*.*",
     "training": "*.py",
     "tests/models": "story.txt",
     "docs/reference": "*.md",
