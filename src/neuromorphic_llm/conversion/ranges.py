@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neuromorphic_llm.conversion.config import GRAINS
 from neuromorphic_llm.devices.readout import LARGEST_RANGE, BlockReadout, Drive
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import CodedRows
+from neuromorphic_llm.network.operations import CodedRows, row_blocks
 from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
@@ -31,18 +31,17 @@ class _Recorder:
         weights = self._decoder.weights.site(site)
         if not weights.spiking:
             return
-        phases, tensors = self._decoder.phases(x), self._decoder.site_tensors(site)
-        drive = Drive(phases, self._decoder.horner_shift)
-        a, rows = coded.integers().double(), self._readout.rows
-        shape = self._readout.row_blocks(a.shape[1]), len(weights.weight), len(_RANGES)
+        drive = Drive(self._decoder.phases(x), self._decoder.horner_shift)
+        outputs, inputs = weights.weight.shape
+        shape = self._readout.row_blocks(inputs), outputs, len(_RANGES)
         found = self.needs.setdefault(site, torch.zeros(shape, dtype=torch.int64))
-        for block, needs in enumerate(found):
-            part = slice(block * rows, (block + 1) * rows)
-            columns = tensors.weight[:, part].double()
-            for some in torch.split(torch.arange(len(a)), max(_PART // len(columns), 1)):
-                sums = (a[some, part] @ columns.T).long()
+        blocks = row_blocks(self._decoder.site_tensors(site).weight, self._readout.rows)
+        for needs, products in zip(found, self._decoder.operations.block_products(coded, blocks), strict=True):
+            for some in torch.split(torch.arange(len(x)), max(_PART // outputs, 1)):
+                high, low = products[:, some].long()
+                sums = 128 * high + low
                 need = self._readout.needed_ranges(sums, drive.halvings[some], torch).clamp(-LARGEST_RANGE, LARGEST_RANGE) + LARGEST_RANGE
-                need += len(_RANGES) * torch.arange(len(columns), device=need.device)
+                need += len(_RANGES) * torch.arange(outputs, device=need.device)
                 needs += torch.bincount(need.flatten(), minlength=needs.numel()).view(needs.shape).cpu()
 
 

@@ -59,7 +59,7 @@ class CpuOperations(Operations):
             return super().read_blocks(coded, phases, horner_shift, site, readout)
         halvings, ranges = (horner_shift * (phases - 1)).numpy(), site.ranges.numpy()
         total = torch.zeros(len(phases), ranges.shape[1], dtype=torch.int64)
-        for block, products in enumerate(self.block_products(coded, site, readout)):
+        for block, products in enumerate(self.block_products(coded, site.blocks)):
             kernels.read_membrane(products.numpy(), halvings, ranges[block], readout.converter_bits, readout.repeats, total.numpy())
         return split(total)
 

@@ -18,7 +18,7 @@ from neuromorphic_llm.graph.plan import PlanStep, StagePlan, run_steps, stage_pl
 from neuromorphic_llm.network.cache import KeyValueCache, State
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.functional_operations import FUNCTIONAL_OPERATIONS, StageRun
-from neuromorphic_llm.network.operations import AttentionResult, CodedRows, Operations, Rows, SiteTensors, split, top_phase
+from neuromorphic_llm.network.operations import AttentionResult, CodedRows, Operations, Rows, SiteTensors, row_blocks, split, top_phase
 from neuromorphic_llm.network.sequences import FunctionalSequences
 from neuromorphic_llm.network.statistics import SpikeStatistics
 from neuromorphic_llm.reference.build import engine_graph
@@ -86,9 +86,9 @@ class FunctionalDecoder:
     def _site(self, site: LinearWeights) -> SiteTensors:
         bias, ranges = (None if array is None else self.tensor(array) for array in (site.bias, site.ranges))
         shift, weight, readout = torch.tensor(site.shift, device=self.device), self.tensor(site.weight), self.weights.readout
-        blocks = torch.split(weight, readout.rows, 1) if isinstance(readout, BlockReadout) and site.spiking else ()
+        blocks = row_blocks(weight, readout.rows) if isinstance(readout, BlockReadout) and site.spiking else ()
         parts = self.tensor(site.multiplier), shift, self.tensor(site.stop), bias, site.spiking, ranges
-        return SiteTensors(weight, *parts, tuple(block.contiguous() for block in blocks))
+        return SiteTensors(weight, *parts, blocks)
 
     def site_tensors(self, index: int) -> SiteTensors:
         """Tensors of crossbar site `index`; who puts others in their place changes this decoder from then on."""

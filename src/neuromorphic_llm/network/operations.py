@@ -5,7 +5,7 @@ Values are exact integers: int32 at the interfaces, int64 inside. The CPU uses t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -76,6 +76,11 @@ class AttentionResult:
     query_spikes: torch.Tensor
     probability_spikes: torch.Tensor
     probability_keys: torch.Tensor
+
+
+def row_blocks(weight: torch.Tensor, rows: int) -> tuple[torch.Tensor, ...]:
+    """Weights [outputs, inputs] by blocks of `rows` inputs."""
+    return tuple(block.contiguous() for block in torch.split(weight, rows, 1))
 
 
 def split(accumulators: torch.Tensor) -> torch.Tensor:
@@ -150,16 +155,16 @@ class Operations:
         """Crossbar product: accumulators 128 acc[0] + acc[1], int32 [2, rows, outputs]."""
         return product(coded.planes, site.weight, self._int8_exact)
 
-    def block_products(self, coded: CodedRows, site: SiteTensors, readout: BlockReadout) -> Iterator[torch.Tensor]:
-        """Products of the row blocks of a site, each as `accumulate` gives that of the whole."""
-        inputs = torch.split(coded.planes, readout.rows, -1)
-        return (product(planes.contiguous(), weight, self._int8_exact) for planes, weight in zip(inputs, site.blocks, strict=True))
+    def block_products(self, coded: CodedRows, blocks: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Products with the row_blocks of a site's weights, each as `accumulate` gives that of the whole."""
+        inputs = torch.split(coded.planes, blocks[0].shape[1], -1)
+        return (product(planes.contiguous(), weight, self._int8_exact) for planes, weight in zip(inputs, blocks, strict=True))
 
     def read_blocks(
         self, coded: CodedRows, phases: torch.Tensor, horner_shift: int, site: SiteTensors, readout: BlockReadout
     ) -> torch.Tensor:
         """Accumulators that a readout makes of the products of a site's row blocks, as `accumulate`; phases int64 [rows]."""
-        products = (each.long() for each in self.block_products(coded, site, readout))
+        products = (each.long() for each in self.block_products(coded, site.blocks))
         sums = torch.stack([128 * high + low for high, low in products])
         return split(readout.read(sums, Drive(phases, horner_shift, site.ranges), torch).accumulators)
 

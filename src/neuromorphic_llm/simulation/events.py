@@ -69,11 +69,12 @@ class EventDecoder:
         self.records: list[TokenRecord] | None = [] if record else None
         self._rows: list[_TraceRow] = []
         self._code = encoder_kernels.CODES[weights.code.name]
-        self._horner_shift = 0 if weights.code.name == "rate" else 1
+        self._horner_shift = weights.code.spike_code().horner_shift
         self._row_blocks = max(program.row_blocks(site) for site in range(len(config.sites)))
         self._rows_per_block = program.spec.synapse.rows
-        # Levels of the cells, which a readout that is not exact reads.
-        self._levels = None if weights.readout.exact else [weights.readout.cell.levels(weight_t) for weight_t in program.weights_t]
+        # Levels of the cells, for readouts whose accumulators are no products of the weights.
+        products = weights.readout.exact or isinstance(weights.readout, BlockReadout)
+        self._levels = [] if products else [weights.readout.cell.levels(weight_t) for weight_t in program.weights_t]
         self._allocate()
         self._plans = stage_plans(self, engine_graph(weights), EVENT_OPERATIONS, np.copy)
         self._states = [plan.new_states(self) for plan in self._plans]
@@ -132,7 +133,7 @@ class EventDecoder:
             values, stop, self._code, self._rows_per_block, digits, self._events, self._bounds, row.events[site]
         )
         row.phases[site] = phases
-        if self._levels is None:
+        if self.program.weights.readout.exact:
             total = np.empty(weights_t.shape[1], np.int32)
             run = crossbar_kernels.accumulate
             if self.threads > 1 and spikes * len(total) >= crossbar_kernels.PARALLEL_GRAIN:
@@ -147,7 +148,6 @@ class EventDecoder:
 
     def _read_out(self, site: int, digits: NDArray[np.int8]) -> NDArray[np.int32]:
         """Accumulators of a site whose readout is not exact, of digits [phases, inputs]."""
-        assert self._levels is not None
         weights, name = self.program.weights, self.program.weights.config.sites[site].name
         drive = Drive(np.array([len(digits)]), self._horner_shift, weights.site(name).ranges)
         if isinstance(weights.readout, BlockReadout):
