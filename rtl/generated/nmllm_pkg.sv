@@ -42,7 +42,11 @@ package nmllm_pkg;
   parameter int unsigned ROW_BLOCKS = 8;
   parameter int unsigned TILE_INPUTS = 512;
   parameter int unsigned TILE_COLUMNS = 512;
+  parameter int unsigned MEMBRANE = 0;
   parameter int unsigned CONVERTER_BITS = 9;
+  parameter int unsigned REPEATS = 0;
+  parameter int unsigned RANGE_BITS = 1;
+  parameter int unsigned LEAST_FIRST = 0;
 
   // docs/reference/rtl/index.md says what tag and payload hold for each kind of flit.
   typedef struct packed {

@@ -15,14 +15,13 @@ from parity import FAMILIES, MEMBRANES, tokens_of, with_membranes
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.parameter import FieldError
-from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.ranges import calibrate_ranges
 from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.devices.readout import Drive, get_readout
-from neuromorphic_llm.errors import ArtefactError, CompileError, SimulationError, UsageError
+from neuromorphic_llm.errors import ArtefactError, CompileError, UsageError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Operations
@@ -251,7 +250,6 @@ def test_a_chip_states_the_parameters_of_its_readout() -> None:
         load_spec("nano").with_fields({"readout.repeats": 1})
 
 
-def test_the_rtl_has_no_membranes() -> None:
-    spec: ChipSpec = load_spec("nano2")
-    with pytest.raises(SimulationError, match="the RTL has no readout 'membrane', only 'exact'"):
-        spec.readout_circuit.rtl_parameters()
+def test_parameters_of_the_rtl() -> None:
+    spec = load_spec("nano2").with_fields({"readout.repeats": 1, "readout.range_bits": 2})
+    assert spec.readout_circuit.rtl_parameters() == {"MEMBRANE": 1, "CONVERTER_BITS": 9, "REPEATS": 1, "RANGE_BITS": 2}

@@ -33,8 +33,6 @@ def test_chips_with_units_that_the_rtl_lacks_are_refused() -> None:
         package_text(load_spec("nano").with_fields({"vector.encoder": "element"}))
     with pytest.raises(SimulationError, match=r"the RTL switches no tiles off; .*set power.gating: none"):
         package_text(load_spec("nano").with_fields({"power.gating": "tiles"}))
-    with pytest.raises(SimulationError, match="the RTL has no readout 'membrane', only 'exact'"):
-        package_text(load_spec("nano2"))
 
 
 def test_derived_widths() -> None:
@@ -43,3 +41,14 @@ def test_derived_widths() -> None:
     assert small["ROW_BLOCKS"] == 3 and small["TILE_INPUTS"] == 192 and small["TILE_COLUMNS"] == 192
     large = derived_parameters(load_spec("nano").with_fields({"mesh.width": 9, "mesh.height": 9}))
     assert large["ROUTES"] == 1024 and large["ROUTE_BITS"] == 10 and large["TILE_BITS"] == 7
+
+
+@pytest.mark.parametrize("encoder", ["phase"])
+def test_parameters_of_the_readout(encoder: str) -> None:
+    def derived(chip: str) -> dict[str, int]:
+        spec = load_spec(chip).with_fields({"vector.encoder": encoder, "power.gating": "none"})
+        return {name: derived_parameters(spec)[name] for name in ("MEMBRANE", "CONVERTER_BITS", "REPEATS", "RANGE_BITS", "LEAST_FIRST")}
+
+    assert derived("nano") == {"MEMBRANE": 0, "CONVERTER_BITS": 9, "REPEATS": 0, "RANGE_BITS": 1, "LEAST_FIRST": 0}
+    membranes = {"MEMBRANE": 1, "CONVERTER_BITS": 9, "REPEATS": 3, "RANGE_BITS": 3}
+    assert derived("nano2") == membranes | {"LEAST_FIRST": int(encoder == "element")}

@@ -106,6 +106,10 @@ class Membrane(BlockReadout):
         cycles: Counts = integrating + column_mux * (1 + self.repeats) * (last & spiking)
         return cycles
 
+    def rtl_parameters(self) -> dict[str, int]:
+        """See Readout.rtl_parameters."""
+        return {"MEMBRANE": 1, "CONVERTER_BITS": self.converter_bits, "REPEATS": self.repeats, "RANGE_BITS": self.range_bits}
+
 
 def _shifted(sums: Array, shift: Any) -> Array:
     """Rounding right shift, half up."""

@@ -143,7 +143,9 @@ class Readout(ABC):
 
     def rtl_parameters(self) -> dict[str, int]:
         """Constants of the SystemVerilog package, by name. SimulationError if the RTL does not have this readout."""
-        raise SimulationError(f"the RTL has no readout {self.name!r}, only 'exact'; simulate with events, or convert for 'exact'")
+        raise SimulationError(
+            f"the RTL has no readout {self.name!r}, only 'exact' and 'membrane'; simulate with events, or convert for one of these"
+        )
 
     def described(self) -> str:
         """Name and parameters for messages."""

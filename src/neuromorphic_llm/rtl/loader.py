@@ -86,6 +86,8 @@ def _check_room(program: Program) -> None:
     The compiler counts memory in all (docs/reference/rtl/vector-tile.md); in the RTL an address beyond its part would wrap.
     """
     spec, config = program.spec, program.weights.config
+    if spec.readout.kind == "membrane":
+        raise SimulationError("the RTL has no tiles with membranes; simulate with events, or convert for the readout 'exact'")
     if spec.noc.flit_bits != _FLIT_BITS:
         raise SimulationError(
             f"the RTL has flits of {_FLIT_BITS} bits, chip {spec.name} of {spec.noc.flit_bits}; simulate its cycles, or set noc.flit_bits "

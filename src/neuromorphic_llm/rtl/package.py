@@ -43,6 +43,7 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "TILE_INPUTS": row_blocks * spec.synapse.rows,
         "TILE_COLUMNS": row_blocks * spec.synapse.columns,
         **readout,
+        "LEAST_FIRST": int(spec.least_significant_first),
     }
 
 
