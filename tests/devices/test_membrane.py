@@ -129,11 +129,11 @@ def test_conversions_integrations_halvings_and_cycles_follow_events() -> None:
     assert out.integrations(events).tolist() == [2 * (1 + 1 + 2 + 3), 2 * (1 + 3)]
     assert out.halvings(events, phases).tolist() == [2 * 2 * 2, 2 * (1 + 1)]
     last = 2 * (1 + 3) + 3 + 4 * 8
-    assert out.phase_cycles(events, phases, read_latency=2, column_mux=8, in_order=False).tolist() == [
+    assert out.phase_cycles(events, phases, read_latency=2, mux_cycles=8, in_order=False).tolist() == [
         [[1, 1, last], [1, 2 * 1 + 2 + 32, 1]],
         [[1, 1, 1], [1, 2 * 3 + 2 + 32, 1]],
     ]
-    assert out.phase_cycles(events, phases, read_latency=2, column_mux=8, in_order=True).tolist() == [
+    assert out.phase_cycles(events, phases, read_latency=2, mux_cycles=8, in_order=True).tolist() == [
         [[1, 2 * 1 + 1, 2 * 3 + 1 + 32], [2 * 1 + 1, 1 + 32, 1]],
         [[1, 1, 1], [1, 2 * 3 + 1 + 32, 1]],
     ]

@@ -148,7 +148,7 @@ def test_reads_conversions_and_cycles_follow_events() -> None:
     out = Exact(rows=9, active_rows=4, cell_bits=4, slices=2)
     assert out.reads(events).tolist() == [[[[0, 0], [1, 1], [2, 3]], [[1, 0], [0, 0], [0, 1]]]]
     assert out.conversions(events).tolist() == [14, 4]
-    assert out.phase_cycles(events, np.array([[3, 3]]), read_latency=2, column_mux=8, in_order=True).tolist() == [
+    assert out.phase_cycles(events, np.array([[3, 3]]), read_latency=2, mux_cycles=8, in_order=True).tolist() == [
         [[1, 10, 26], [10, 1, 10]]
     ]
     twice = np.concatenate([events, events])

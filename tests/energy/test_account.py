@@ -217,11 +217,10 @@ def test_improved_int8_by_hand() -> None:
     assert total / 5.0e8 == token_of_links(8)[1]
     awake, on = sum(cycles) + 9 * 64, total + 3 * 64  # each of 9 sites in one tile, and of 3 vector tiles, wakes for 64 cycles
     logic = (total + on + awake) / (8 * total)  # host, a vector tile, and the tile of the site that runs, of 8
-    off = 0.16 + 0.84 * 0.045  # the router, and what the gates let through
     bits = sum(weight * (cycle + 64) for weight, cycle in zip(weights, cycles, strict=True)) / (sum(weights) * total)
     vector, columns = 8 * (2 * 65536 + 8 * 262144 + 8 * 512 * 7 + 2 * 16384), 24 * 256 * 256 // 2 // 64
     watts = (
-        8 * 1.0e-4 * (logic + off * (1 - logic))
+        8 * 1.0e-4 * (logic + 0.045 * (1 - logic))  # with routers
         + vector * 1.0e-11 * (on / (2 * total) * (1 - 0.146) + 0.146)  # one of two vector tiles
         + 8 * 5 * 2 * columns * 1.0e-11 * (awake / (5 * total) * (1 - 0.146) + 0.146)
         + 8 * sum(weights) * 2.0e-11 * (bits + 0.146 * (1 - bits))

@@ -21,7 +21,7 @@ SITES = [*2 * [(64, 128), (64, 64), (64, 256), (128, 64)], (64, 288)]  # inputs,
 # 22 nm, nominal
 ADD, REGISTER_BIT, CELL, ROW = 1.0e-13 * 0.386, 1.0e-15 * 0.386, 3.0e-14, 4.17e-13 * 0.543
 SRAM_512B = 6.655e-14 * 0.386
-NINE_BITS = math.sqrt(0.85e-12 * 1.64e-12) * (500 / (113.4 * 3.07)) ** 0.661 + 1.0e-14
+NINE_BITS = 0.342 * math.sqrt(0.85e-12 * 1.64e-12) * (500 / (113.4 * 3.07)) ** 0.661 + 1.0e-14  # by decrement
 EIGHT_BITS = 0.85e-12 + 1.0e-14  # 500 MS/s are below the corner; 2 * 8 rows * 15 levels
 
 
@@ -59,12 +59,12 @@ def leakage(cycles: list[int]) -> float:
     """Leakage in J: host and one of two vector tiles always work, and of 5 synapse tiles that of the site; no bit keeps a weight."""
     total = sum(cycles) + 2 * 2 * 16
     awake, on = sum(cycles) + 9 * 64, total + 3 * 64  # 9 sites in one tile each and 3 stages; a tile wakes for 64 cycles
-    logic, synapse, off = (total + on + awake) / (8 * total), awake / (5 * total), 0.16 + 0.84 * 0.045
+    logic, synapse = (total + on + awake) / (8 * total), awake / (5 * total)
     columns = 384 * 64 * 64 // 2 // 64
     vector = 2 * 65536 + 8 * 262144 + 8 * 512 * 7 + 2 * 16384
     in_synapse_tiles = 8 * 5 * ((2 * columns + 128) * 1.0e-11 + 4 * columns * 2.0e-11)
     retained = on / (2 * total) + 0.146 * (1 - on / (2 * total))
-    watts = 8 * 1.0e-4 * (logic + off * (1 - logic)) + 8 * vector * 1.0e-11 * retained
+    watts = 8 * 1.0e-4 * (logic + 0.045 * (1 - logic)) + 8 * vector * 1.0e-11 * retained
     wakes = (3 + 9) * 1.28e-10 + 1.0e-16 * 8 * (3 * vector / 2 + 9 * (2 * columns + 128 + 4 * columns))
     return total / 5.0e8 * (watts + in_synapse_tiles * (synapse + 0.146 * (1 - synapse))) + wakes
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.energy.constants import Constant, Range, converter_energy, load_constants, parse_constants, sram_bit
+from neuromorphic_llm.energy.prices import chip_prices
 from neuromorphic_llm.errors import DataError
 
 ENTRY = {"unit": "J", "node_nm": 45, "width_bits": 8, "low": 1e-13, "nominal": 2e-13, "high": 3e-13, "source": "a paper", "verified": "R"}
@@ -141,3 +143,12 @@ def test_sram_bit_meets_its_table_and_grows_with_size() -> None:
         assert [getattr(bit, bound) for bit in bits] == sorted(getattr(bit, bound) for bit in bits)
     with pytest.raises(ValueError, match="a memory needs at least 1 byte, got 0"):
         sram_bit(constants, 0)
+
+
+def test_a_membrane_is_converted_by_decrement() -> None:
+    """The share of the converter's energy, at the rate of its conversions."""
+    constants = load_constants()
+    prices = {name: chip_prices(load_spec(name), {}, constants) for name in ("nc1", "nc2")}
+    assert prices["nc1"]["conversion"] == converter_energy(constants, 10, 5.0e8)
+    assert prices["nc2"]["conversion"] == converter_energy(constants, 9, 5.0e7).scaled(constants["decrement_share"].value)
+    assert prices["nc2"]["conversion"].nominal == pytest.approx(0.41e-12, rel=0.02, abs=0)

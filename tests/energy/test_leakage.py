@@ -6,6 +6,7 @@ import pytest
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.account import account
+from neuromorphic_llm.energy.constants import Range
 from neuromorphic_llm.energy.memories import Memory
 from neuromorphic_llm.simulation.counters import Counters
 
@@ -35,14 +36,28 @@ def test_by_hand() -> None:
     cycles = LOGIC * 1000 + ROUTER_BITS * SRAM * 1000  # the host tile, routing tables
     for (every, on), bits in ((vector, VECTOR_BITS * SRAM), (synapse, SYNAPSE_BITS * SRAM + REGISTER_BITS * REGISTER)):
         cycles += LOGIC * (on + idle * (every - on)) + bits * (on + retained * (every - on))
-    wakes = 3 * 1.28e-10 + 1.0e-16 * (VECTOR_BITS + 2 * (SYNAPSE_BITS + REGISTER_BITS))
+    wakes = 3 * 0.84 * 1.28e-10 + 1.0e-16 * (VECTOR_BITS + 2 * (SYNAPSE_BITS + REGISTER_BITS))
     assert account(counts, GATED, MEMORIES, 2.0e-6).parts["leakage"].nominal == pytest.approx(2.0e-9 * cycles + wakes, rel=1e-9, abs=0)
 
 
-def test_all_tiles_on_leak_as_much_as_without_gating() -> None:
-    counts = Counters(vector_tile_cycles_on=2 * 1000, synapse_tile_cycles_on=5 * 1000)
-    gated, plain = account(counts, GATED, MEMORIES, 2.0e-6).parts["leakage"], account(Counters(), PLAIN, MEMORIES, 2.0e-6).parts["leakage"]
-    assert gated.to_json() == pytest.approx(plain.to_json(), rel=1e-9, abs=0)
+def leakage(counts: Counters, gating: str) -> Range:
+    """Leakage in a thousand cycles of 2 ns."""
+    return account(counts, PLAIN.with_fields({"power.gating": gating}), MEMORIES, 2.0e-6).parts["leakage"]
+
+
+def test_routers_by_hand() -> None:
+    """Routers that are off beside gated tiles, and one of 7 that is on for 300 cycles and wakes twice."""
+    idle = leakage(Counters(), "all").nominal
+    off = 2.0e-9 * 0.16 * LOGIC * (1 - 0.045)
+    assert leakage(Counters(), "tiles").nominal - idle == pytest.approx(off * 7 * 1000, rel=1e-9, abs=0)
+    on = leakage(Counters(router_cycles_on=300, router_wakes=2), "all").nominal - idle
+    assert on == pytest.approx(off * 300 + 2 * 0.16 * 1.28e-10, rel=1e-9, abs=0)
+
+
+@pytest.mark.parametrize("gating", ["tiles", "all"])
+def test_everything_on_leaks_as_much_as_without_gating(gating: str) -> None:
+    counts = Counters(vector_tile_cycles_on=2 * 1000, synapse_tile_cycles_on=5 * 1000, router_cycles_on=7 * 1000 * (gating == "all"))
+    assert leakage(counts, gating).to_json() == pytest.approx(leakage(Counters(), "none").to_json(), rel=1e-9, abs=0)
 
 
 def test_other_parts_are_those_of_the_chip_without_gating() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from small_programs import make_program
-from timing_oracle import Chip
+from timing_oracle import Chip, Oracle
 
 from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.routes import Route, routes_of
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.simulation.counters import Counters, count
@@ -30,14 +32,10 @@ def run(spec: ChipSpec, new: int = 3) -> tuple[Program, SimulationResult]:
     return program, simulate(program, PROMPT, new, stop=())
 
 
-def figures(counters: Counters) -> tuple[int, int, int, int]:
-    """Cycles on of vector and synapse tiles, wake-ups of both."""
-    return (
-        counters.vector_tile_cycles_on,
-        counters.synapse_tile_cycles_on,
-        counters.vector_tile_wakes,
-        counters.synapse_tile_wakes,
-    )
+def figures(counters: Counters) -> tuple[int, ...]:
+    """Cycles on of vector tiles, synapse tiles and routers, wake-ups of each."""
+    kinds = ("vector_tile", "synapse_tile", "router")
+    return tuple(getattr(counters, f"{kind}_{what}") for what in ("cycles_on", "wakes") for kind in kinds)
 
 
 def test_by_hand() -> None:
@@ -54,16 +52,16 @@ def test_by_hand() -> None:
         token_end_cycle=np.array([300, 499, 950]),
     )
     first, second, third = (figures(count(program, result.trace, timing, slice(row, row + 1))) for row in range(3))
-    assert first == (300, 30 * sum(tiles[:4]), 1, sum(tiles[:4]))
-    assert second == (499 - 300, 30 * sum(tiles[:4]), 0, sum(tiles[:4]))
-    assert third == ((800 - 500) + (900 - 730), 30 * sum(tiles), 2, sum(tiles))
+    assert first == (300, 30 * sum(tiles[:4]), 0, 1, sum(tiles[:4]), 0)
+    assert second == (499 - 300, 30 * sum(tiles[:4]), 0, 0, sum(tiles[:4]), 0)
+    assert third == ((800 - 500) + (900 - 730), 30 * sum(tiles), 0, 2, sum(tiles), 0)
     prompt = figures(count(program, result.trace, timing))
     assert prompt == tuple(sum(each) for each in zip(first, second, third, strict=True))
 
 
-def spans(oracle_chip: Chip) -> Iterator[tuple[str, int, list[tuple[int, int]]]]:
+def spans(oracle_chip: Chip, found: Oracle) -> Iterator[tuple[str, int, list[tuple[int, int]]]]:
     """Spans in which tiles that are switched together have an order to be on: kind, number of tiles, (order, end) of every token."""
-    program, found = oracle_chip.program, oracle_chip.run()
+    program = oracle_chip.program
     for number, stage in enumerate(program.stages):
         rows = [row for row in range(oracle_chip.trace.tokens) if (row, number) in found.stage_end]
         before = program.stages[number - 1].sites[-1]
@@ -76,25 +74,58 @@ def spans(oracle_chip: Chip) -> Iterator[tuple[str, int, list[tuple[int, int]]]]
             yield "synapse", len(regions), [(found.site_begin[row, site], found.site_end[row, site]) for row in rows]
 
 
-def test_every_cycle_of_a_run() -> None:
-    """Every tile and cycle of a run marked on or off, with the times of the oracle."""
-    program, result = run(GATED)
-    on, wakes = {"vector": 0, "synapse": 0}, {"vector": 0, "synapse": 0}
-    for kind, tiles, ordered in spans(Chip(program, result.trace)):
+def crossed_by(route: Route, width: int) -> set[int]:
+    """Tiles on the ways of a route, which go along x first."""
+    tiles = set()
+    for end in route.destinations:
+        (y, x), (last_y, last_x) = divmod(route.source, width), divmod(end, width)
+        tiles |= {y * width + each for each in range(min(x, last_x), max(x, last_x) + 1)}
+        tiles |= {each * width + last_x for each in range(min(y, last_y), max(y, last_y) + 1)}
+    return tiles
+
+
+def router_spans(oracle_chip: Chip, found: Oracle) -> Iterator[tuple[str, int, list[tuple[int, int]]]]:
+    """Spans in which each router is needed: those of every stage whose flits cross it, by their routes' labels."""
+    program = oracle_chip.program
+    rows = range(oracle_chip.trace.tokens)
+    layer, head = program.stages
+    layer_spans = [(found.step_begin[row], found.stage_end[row, 0]) for row in rows]
+    head_spans = [(found.site_begin[row, 3], int(found.token_end[row])) for row in rows if (row, 1) in found.stage_end]
+    crossed: dict[int, list[tuple[int, int]]] = {}
+    for route in routes_of(program.stages, program.weights.config):
+        if route.kind != "logits":
+            of_head = route.kind == "token" or route.label in ("1", "head") or route.label.startswith("head.")
+            for tile in crossed_by(route, program.spec.mesh.width):
+                crossed.setdefault(tile, []).extend(head_spans if of_head else layer_spans)
+    assert layer.sites[-1] == 3 and head.sites == (4,)
+    for tile, needed in crossed.items():
+        if tile != 0:
+            yield "router", 1, needed
+
+
+@pytest.mark.parametrize("gating", ["tiles", "all"])
+def test_every_cycle_of_a_run(gating: str) -> None:
+    """Every tile, router and cycle of a run marked on or off, with the times of the oracle."""
+    program, result = run(GATED.with_fields({"power.gating": gating}))
+    on, wakes = Counter[str](), Counter[str]()
+    oracle_chip = Chip(program, result.trace)
+    found = oracle_chip.run()
+    routers = router_spans(oracle_chip, found) if gating == "all" else ()
+    for kind, tiles, ordered in (*spans(oracle_chip, found), *routers):
         marks = np.zeros(result.timing.cycles_total + 1, np.bool_)
         for begin, end in ordered:
             marks[begin:end] = True
         on[kind] += tiles * int(marks.sum())
         wakes[kind] += tiles * (int(marks[0]) + int(np.count_nonzero(~marks[:-1] & marks[1:])))
     whole = count(program, result.trace, result.timing)
-    assert figures(whole) == (on["vector"], on["synapse"], wakes["vector"], wakes["synapse"])
+    assert figures(whole) == tuple(each[kind] for each in (on, wakes) for kind in ("vector", "synapse", "router"))
+    assert (wakes["router"] > 0) == (gating == "all")
     assert wakes["vector"] > 2 and on["vector"] < 2 * whole.cycles
 
 
 def test_parts_of_a_run_add_up() -> None:
-    _, result = run(GATED)
+    program, result = run(GATED.with_fields({"power.gating": "all"}))
     assert result.decode is not None
-    program = make_program(ONE_LAYER, GATED)
     whole = count(program, result.trace, result.timing)
     parts = zip(figures(result.prefill), figures(result.decode), strict=True)
     assert figures(whole) == tuple(first + second for first, second in parts)
@@ -103,7 +134,7 @@ def test_parts_of_a_run_add_up() -> None:
 def test_nothing_else_changes_where_the_work_in_front_is_long_enough() -> None:
     """The shortest work is the encoding of 48 hidden values, 6 cycles and a scan of 2."""
     (_, plain), (_, gated) = (run(spec.with_fields({"power.wake_cycles": 8})) for spec in (UNGATED, GATED))
-    assert figures(plain.prefill) == (0, 0, 0, 0)
+    assert not any(figures(plain.prefill))
     differing = {field.name for field in fields(Counters) if getattr(plain.prefill, field.name) != getattr(gated.prefill, field.name)}
     assert differing == {"vector_tile_cycles_on", "synapse_tile_cycles_on", "vector_tile_wakes", "synapse_tile_wakes"}
     assert gated.timing.token_end_cycle.tolist() == plain.timing.token_end_cycle.tolist()

@@ -96,6 +96,7 @@ RANGES = {
     "synapse.rows": (3, 24),
     "readout.active_rows": (1, 6),
     "readout.column_mux": (1, 5),
+    "readout.conversion_cycles": (1, 3),
     "readout.read_latency": (0, 4),
     "synapse.output_latency": (0, 9),
     "synapse.gate_latency": (0, 9),
@@ -119,7 +120,7 @@ CHOICES = [
     {"readout.kind": readout, "vector.encoder": encoder, "power.gating": gating}
     for readout in ("exact", "membrane")
     for encoder in ENCODERS
-    for gating in ("none", "tiles")
+    for gating in ("none", "all")
 ]
 
 

@@ -58,7 +58,7 @@ class Chip:
     def __init__(self, program: Program, trace: ActivityTrace) -> None:
         self.program, self.trace, self.spec = program, trace, program.spec
         self.config = program.weights.config
-        self.wake = program.spec.power.wake_cycles if program.spec.power.gating == "tiles" else 0
+        self.wake = program.spec.power.wake_cycles if program.spec.power.gating != "none" else 0
         self.inputs: list[list[deque[Entry]]] = [[deque() for _ in range(5)] for _ in range(self.spec.topology.tiles)]
         self.pointer = [[0] * 5 for _ in range(self.spec.topology.tiles)]
         self.result = Oracle()
@@ -285,7 +285,7 @@ class Chip:
     def reads(self, row: int, site: int, phase: int) -> int:
         """Cycles of a phase whose reads are converted one by one."""
         groups, readout = self.groups(row, site, phase), self.spec.readout
-        return readout.read_latency + readout.column_mux * groups if groups else 1
+        return readout.read_latency + readout.column_mux * readout.conversion_cycles * groups if groups else 1
 
     def membrane(self, row: int, site: int, phase: int) -> int:
         """Cycles of a phase on membranes (devices.md, Membrane), with three repetitions at most; the phases arrive in either order."""
@@ -297,7 +297,7 @@ class Chip:
         if not integrated:
             return 1
         cycles = sum(readout.read_latency * self.groups(row, site, each) + 1 for each in integrated)
-        return cycles + (4 * readout.column_mux if converting else 0)
+        return cycles + (4 * readout.column_mux * readout.conversion_cycles if converting else 0)
 
     def synapse(self, number: int) -> Unit:
         spec, region = self.spec, self.regions[number]

@@ -102,7 +102,8 @@ class ReadoutSpec(Section):
         "exact", "circuit that turns column currents into integers ([devices.md](devices.md))", "its own", choices=READOUTS
     )
     active_rows: int = parameter(32, "rows driven by one read", "wider converters", unit="rows")
-    column_mux: int = parameter(8, "columns per converter, and so conversion cycles per read", "time; saves converters", unit="columns")
+    column_mux: int = parameter(8, "columns per converter, taken one after another", "time; saves converters", unit="columns")
+    conversion_cycles: int = parameter(1, "cycles of a conversion", "time; saves energy beyond the corner rate", unit="cycles")
     read_latency: int = cycles(2, "of a read before its first conversion")
     converter_bits: int | None = parameter(
         None,
@@ -124,6 +125,11 @@ class ReadoutSpec(Section):
     range_bits: int | None = parameter(
         None, "bits of a column's range, of a readout that has ranges; null: the readout's own", "area", unit="bits", most=6, optional=True
     )
+
+    @property
+    def mux_cycles(self) -> int:
+        """Cycles in which the converters take every column once."""
+        return self.column_mux * self.conversion_cycles
 
 
 @dataclass(frozen=True)
@@ -213,9 +219,9 @@ class PowerSpec(Section):
 
     gating: str = parameter(
         "none",
-        "`tiles`: vector and synapse tiles without work are off ([timing.md](timing.md#power-gating))",
-        "`tiles`: energy of every wake-up; saves leakage",
-        choices=("none", "tiles"),
+        "`tiles`: vector and synapse tiles without work are off; `all`: routers too ([timing.md](timing.md#power-gating))",
+        "`tiles`, `all`: energy of every wake-up; saves leakage",
+        choices=("none", "tiles", "all"),
     )
     wake_cycles: int = parameter(
         64, "from the order to wake a tile until it works", "leakage; time beyond the work in front", unit="cycles", least=0
@@ -243,7 +249,7 @@ class ChipSpec:
     name: str
     clock_hz: float = parameter(
         5.0e8,
-        "frequency of the digital part; a converter makes one conversion per cycle",
+        "frequency of the digital part; a conversion takes `readout.conversion_cycles`",
         "energy per conversion, beyond the corner rate (energy.md)",
         unit="Hz",
         most=1e12,
@@ -296,7 +302,12 @@ class ChipSpec:
     @property
     def gated(self) -> bool:
         """Tiles without work are switched off."""
-        return self.power.gating == "tiles"
+        return self.power.gating != "none"
+
+    @property
+    def routers_gated(self) -> bool:
+        """Routers without work are switched off."""
+        return self.power.gating == "all"
 
     @property
     def wake_wait(self) -> int:

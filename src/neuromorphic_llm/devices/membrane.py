@@ -32,6 +32,7 @@ class Membrane(BlockReadout):
     range_bits: int = 3  # of the range of a column, beside the least one of its site
 
     name: ClassVar[str] = "membrane"
+    by_decrement: ClassVar[bool] = True
     least_significant_first: ClassVar[bool] = True
     bounds: ClassVar[Mapping[str, tuple[int, int]]] = MappingProxyType({**BOUNDS, "repeats": (0, 8), "range_bits": (1, 6)})
 
@@ -94,7 +95,7 @@ class Membrane(BlockReadout):
         counted: Counts = (blocks * np.maximum(phases - 1, 0)).sum(axis=0)
         return self.slices * counted
 
-    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, column_mux: int, *, in_order: bool) -> Counts:
+    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, mux_cycles: int, *, in_order: bool) -> Counts:
         """See Readout.phase_cycles: in order, phases are integrated as they come, else all of them with the last one."""
         groups = self.reads(events).max(axis=-1)  # [tokens, sites, phases]
         number = np.arange(groups.shape[-1])
@@ -103,7 +104,7 @@ class Membrane(BlockReadout):
         if not in_order:
             train = (integrating * (number < phases[..., None])).sum(axis=-1, keepdims=True)
             integrating = np.where(last & spiking, train, 1)
-        cycles: Counts = integrating + column_mux * (1 + self.repeats) * (last & spiking)
+        cycles: Counts = integrating + mux_cycles * (1 + self.repeats) * (last & spiking)
         return cycles
 
     def rtl_parameters(self) -> dict[str, int]:

@@ -65,6 +65,9 @@ class Readout(ABC):
     exact: ClassVar[bool] = False
     """Accumulators are the integer product, so an engine may compute them as one."""
 
+    by_decrement: ClassVar[bool] = False
+    """Converters take the charge of a membrane off in binary shares; other readouts have converters beside their columns."""
+
     least_significant_first: ClassVar[bool] = False
     """Phases are taken from the least significant one on; other readouts begin with the most significant one."""
 
@@ -132,14 +135,14 @@ class Readout(ABC):
         """Halvings of charge of one column of weights, [sites], from events as in `conversions` and phases [tokens, sites]."""
         return np.zeros(events.shape[1], np.int64)
 
-    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, column_mux: int, *, in_order: bool) -> Counts:  # noqa: ARG002
+    def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, mux_cycles: int, *, in_order: bool) -> Counts:  # noqa: ARG002
         """Cycles of every phase in the order of their arrival, [tokens, sites, phases].
 
-        From events [tokens, sites, phases, row_blocks] in that order and phases [tokens, sites]; in_order: that is the order in which the
-        readout takes them.
+        From events [tokens, sites, phases, row_blocks] in that order and phases [tokens, sites]; mux_cycles: in which the converters take
+        every column once; in_order: the order of arrival is that in which the readout takes phases.
         """
         reads = self.reads(events).max(axis=-1)
-        return np.where(reads > 0, read_latency + column_mux * reads, 1)
+        return np.where(reads > 0, read_latency + mux_cycles * reads, 1)
 
     def rtl_parameters(self) -> dict[str, int]:
         """Constants of the SystemVerilog package, by name. SimulationError if the RTL does not have this readout."""

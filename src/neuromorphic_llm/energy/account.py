@@ -9,7 +9,7 @@ from typing import Any
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.actions import Actions, all_counts, load_actions
 from neuromorphic_llm.energy.constants import Constant, Range, load_constants
-from neuromorphic_llm.energy.leakage import all_tiles_off
+from neuromorphic_llm.energy.leakage import all_off
 from neuromorphic_llm.energy.memories import Memory
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
 from neuromorphic_llm.simulation.counters import Counters
@@ -62,7 +62,7 @@ def account(
     """
     if seconds < 0 or tokens < 1:
         raise ValueError(f"an account needs seconds >= 0 and tokens >= 1, got {seconds} and {tokens}")
-    working = all_tiles_off(spec) if spec.gated else None
+    working = all_off(spec) if spec.gated else None
     prices = chip_prices(spec, memories, load_constants() if constants is None else constants, working)
     parts = (actions or load_actions()).energy(all_counts(counters, seconds), prices, chip_quantities(spec))
     return EnergyAccount(parts, tokens, SCOPE)

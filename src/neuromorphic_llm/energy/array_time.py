@@ -25,9 +25,10 @@ class TokenCycles:
         return sum(self.sites) + self.attention
 
     def working(self, config: DecoderConfig, spec: ChipSpec) -> dict[str, float]:
-        """Share of the token in which a tile's logic (`logic`), a memory of its kind and the weights work, for leakage.leakage_power.
+        """Share of the token in which a tile's logic and router, a memory of its kind and the weights work, for leakage.leakage_power.
 
-        The host and one vector tile always do, and the synapse tiles of a site while the site runs; each tile wakes before.
+        The host and one vector tile always do, and the synapse tiles of a site while the site runs; each tile wakes before, its router
+        with it.
         """
         wake = spec.power.wake_cycles
         runs = [(site, cycles + wake) for site, cycles in zip(config.sites, self.sites, strict=True)]
@@ -35,7 +36,7 @@ class TokenCycles:
         weights = sum(site.inputs * site.outputs * cycles for site, cycles in runs)
         vector = self.total + (config.layers + 1) * wake
         shares = {
-            "logic": (self.total + vector + tiles) / (spec.topology.tiles * self.total),
+            **dict.fromkeys(("logic", "routers"), (self.total + vector + tiles) / (spec.topology.tiles * self.total)),
             **dict.fromkeys(VECTOR_TILE, vector / (len(spec.topology.vector_tiles()) * self.total)),
             **dict.fromkeys(SYNAPSE_TILE, tiles / (len(spec.topology.synapse_tiles()) * self.total)),
             "weights": weights / (sum(site.inputs * site.outputs for site in config.sites) * self.total),
@@ -71,6 +72,6 @@ def token_cycles(config: DecoderConfig, context: int, spec: ChipSpec, activation
 
 
 def with_wakes(counters: Counters, config: DecoderConfig, spec: ChipSpec) -> Counters:
-    """Counters of a token in which every stage's vector tile and all tiles of every site wake once."""
-    tiles = sum(tiles_of_site(site, spec) for site in config.sites)
-    return replace(counters, vector_tile_wakes=config.layers + 1, synapse_tile_wakes=tiles)
+    """Counters of a token in which every stage's vector tile and all tiles of every site wake once, with their routers."""
+    stages, tiles = config.layers + 1, sum(tiles_of_site(site, spec) for site in config.sites)
+    return replace(counters, vector_tile_wakes=stages, synapse_tile_wakes=tiles, router_wakes=stages + tiles)

@@ -82,7 +82,7 @@ def _cycles(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArray
     """Cycles of a token: a site streams its inputs, reads its crossbars phase by phase, and streams its results."""
     streamed = token_cycles(config, context, spec, INPUT_BITS)
     readout = spec.readout  # bits are there from the start, so they are driven in the order in which the readout takes them
-    read = spec.readout_circuit.phase_cycles(events, _phases(events), readout.read_latency, readout.column_mux, in_order=True)
+    read = spec.readout_circuit.phase_cycles(events, _phases(events), readout.read_latency, readout.mux_cycles, in_order=True)
     sites = (cycles + int(more) for cycles, more in zip(streamed.sites, read[0].sum(axis=1), strict=True))
     return TokenCycles(tuple(sites), streamed.attention)
 

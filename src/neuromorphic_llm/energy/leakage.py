@@ -1,4 +1,4 @@
-"""Leakage of a chip and of what it gates, and the energy of waking a tile (docs/reference/energy.md, Power gating)."""
+"""Leakage of a chip and of what it gates, and the energy of waking it (docs/reference/energy.md, Power gating)."""
 
 from __future__ import annotations
 
@@ -14,42 +14,40 @@ def leakage_power(
 ) -> Range:
     """Leakage power of the whole chip in W: logic of every tile, and all memories.
 
-    working: share of the time in which the logic of a tile (`logic`) and each of `memories` works, all the time if it is not there; the
-    rest of the time logic but that of the routers is switched off and bits are retained. None: everything is powered all the time.
+    working: share of the time in which the logic of a tile (`logic`), its router (`routers`) and each of `memories` works, all the time
+    if it is not there; the rest of the time logic is switched off and bits are retained. None: everything is powered all the time.
     """
     parts = {name: memory.leakage(constants) for name, memory in memories.items()}
-    logic = constants["tile_logic_leakage"].value * spec.topology.tiles
+    tile = constants["tile_logic_leakage"].value * spec.topology.tiles
     if working is None:
-        return Range.total([logic, *parts.values()])
-    off, retained = _idle_logic(constants), constants["retained_bit_share"].value
-    idle = [_gated(each, working.get(name, 1.0), retained) for name, each in parts.items()]
-    return Range.total([_gated(logic, working["logic"], off), *idle])
+        return Range.total([tile, *parts.values()])
+    share = constants["router_logic_share"].value
+    logic = {"logic": _saved(tile, share), "routers": tile.scaled(share)}
+    off, retained = constants["gated_logic_share"].value, constants["retained_bit_share"].value
+    gated = [_gated(each, working.get(name, 1.0), off) for name, each in logic.items()]
+    return Range.total([*gated, *(_gated(each, working.get(name, 1.0), retained) for name, each in parts.items())])
 
 
-def all_tiles_off(spec: ChipSpec) -> dict[str, float]:
-    """Shares for leakage_power of a chip whose gated tiles are all off: of the tiles only the host's works."""
-    return {"logic": 1 / spec.topology.tiles, **dict.fromkeys((*VECTOR_TILE, *SYNAPSE_TILE), 0.0)}
+def all_off(spec: ChipSpec) -> dict[str, float]:
+    """Shares for leakage_power of a chip all of whose gated parts are off: the host tile works."""
+    host = 1 / spec.topology.tiles
+    return {"logic": host, "routers": host if spec.routers_gated else 1.0, **dict.fromkeys((*VECTOR_TILE, *SYNAPSE_TILE), 0.0)}
 
 
-def tile_prices(spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant]) -> dict[str, Range]:
-    """Energy in J of a cycle in which a tile is on, beyond what it leaks while it is off, and of waking it."""
-    prices = {}
+def gating_prices(spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant]) -> dict[str, Range]:
+    """Energy in J of a cycle in which a tile or a router is on, beyond what it leaks while it is off, and of waking it."""
+    tile, wake, share = (constants[name].value for name in ("tile_logic_leakage", "logic_wake", "router_logic_share"))
+    off, retained = constants["gated_logic_share"].value, constants["retained_bit_share"].value
+    cycle = 1 / spec.clock_hz
+    prices = {"router_on": _saved(tile.scaled(share), off) * cycle, "router_wake": wake.scaled(share)}
     kinds = {"vector": (VECTOR_TILE, spec.topology.vector_tiles()), "synapse": ((*SYNAPSE_TILE, "weights"), spec.topology.synapse_tiles())}
-    retained = constants["retained_bit_share"].value
-    logic = _saved(constants["tile_logic_leakage"].value, _idle_logic(constants))
     for kind, (names, tiles) in kinds.items():
         own = [memories[name] for name in names if name in memories]
         bits = [_saved(memory.leakage(constants), retained) * (1 / len(tiles)) for memory in own]
-        prices[f"{kind}_tile_on"] = Range.total([logic, *bits]) * (1 / spec.clock_hz)
+        prices[f"{kind}_tile_on"] = Range.total([_saved(_saved(tile, share), off), *bits]) * cycle
         raised = constants["bit_wake"].value * (sum(memory.bits for memory in own) / len(tiles))
-        prices[f"{kind}_tile_wake"] = constants["logic_wake"].value + raised
+        prices[f"{kind}_tile_wake"] = _saved(wake, share) + raised
     return prices
-
-
-def _idle_logic(constants: Mapping[str, Constant]) -> Range:
-    """Share of a tile's logic leakage that remains while it is off: its router, and what sleep transistors let through."""
-    router, off = constants["router_logic_share"].value, constants["gated_logic_share"].value
-    return router + _saved(off, router)
 
 
 def _gated(leakage: Range, working: float, idle: Range) -> Range:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.constants import Constant, Range, converter_energy, sram_bit
-from neuromorphic_llm.energy.leakage import leakage_power, tile_prices
+from neuromorphic_llm.energy.leakage import gating_prices, leakage_power
 from neuromorphic_llm.energy.memories import TABLE_BYTES, Memory
 from neuromorphic_llm.simulation.counters import MEMORY_COUNTERS
 
@@ -17,14 +17,16 @@ NODE_NM = 22
 RESOLVED: Mapping[str, str] = MappingProxyType(
     {
         "device_read": "read of a cell: `cell_read`, or that of the chip's `synapse.cell`",
-        "conversion": "conversion of `converter_bits` at `clock_hz` (Converters)",
+        "conversion": "conversion of `converter_bits` in `conversion_cycles` (Converters)",
         "table.bit": "bit of the table of powers of two or of the sigmoid (Memories)",
         "leakage": "leakage in a second: `tile_logic_leakage` of every tile, `sram_leakage_bit` or `register_leakage_bit` of every bit; "
         "less where tiles are gated (Power gating)",
         "vector_tile_on": "leakage of a vector tile in a cycle, less what it leaks while it is off (Power gating)",
         "synapse_tile_on": "leakage of a synapse tile in a cycle, less what it leaks while it is off",
+        "router_on": "leakage of a router in a cycle, less what it leaks while it is off",
         "vector_tile_wake": "`logic_wake` and `bit_wake` for every bit of a vector tile's memories",
         "synapse_tile_wake": "`logic_wake` and `bit_wake` for every bit of a synapse tile's memories",
+        "router_wake": "`router_logic_share` of `logic_wake`",
         "multiply": "product of the number format",
         "accumulate": "addition of a product to its sum",
     }
@@ -63,11 +65,17 @@ def chip_prices(
         **constant_prices(constants),
         **{f"{name}.bit": memory.bit(constants) for name, memory in memories.items()},
         "device_read": constants["cell_read" if spec.synapse.cell == "generic" else f"cell_read_{spec.synapse.cell}"].value,
-        "conversion": converter_energy(constants, spec.converter_bits, spec.clock_hz),
+        "conversion": _conversion(spec, constants),
         "table.bit": sram_bit(constants, TABLE_BYTES),
         "leakage": leakage_power(spec, memories, constants, working),
-        **tile_prices(spec, memories, constants),
+        **gating_prices(spec, memories, constants),
     }
+
+
+def _conversion(spec: ChipSpec, constants: Mapping[str, Constant]) -> Range:
+    """Energy of a conversion in J."""
+    converter = converter_energy(constants, spec.converter_bits, spec.clock_hz / spec.readout.conversion_cycles)
+    return converter.scaled(constants["decrement_share"].value) if spec.readout_circuit.by_decrement else converter
 
 
 def chip_quantities(spec: ChipSpec) -> dict[str, int]:

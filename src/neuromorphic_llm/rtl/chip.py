@@ -70,8 +70,10 @@ _ABSENT = (
     "halvings",
     "vector_tile_cycles_on",
     "synapse_tile_cycles_on",
+    "router_cycles_on",
     "vector_tile_wakes",
     "synapse_tile_wakes",
+    "router_wakes",
 )
 """Counters of membranes and of gating, which the RTL does not have."""
 

@@ -93,8 +93,10 @@ class Counters:
     dram_bits_read: int = 0
     vector_tile_cycles_on: int = 0
     synapse_tile_cycles_on: int = 0
+    router_cycles_on: int = 0
     vector_tile_wakes: int = 0
     synapse_tile_wakes: int = 0
+    router_wakes: int = 0
     cycles: int = 0
     site_spikes: tuple[int, ...] = ()  # per crossbar site
     site_synaptic_operations: tuple[int, ...] = ()

@@ -132,7 +132,7 @@ def _reading_cycles(spec: ChipSpec, events: NDArray[np.int64], phases: NDArray[n
     """Cycles of every phase in a synapse tile, [rows, sites, phases], from events as sent."""
     readout, circuit = spec.readout, spec.readout_circuit
     in_order = circuit.least_significant_first == spec.least_significant_first
-    return circuit.phase_cycles(events, phases, readout.read_latency, readout.column_mux, in_order=in_order)
+    return circuit.phase_cycles(events, phases, readout.read_latency, readout.mux_cycles, in_order=in_order)
 
 
 def _plan(program: Program, trace: ActivityTrace) -> Plan:
