@@ -242,7 +242,7 @@ def test_impossible_parameters_are_refused(parameters: dict[str, int], message: 
 
 def test_a_chip_states_the_parameters_of_its_readout() -> None:
     spec = load_spec("nano2").with_fields({"readout.repeats": 1, "readout.range_bits": 2})
-    assert spec.readout_circuit == Membrane(rows=64, active_rows=16, converter_bits=9, repeats=1, range_bits=2)
+    assert spec.readout_circuit == Membrane(rows=64, active_rows=64, converter_bits=9, repeats=1, range_bits=2)
     events, phases = np.ones((1, 1, 2, 1), np.int64), np.array([[2]])
     cycles = [each.readout_circuit.phase_cycles(events, phases, 5, 4, in_order=False)[0, 0, 1] for each in (spec, load_spec("nano2"))]
     assert cycles == [2 * 5 + 2 + 4 * 2, 2 * 5 + 2 + 4 * 4]
