@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 _PREFIXES = {-18: "a", -15: "f", -12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
 
@@ -25,6 +26,16 @@ def format_si(value: float, unit: str, digits: int = 3) -> str:
     if "." in number:
         number = number.rstrip("0").rstrip(".")
     return f"{number} {_PREFIXES[power]}{unit}".rstrip()
+
+
+def format_mm2(area: Mapping[str, float]) -> str:
+    """`1,540 mm² (751 mm² to 8,720 mm²)` of an area with its bounds in mm2, three significant digits each."""
+
+    def shown(value: float) -> str:
+        rounded = float(f"{value:.2e}")
+        return f"{rounded:,.0f} mm²" if rounded >= 100 else f"{rounded:.3g} mm²"
+
+    return f"{shown(area['nominal'])} ({shown(area['low'])} to {shown(area['high'])})"
 
 
 def format_bytes(count: int) -> str:

@@ -60,10 +60,10 @@ def test_constants_are_their_entries_and_those_scaled_from_others() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("source", None, "test: a has no source; every energy constant names one"),
-        ("source", "  ", "test: a has no source; every energy constant names one"),
+        ("source", None, "test: a has no source; every constant names one"),
+        ("source", "  ", "test: a has no source; every constant names one"),
         ("verified", "yes", "test: a: verified must be R or U, got 'yes'"),
-        ("unit", "pJ", "test: a: unit must be one of J, J/bit, J/(bit m), W, W/bit, m2/B, Hz, 1, got 'pJ'"),
+        ("unit", "pJ", "test: a: unit must be one of J, J/bit, J/(bit m), W, W/bit, m2, m2/B, m2/F, F, gates, Hz, 1, got 'pJ'"),
         ("low", 5.0, "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),
         ("nominal", 4e-13, "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),
         ("low", 0.0, "test: a: 0 < low <= nominal <= high does not hold; correct the bounds"),
@@ -89,7 +89,7 @@ def test_incomplete_entry_is_refused(field: str, value: object, message: str) ->
         ({"r": RULE}, {"scaled_from": "b"}, "test: a: scaled_from and rule must name an earlier constant and a rule; correct them"),
         ({"q": RULE}, {}, "test: a: scaled_from and rule must name an earlier constant and a rule; correct them"),
         ({"r": RULE | {"low": 1}}, {}, "test: rule r: 0 < low <= nominal <= high does not hold; correct the bounds"),
-        ({"r": RULE | {"source": ""}}, {}, "test: rule r has no source; every energy constant names one"),
+        ({"r": RULE | {"source": ""}}, {}, "test: rule r has no source; every constant names one"),
         ({"r": RULE | {"rule": None}}, {}, "test: rule r does not say its rule; write the formula"),
     ],
 )

@@ -85,8 +85,11 @@ REPORT: dict[str, Any] = {
 
 
 def with_curves() -> dict[str, Any]:
-    """The report with what later runs have: all rivals, energies at 8 and 16 visible tokens, and where 1,000 cycles go."""
+    """The report with what later runs have: all rivals, energies at 8 and 16 visible tokens, where 1,000 cycles go, and areas."""
     report = copy.deepcopy(REPORT)
+    area = {"low": 600.0, "nominal": 1544.0, "high": 8720.0}
+    parts = {"cells": area, "membranes": {"low": 0.0, "nominal": 0.0, "high": 0.0}}
+    report["compile"] |= {"area_mm2": area, "area_breakdown_mm2": parts, "rival_area_mm2": {"int8": area}}
     report["references"] |= {name: {"energy_j_per_token": RANGE} for name in RIVALS}
     energies = {f"{name}_energy_j_per_token": RANGE for name in ("chip", *RIVALS)}
     report["energy_over_context"] = [

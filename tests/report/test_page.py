@@ -14,7 +14,7 @@ from page_structure import Structure
 
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.report.html import html_page
-from neuromorphic_llm.report.tables import KINDS, all_tables, context_table, speed_and_energy_table
+from neuromorphic_llm.report.tables import KINDS, all_tables, area_table, context_table, speed_and_energy_table
 
 
 @pytest.mark.parametrize("report", [REPORT, with_curves()], ids=["old", "new"])
@@ -97,6 +97,15 @@ def test_every_rival_has_a_row_and_a_column() -> None:
         "bit-serial crossbars",
     )
     assert len(speed_and_energy_table(REPORT).rows) == len(energies) - 2
+
+
+def test_areas_are_shown_of_parts_that_have_one() -> None:
+    assert area_table(with_curves()).rows == (
+        ("cells with their share of drivers and wires", "1,540 mm² (600 mm² to 8,720 mm²)", "estimated"),
+        ("this chip", "1,540 mm² (600 mm² to 8,720 mm²)", "estimated"),
+        ("INT8 digital, weights in registers", "1,540 mm² (600 mm² to 8,720 mm²)", "estimated"),
+    )
+    assert "<h2" in (page := html_page(with_curves())) and "8,720 mm²" in page and "8,720 mm²" not in html_page(REPORT)
 
 
 def test_intervals_are_shown_where_there_are_any() -> None:

@@ -33,8 +33,8 @@ class MeshSpec(Section):
 
     title: ClassVar[str] = "mesh"
 
-    width: int = parameter(18, "tiles in a row", "leakage of every tile, longer routes", unit="tiles")
-    height: int = parameter(18, "rows of tiles", "leakage of every tile, longer routes", unit="tiles")
+    width: int = parameter(18, "tiles in a row", "area and leakage of every tile, longer routes", unit="tiles")
+    height: int = parameter(18, "rows of tiles", "area and leakage of every tile, longer routes", unit="tiles")
     vector_period: int = parameter(8, "distance of vector tiles along the snake order", "fewer vector tiles, so fewer layers", unit="tiles")
     vector_offset: int = parameter(4, "place of the first vector tile along the snake order", "nothing by itself", unit="tiles", least=0)
 
@@ -57,11 +57,11 @@ class SynapseSpec(Section):
     crossbars: int = parameter(24, "crossbar macros per tile", "area", unit="macros")
     rows: int = parameter(256, "inputs per macro; a site with more has several row blocks", "area", unit="cells")
     columns: int = parameter(256, "columns per macro", "area", unit="cells")
-    cell: str = parameter("generic", "device of the cells ([energy.md](energy.md))", "energy per cell read", choices=DEVICES)
+    cell: str = parameter("generic", "device of the cells ([energy.md](energy.md))", "energy per cell read, area", choices=DEVICES)
     cell_bits: int = parameter(4, "bits per cell", "wider converters", unit="bits", most=16)
     slices: int = parameter(2, "pairs of cells per weight", "macros, reads and conversions", unit="cells", most=16)
     accumulator_bits: int = parameter(
-        32, "width of a column accumulator, which bounds a network's sums", "energy per access, leakage", unit="bits", most=64
+        32, "width of a column accumulator, which bounds a network's sums", "area, energy per access, leakage", unit="bits", most=64
     )
     output_latency: int = cycles(8, "from the end of the last phase to the first value")
     gate_latency: int = cycles(12, "from the end of the last phase to the first product of a gate")
@@ -108,7 +108,7 @@ class ReadoutSpec(Section):
     converter_bits: int | None = parameter(
         None,
         "converter width, sign included; null: the readout's own, with `exact` the fewest bits that make a read exact",
-        "energy per conversion",
+        "energy per conversion, area",
         unit="bits",
         most=32,
         optional=True,

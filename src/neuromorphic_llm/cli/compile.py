@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from neuromorphic_llm.cli.common import CommandRun, console, status
+from neuromorphic_llm.units import format_mm2
 
 if TYPE_CHECKING:
     from neuromorphic_llm.compiler.module import Module
@@ -31,6 +32,7 @@ def command(
     picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the placement.")] = None,
 ) -> None:
     """Compile a spiking network for a chip: place it on the mesh, route it and write a program folder."""
+    from neuromorphic_llm.area import area_figures
     from neuromorphic_llm.chip.load import load_spec
     from neuromorphic_llm.chip.program_io import FORMAT, save_program
     from neuromorphic_llm.compiler.floorplan import floorplan_svg
@@ -54,10 +56,11 @@ def command(
         program_hash = save_program(program, output)
     if picture is not None:
         write_text(picture, floorplan_svg(program))
-    console.print(_mapping_table(program.report))
+    report = {**program.report, **area_figures(program)}
+    console.print(_mapping_table(report))
     if time_passes:
         console.print(_time_table(seconds))
-    run.result({**program.report, "program_hash": program_hash, "pass_seconds": seconds})
+    run.result({**report, "program_hash": program_hash, "pass_seconds": seconds})
 
 
 def _mapping_table(report: Mapping[str, Any]) -> Table:
@@ -80,6 +83,10 @@ def _mapping_table(report: Mapping[str, Any]) -> Table:
     for kind, hops in report["wire_hops_by_kind"].items():
         table.add_row(f"hops of a {kind} route, mean / longest", f"{hops['mean']:.1f} / {hops['max']}")
     table.add_row("chips", str(report["chips"]))
+    table.add_row("area (estimated)", format_mm2(report["area_mm2"]))
+    for part, area in sorted(report["area_breakdown_mm2"].items(), key=lambda item: -item[1]["nominal"]):
+        if area["nominal"]:
+            table.add_row(f"  {part}", format_mm2(area))
     return table
 
 

@@ -19,7 +19,7 @@ from neuromorphic_llm.cli.prompt import ParseSpecial, PromptedProgram, PromptOpt
 from neuromorphic_llm.cli.token_stream import TokenStream
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos
-from neuromorphic_llm.units import format_si
+from neuromorphic_llm.units import format_mm2, format_si
 
 EXAMPLES = """
 nmllm simulate programs/smollm2-135m --chat --prompt "Name three rivers in Europe." --max-new-tokens 32
@@ -154,6 +154,7 @@ def _rtl(request: _Request) -> dict[str, Any]:
 def _functional(request: _Request) -> dict[str, Any]:
     if request.threads is not None:
         raise UsageError("--threads is for --backend cycle")
+    from neuromorphic_llm.area import area_figures
     from neuromorphic_llm.kernel_time import kernel_time
     from neuromorphic_llm.network.functional import FunctionalDecoder
     from neuromorphic_llm.simulation.run import check_request
@@ -180,6 +181,7 @@ def _functional(request: _Request) -> dict[str, Any]:
         "clock_hz": program.spec.clock_hz,
         **dict.fromkeys(UNTIMED),
         **{f"{key}_reason": reason for key, reason in UNTIMED.items()},
+        **area_figures(program),
         "spikes_per_activation": statistics.spikes_per_activation(),
         "spikes_per_token_by_site": by_site,
         "wall_tokens_per_s": (len(prompt_ids) + len(generated) - 1) / seconds,
@@ -209,6 +211,8 @@ def _table(figures: dict[str, Any]) -> Table:
             "synaptic operations per token": f"{figures['synaptic_operations_per_token']:,.0f}",
         }
     rows |= {
+        "chip area": format_mm2(figures["area_mm2"]),
+        "area of the INT8 digital reference": format_mm2(figures["rival_area_mm2"]["int8"]),
         "spikes per activation": f"{figures['spikes_per_activation']:.3f}",
         "simulation speed, tokens/s (prompt and decoded)": f"{figures['wall_tokens_per_s']:.1f}",
         COMPILED[figures["backend"]]: f"{figures['compile_s']:.1f}",
@@ -217,7 +221,7 @@ def _table(figures: dict[str, Any]) -> Table:
         table.caption = "Means over the tokens of prompt and answer. Only --backend cycle gives cycles, time and energy."
     else:
         counted = {"decode": "decoded tokens", "prefill": "prompt's tokens (no token was decoded)"}[figures["counted_phase"]]
-        table.caption = f"Figures per token are means over the {counted}. Counts and cycles are simulated, energies estimated."
+        table.caption = f"Figures per token are means over the {counted}. Counts and cycles are simulated, energies and areas estimated."
     for name, value in rows.items():
         table.add_row(name, value)
     return table

@@ -48,12 +48,7 @@ def _parts(config: DecoderConfig, context: int, spec: ChipSpec, constants: Mappi
     """Energy by part, J, where the share `share` of the magnitude bits is set."""
     events = _events(config, spec, share)
     cycles = _cycles(config, context, spec, events)
-    synapse = len(spec.topology.synapse_tiles())
-    memories = {
-        **reference_memories(config, spec, INPUT_BITS, True, improved_banks(spec)),
-        "axon": Memory(max(site.inputs for site in config.sites), synapse),
-        "accumulators": Memory(-(-spec.synapse.accumulator_bits // 8) * most_columns(config, spec), synapse, registers=True),
-    }
+    memories = bit_serial_memories(config, spec)
     prices = {
         **chip_prices(spec, memories, constants, cycles.working(config, spec)),
         "multiply": constants[FORMATS["INT8"].multiply].value,
@@ -61,6 +56,16 @@ def _parts(config: DecoderConfig, context: int, spec: ChipSpec, constants: Mappi
     }
     counts = all_counts(_counters(config, context, spec, events), cycles.total / spec.clock_hz)
     return load_actions("bit_serial").energy(counts, prices, chip_quantities(spec))
+
+
+def bit_serial_memories(config: DecoderConfig, spec: ChipSpec) -> dict[str, Memory]:
+    """Memories: those of the improved INT8 array but of weights, inputs in every tile of their site, and accumulators."""
+    synapse = len(spec.topology.synapse_tiles())
+    return {
+        **reference_memories(config, spec, INPUT_BITS, True, improved_banks(spec)),
+        "axon": Memory(max(site.inputs for site in config.sites), synapse),
+        "accumulators": Memory(-(-spec.synapse.accumulator_bits // 8) * most_columns(config, spec), synapse, registers=True),
+    }
 
 
 def _events(config: DecoderConfig, spec: ChipSpec, share: float) -> NDArray[np.int64]:

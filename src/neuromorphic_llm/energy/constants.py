@@ -1,4 +1,4 @@
-"""Energy constants with unit, node, width, source and bounds, read from constants.yaml (docs/reference/energy.md)."""
+"""Constants with unit, node, width, source and bounds, and those of energy, read from constants.yaml (docs/reference/energy.md)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Constant:
     capacity_bytes: int | None = None  # of the memory, for sram_bit and sram_byte_area
 
 
-UNITS = ("J", "J/bit", "J/(bit m)", "W", "W/bit", "m2/B", "Hz", "1")
+UNITS = ("J", "J/bit", "J/(bit m)", "W", "W/bit", "m2", "m2/B", "m2/F", "F", "gates", "Hz", "1")
 
 
 def _range(entry: Mapping[str, Any], where: str) -> Range:
@@ -77,7 +77,7 @@ def _range(entry: Mapping[str, Any], where: str) -> Range:
 def _source(entry: Mapping[str, Any], where: str) -> tuple[str, str]:
     source = entry.get("source")
     if not isinstance(source, str) or not source.strip():
-        raise DataError(f"{where} has no source; every energy constant names one")
+        raise DataError(f"{where} has no source; every constant names one")
     if entry.get("verified") not in ("R", "U"):
         raise DataError(f"{where}: verified must be R or U, got {entry.get('verified')!r}")
     return source.strip(), str(entry["verified"])
@@ -172,15 +172,20 @@ def _of_size(constants: Mapping[str, Constant], unit: str, size_bytes: int) -> R
     return _power_law(at_below, at_above, math.log(size_bytes / below) / math.log(above / below))
 
 
+def of_width(constants: Mapping[str, Constant], name: str, bits: int) -> Range:
+    """Figure of `bits` bits from the entries `NAME_<n>bit`, with a power law in 2^bits between and beyond them."""
+    table = sorted((c.width_bits, c.value) for key, c in constants.items() if re.fullmatch(rf"{name}_\d+bit", key))
+    upper = next((i for i, (width, _) in enumerate(table) if width >= bits and i > 0), len(table) - 1)
+    (below, at_below), (above, at_above) = table[upper - 1 : upper + 1]
+    return _power_law(at_below, at_above, (bits - below) / (above - below))
+
+
 def converter_energy(constants: Mapping[str, Constant], bits: int, rate_hz: float) -> Range:
     """Energy of one conversion of `bits` bits by a converter that makes `rate_hz` conversions per second, J.
 
     The table, with a power law in 2^bits between and beyond its entries, times (rate / corner)^exponent above the corner rate.
     """
-    table = sorted((c.width_bits, c.value) for name, c in constants.items() if re.fullmatch(r"converter_\d+bit", name))
-    upper = next((i for i, (width, _) in enumerate(table) if width >= bits and i > 0), len(table) - 1)
-    (below, at_below), (above, at_above) = table[upper - 1 : upper + 1]
-    energy = _power_law(at_below, at_above, (bits - below) / (above - below))
+    energy = of_width(constants, "converter", bits)
     corner_hz = constants["converter_corner"].value.nominal * constants["converter_corner_per_bit"].value.nominal ** (10 - bits)
     excess, exponent = max(rate_hz / corner_hz, 1.0), constants["converter_rate_exponent"].value
     return energy.scaled(Range(excess**exponent.low, excess**exponent.nominal, excess**exponent.high))

@@ -140,10 +140,7 @@ def _reference(
     if improved:
         counters = with_wakes(counters, config, spec)
     cycles = token_cycles(config, context, spec, number_format.activation_bits)
-    weight_bits = number_format.weight_bits * counters.synaptic_operations
-    store = Memory(8192, -(-weight_bits // 65536)) if weights_in_sram else Memory(-(-weight_bits // 8), 1, registers=True)
-    banks = improved_banks(spec) if improved else Banks()
-    memories = {**reference_memories(config, spec, number_format.activation_bits, number_format.scaled, banks), "weights": store}
+    memories = array_memories(config, spec, number_format, weights_in_sram=weights_in_sram, improved=improved)
     prices = {
         **chip_prices(spec, memories, constants, cycles.working(config, spec) if improved else None),
         "multiply": constants[number_format.multiply].value,
@@ -152,6 +149,16 @@ def _reference(
     quantities = {**chip_quantities(spec), "weight_bits": number_format.weight_bits}
     parts = load_actions("digital").energy(all_counts(counters, cycles.total / spec.clock_hz), prices, quantities)
     return EnergyAccount(parts, 1, SCOPE_IMPROVED if improved else SCOPE_SRAM if weights_in_sram else SCOPE)
+
+
+def array_memories(
+    config: DecoderConfig, spec: ChipSpec, number_format: NumberFormat, *, weights_in_sram: bool = False, improved: bool = False
+) -> dict[str, Memory]:
+    """Memories of an array, that of its weights included."""
+    weight_bits = number_format.weight_bits * sum(math.prod(site.shape) for site in config.sites)
+    store = Memory(8192, -(-weight_bits // 65536)) if weights_in_sram else Memory(-(-weight_bits // 8), 1, registers=True)
+    banks = improved_banks(spec) if improved else Banks()
+    return {**reference_memories(config, spec, number_format.activation_bits, number_format.scaled, banks), "weights": store}
 
 
 def check_context(context: int) -> None:

@@ -51,8 +51,12 @@ class Memory:
 
     def side(self, constants: Mapping[str, Constant]) -> Range:
         """Side in m of a square of all banks of one memory, which is the mean way along its sides from a corner to a bank."""
-        area = sram_byte_area(constants, self.bank_size) * (self.banks * self.bank_size)
+        area = self.area(constants)
         return Range(math.sqrt(area.low), math.sqrt(area.nominal), math.sqrt(area.high))
+
+    def area(self, constants: Mapping[str, Constant]) -> Range:
+        """Area of all banks of one memory in SRAM, with their periphery, m2."""
+        return sram_byte_area(constants, self.bank_size) * (self.banks * self.bank_size)
 
     @property
     def bits(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from neuromorphic_llm.area import area_figures
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.display import Displayed
 from neuromorphic_llm.energy import account, chip_memories, rival_accounts
@@ -163,6 +164,7 @@ class ChipText(Displayed):
             "energy_breakdown_j": per_token["energy_breakdown_j"],
             "int8_reference_energy_j_per_token": rivals["int8"],
             "rival_energy_j_per_token": rivals,
+            **area_figures(self.program),
             "synaptic_operations_per_token": counted.synaptic_operations / counted.tokens,
             "spikes_per_activation": self.spikes_per_activation,
             "spikes_per_token_by_site": {

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from neuromorphic_llm.area import area_figures
 from neuromorphic_llm.artefact import check_artefact_place
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program_io import FORMAT as PROGRAM_FORMAT
@@ -162,7 +163,8 @@ class Pipeline:
             program = compile_network(self.network, self.spec, seed=self.options.seed)
             content_hash = save_program(program, folder)
             self._progress("compile", 1, 1)
-            return {"content_hash": content_hash, "report": program.report, "floorplan": [asdict(tile) for tile in floorplan(program)]}
+            report = {**program.report, **area_figures(program)}
+            return {"content_hash": content_hash, "report": report, "floorplan": [asdict(tile) for tile in floorplan(program)]}
 
         inputs = {"network": network_hash, "chip": self.spec.to_json(), "seed": self.options.seed}
         return self.steps.run("compile", inputs, work, StepArtefact(folder, PROGRAM_FORMAT, PROGRAM_VERSION))

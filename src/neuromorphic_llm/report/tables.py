@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neuromorphic_llm.units import format_bytes, format_si
+from neuromorphic_llm.units import format_bytes, format_mm2, format_si
 
 KINDS = {
     "measured": "taken on the machine of this run; spiking quality on the functional simulation, which equals the chip bit for bit",
@@ -37,6 +37,30 @@ PARTS = {
     "leakage": "leakage, whole chip",
 }
 """Part of the energy account (docs/reference/energy.md) -> its label, where the name alone says too little."""
+
+
+RIVALS = {
+    "int8": "INT8 digital, weights in registers",
+    "int8_improved": "INT8 digital, improved: small banks, idle tiles gated",
+    "int8_sram": "INT8 digital, weights in SRAM",
+    "fp16": "FP16 digital, weights in registers",
+    "bit_serial_crossbar": "this chip's crossbars, bit-serial INT8 inputs",
+}
+"""Rival (docs/reference/energy.md) -> its label."""
+
+AREA_PARTS = {
+    "cells": "cells with their share of drivers and wires",
+    "converters": "A/D converters with theirs",
+    "membranes": "membranes: capacitors, clamps, ranges",
+    "accumulators": "column accumulators",
+    "synapse": "read schedulers, output stages",
+    "vector": "vector tiles: norms, rotations, encoders, control",
+    "attention": "attention engines, logic",
+    "routers": "routers",
+    "host": "host tile",
+    "sram": "SRAM",
+}
+"""Part of the area account (docs/reference/area.md) -> its label."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +160,20 @@ def context_table(points: Sequence[Mapping[str, Any]]) -> Table:
     return Table("Energy of a decoded token over the context", columns, tuple(rows), note)
 
 
+def area_table(report: Mapping[str, Any]) -> Table:
+    """Area of the chip by part, largest first, and of its rivals."""
+    compiled = report["compile"]
+    parts = sorted(compiled["area_breakdown_mm2"].items(), key=lambda item: -item[1]["nominal"])
+    rows = [(AREA_PARTS.get(name, name), format_mm2(area), "estimated") for name, area in parts if area["nominal"]]
+    rows.append(("this chip", format_mm2(compiled["area_mm2"]), "estimated"))
+    rows += [(RIVALS[name], format_mm2(area), "estimated") for name, area in compiled["rival_area_mm2"].items()]
+    note = (
+        "22 nm, the whole chip, without pads and the interface to the DRAM. In brackets the low and the high bound. "
+        "A scanner exposes 858 mm² at once; a larger chip is several dies."
+    )
+    return Table("Area", ("part", "area", "kind"), tuple(rows), note)
+
+
 def latency_table(report: Mapping[str, Any]) -> Table:
     """Cycles of a decoded token by unit, largest first."""
     latency = report["latency"]
@@ -156,16 +194,9 @@ def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
     simulated, baseline, references = report["simulate"], report["baseline"], report["references"]
     chip = f"this chip ({simulated['chip']}, {simulated['clock_hz'] / 1e6:.0f} MHz)"
     rows = [(chip, f"{simulated['chip_tokens_per_s']:,.0f}", "simulated", energy_text(simulated["chip_energy_j_per_token"]), "estimated")]
-    names = {
-        "int8": "INT8 digital, weights in registers",
-        "int8_improved": "INT8 digital, improved: small banks, idle tiles gated",
-        "int8_sram": "INT8 digital, weights in SRAM",
-        "fp16": "FP16 digital, weights in registers",
-        "bit_serial_crossbar": "this chip's crossbars, bit-serial INT8 inputs",
-    }
     rows += [
         (name, "not simulated", "", energy_text(references[key]["energy_j_per_token"]), "estimated")
-        for key, name in names.items()
+        for key, name in RIVALS.items()
         if key in references  # earlier reports have fewer
     ]
     notes = [
@@ -229,4 +260,5 @@ def all_tables(report: Mapping[str, Any]) -> list[Table]:
     tables += [context_table(points)] if (points := report.get("energy_over_context")) else []
     tables.append(breakdown_table(report))
     tables += [latency_table(report)] if report.get("latency") else []
+    tables += [area_table(report)] if "area_mm2" in report["compile"] else []  # earlier reports have none
     return [*tables, chip_table(report), steps_table(report)]

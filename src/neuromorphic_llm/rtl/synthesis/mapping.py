@@ -49,14 +49,19 @@ def missing_yosys() -> str | None:
     return None
 
 
-def map_module(top: str, spec: ChipSpec, parameters: Mapping[str, int], target: SynthesisTarget | None) -> dict[str, Any]:
-    """The mapped, flat module as Yosys' JSON: cells of the target, or generic gates without one. SimulationError with Yosys' last lines."""
+def map_module(
+    top: str, spec: ChipSpec, parameters: Mapping[str, int], target: SynthesisTarget | None, sources: Sequence[Path] | None = None
+) -> dict[str, Any]:
+    """The mapped, flat module as Yosys' JSON: cells of the target, or generic gates without one. SimulationError with Yosys' last lines.
+
+    sources: files of the module, by default those of the RTL.
+    """
     if reason := missing_yosys():
         raise SimulationError(reason)
     with tempfile.TemporaryDirectory(prefix="nmllm-synth-") as name:
         folder = Path(name)
         (folder / "nmllm_pkg.sv").write_text(package_text(spec), encoding="utf-8")
-        files = [str(folder / "nmllm_pkg.sv"), *(str(path) for path in source_files(top))]
+        files = [str(folder / "nmllm_pkg.sv"), *(str(path.resolve()) for path in sources or source_files(top))]
         commands = folder / "commands.json"
         commands.write_text(json.dumps(_commands(top, files, parameters, target, folder)), encoding="utf-8")
         command = [sys.executable, str(Path(__file__).with_name("yosys_process.py")), str(commands)]
