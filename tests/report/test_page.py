@@ -105,7 +105,7 @@ def test_areas_are_shown_of_parts_that_have_one() -> None:
         ("this chip", "1,540 mm² (600 mm² to 8,720 mm²)", "estimated"),
         ("INT8 digital, weights in registers", "1,540 mm² (600 mm² to 8,720 mm²)", "estimated"),
     )
-    assert "<h2" in (page := html_page(with_curves())) and "8,720 mm²" in page and "8,720 mm²" not in html_page(REPORT)
+    assert "8,720 mm²" in html_page(with_curves()) and "8,720 mm²" not in html_page(REPORT)
 
 
 def test_intervals_are_shown_where_there_are_any() -> None:

@@ -18,6 +18,7 @@ from neuromorphic_llm.report.parts import figure, kind_mark, table_html
 from neuromorphic_llm.report.sentences import shown_summary, summaries_note
 from neuromorphic_llm.report.tables import (
     UNITS,
+    area_table,
     breakdown_table,
     chip_table,
     context_table,
@@ -90,6 +91,7 @@ def html_page(report: Mapping[str, Any]) -> str:
         _layers(report),
         "<h2>Chip</h2>",
         table_html(chip_table(report)),
+        table_html(area_table(report)) if "area_mm2" in report["compile"] else "",  # earlier reports have none
         _floor(report),
         "<h2>Steps of this run</h2>",
         table_html(steps_table(report)),
