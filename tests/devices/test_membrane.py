@@ -21,7 +21,7 @@ from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.ranges import calibrate_ranges
 from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.devices.readout import Drive, get_readout
-from neuromorphic_llm.errors import ArtefactError, CompileError, UsageError
+from neuromorphic_llm.errors import ArtefactError, CompileError, SimulationError, UsageError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import Operations
@@ -44,9 +44,10 @@ def definition(readout: Membrane, a: list[int], halvings: int, weights: np.ndarr
     most, accumulators, repeats = 2 ** (readout.converter_bits - 1) - 1, [], 0
     for j, column in enumerate(weights.T.tolist()):
         total = 0
-        for b in range(0, len(a), readout.rows):
-            s = sum(x * w for x, w in zip(a[b : b + readout.rows], column[b : b + readout.rows], strict=True))
-            k = min(max(halvings + int(ranges[b // readout.rows, j]), 0), 29)
+        size = readout.rows * readout.joined
+        for b in range(0, len(a), size):
+            s = sum(x * w for x, w in zip(a[b : b + size], column[b : b + size], strict=True))
+            k = min(max(halvings + int(ranges[b // size, j]), 0), 29)
             q, left = (s + 2**k // 2) // 2**k, readout.repeats
             while not -most - 1 <= q <= most and left:
                 k, left, repeats = k + 2, left - 1, repeats + 1
@@ -59,11 +60,12 @@ def definition(readout: Membrane, a: list[int], halvings: int, weights: np.ndarr
 @given(st.data())
 @settings(max_examples=150)
 def test_readings_are_those_of_the_definition(data: st.DataObject) -> None:
-    readout = Membrane(rows=data.draw(st.integers(1, 9)), converter_bits=data.draw(st.integers(2, 9)), repeats=data.draw(st.integers(1, 3)))
+    drawn = {"rows": (1, 9), "converter_bits": (2, 9), "repeats": (1, 3), "joined": (1, 3)}
+    readout = Membrane(**{name: data.draw(st.integers(*bounds)) for name, bounds in drawn.items()})
     inputs, outputs, tokens, phases = (data.draw(st.integers(1, most)) for most in (20, 4, 3, 14))
     digits = data.draw(hnp.arrays(np.int8, (phases, tokens, inputs), elements=st.integers(-1, 1)))
     weights = data.draw(hnp.arrays(np.int8, (inputs, outputs), elements=st.integers(-127, 127)))
-    ranges = data.draw(hnp.arrays(np.int8, (-(-inputs // readout.rows), outputs), elements=st.integers(-29, 29)))
+    ranges = data.draw(hnp.arrays(np.int8, (-(-inputs // (readout.rows * readout.joined)), outputs), elements=st.integers(-29, 29)))
     shift, used = data.draw(st.integers(0, 1)), data.draw(hnp.arrays(np.int64, tokens, elements=st.integers(1, phases)))
     for token, length in enumerate(used):
         digits[: phases - length, token] = 0  # a shorter train has empty phases in front
@@ -113,6 +115,33 @@ def test_every_engine_is_equal(code: str) -> None:
     assert np.array_equal(functional[0].numpy(), np.concatenate([step.logits for step in steps]))
 
 
+@pytest.mark.parametrize("joined", [2, 100])
+def test_joined_blocks_are_equal_in_every_engine_and_save_conversions(joined: int) -> None:
+    """Blocks of two macros, and a whole column as one."""
+    readout = replace(MEMBRANES, joined=joined)
+    weights = with_membranes(random_decoder(3, bias=True), readout)
+    tokens = tokens_of(SMALL_CONFIG, 8)
+    expected = IntegerDecoder(weights).forward(tokens)
+    for operations in (None, Operations("cpu")):
+        logits = FunctionalDecoder(weights, operations=operations).forward(torch.tensor([tokens]))
+        assert isinstance(logits, torch.Tensor) and np.array_equal(logits[0].numpy(), expected)
+    program = compile_network(weights, CHIP.with_fields({"readout.joined": joined}))
+    chip = EventDecoder(program)
+    assert np.array_equal(np.stack([chip.step(token) for token in tokens]), expected)
+    trace = chip.trace(1)
+    counters, apart = count(program, trace, simulate_timing(program, trace)), MEMBRANES.conversions(trace.events.astype(np.int64))
+    blocks = [-(-len(range(0, site.inputs, 16)) // joined) for site in SMALL_CONFIG.sites]
+    spiking = trace.events.sum(axis=2) > 0  # [tokens, sites, row_blocks]
+    first = sum(
+        site.outputs * int(spiking[:, site.index, b * joined : (b + 1) * joined].any(axis=1).sum())
+        for site in SMALL_CONFIG.sites
+        for b in range(blocks[site.index])
+    )
+    assert counters.accumulations == first < sum(int(apart[site.index]) * site.outputs for site in SMALL_CONFIG.sites)
+    with pytest.raises(SimulationError, match=r"the RTL converts the membranes of every row block; .* set readout.joined: 1"):
+        readout.rtl_parameters()
+
+
 def test_hybrids_convert_the_sites_that_spike() -> None:
     weights = with_membranes(random_decoder(3, parts="feed-forward"))
     tokens = tokens_of(SMALL_CONFIG, 9)
@@ -160,10 +189,10 @@ def test_counters_of_a_run_follow_its_trace() -> None:
     assert np.array_equal(trace.without_logits([0]).repeats[0], [*trace.repeats[0, :-1], 0])
 
 
-@pytest.mark.parametrize("grain", ["column", "block", "site"])
-def test_calibrated_ranges_have_the_least_error(grain: str) -> None:
+@pytest.mark.parametrize(("grain", "joined"), [("column", 1), ("block", 1), ("site", 1), ("column", 2)])
+def test_calibrated_ranges_have_the_least_error(grain: str, joined: int) -> None:
     """Ranges that are coarser or finer have larger squared errors in the sums that the text makes, without repeated conversions."""
-    exact, readout = random_decoder(4), Membrane(rows=16, active_rows=4, converter_bits=4)
+    exact, readout = random_decoder(4), Membrane(rows=16 // joined, active_rows=4, converter_bits=4, joined=joined)
     once = replace(readout, repeats=0)
     tokens = tokens_of(SMALL_CONFIG, 40)
     weights = calibrate_ranges(exact, readout, [tokens], "cpu", grain)
@@ -232,6 +261,7 @@ def test_wrong_ranges_are_refused(tmp_path: Path, ranges: np.ndarray | None, mes
         ({"converter_bits": 1}, "converter_bits must be an integer in 2..32, not 1"),
         ({"repeats": 9}, "repeats must be an integer in 0..8, not 9"),
         ({"range_bits": 0}, "range_bits must be an integer in 1..6, not 0"),
+        ({"joined": 0}, "joined must be an integer in 1..1048576, not 0"),
         ({"range": 3}, "has no parameter 'range'; did you mean 'range_bits'"),
     ],
 )

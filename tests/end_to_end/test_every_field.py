@@ -25,7 +25,7 @@ from neuromorphic_llm.simulation.run import simulate
 CHIP = load_spec("nano").with_fields({"power.gating": "all"})  # of a chip that gates nothing no wake-up is seen
 WEIGHTS = random_decoder(0)
 PROMPT, NEW = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3], 2
-OF_MEMBRANES = ("readout.repeats", "readout.range_bits")
+OF_MEMBRANES = ("readout.repeats", "readout.range_bits", "readout.joined")
 NUMBERS = [path for path, entry in parameters().items() if not described(entry).choices and path not in OF_MEMBRANES]
 CHOICES = [path for path, entry in parameters().items() if described(entry).choices]
 

@@ -138,7 +138,7 @@ def with_membranes(weights: DecoderWeights, readout: Membrane = MEMBRANES, seed:
     rng = np.random.default_rng(seed)
     ranged = weights.with_sites(
         lambda site, linear: replace(
-            linear, ranges=rng.integers(-5, 3, (readout.row_blocks(site.inputs), site.outputs)).astype(np.int8) if linear.spiking else None
+            linear, ranges=rng.integers(-5, 3, (readout.blocks(site.inputs), site.outputs)).astype(np.int8) if linear.spiking else None
         )
     )
     return replace(ranged, readout=readout)

@@ -125,6 +125,13 @@ class ReadoutSpec(Section):
     range_bits: int | None = parameter(
         None, "bits of a column's range, of a readout that has ranges; null: the readout's own", "area", unit="bits", most=6, optional=True
     )
+    joined: int | None = parameter(
+        None,
+        "row blocks whose charges meet before a conversion, of a readout with membranes; null: the readout's own",
+        "finer steps of the converter; saves conversions",
+        unit="row blocks",
+        optional=True,
+    )
 
     @property
     def mux_cycles(self) -> int:
@@ -238,7 +245,7 @@ _PARTS_OF: Mapping[str, str] = MappingProxyType(
 )
 """Field -> the field that bounds it."""
 
-_READOUT_FIELDS = tuple(f"readout.{name}" for name in ("converter_bits", "repeats", "range_bits", "active_rows", "kind"))
+_READOUT_FIELDS = tuple(f"readout.{name}" for name in ("converter_bits", "repeats", "range_bits", "joined", "active_rows", "kind"))
 """Fields that a readout may refuse together."""
 
 
@@ -283,7 +290,7 @@ class ChipSpec:
     @cached_property
     def readout_circuit(self) -> Readout:
         """Definition of the readout, with the sizes of this chip (docs/reference/devices.md)."""
-        own = {name: value for name in ("repeats", "range_bits") if (value := getattr(self.readout, name)) is not None}
+        own = {name: value for name in ("repeats", "range_bits", "joined") if (value := getattr(self.readout, name)) is not None}
         return get_readout(
             self.readout.kind,
             **own,

@@ -25,7 +25,7 @@ class _Recorder:
 
     def __init__(self, decoder: FunctionalDecoder, readout: BlockReadout) -> None:
         self._decoder, self._readout = decoder, readout
-        self.needs: dict[int, torch.Tensor] = {}  # site -> int64 [row_blocks, outputs, ranges]
+        self.needs: dict[int, torch.Tensor] = {}  # site -> int64 [blocks, outputs, ranges]
 
     def __call__(self, site: int, x: torch.Tensor, coded: CodedRows) -> None:
         weights = self._decoder.weights.site(site)
@@ -33,9 +33,9 @@ class _Recorder:
             return
         drive = Drive(self._decoder.phases(x), self._decoder.horner_shift)
         outputs, inputs = weights.weight.shape
-        shape = self._readout.row_blocks(inputs), outputs, len(_RANGES)
+        shape = self._readout.blocks(inputs), outputs, len(_RANGES)
         found = self.needs.setdefault(site, torch.zeros(shape, dtype=torch.int64))
-        blocks = row_blocks(self._decoder.site_tensors(site).weight, self._readout.rows)
+        blocks = row_blocks(self._decoder.site_tensors(site).weight, self._readout.block_rows)
         for needs, products in zip(found, self._decoder.operations.block_products(coded, blocks), strict=True):
             for some in torch.split(torch.arange(len(x)), max(_PART // outputs, 1)):
                 high, low = products[:, some].long()
@@ -66,12 +66,12 @@ def calibrate_ranges(
 
 
 def _least(needs: NDArray[np.int64], readout: BlockReadout, grain: str) -> NDArray[np.int8]:
-    """Ranges [row_blocks, outputs] of the least error, no two further apart than the readout can hold."""
+    """Ranges [blocks, outputs] of the least error, no two further apart than the readout can hold."""
     errors = needs @ readout.range_errors(_RANGES[:, None], _RANGES)
     if axes := GRAINS[grain]:
         errors = np.broadcast_to(errors.sum(axes, keepdims=True), errors.shape)
     span = readout.largest_range + 1
-    windows = np.lib.stride_tricks.sliding_window_view(errors, span, axis=2)  # [row_blocks, outputs, first range, span]
+    windows = np.lib.stride_tricks.sliding_window_view(errors, span, axis=2)  # [blocks, outputs, first range, span]
     first = int(windows.min(-1).sum((0, 1)).argmin())
     chosen: NDArray[np.int8] = _RANGES[first + windows[:, :, first].argmin(-1)].astype(np.int8)
     return chosen

@@ -1,4 +1,4 @@
-"""The membrane readout: one conversion per token of the charge that a row block collects over all phases (docs/reference/devices.md)."""
+"""The membrane readout: one conversion per token of the charge that a block collects over all phases (docs/reference/devices.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.devices.cells import Array, Library
 from neuromorphic_llm.devices.readout import BOUNDS, BlockReadout, Counts
-from neuromorphic_llm.errors import UsageError
+from neuromorphic_llm.errors import SimulationError, UsageError
 
 LARGEST_SHIFT = 29
 """Largest shift of a first conversion."""
@@ -26,10 +26,11 @@ _LARGEST = tuple((1 << max(bits - 1, 0)) - 1 for bits in range(33))
 
 @dataclass(frozen=True)
 class Membrane(BlockReadout):
-    """Charge of a row block, halved between phases, converted once; halved and converted again where that saturates."""
+    """Charge of a block, halved between phases, converted once; halved and converted again where that saturates."""
 
     repeats: int = 3  # conversions after the first at most
     range_bits: int = 3  # of the range of a column, beside the least one of its site
+    joined: int = 1  # row blocks whose charges meet before a conversion
 
     name: ClassVar[str] = "membrane"
     by_decrement: ClassVar[bool] = True
@@ -45,6 +46,11 @@ class Membrane(BlockReadout):
     def default_bits(self) -> int:
         """Fewest bits without loss on the models that were measured."""
         return 9
+
+    @property
+    def block_rows(self) -> int:
+        """See BlockReadout.block_rows."""
+        return self.rows * self.joined
 
     @property
     def largest_range(self) -> int:
@@ -80,8 +86,9 @@ class Membrane(BlockReadout):
         return np.where(needed > ranges, clipped, 4.0**ranges / 12)
 
     def conversions(self, events: Counts) -> Counts:
-        """First conversions of one column of weights, [sites]: one for each token and row block with a spike."""
-        counted: Counts = (events.sum(axis=2) > 0).sum(axis=(0, 2))
+        """First conversions of one column of weights, [sites]: one for each token and block with a spike."""
+        spiking = events.sum(axis=2) > 0  # [tokens, sites, row_blocks]
+        counted: Counts = np.logical_or.reduceat(spiking, np.arange(0, spiking.shape[2], self.joined), axis=2).sum(axis=(0, 2))
         return counted
 
     def integrations(self, events: Counts) -> Counts:
@@ -109,6 +116,8 @@ class Membrane(BlockReadout):
 
     def rtl_parameters(self) -> dict[str, int]:
         """See Readout.rtl_parameters."""
+        if self.joined > 1:
+            raise SimulationError("the RTL converts the membranes of every row block; simulate with events, or set readout.joined: 1")
         return {"MEMBRANE": 1, "CONVERTER_BITS": self.converter_bits, "REPEATS": self.repeats, "RANGE_BITS": self.range_bits}
 
 

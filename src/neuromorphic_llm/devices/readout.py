@@ -28,7 +28,7 @@ LARGEST_RANGE = 29
 class Drive:
     """Drive of a site's crossbars: arrays of the library and on the device of the digits that they come with.
 
-    phases [tokens]: phases that each token uses; ranges int8 [row_blocks, outputs] of a site whose readout is calibrated.
+    phases [tokens]: phases that each token uses; ranges int8 [blocks, outputs] of a site whose readout is calibrated.
     """
 
     phases: Array
@@ -205,11 +205,22 @@ class ConvertedReads(Readout):
 
 @dataclass(frozen=True)
 class BlockReadout(Readout):
-    """A readout that converts the sum of a row block over all phases at once, with a range for every column of a block.
+    """A readout that converts the sum of a block over all phases at once, with a range for every column of a block.
+
+    A block is one row block or several (`block_rows`).
 
     What a block collects is an integer product, so an engine may form it as one. Conversion calibrates the ranges, and a network's sites
     hold them (LinearWeights.ranges).
     """
+
+    @property
+    def block_rows(self) -> int:
+        """Inputs of a block that is converted at once."""
+        return self.rows
+
+    def blocks(self, inputs: int) -> int:
+        """Blocks of a site with so many inputs."""
+        return -(-inputs // self.block_rows)
 
     @property
     @abstractmethod
@@ -232,7 +243,7 @@ class BlockReadout(Readout):
         """Squared error, in units of all sums alike, of a sum that needs the range `needed` in a column of the range `ranges`."""
 
     def read(self, sums: Array, drive: Drive, xp: Library) -> Reading:
-        """Reading of the sums of all row blocks, int64 [blocks, tokens, outputs]."""
+        """Reading of the sums of all blocks, int64 [blocks, tokens, outputs]."""
         converted, repeats = self.convert(sums, drive.halvings, drive.ranges, xp)
         return Reading(converted.sum(0), repeats.sum(2).sum(0))
 
@@ -241,8 +252,8 @@ class BlockReadout(Readout):
         levels = xp.asarray(levels, dtype=xp.float64)  # whose products are exact below 2^53, and fast
         weights = sum(each * float(1 << self.cell_bits * s) for s, each in enumerate(levels))
         blocks = []
-        for first in range(0, digits.shape[2], self.rows):
-            block = slice(first, first + self.rows)
+        for first in range(0, digits.shape[2], self.block_rows):
+            block = slice(first, first + self.block_rows)
             total = 0
             for phase in digits:
                 driven = xp.asarray(phase[:, block], dtype=xp.float64) @ weights[block]

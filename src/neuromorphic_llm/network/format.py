@@ -145,7 +145,7 @@ class _Contents:
         """Ranges of a site's columns, of a readout that has some."""
         if not isinstance(self.readout, BlockReadout):
             return None
-        shape = (self.readout.row_blocks(inputs), outputs)
+        shape = (self.readout.blocks(inputs), outputs)
         ranges = self.bounded(f"{name}.ranges", np.int8, shape, -LARGEST_RANGE, LARGEST_RANGE)
         most = self.readout.largest_range
         if int(ranges.max()) - int(ranges.min()) > most:

@@ -86,7 +86,7 @@ class FunctionalDecoder:
     def _site(self, site: LinearWeights) -> SiteTensors:
         bias, ranges = (None if array is None else self.tensor(array) for array in (site.bias, site.ranges))
         shift, weight, readout = torch.tensor(site.shift, device=self.device), self.tensor(site.weight), self.weights.readout
-        blocks = row_blocks(weight, readout.rows) if isinstance(readout, BlockReadout) and site.spiking else ()
+        blocks = row_blocks(weight, readout.block_rows) if isinstance(readout, BlockReadout) and site.spiking else ()
         parts = self.tensor(site.multiplier), shift, self.tensor(site.stop), bias, site.spiking, ranges
         return SiteTensors(weight, *parts, blocks)
 

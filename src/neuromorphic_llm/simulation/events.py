@@ -151,15 +151,15 @@ class EventDecoder:
         weights, name = self.program.weights, self.program.weights.config.sites[site].name
         drive = Drive(np.array([len(digits)]), self._horner_shift, weights.site(name).ranges)
         if isinstance(weights.readout, BlockReadout):
-            read = weights.readout.read(self._block_sums(site, digits), drive, np)
+            read = weights.readout.read(self._block_sums(site, digits, weights.readout.block_rows), drive, np)
         else:
             read = weights.readout.accumulate_events(digits, self._levels[site], drive)
         self._row.repeats[site] = read.repeats[0]
         return check_int32(read.accumulators[0], name).astype(np.int32)
 
-    def _block_sums(self, site: int, digits: NDArray[np.int8]) -> NDArray[np.int64]:
-        """Integer products of the row blocks of a site, [blocks, 1, outputs]."""
-        weights_t, rows = self.program.weights_t[site], self._rows_per_block
+    def _block_sums(self, site: int, digits: NDArray[np.int8], rows: int) -> NDArray[np.int64]:
+        """Integer products of the blocks of `rows` inputs of a site, [blocks, 1, outputs]."""
+        weights_t = self.program.weights_t[site]
         sums = np.zeros((-(-len(weights_t) // rows), 1, weights_t.shape[1]), np.int32)
         for block, total in enumerate(sums[:, 0]):
             part = slice(block * rows, (block + 1) * rows)
