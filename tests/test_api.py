@@ -118,7 +118,12 @@ def test_texts_of_networks_programs_and_models(shown: dict[str, Any]) -> None:
         (lambda names: nl.generate(names["network"], "Hi", do_sample="yes"), "do_sample must be true or false, got 'yes'"),
         (lambda names: nl.evaluate(names["network"], limit_tokens="64"), "limit_tokens must be an integer, got '64'"),
         (lambda names: nl.evaluate(names["network"], data="nowhere.txt"), "nowhere.txt"),
-        (lambda names: nl.simulate(names["program"], [3, 4]), "the prompt must be one text, got list"),
+        (lambda names: nl.simulate(names["program"], [3, 4]), "the prompt must be one text, got int"),
+        (lambda names: nl.simulate(names["program"], 3), "the prompt must be one text, got int"),
+        (lambda names: nl.simulate(names["program"], "Hi", sequences=0), "sequences must be an integer of at least 1, got 0"),
+        (lambda names: nl.simulate(names["program"], ["Hi"] * 2, sequences=3), "2 prompts for 3 sequences; give one for each"),
+        (lambda names: nl.simulate(names["program"], [], sequences=1), "0 prompts for 1 sequences"),
+        (lambda names: nl.simulate(names["program"], ["Hi"] * 2, on_token=print), "on_token is for one sequence, got 2"),
         (lambda names: nl.generate(names["network"], ["Hi", "Ho"]), "the prompt must be one text, got list"),
     ],
 )

@@ -13,7 +13,7 @@ The examples of the functions go on with `network` and `program` of this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from io import StringIO
@@ -46,7 +46,7 @@ from neuromorphic_llm.models.tokenizer import load_tokenizer
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.pipeline.convert import calibration_source, check_names, convert_source, open_source
 from neuromorphic_llm.registry import name_advice
-from neuromorphic_llm.simulation.run import simulate as simulate_tokens
+from neuromorphic_llm.simulation.run import simulate_sequences
 from neuromorphic_llm.terminal import WorkBars, counted_work, work_display
 
 _Kind = TypeVar("_Kind")
@@ -118,9 +118,10 @@ def compile(network: SpikingNetwork | str | Path, chip: str | Path | ChipSpec = 
 
 def simulate(
     program: Program | str | Path,
-    prompt: str,
+    prompt: str | Sequence[str],
     *,
     max_new_tokens: int = 32,
+    sequences: int = 1,
     chat: bool = False,
     threads: int | None = None,
     bos: str = "auto",
@@ -128,8 +129,9 @@ def simulate(
 ) -> ChipText:
     """Text that the simulated chip generates greedily, with its energy and latency per token.
 
-    program: program, or a program folder. chat: the prompt is a user's message in the model's chat template.
-    threads: of the simulation (default: all cores). on_token: called with every new token id.
+    program: program, or a program folder. prompt: a text, of all `sequences` in flight, or a list with the text of each.
+    chat: the prompt is a user's message in the model's chat template.
+    threads: of the simulation (default: all cores). on_token: called with every new token id, of one sequence only.
 
     >>> result = nl.simulate(program, "Once upon a time", max_new_tokens=8)
     >>> result.text
@@ -138,15 +140,32 @@ def simulate(
     True
     >>> 1e-6 < result.latency < 1e-3
     True
+    >>> nl.simulate(program, ["Once upon a time", "One day"], max_new_tokens=3).texts
+    ('there was a', ', a little')
     """
     check_length(max_new_tokens)
+    prompts = _prompts(prompt, sequences)
+    if on_token is not None and len(prompts) > 1:
+        raise UsageError(f"on_token is for one sequence, got {len(prompts)}; leave it out and read `texts`")
     loaded = _opened(program, Program, load_program, "a program; nl.compile makes one of a network")
     config = loaded.weights.config
     tokenizer = choose_bos(load_tokenizer(loaded.tokenizer_files, "the program", config.vocab_size), bos)
-    ids, stop = encode_prompt(tokenizer, prompt, chat), stop_tokens(tokenizer, config.eos_token_ids)
-    with counted_work(_console(), "tokens", len(ids) + max_new_tokens - 1) as advance:
-        found = simulate_tokens(loaded, ids, max_new_tokens, stop=stop, threads=threads, progress=advance, on_token=on_token)
+    ids, stop = [encode_prompt(tokenizer, text, chat) for text in prompts], stop_tokens(tokenizer, config.eos_token_ids)
+    told = None if on_token is None else lambda _, token: on_token(token)
+    with counted_work(_console(), "tokens", sum(len(each) + max_new_tokens - 1 for each in set(map(tuple, ids)))) as advance:
+        found = simulate_sequences(loaded, ids, max_new_tokens, stop=stop, threads=threads, progress=advance, on_token=told)
     return ChipText(loaded, simulated_generation(found), tokenizer, stop)
+
+
+def _prompts(prompt: str | Sequence[str], sequences: int) -> list[str]:
+    """Prompt of each sequence. UsageError if there are not as many as sequences."""
+    if not isinstance(sequences, int) or sequences < 1:
+        raise UsageError(f"sequences must be an integer of at least 1, got {sequences!r}")
+    if not isinstance(prompt, list | tuple):
+        return [prompt] * sequences  # type: ignore[list-item]  # if it is no text, encode_prompt says so
+    if not prompt or sequences not in (1, len(prompt)):
+        raise UsageError(f"{len(prompt)} prompts for {sequences} sequences; give one for each, or one text for all")
+    return list(prompt)
 
 
 def generate(

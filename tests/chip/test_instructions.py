@@ -62,6 +62,7 @@ def trace() -> ActivityTrace:
 
     return ActivityTrace(
         prompt_tokens=2,
+        sequence=np.zeros(2, np.int32),
         context=np.array([3, 4], np.int32),
         logits_wanted=np.array([False, True]),
         phases=np.array([[2, 0], [5, 3]], np.int32),

@@ -105,6 +105,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
         ["compile", "network", "-o", "program", "--chip", "nano"],
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "3"],
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "1"],
+        ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "3", "--sequences", "2"],
         ["simulate", "program", "--prompt", "A river", "--max-new-tokens", "3", "--backend", "functional"],
         # The model nano, for which tests/rtl builds the chip too.
         ["convert", "nano", "-o", "nano", "--calibration", "text.txt"],

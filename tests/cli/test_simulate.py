@@ -86,6 +86,43 @@ def test_prompt_file(program: Path, tmp_path: Path) -> None:
     assert json.loads(result.read_text())["token_ids"] == run(program, tmp_path, "--max-new-tokens", "2")["token_ids"]
 
 
+def test_several_sequences(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of the file for each sequence, whose text is that of its prompt alone; figures at that load."""
+    file = tmp_path / "prompts.txt"
+    file.write_text("A river\nThe town\n", encoding="utf-8")
+    several = tmp_path / "several.json"
+    arguments = ["simulate", str(program), "--prompts-file", str(file), "--sequences", "2", "--max-new-tokens", "4", "--json", str(several)]
+    assert run_command_line(arguments) == 0
+    content, printed = json.loads(several.read_text()), capsys.readouterr().out
+    alone = run(program, tmp_path, "--max-new-tokens", "4")
+    assert content["sequences"] == 2 and alone["sequences"] == 1
+    assert content["generated"][0] == alone["generated"][0] == {name: alone[name] for name in ("prompt_tokens", "token_ids", "text")}
+    assert content["token_ids"] == alone["token_ids"] and content["generated"][1]["token_ids"] != alone["token_ids"]
+    assert all(each["text"] in printed for each in content["generated"]) and "sequences in flight" in printed
+    assert content["chip_tokens_per_s"] > 1.8 * alone["chip_tokens_per_s"]
+    assert content["latency_s_per_token"] == pytest.approx(2 / content["chip_tokens_per_s"])
+    assert alone["latency_s_per_token"] == pytest.approx(1 / alone["chip_tokens_per_s"])
+    leakage = [each["energy_breakdown_j"]["leakage"]["nominal"] for each in (content, alone)]
+    assert leakage[0] < 0.6 * leakage[1]
+    for name, rival in content["rival_energy_j_per_token"].items():
+        assert rival["nominal"] < alone["rival_energy_j_per_token"][name]["nominal"], name
+    assert alone["conversions_per_token"] == alone["counters"]["decode"]["conversions"] / 3
+    assert alone["repeated_conversions_per_token"] == 0
+    assert content["counters"]["decode"]["decoded_tokens"] == 6 and content["counters"]["tail"] is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"), [("a\nb\nc\n", "has 3 lines, but there are 2 sequences"), ("a\n \n", "line 2: the prompt is empty")]
+)
+def test_prompts_that_are_not_one_for_each(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: str, message: str
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text(lines, encoding="utf-8")
+    assert run_command_line(["simulate", str(program), "--prompts-file", str(file), "--sequences", "2"]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -99,6 +136,12 @@ def test_prompt_file(program: Path, tmp_path: Path) -> None:
         (["--prompt", "a", "--max-new-tokens", "100000"], 1, "exceed the program's context"),
         (["--prompt", "a", "--backend", "exact"], 2, "exact"),
         (["--prompt", "a", "--backend", "functional", "--threads", "1"], 2, "--threads is for --backend cycle"),
+        (["--prompt", "a", "--sequences", "0"], 2, "greater than or equal to 1"),
+        (["--prompt", "a", "--sequences", "2", "--backend", "rtl"], 2, "the RTL runs one sequence, got --sequences 2; use --backend cycle"),
+        (["--prompt", "a", "--sequences", "10000"], 1, "10000 sequences do not fit a key/value memory of chip nano"),
+        (["--prompt", "a", "--sequences", "80", "--max-new-tokens", "32"], 1, "the context of 16 that each of 80 sequences has"),
+        (["--prompts-file", "missing.txt"], 1, "missing.txt cannot be read"),
+        (["--prompt", "a", "--prompts-file", "b"], 2, "--prompts-file has all prompts; leave --prompt and --prompt-file out"),
     ],
 )
 def test_bad_input_is_one_line(program: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from bisect import insort
+from collections import deque
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -228,9 +229,10 @@ class HostOracle(Chip):
         wanted = [row >= len(text.prompt) - 1 for row in range(text.rows)]
         self.spec, self.config = text.spec, SimpleNamespace(hidden_size=text.hidden)  # type: ignore[assignment]
         self.program = SimpleNamespace(routes=SimpleNamespace(residual=[ROW_ROUTE]))  # type: ignore[assignment]
-        trace: Any = SimpleNamespace(tokens=text.rows, prompt_tokens=len(text.prompt), logits_wanted=np.array(wanted))
-        self.trace: ActivityTrace = trace
-        self.result, self.credits, self.tokens, self.cycle, self.wake = Oracle(), [CREDITS], 0, 0, 0
+        rows: Any = SimpleNamespace(tokens=text.rows, prompt_tokens=len(text.prompt), logits_wanted=np.array(wanted))
+        rows.sequence = np.zeros(text.rows, np.int32)
+        self.trace: ActivityTrace = rows
+        self.result, self.credits, self.returned, self.cycle, self.wake = Oracle(), [CREDITS], deque(), 0, 0
 
 
 @pytest.mark.parametrize("backpressure", BACKPRESSURE)
@@ -253,6 +255,6 @@ def test_the_rules_are_those_of_the_cycle_stepped_model(name: str, backpressure:
             if flit is not None:
                 offered.append(oracle.cycle)
             oracle.credits[0] += oracle.cycle in script.credit_cycles
-            oracle.tokens += oracle.cycle in script.token_cycles
+            oracle.returned.extend([0] if oracle.cycle in script.token_cycles else [])
         expected = [np.arange(send, push[-1] + 1) for send, push in zip(script.sends, script.pushes, strict=True)]
         assert offered == np.concatenate(expected).tolist()

@@ -46,6 +46,7 @@ def test_by_hand() -> None:
     events[0, 4] = [[1, 0], [2, 2]]  # head: 5 columns, reads 1, 1 + 1
     trace = ActivityTrace(
         prompt_tokens=1,
+        sequence=np.zeros(1, np.int32),
         context=np.array([3], np.int32),
         logits_wanted=np.array([True]),
         phases=np.array([[2, 1, 1, 1, 2]], np.int32),

@@ -20,7 +20,7 @@ from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.simulation import timing
 from neuromorphic_llm.simulation.timing import simulate_timing
-from neuromorphic_llm.simulation.trace import ActivityTrace
+from neuromorphic_llm.simulation.trace import ActivityTrace, joined
 
 
 def random_trace(program: Program, rng: np.random.Generator, prompt: int, decoded: int, density: float, every_logit: bool) -> ActivityTrace:
@@ -49,6 +49,7 @@ def random_trace(program: Program, rng: np.random.Generator, prompt: int, decode
     context = np.arange(1, rows + 1).astype(np.int32)
     return ActivityTrace(
         prompt,
+        np.zeros(rows, np.int32),
         context,
         wanted,
         phases,
@@ -142,6 +143,21 @@ def test_equal_to_the_oracle(choices: dict[str, str], seed: int, layers: int, pr
     check(program, random_trace(program, rng, prompt, decoded, float(rng.uniform(0.02, 0.9)), every_logit))
 
 
+@pytest.mark.parametrize("choices", CHOICES)
+@settings(max_examples=2, deadline=None)
+@given(
+    seed=st.integers(0, 10**9),
+    lengths=st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3)), min_size=2, max_size=5),
+    every=st.booleans(),
+)
+def test_sequences_equal_to_the_oracle(choices: dict[str, str], seed: int, lengths: list[tuple[int, int]], every: bool) -> None:
+    """Prompts of any length, and sequences that end one by one, more and fewer of them than the three stages."""
+    rng = np.random.default_rng(seed)
+    program = make_program(random_decoder(0, config=SMALLER), random_spec(rng).with_fields(choices), seed)
+    alone = [random_trace(program, rng, prompt, decoded, 0.3, every) for prompt, decoded in lengths]
+    check(program, joined(alone))
+
+
 def test_contention_and_long_pipeline() -> None:
     """Many tokens in flight, one-deep FIFOs and slow synapses: credits, links and injections all stall."""
     rng = np.random.default_rng(7)
@@ -208,6 +224,8 @@ def test_errors() -> None:
         simulate_timing(replace(program, route_masks=np.zeros_like(program.route_masks)), trace)
     with pytest.raises(SimulationError, match="not of a generation"):
         simulate_timing(program, replace(trace, logits_wanted=np.array([True, False, True])))
+    with pytest.raises(SimulationError, match="not of a generation"):
+        simulate_timing(program, replace(trace, sequence=np.array([0, 0, 1], np.int32)))
     with pytest.raises(SimulationError, match="lacks the phases"):
         simulate_timing(program, replace(trace, phases=np.zeros_like(trace.phases)))
     stage = replace(program.stages[1], vector_tile=program.stages[0].vector_tile)

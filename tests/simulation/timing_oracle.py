@@ -69,6 +69,7 @@ class Chip:
         self.residual = [0] * stages
         self.values = [0] * stages
         self.tokens = 0
+        self.returned: deque[int] = deque()  # sequences whose token has come back and is fed to the chip again
         self.regions = [region for stage in program.stages for site in stage.regions for region in site]
         self.phases_complete: list[deque[int]] = [deque() for _ in self.regions]
         self.region_at = {region.tile: n for n, region in enumerate(self.regions)}
@@ -156,8 +157,9 @@ class Chip:
         spec, config, trace = self.spec, self.config, self.trace
         for row in range(trace.tokens):
             if row >= trace.prompt_tokens:
-                while self.tokens < sum(trace.logits_wanted[:row]):
+                while not self.returned:
                     yield None
+                assert self.returned.popleft() == trace.sequence[row]
             self.result.step_begin[row] = self.cycle
             fetch = spec.host.latency + spec.host.dram_latency + ceil(2 * config.hidden_size, spec.host.dram_bytes_per_cycle)
             yield from self.pause(fetch)
@@ -338,6 +340,10 @@ class Chip:
             row = [row for row in range(self.trace.tokens) if self.trace.logits_wanted[row]][self.tokens]
             self.tokens += 1
             self.result.token_end[row] = self.cycle + 1
+            of_sequence = [other for other in range(self.trace.tokens) if self.trace.sequence[other] == self.trace.sequence[row]]
+            following = [other for other in of_sequence if other > row]
+            if following and following[0] >= self.trace.prompt_tokens:
+                self.returned.append(int(self.trace.sequence[row]))
 
     def run(self) -> Oracle:
         """Step every unit and router until every row has ended and the mesh is empty."""

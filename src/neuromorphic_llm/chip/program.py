@@ -25,15 +25,25 @@ def kv_bytes_per_token(head_dim: int) -> int:
     return 2 * head_dim + 1
 
 
+def stored_tokens(spec: ChipSpec, config: DecoderConfig) -> int:
+    """Tokens of each of its heads that an attention engine's key/value memory holds."""
+    heads_per_engine = -(-config.kv_heads // spec.vector.attention_engines)
+    return spec.vector.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config.head_dim))
+
+
+def sequence_part(spec: ChipSpec, config: DecoderConfig, sequences: int) -> int:
+    """Tokens of each of so many sequences that the key/value memories hold (timing.md, Several sequences); 0 if not a single one."""
+    stored, lanes = stored_tokens(spec, config), spec.vector.key_lanes
+    return stored if sequences == 1 else stored // (sequences * lanes) * lanes
+
+
 def longest_context(spec: ChipSpec, config: DecoderConfig, positions: int) -> int:
     """Tokens that a program with rotary tables of `positions` can hold on this chip (compiler.md); 0 if not a single one.
 
     The chip attends to all tokens, so a context ends where the shortest window would begin to matter.
     """
-    heads_per_engine = -(-config.kv_heads // spec.vector.attention_engines)
-    stored = spec.vector.kv_bytes_per_engine // (heads_per_engine * kv_bytes_per_token(config.head_dim))
     windows = [window for window in config.windows if window]
-    return min(stored, config.max_positions, positions, LARGEST_CONTEXT, *windows)
+    return min(stored_tokens(spec, config), config.max_positions, positions, LARGEST_CONTEXT, *windows)
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,10 @@ class Program(Displayed):
         """Flits of a region's results for a token: its values, or of the head the largest one and its index."""
         head = region.site == self.weights.config.head.index
         return self.spec.noc.value_flits(2 if head else region.outputs)
+
+    def sequence_context(self, sequences: int) -> int:
+        """Longest context of each of so many sequences; 0 if not a single token."""
+        return min(sequence_part(self.spec, self.weights.config, sequences), self.max_context)
 
     def row_blocks(self, site: int) -> int:
         """Number of blocks of `synapse.rows` inputs of a site."""

@@ -41,7 +41,7 @@ class PromptOptions:
     parse_special: bool | None = None
 
     def text(self) -> str:
-        """The prompt's text. UsageError unless exactly one source is given and it is not empty, DataError if the file cannot be read."""
+        """Text of the prompt. UsageError unless exactly one source is given and it is not empty, DataError if the file cannot be read."""
         if (self.prompt is None) == (self.prompt_file is None):
             raise UsageError("give the prompt with --prompt TEXT or with --prompt-file FILE")
         text = self.prompt
@@ -60,18 +60,51 @@ class PromptOptions:
         return text
 
 
+@described
+@dataclass(frozen=True)
+class SequenceOptions(PromptOptions):
+    """Prompts of the sequences in flight, and the length of each."""
+
+    sequences: int = option(1, "Sequences in flight.", least=1)
+    prompts_file: Path | None = option(None, "Text file with a prompt per line, one for each sequence.", metavar="FILE")
+
+    def texts(self) -> tuple[str, ...]:
+        """Text of the prompt of every sequence: its line of a file, or one for all. Raises as `text`, and UsageError for other lines."""
+        if self.prompts_file is None:
+            return (self.text(),) * self.sequences
+        if self.prompt is not None or self.prompt_file is not None:
+            raise UsageError("--prompts-file has all prompts; leave --prompt and --prompt-file out")
+        try:
+            lines = tuple(read_plain_text(self.prompts_file, "--prompts-file", LIMITS["prompt"]).rstrip("\n").split("\n"))
+        except UsageError as error:
+            raise DataError(str(error)) from error
+        if len(lines) != self.sequences:
+            raise UsageError(
+                f"--prompts-file {self.prompts_file} has {len(lines)} lines, but there are {self.sequences} sequences; give a line each"
+            )
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                raise UsageError(f"--prompts-file {self.prompts_file}, line {number}: the prompt is empty; give a text")
+        return lines
+
+
 @dataclass(frozen=True)
 class PromptedProgram:
-    """Program, its tokenizer, the token ids of a prompt, and the tokens that end a text."""
+    """Program, its tokenizer, the token ids of the prompts, and the tokens that end a text."""
 
     program: Program
     tokenizer: Any
-    prompt_ids: list[int]
+    prompts: list[list[int]]  # of each sequence
     stop: tuple[int, ...]
 
     @property
+    def prompt_ids(self) -> list[int]:
+        """Token ids of the first prompt."""
+        return self.prompts[0]
+
+    @property
     def bos_token(self) -> str | None:
-        """Beginning-of-sequence token of the prompt; None without one."""
+        """Beginning-of-sequence token of the prompts; None without one."""
         return first_bos(self.tokenizer, self.prompt_ids)
 
     def text(self, generated: Sequence[int]) -> str:
@@ -79,8 +112,8 @@ class PromptedProgram:
         return str(self.tokenizer.decode([token for token in generated if token not in self.stop], skip_special_tokens=True)).strip()
 
 
-def load_prompted(folder: Path, options: PromptOptions, text: str) -> PromptedProgram:
-    """Load a program folder and encode the text of its prompt."""
+def load_prompted(folder: Path, options: PromptOptions, *texts: str) -> PromptedProgram:
+    """Load a program folder and encode the texts of its prompts."""
     from neuromorphic_llm.chip.program_io import load_program
     from neuromorphic_llm.evaluation.stop import stop_tokens
     from neuromorphic_llm.models.tokenizer import load_tokenizer
@@ -89,5 +122,5 @@ def load_prompted(folder: Path, options: PromptOptions, text: str) -> PromptedPr
         program = load_program(folder)
         config = program.weights.config
         tokenizer = choose_bos(load_tokenizer(program.tokenizer_files, str(folder), config.vocab_size), options.bos)
-    prompt_ids = encode_prompt(tokenizer, text, options.chat, options.parse_special)
-    return PromptedProgram(program, tokenizer, prompt_ids, stop_tokens(tokenizer, config.eos_token_ids))
+    encoded = {text: encode_prompt(tokenizer, text, options.chat, options.parse_special) for text in texts}
+    return PromptedProgram(program, tokenizer, [encoded[text] for text in texts], stop_tokens(tokenizer, config.eos_token_ids))

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, error_console, progress, status
 from neuromorphic_llm.cli.options import Given
-from neuromorphic_llm.cli.prompt import ParseSpecial, PromptedProgram, PromptOptions, load_prompted
+from neuromorphic_llm.cli.prompt import ParseSpecial, PromptedProgram, SequenceOptions, load_prompted
 from neuromorphic_llm.cli.token_stream import TokenStream
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos
@@ -25,6 +25,7 @@ EXAMPLES = """
 nmllm simulate programs/smollm2-135m --chat --prompt "Name three rivers in Europe." --max-new-tokens 32
 nmllm simulate programs/smollm2-135m --prompt-file ARTICLE.txt --max-new-tokens 96 --json result.json
 nmllm simulate programs/nano --prompt "Once upon a time"
+nmllm simulate programs/nano --prompt "Once upon a time" --sequences 3
 nmllm simulate programs/nano --prompt "Once upon a time" --backend rtl
 """
 
@@ -37,6 +38,7 @@ UNTIMED = {
             "mean_context",
             "cycles_total",
             "cycles_per_token",
+            "latency_s_per_token",
             "prefill_s",
             "chip_tokens_per_s",
             "chip_energy_j_per_token",
@@ -46,6 +48,8 @@ UNTIMED = {
             "int8_reference_energy_j_per_token",
             "rival_energy_j_per_token",
             "synaptic_operations_per_token",
+            "conversions_per_token",
+            "repeated_conversions_per_token",
             "counters",
         ),
         FUNCTIONAL_REASON,
@@ -69,7 +73,7 @@ class Backend(StrEnum):
 def command(
     run: CommandRun,
     program: Annotated[Path, typer.Argument(help="Program folder that `nmllm compile` wrote.")],
-    asked: Given[PromptOptions],
+    asked: Given[SequenceOptions],
     backend: Annotated[
         Backend, typer.Option(help="functional: values only; cycle: cycles and energy too; rtl: the same by the Verilated chip.")
     ] = Backend.CYCLE,
@@ -79,22 +83,26 @@ def command(
 ) -> None:
     """Generate text on the simulated chip: tokens, cycles and energy."""
     options = asked.build(bos=bos, parse_special=parse_special)
-    prompted = load_prompted(program, options, options.text())
-    stream = TokenStream(console, prompted.tokenizer, prompted.stop) if console.is_terminal else None
+    if backend is Backend.RTL and options.sequences > 1:
+        raise UsageError(f"the RTL runs one sequence, got --sequences {options.sequences}; use --backend cycle")
+    prompted = load_prompted(program, options, *options.texts())
+    shown = console.is_terminal and options.sequences == 1
+    stream = TokenStream(console, prompted.tokenizer, prompted.stop) if shown else None
     simulate_on = {Backend.CYCLE: _cycle, Backend.RTL: _rtl, Backend.FUNCTIONAL: _functional}[backend]
     figures: dict[str, Any] = {"prompt_tokens": len(prompted.prompt_ids), "bos_token": prompted.bos_token}
     figures |= simulate_on(_Request(prompted, options.max_new_tokens, threads, stream))
-    if stream is None:
-        console.print(figures["text"], markup=False, highlight=False)
-    else:
+    if stream is not None:
         stream.finish(figures["text"])
+    else:
+        for each in figures["generated"]:
+            console.print(each["text"], markup=False, highlight=False)
     console.print(_table(figures))
     run.result(figures)
 
 
 @dataclass(frozen=True)
 class _Request:
-    """Prompt and limits of a generation, and the display of its tokens."""
+    """Prompts and limits of a generation, and the display of its tokens."""
 
     prompted: PromptedProgram
     max_new_tokens: int
@@ -118,12 +126,13 @@ class _Request:
 
 def _cycle(request: _Request) -> dict[str, Any]:
     from neuromorphic_llm.evaluation.simulated import ChipText, simulated_generation
-    from neuromorphic_llm.simulation.run import simulate
+    from neuromorphic_llm.simulation.run import simulate_sequences
 
     prompted, count = request.prompted, request.max_new_tokens
-    program, prompt_ids, stop = prompted.program, prompted.prompt_ids, prompted.stop
-    with request.shown(len(prompt_ids) + count - 1) as (done, on_token):
-        result = simulate(program, prompt_ids, count, stop=stop, threads=request.threads, progress=done, on_token=on_token)
+    program, prompts, stop = prompted.program, prompted.prompts, prompted.stop
+    with request.shown(sum(len(prompt) + count - 1 for prompt in set(map(tuple, prompts)))) as (done, on_token):
+        told = lambda _, token: on_token(token)  # noqa: E731
+        result = simulate_sequences(program, prompts, count, stop=stop, threads=request.threads, progress=done, on_token=told)
     return ChipText(program, simulated_generation(result), prompted.tokenizer, stop).to_json()
 
 
@@ -136,7 +145,7 @@ def _rtl(request: _Request) -> dict[str, Any]:
 
     prompted = request.prompted
     program, prompt_ids, stop = prompted.program, prompted.prompt_ids, prompted.stop
-    check_request(program, prompt_ids, request.max_new_tokens)
+    check_request(program, [prompt_ids], request.max_new_tokens)
     begin = time.perf_counter()
     with status("building the chip with Verilator, which takes some minutes the first time"):
         chip = RtlChip(program, checked=False)
@@ -159,23 +168,29 @@ def _functional(request: _Request) -> dict[str, Any]:
     from neuromorphic_llm.network.functional import FunctionalDecoder
     from neuromorphic_llm.simulation.run import check_request
 
-    program, prompt_ids = request.prompted.program, request.prompted.prompt_ids
-    check_request(program, prompt_ids, request.max_new_tokens)
+    program, prompts = request.prompted.program, request.prompted.prompts
+    check_request(program, prompts, request.max_new_tokens)
     decoder = FunctionalDecoder(program.weights)
-    with request.shown(request.max_new_tokens) as (done, on_token), kernel_time() as compiled:
+    with request.shown(len(prompts) * request.max_new_tokens) as (done, on_token), kernel_time() as compiled:
 
         def told(_: int, token: int) -> None:
             done(1)
             on_token(token)
 
         begin = time.perf_counter()
-        generated = decoder.generate([prompt_ids], request.max_new_tokens, eos_token_ids=request.prompted.stop, on_token=told)[0]
+        generated = decoder.generate(prompts, request.max_new_tokens, eos_token_ids=request.prompted.stop, on_token=told)
         seconds = time.perf_counter() - begin - compiled()
     statistics, config = decoder.statistics, program.weights.config
     by_site = {config.sites[site].name: count / statistics.tokens for site, count in enumerate(statistics.site_spikes())}
+    sequences = [
+        {"prompt_tokens": len(prompt), "token_ids": tokens, "text": request.prompted.text(tokens)}
+        for prompt, tokens in zip(prompts, generated, strict=True)
+    ]
     return {
-        "token_ids": generated,
-        "text": request.prompted.text(generated),
+        "token_ids": generated[0],
+        "text": sequences[0]["text"],
+        "sequences": len(prompts),
+        "generated": sequences,
         "chip": program.spec.name,
         "backend": "functional",
         "clock_hz": program.spec.clock_hz,
@@ -184,7 +199,7 @@ def _functional(request: _Request) -> dict[str, Any]:
         **area_figures(program),
         "spikes_per_activation": statistics.spikes_per_activation(),
         "spikes_per_token_by_site": by_site,
-        "wall_tokens_per_s": (len(prompt_ids) + len(generated) - 1) / seconds,
+        "wall_tokens_per_s": (sum(map(len, (*prompts, *generated))) - len(prompts)) / seconds,
         "compile_s": compiled(),
         "kind": "simulated",
     }
@@ -196,12 +211,16 @@ def _table(figures: dict[str, Any]) -> Table:
     table.add_column("figure")
     table.add_column("value", justify="right")
     begin = figures.get("bos_token") or "none"
-    rows = {"beginning-of-sequence token of the prompt": begin, "tokens generated": str(len(figures["token_ids"]))}
+    rows = {"beginning-of-sequence token of the prompt": begin}
+    if figures["sequences"] > 1:
+        rows["sequences in flight"] = str(figures["sequences"])
+    rows["tokens generated"] = str(sum(len(each["token_ids"]) for each in figures["generated"]))
     if figures["cycles_total"] is not None:
         energy, rivals = figures["chip_energy_j_per_token"], figures["rival_energy_j_per_token"]
         rows |= {
             "cycles": f"{figures['cycles_total']:,}",
             "cycles per token": f"{figures['cycles_per_token']:,.0f}",
+            "time between two tokens of a sequence": format_si(figures["latency_s_per_token"], "s"),
             "chip tokens/s": f"{figures['chip_tokens_per_s']:,.0f}",
             "chip energy per token": format_si(energy["nominal"], "J"),
             "  low to high": f"{format_si(energy['low'], 'J')} to {format_si(energy['high'], 'J')}",

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.account import EnergyAccount
 from neuromorphic_llm.energy.actions import all_counts, load_actions
-from neuromorphic_llm.energy.array_time import TokenCycles, tiles_of_site, token_cycles, with_wakes
+from neuromorphic_llm.energy.array_time import TokenCycles, tiles_of_site, token_cycles
 from neuromorphic_llm.energy.constants import Constant, Range, load_constants
-from neuromorphic_llm.energy.digital import FORMATS, check_context, improved_banks, token_counters
+from neuromorphic_llm.energy.digital import FORMATS, check_load, improved_banks, token_counters
 from neuromorphic_llm.energy.memories import Memory, most_columns, reference_memories
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
 from neuromorphic_llm.reference.config import DecoderConfig
@@ -30,31 +30,35 @@ PHASES = INPUT_BITS - 1
 
 
 def bit_serial_reference(
-    config: DecoderConfig, context: int, spec: ChipSpec, *, constants: Mapping[str, Constant] | None = None
+    config: DecoderConfig, context: int, spec: ChipSpec, sequences: int = 1, *, constants: Mapping[str, Constant] | None = None
 ) -> EnergyAccount:
-    """Energy of one decoded token with `context` visible tokens on the chip's crossbars with bit-serial INT8 inputs.
+    """Energy of one decoded token with `context` visible tokens, of `sequences` in flight, on the chip's crossbars with bit-serial inputs.
 
     Its bounds are those of the constants and of the share of bits that are set, all at once.
     """
-    check_context(context)
+    check_load(context, sequences)
     constants = load_constants() if constants is None else constants
     share = constants["int8_magnitude_bits_set"].value
-    low, nominal, high = (_parts(config, context, spec, constants, each) for each in (share.low, share.nominal, share.high))
+    streamed = token_cycles(config, context, spec, INPUT_BITS, sequences)
+    low, nominal, high = (_parts(config, context, spec, constants, streamed, each) for each in (share.low, share.nominal, share.high))
     parts = {name: Range(low[name].low, nominal[name].nominal, high[name].high) for name in nominal}
     return EnergyAccount(parts, 1, SCOPE)
 
 
-def _parts(config: DecoderConfig, context: int, spec: ChipSpec, constants: Mapping[str, Constant], share: float) -> dict[str, Range]:
-    """Energy by part, J, where the share `share` of the magnitude bits is set."""
+def _parts(
+    config: DecoderConfig, context: int, spec: ChipSpec, constants: Mapping[str, Constant], streamed: TokenCycles, share: float
+) -> dict[str, Range]:
+    """Energy by part, J, where the share `share` of the magnitude bits is set and a token streams in the cycles `streamed`."""
     events = _events(config, spec, share)
-    cycles = _cycles(config, context, spec, events)
+    cycles = _cycles(spec, events, streamed)
     memories = bit_serial_memories(config, spec)
     prices = {
         **chip_prices(spec, memories, constants, cycles.working(config, spec)),
         "multiply": constants[FORMATS["INT8"].multiply].value,
         "accumulate": constants[FORMATS["INT8"].accumulate].value,
     }
-    counts = all_counts(_counters(config, context, spec, events), cycles.total / spec.clock_hz)
+    counters = cycles.with_wakes(_counters(config, context, spec, events), config, spec)
+    counts = all_counts(counters, cycles.interval(config) / spec.clock_hz)
     return load_actions("bit_serial").energy(counts, prices, chip_quantities(spec))
 
 
@@ -83,13 +87,12 @@ def _phases(events: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.full(events.shape[:2], PHASES, np.int64)
 
 
-def _cycles(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArray[np.int64]) -> TokenCycles:
+def _cycles(spec: ChipSpec, events: NDArray[np.int64], streamed: TokenCycles) -> TokenCycles:
     """Cycles of a token: a site streams its inputs, reads its crossbars phase by phase, and streams its results."""
-    streamed = token_cycles(config, context, spec, INPUT_BITS)
     readout = spec.readout  # bits are there from the start, so they are driven in the order in which the readout takes them
     read = spec.readout_circuit.phase_cycles(events, _phases(events), readout.read_latency, readout.mux_cycles, in_order=True)
     sites = (cycles + int(more) for cycles, more in zip(streamed.sites, read[0].sum(axis=1), strict=True))
-    return TokenCycles(tuple(sites), streamed.attention)
+    return replace(streamed, sites=tuple(sites))
 
 
 def _counters(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArray[np.int64]) -> Counters:
@@ -101,7 +104,7 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArr
     tiles = np.array([tiles_of_site(site, spec) for site in sites], np.int64)
     conversions = int(readout.conversions(events) @ outputs)
     axon_bits, accumulator = int(INPUT_BITS * inputs @ tiles), spec.synapse.accumulator_bits
-    counted = with_wakes(token_counters(config, context, spec, FORMATS["INT8"]), config, spec)
+    counted = token_counters(config, context, spec, FORMATS["INT8"])
     return replace(
         counted,
         synaptic_operations=int(rows @ outputs),

@@ -11,7 +11,7 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.chip.widths import SCORE_BITS, TABLE_BITS, WORD_BITS
 from neuromorphic_llm.energy.account import EnergyAccount
 from neuromorphic_llm.energy.actions import all_counts, load_actions
-from neuromorphic_llm.energy.array_time import sent_bits, tiles_of_site, token_cycles, with_wakes
+from neuromorphic_llm.energy.array_time import sent_bits, tiles_of_site, token_cycles
 from neuromorphic_llm.energy.constants import Constant, load_constants
 from neuromorphic_llm.energy.memories import Banks, Memory, reference_memories
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
@@ -45,9 +45,9 @@ FORMATS: Mapping[str, NumberFormat] = {
 }
 
 
-def token_seconds(config: DecoderConfig, context: int, spec: ChipSpec, activation_bits: int) -> float:
-    """Time of one decoded token in s."""
-    return token_cycles(config, context, spec, activation_bits).total / spec.clock_hz
+def token_seconds(config: DecoderConfig, context: int, spec: ChipSpec, activation_bits: int, sequences: int = 1) -> float:
+    """Time from one decoded token to the next in s, with `sequences` in flight."""
+    return token_cycles(config, context, spec, activation_bits, sequences).interval(config) / spec.clock_hz
 
 
 def _flits(config: DecoderConfig, spec: ChipSpec, activation_bits: int) -> tuple[int, int]:
@@ -128,18 +128,19 @@ def _reference(
     config: DecoderConfig,
     context: int,
     spec: ChipSpec,
+    sequences: int,
     number_format: NumberFormat,
     constants: Mapping[str, Constant] | None,
     *,
     weights_in_sram: bool = False,
     improved: bool = False,
 ) -> EnergyAccount:
-    check_context(context)
+    check_load(context, sequences)
     constants = load_constants() if constants is None else constants
     counters = token_counters(config, context, spec, number_format)
+    cycles = token_cycles(config, context, spec, number_format.activation_bits, sequences)
     if improved:
-        counters = with_wakes(counters, config, spec)
-    cycles = token_cycles(config, context, spec, number_format.activation_bits)
+        counters = cycles.with_wakes(counters, config, spec)
     memories = array_memories(config, spec, number_format, weights_in_sram=weights_in_sram, improved=improved)
     prices = {
         **chip_prices(spec, memories, constants, cycles.working(config, spec) if improved else None),
@@ -147,7 +148,7 @@ def _reference(
         "accumulate": constants[number_format.accumulate].value,
     }
     quantities = {**chip_quantities(spec), "weight_bits": number_format.weight_bits}
-    parts = load_actions("digital").energy(all_counts(counters, cycles.total / spec.clock_hz), prices, quantities)
+    parts = load_actions("digital").energy(all_counts(counters, cycles.interval(config) / spec.clock_hz), prices, quantities)
     return EnergyAccount(parts, 1, SCOPE_IMPROVED if improved else SCOPE_SRAM if weights_in_sram else SCOPE)
 
 
@@ -161,10 +162,12 @@ def array_memories(
     return {**reference_memories(config, spec, number_format.activation_bits, number_format.scaled, banks), "weights": store}
 
 
-def check_context(context: int) -> None:
-    """ValueError if no token is visible."""
+def check_load(context: int, sequences: int) -> None:
+    """ValueError if no token is visible, or no sequence in flight."""
     if context < 1:
         raise ValueError(f"context must be at least 1 token, got {context}")
+    if sequences < 1:
+        raise ValueError(f"sequences must be at least 1, got {sequences}")
 
 
 def improved_banks(spec: ChipSpec) -> Banks:
@@ -174,24 +177,37 @@ def improved_banks(spec: ChipSpec) -> Banks:
 
 
 def int8_reference(
-    config: DecoderConfig, context: int, spec: ChipSpec, *, weights_in_sram: bool = False, constants: Mapping[str, Constant] | None = None
+    config: DecoderConfig,
+    context: int,
+    spec: ChipSpec,
+    sequences: int = 1,
+    *,
+    weights_in_sram: bool = False,
+    constants: Mapping[str, Constant] | None = None,
 ) -> EnergyAccount:
     """Energy of one decoded token with `context` visible tokens on an INT8 digital weight-stationary array of the same node.
 
-    By default every weight sits in a register beside its multiplier, the strongest rival; `weights_in_sram` reads it from an 8 KB SRAM.
+    sequences: in flight, with a token each. By default every weight sits in a register beside its multiplier, the strongest
+    rival; `weights_in_sram` reads it from an 8 KB SRAM.
     """
-    return _reference(config, context, spec, FORMATS["INT8"], constants, weights_in_sram=weights_in_sram)
+    return _reference(config, context, spec, sequences, FORMATS["INT8"], constants, weights_in_sram=weights_in_sram)
 
 
 def int8_improved_reference(
-    config: DecoderConfig, context: int, spec: ChipSpec, *, constants: Mapping[str, Constant] | None = None
+    config: DecoderConfig, context: int, spec: ChipSpec, sequences: int = 1, *, constants: Mapping[str, Constant] | None = None
 ) -> EnergyAccount:
     """The same array, weights in registers, with memories in small banks and tiles that are switched off while they stand still."""
-    return _reference(config, context, spec, FORMATS["INT8"], constants, improved=True)
+    return _reference(config, context, spec, sequences, FORMATS["INT8"], constants, improved=True)
 
 
 def fp16_reference(
-    config: DecoderConfig, context: int, spec: ChipSpec, *, weights_in_sram: bool = False, constants: Mapping[str, Constant] | None = None
+    config: DecoderConfig,
+    context: int,
+    spec: ChipSpec,
+    sequences: int = 1,
+    *,
+    weights_in_sram: bool = False,
+    constants: Mapping[str, Constant] | None = None,
 ) -> EnergyAccount:
     """The same array with FP16 multipliers, FP32 accumulation and FP16 activations and key/value memory."""
-    return _reference(config, context, spec, FORMATS["FP16"], constants, weights_in_sram=weights_in_sram)
+    return _reference(config, context, spec, sequences, FORMATS["FP16"], constants, weights_in_sram=weights_in_sram)

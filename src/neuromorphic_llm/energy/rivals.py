@@ -15,7 +15,7 @@ from neuromorphic_llm.reference.config import DecoderConfig
 
 
 class _Reference(Protocol):
-    def __call__(self, config: DecoderConfig, context: int, spec: ChipSpec) -> EnergyAccount: ...
+    def __call__(self, config: DecoderConfig, context: int, spec: ChipSpec, sequences: int = 1) -> EnergyAccount: ...
 
 
 RIVALS: Mapping[str, _Reference] = MappingProxyType(
@@ -27,9 +27,10 @@ RIVALS: Mapping[str, _Reference] = MappingProxyType(
         "bit_serial_crossbar": bit_serial_reference,
     }
 )
-"""Name in results -> account of one decoded token with so many visible tokens on the node, mesh and memories of a chip."""
+"""Name in results -> account of one decoded token with so many visible tokens on the node, mesh and memories of a chip, and with so many
+sequences in flight."""
 
 
-def rival_accounts(config: DecoderConfig, context: int, spec: ChipSpec) -> dict[str, EnergyAccount]:
-    """Account of a decoded token with `context` visible tokens of every rival."""
-    return {name: reference(config, context, spec) for name, reference in RIVALS.items()}
+def rival_accounts(config: DecoderConfig, context: int, spec: ChipSpec, sequences: int = 1) -> dict[str, EnergyAccount]:
+    """Account of a decoded token with `context` visible tokens, and `sequences` in flight, of every rival."""
+    return {name: reference(config, context, spec, sequences) for name, reference in RIVALS.items()}

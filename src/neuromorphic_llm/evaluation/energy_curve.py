@@ -14,7 +14,7 @@ from neuromorphic_llm.simulation.events import EventDecoder
 from neuromorphic_llm.simulation.latency import decode_latency
 from neuromorphic_llm.simulation.run import SimulationResult
 from neuromorphic_llm.simulation.timing import simulate_timing
-from neuromorphic_llm.simulation.trace import ActivityTrace
+from neuromorphic_llm.simulation.trace import ActivityTrace, joined
 
 AROUND = 2
 """A point is the mean over the decoded tokens from so many before its context to so many after it."""
@@ -49,25 +49,26 @@ def observed_rows(contexts: Sequence[int]) -> frozenset[int]:
     return frozenset(row for context in contexts for row in range(context - AROUND - 2, context + AROUND))
 
 
-def counted_point(program: Program, counters: Counters, context: int) -> ContextPoint:
-    """The point of counted decoded tokens whose mean context this is."""
+def counted_point(program: Program, counters: Counters, context: int, sequences: int = 1) -> ContextPoint:
+    """The point of counted decoded tokens whose mean context this is, of so many sequences in flight."""
     spec, config = program.spec, program.weights.config
     seconds = counters.cycles / spec.clock_hz
     chip = account(counters, spec, chip_memories(program), seconds, tokens=counters.tokens).chip_energy_j_per_token
-    rivals = {name: rival.chip_energy_j_per_token for name, rival in rival_accounts(config, context, spec).items()}
+    rivals = {name: rival.chip_energy_j_per_token for name, rival in rival_accounts(config, context, spec, sequences).items()}
     return ContextPoint(context, counters.tokens, counters.cycles / counters.tokens, chip, rivals)
 
 
-def energy_over_context(program: Program, trace: ActivityTrace, contexts: Sequence[int]) -> list[ContextPoint]:
-    """A point for each context from a trace in which the logits of observed_rows(contexts) were wanted.
+def energy_over_context(program: Program, trace: ActivityTrace, contexts: Sequence[int], sequences: int = 1) -> list[ContextPoint]:
+    """A point for each context from a trace of one sequence in which the logits of observed_rows(contexts) were wanted.
 
-    Around each context the tokens are timed as decoded ones, one after another: what the trace says of a token does not depend on
-    whether it was given or generated.
+    Around each context the tokens are timed as decoded ones, one after another, with so many alike sequences in flight: what the trace
+    says of a token does not depend on whether it was given or generated.
     """
     points = []
     for context in contexts:
-        part = trace.decoding(slice(context - AROUND - 1, context + AROUND))
-        points.append(counted_point(program, count(program, part, simulate_timing(program, part), slice(1, None)), context))
+        part = joined([trace.decoding(slice(context - AROUND - 1, context + AROUND))] * sequences)
+        counters = count(program, part, simulate_timing(program, part), slice(sequences, None))
+        points.append(counted_point(program, counters, context, sequences))
     return points
 
 
@@ -91,12 +92,19 @@ def text_over_context(
 
 
 def decoding_figures(program: Program, result: SimulationResult, prompt_tokens: int, mean_context: int) -> dict[str, Any]:
-    """Energies over the context and the latency of the decoded tokens, of a run that observed observed_rows(doubling_contexts(prompt))."""
-    points = energy_over_context(program, result.observed, doubling_contexts(prompt_tokens))
+    """Energies over the context and the latency of the decoded tokens, of a run that observed observed_rows(doubling_contexts(prompt)).
+
+    All of its sequences have the same prompt.
+    """
+    sequences = len(result.generated)
+    points = energy_over_context(program, result.observed, doubling_contexts(prompt_tokens), sequences)
     if result.decode is None:
         reason = "nothing was decoded, and prompt tokens run through the stages side by side"
         return {"energy_over_context": [point.to_json() for point in points], "latency": None, "latency_reason": reason}
-    points.append(counted_point(program, result.decode, mean_context))
+    points.append(counted_point(program, result.decode, mean_context, sequences))
     points.sort(key=lambda point: point.context)
+    if sequences > 1:
+        reason = "several sequences are in flight, and a token waits for those of others"
+        return {"energy_over_context": [point.to_json() for point in points], "latency": None, "latency_reason": reason}
     latency = decode_latency(program, result.trace, slice(prompt_tokens, result.trace.tokens))
     return {"energy_over_context": [point.to_json() for point in points], "latency": latency.to_json()}

@@ -27,6 +27,7 @@ class RunOptions:
     tolerance: float = same_option(ConvertConfig, "tolerance")
     chip: str = option("nc1", "Known chip (nc1, nano) or a YAML file.")
     max_new_tokens: int = option(96, "Longest summary, in tokens.", least=2)
+    sequences: int = option(1, "Sequences in flight on the chip, each with the same article.", least=1)
     force: bool = option(False, "Do every step again.")
     seed: int = 0
     bos: Bos = Bos.AUTO

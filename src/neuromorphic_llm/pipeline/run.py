@@ -13,6 +13,7 @@ import torch
 from neuromorphic_llm.area import area_figures
 from neuromorphic_llm.artefact import check_artefact_place
 from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.program import sequence_part
 from neuromorphic_llm.chip.program_io import FORMAT as PROGRAM_FORMAT
 from neuromorphic_llm.chip.program_io import VERSION as PROGRAM_VERSION
 from neuromorphic_llm.chip.program_io import load_program, save_program
@@ -44,7 +45,7 @@ from neuromorphic_llm.pipeline.convert import for_chip
 from neuromorphic_llm.pipeline.options import RunOptions
 from neuromorphic_llm.pipeline.steps import StepArtefact, StepRecord, Steps
 from neuromorphic_llm.reference.build import build_graph, outline
-from neuromorphic_llm.simulation.run import simulate
+from neuromorphic_llm.simulation.run import check_sequences, simulate_sequences
 
 EVALUATED_TOKENS, WINDOW = 2048, 512
 CURVE_TOKENS = 1024
@@ -71,12 +72,21 @@ class Pipeline:
             raise UsageError(f"--max-new-tokens must be at least 2, got {options.max_new_tokens}")
         self.checkpoint = load_checkpoint(options.model)
         refuse_missing_units(build_graph(outline(self.checkpoint.config)))  # before the conversion, which takes minutes
-        if options.max_new_tokens >= (context := self.checkpoint.config.max_positions):
-            raise UsageError(f"--max-new-tokens must be below {context:,}, the context of the model; got {options.max_new_tokens}")
+        context, whose = self.checkpoint.config.max_positions, "the model"
+        if options.sequences > 1:
+            check_sequences(self.spec, self.checkpoint.config, options.sequences)
+            context, whose = min(context, self._part), f"each of {options.sequences} sequences"
+        if options.max_new_tokens >= context:
+            raise UsageError(f"--max-new-tokens must be below {context:,}, the context of {whose}; got {options.max_new_tokens}")
         self.tokenizer = choose_bos(self.checkpoint.tokenizer(), options.bos)
         check_artefact_place(options.output / "network", NETWORK_FORMAT)
         check_artefact_place(options.output / "program", PROGRAM_FORMAT)
         self.steps = Steps(options.output, force=options.force, on_step=on_step)
+
+    @property
+    def _part(self) -> int:
+        """Tokens of each sequence that the key/value memories hold."""
+        return sequence_part(self.spec, self.checkpoint.config, self.options.sequences)
 
     @cached_property
     def dense(self) -> DenseModel:
@@ -104,7 +114,7 @@ class Pipeline:
         """Run every step in order; the content of report.json without its envelope."""
         converted = self._convert()
         compiled = self._compile(converted["content_hash"])
-        limit = min(compiled["report"]["max_context"], self.checkpoint.config.max_positions) - self.options.max_new_tokens
+        limit = min(compiled["report"]["max_context"], self.checkpoint.config.max_positions, self._part) - self.options.max_new_tokens
         prompt = summary_prompt(self.tokenizer, self.article, limit)
         decoding = self._simulate(compiled["content_hash"], prompt)
         simulated = decoding.pop("figures")
@@ -174,12 +184,13 @@ class Pipeline:
             program = load_program(self.options.output / "program")
             stop = stop_tokens(self.tokenizer, self.checkpoint.config.eos_token_ids)
             count = self._count("simulate the chip", len(prompt) + self.options.max_new_tokens - 1)
-            observe = observed_rows(doubling_contexts(len(prompt)))
-            result = simulate(program, prompt, self.options.max_new_tokens, stop=stop, progress=count, observe=observe)
+            prompts, observe = [prompt] * self.options.sequences, observed_rows(doubling_contexts(len(prompt)))
+            result = simulate_sequences(program, prompts, self.options.max_new_tokens, stop=stop, progress=count, observe=observe)
             figures = ChipText(program, simulated_generation(result), self.tokenizer, stop).to_json()
             return {"figures": figures, **decoding_figures(program, result, len(prompt), figures["mean_context"])}
 
-        inputs = {"program": program_hash, "prompt": prompt, "max_new_tokens": self.options.max_new_tokens}
+        length = {"max_new_tokens": self.options.max_new_tokens, "sequences": self.options.sequences}
+        inputs = {"program": program_hash, "prompt": prompt, **length}
         return self.steps.run("simulate", inputs, work)
 
     def _baseline(self, prompt: list[int]) -> dict[str, Any]:
@@ -259,7 +270,7 @@ class Pipeline:
 
     def _references(self, context: int) -> dict[str, Any]:
         """Rivals of the same node with `context` visible tokens, and recorded GPU figures."""
-        rivals = rival_accounts(self.checkpoint.config, context, self.spec)
+        rivals = rival_accounts(self.checkpoint.config, context, self.spec, self.options.sequences)
         return {
             "context": context,
             **{name: reference.to_json() | {"kind": "estimated"} for name, reference in rivals.items()},

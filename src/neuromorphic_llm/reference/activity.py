@@ -58,6 +58,7 @@ def _step_fields(config: DecoderConfig, record: Record, rows: int) -> dict[str, 
     head_tokens = len(record.sites[-1].coded.a)
     attention = ("query_phases", "query_spikes", "key_columns", "probability_spikes", "probability_keys")
     return {
+        "sequence": np.zeros(record.tokens, np.int32),
         "context": np.arange(record.position + 1, record.position + record.tokens + 1, dtype=np.int32),
         "logits_wanted": np.arange(record.tokens) >= record.tokens - head_tokens,
         "phases": phases,

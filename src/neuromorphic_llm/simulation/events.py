@@ -185,6 +185,7 @@ class EventDecoder:
         attention = np.stack([row.attention for row in rows])
         return ActivityTrace(
             prompt_tokens=prompt_tokens,
+            sequence=np.zeros(len(rows), np.int32),
             context=np.array([row.context for row in rows], np.int32),
             logits_wanted=np.array([row.logits_wanted for row in rows]),
             phases=np.stack([row.phases for row in rows]),

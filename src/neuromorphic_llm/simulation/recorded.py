@@ -57,7 +57,7 @@ def record_run(
 
     Raises as check_request does, and SimulationError where they differ. `progress` is called with 1 after every token processed.
     """
-    check_request(program, prompt, max_new_tokens)
+    check_request(program, [prompt], max_new_tokens)
     decoder = EventDecoder(program, record=True)
     steps = decode(EventSequences([decoder], progress), [prompt], largest, max_new_tokens, stop)
     generated = [token for ((_, token),) in steps]

@@ -115,7 +115,8 @@ def _row_table(trace: ActivityTrace) -> NDArray[np.int64]:
         following = row if trace.logits_wanted[row] else following
         rows[row, tables.NEXT_WANTED] = following
     rows[:-1, tables.WANTED] = trace.logits_wanted
-    rows[1:, tables.TOKENS_BEFORE] = np.cumsum(trace.logits_wanted)
+    decoded = slice(trace.prompt_tokens, trace.tokens)
+    rows[decoded, tables.TOKENS_NEEDED] = np.cumsum(trace.logits_wanted)[trace.previous[decoded]]
     rows[: len(wanted_rows), tables.WANTED_ROW] = wanted_rows
     return rows
 
@@ -153,7 +154,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     reading = _reading_cycles(spec, events, phases)
     row_flits = spec.noc.value_flits(config.hidden_size)
     return Plan(
-        numbers=np.array([host_step_cycles(program), row_flits, trace.prompt_tokens, stages], np.int64),
+        numbers=np.array([host_step_cycles(program), row_flits, stages], np.int64),
         rows=_row_table(trace),
         sites=sites,
         units=units,
@@ -214,7 +215,8 @@ def _check(program: Program, trace: ActivityTrace) -> None:
     for tile in set(tiles):
         if tile == 0 or tiles.count(tile) > 1:
             raise SimulationError(f"tile {tile} of the program holds more than one unit; compile the network again")
-    if trace.prompt_tokens < rows and not trace.logits_wanted[trace.prompt_tokens - 1 : -1].all():
+    previous = trace.previous[trace.prompt_tokens :]
+    if (previous < 0).any() or not trace.logits_wanted[previous].all():
         raise SimulationError("a decoded token follows one whose logits were not wanted; the trace is not of a generation")
     ran = np.ones((rows, sites), bool)
     ran[:, list(program.stages[-1].sites)] = trace.logits_wanted[:, None]
@@ -223,7 +225,7 @@ def _check(program: Program, trace: ActivityTrace) -> None:
 
 
 def simulate_timing(program: Program, trace: ActivityTrace, flits: list[NDArray[np.int64]] | None = None) -> TimingResult:
-    """Cycle timing of a trace: prompt tokens stream through the stages, decoded ones wait for their predecessor's token.
+    """Cycle timing of a trace: prompt tokens stream through the stages, decoded ones wait until their sequence's last token is back.
 
     `flits` is given every injection and arrival in order of cycles, as rows of FlitLog.
     SimulationError if the trace is not of this program, or the mesh locks up (its routes are not XY trees).

@@ -36,7 +36,6 @@ from neuromorphic_llm.simulation.timing_tables import (
     OF_HEAD,
     OUT_ROUTE,
     PHASE,
-    PROMPT_ROWS,
     PUSHING,
     READ,
     READING,
@@ -56,7 +55,7 @@ from neuromorphic_llm.simulation.timing_tables import (
     TIMERS,
     TOKEN,
     TOKENS,
-    TOKENS_BEFORE,
+    TOKENS_NEEDED,
     UNIT_BITS,
     VALUE,
     VALUE_FLITS,
@@ -231,7 +230,7 @@ def _row_done(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         units.unit[unit, STATE] = IDLE
     elif unit > 0:
         _receive_residual(plan, units, unit, cycle)
-    elif units.unit[0, ROW] < plan.numbers[PROMPT_ROWS] or units.numbers[TOKENS] >= plan.rows[units.unit[0, ROW], TOKENS_BEFORE]:
+    elif units.numbers[TOKENS] >= plan.rows[units.unit[0, ROW], TOKENS_NEEDED]:
         _begin_step(plan, units, cycle)
     else:
         units.unit[0, STATE] = IDLE
@@ -267,12 +266,12 @@ def _phase_arrived(plan: Plan, units: Units, unit: int, cycle: int) -> None:
 
 @compiled
 def _token_arrived(plan: Plan, units: Units, cycle: int) -> None:
-    """The host has a token; in decode its step begins."""
+    """The host has a token, for whose step it may have waited."""
     units.token_end[plan.rows[units.numbers[TOKENS], WANTED_ROW]] = cycle
     units.numbers[TOKENS] += 1
     units.numbers[ENDED] += 1
     row = units.unit[0, ROW]
-    if units.unit[0, STATE] == IDLE and row < len(plan.delay) and units.numbers[TOKENS] >= plan.rows[row, TOKENS_BEFORE]:
+    if units.unit[0, STATE] == IDLE and row < len(plan.delay) and units.numbers[TOKENS] >= plan.rows[row, TOKENS_NEEDED]:
         _begin_step(plan, units, cycle)
 
 

@@ -19,12 +19,12 @@ IDLE, FETCH, AWAIT_RESIDUAL, AWAIT_VALUES, INJECT, FINISH, AWAIT_CREDIT, SENDING
 
 NO_ROW = -1
 
-HOST_CYCLES, RESIDUAL_FLITS, PROMPT_ROWS, HEAD = range(4)
-"""Entries of Plan.numbers: cycles of a step up to the first flit of the embedding row, flits of a vector, rows of the prefill, unit of
-the last stage."""
+HOST_CYCLES, RESIDUAL_FLITS, HEAD = range(3)
+"""Entries of Plan.numbers: cycles of a step up to the first flit of the embedding row, flits of a vector, unit of the last stage."""
 
-WANTED, NEXT_WANTED, TOKENS_BEFORE, WANTED_ROW = range(4)
-"""Columns of Plan.rows: logits wanted, first row from here on with logits wanted (or NO_ROW), wanted rows before, n-th wanted row."""
+WANTED, NEXT_WANTED, TOKENS_NEEDED, WANTED_ROW = range(4)
+"""Columns of Plan.rows: logits wanted, first row from here on with logits wanted (or NO_ROW), tokens that have come back to the host when
+it begins the row's step, n-th wanted row."""
 
 SCAN, VALUE_FLITS, SPIKE_ROUTE, OF_HEAD = range(4)
 """Columns of Plan.sites: cycles of one phase's scan, flits of the results of all regions, route, 1 in the last stage."""

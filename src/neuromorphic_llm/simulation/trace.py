@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ActivityTrace:
-    """One row per token, in order; the first `prompt_tokens` rows are the prefill."""
+    """One row per token, in the order in which the host takes them; the first `prompt_tokens` rows are the prefill."""
 
     prompt_tokens: int
+    sequence: NDArray[np.int32]  # [tokens], number of its sequence
     context: NDArray[np.int32]  # [tokens]
     logits_wanted: NDArray[np.bool_]  # [tokens]
     phases: NDArray[np.int32]  # [tokens, sites]
@@ -39,6 +40,15 @@ class ActivityTrace:
         """Number of tokens processed, prefill and decode."""
         return len(self.context)
 
+    @property
+    def previous(self) -> NDArray[np.int64]:
+        """Row of the token before each one in its sequence, -1 of a first one, [tokens]."""
+        rows = np.full(self.tokens, -1, np.int64)
+        order = np.argsort(self.sequence, kind="stable")
+        same = np.flatnonzero(np.diff(self.sequence[order]) == 0)
+        rows[order[same + 1]] = order[same]
+        return rows
+
     def without_logits(self, rows: Collection[int]) -> ActivityTrace:
         """The same activity as if the logits of these tokens had not been wanted: the head stage did not run for them."""
         chosen = sorted(rows)
@@ -58,3 +68,13 @@ class ActivityTrace:
         """The tokens `rows`, a slice or a mask, as a trace of their own (all counted as prefill)."""
         parts = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "prompt_tokens"}
         return ActivityTrace(prompt_tokens=len(parts["context"]), **parts)
+
+
+def joined(traces: Sequence[ActivityTrace]) -> ActivityTrace:
+    """Trace of several sequences in flight, from that of each alone: all prompts, then decoded tokens in rounds (timing.md)."""
+    sequence = np.repeat(np.arange(len(traces), dtype=np.int32), [trace.tokens for trace in traces])
+    rounds = np.concatenate([np.maximum(np.arange(trace.tokens) - trace.prompt_tokens + 1, 0) for trace in traces])
+    order = np.lexsort((sequence, rounds))
+    names = [each.name for each in fields(ActivityTrace) if each.name not in ("prompt_tokens", "sequence")]
+    parts = {name: np.concatenate([getattr(trace, name) for trace in traces])[order] for name in names}
+    return ActivityTrace(sum(trace.prompt_tokens for trace in traces), sequence[order], **parts)
