@@ -64,7 +64,7 @@ class FunctionalDecoder:
         self.weights: DecoderWeights = weights
         self.config = weights.config
         self.device = torch.device(device)
-        self.operations = operations or (CpuOperations() if self.device.type == "cpu" else Operations(self.device))
+        self.operations = operations or _operations(self.device)
         self.statistics = SpikeStatistics(self.config)
         self.observer: SiteObserver | None = None
         self.query_observer: Callable[[int, torch.Tensor], None] | None = None  # (layer, rotated queries [rows, heads, D])
@@ -292,6 +292,17 @@ class FunctionalDecoder:
         high = (coded.a + 64) >> 7
         planes = torch.stack((high, coded.a - (high << 7))).to(torch.int8)
         return CodedRows(planes, coded.exponent.int(), coded.spikes.sum(-1))
+
+
+def _operations(device: torch.device) -> Operations:
+    """The fastest operations that a device has."""
+    if device.type == "cpu":
+        return CpuOperations()
+    if device.type == "cuda":
+        from neuromorphic_llm.network.cuda_operations import CudaOperations  # needs Triton, which PyTorch for the CPU lacks
+
+        return CudaOperations(device)
+    return Operations(device)
 
 
 def _valid_rows(valid: Sequence[int] | None, n: int, device: torch.device) -> torch.Tensor | None:

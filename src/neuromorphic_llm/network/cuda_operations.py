@@ -1,0 +1,25 @@
+"""The operations of the functional simulation on a GPU: those of operations.py, and kernels where these take much longer."""
+
+from __future__ import annotations
+
+import torch
+
+from neuromorphic_llm.devices.membrane import Membrane
+from neuromorphic_llm.devices.readout import BlockReadout
+from neuromorphic_llm.network.membrane_cuda import MOST_ROWS, read_membranes
+from neuromorphic_llm.network.operations import CodedRows, Operations, SiteTensors
+
+
+class CudaOperations(Operations):
+    """Membranes are read by a kernel of their own."""
+
+    def read_blocks(
+        self, coded: CodedRows, phases: torch.Tensor, horner_shift: int, site: SiteTensors, readout: BlockReadout
+    ) -> torch.Tensor:
+        if not isinstance(readout, Membrane) or site.ranges is None or readout.block_rows > MOST_ROWS:
+            return super().read_blocks(coded, phases, horner_shift, site, readout)
+        halvings = (horner_shift * (phases - 1)).int()
+        accumulators: torch.Tensor = read_membranes(
+            coded.planes, site.weight, halvings, site.ranges, readout.block_rows, readout.converter_bits, readout.repeats
+        )
+        return accumulators
