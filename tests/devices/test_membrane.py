@@ -19,7 +19,7 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.ranges import calibrate_ranges
-from neuromorphic_llm.devices.membrane import Membrane
+from neuromorphic_llm.devices.membrane import Membrane, MembraneEnergy
 from neuromorphic_llm.devices.readout import Drive, get_readout
 from neuromorphic_llm.errors import ArtefactError, CompileError, SimulationError, UsageError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
@@ -39,6 +39,9 @@ CHIP = load_spec("nano").with_fields(
 )
 
 
+ENERGY = MembraneEnergy(rows=16, active_rows=4, converter_bits=5)
+
+
 def definition(readout: Membrane, a: list[int], halvings: int, weights: np.ndarray, ranges: np.ndarray) -> tuple[list[int], int]:
     """devices.md read literally, a column at a time in Python's integers: accumulators and repeated conversions."""
     most, accumulators, repeats = 2 ** (readout.converter_bits - 1) - 1, [], 0
@@ -47,7 +50,8 @@ def definition(readout: Membrane, a: list[int], halvings: int, weights: np.ndarr
         size = readout.rows * readout.joined
         for b in range(0, len(a), size):
             s = sum(x * w for x, w in zip(a[b : b + size], column[b : b + size], strict=True))
-            k = min(max(halvings + int(ranges[b // size, j]), 0), 29)
+            e = (sum(x * x for x in a[b : b + size]).bit_length() - 1) >> 1 if readout.squares else halvings
+            k = min(max(e + int(ranges[b // size, j]), 0), 29)
             q, left = (s + 2**k // 2) // 2**k, readout.repeats
             while not -most - 1 <= q <= most and left:
                 k, left, repeats = k + 2, left - 1, repeats + 1
@@ -61,7 +65,9 @@ def definition(readout: Membrane, a: list[int], halvings: int, weights: np.ndarr
 @settings(max_examples=150)
 def test_readings_are_those_of_the_definition(data: st.DataObject) -> None:
     drawn = {"rows": (1, 9), "converter_bits": (2, 9), "repeats": (1, 3), "joined": (1, 3)}
-    readout = Membrane(**{name: data.draw(st.integers(*bounds)) for name, bounds in drawn.items()})
+    readout = data.draw(st.sampled_from([Membrane, MembraneEnergy]))(
+        **{name: data.draw(st.integers(*bounds)) for name, bounds in drawn.items()}
+    )
     inputs, outputs, tokens, phases = (data.draw(st.integers(1, most)) for most in (20, 4, 3, 14))
     digits = data.draw(hnp.arrays(np.int8, (phases, tokens, inputs), elements=st.integers(-1, 1)))
     weights = data.draw(hnp.arrays(np.int8, (inputs, outputs), elements=st.integers(-127, 127)))
@@ -81,9 +87,11 @@ def test_readings_are_those_of_the_definition(data: st.DataObject) -> None:
     assert np.array_equal(read.repeats.numpy(), found.repeats)
 
 
-@pytest.mark.parametrize("config", [SMALL_CONFIG, *FAMILIES.values()])
-def test_functional_simulation_equals_the_reference(config: DecoderConfig) -> None:
-    weights = with_membranes(random_decoder(5, config=config, bias=True))
+@pytest.mark.parametrize(
+    ("config", "readout"), [*((each, MEMBRANES) for each in (SMALL_CONFIG, *FAMILIES.values())), (SMALL_CONFIG, ENERGY)]
+)
+def test_functional_simulation_equals_the_reference(config: DecoderConfig, readout: Membrane) -> None:
+    weights = with_membranes(random_decoder(5, config=config, bias=True), readout)
     tokens = tokens_of(config, 20)
     expected = IntegerDecoder(weights).forward(tokens)
     for operations in (None, Operations("cpu")):
@@ -92,15 +100,18 @@ def test_functional_simulation_equals_the_reference(config: DecoderConfig) -> No
         assert np.array_equal(logits[0].numpy(), expected)
 
 
-@pytest.mark.parametrize("code", ["signed-digit", "rate", "first-spike", "bit-planes"])
-def test_every_engine_is_equal(code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "readout"),
+    [*((code, MEMBRANES) for code in ("signed-digit", "rate", "first-spike", "bit-planes")), ("signed-digit", ENERGY), ("rate", ENERGY)],
+)
+def test_every_engine_is_equal(code: str, readout: Membrane) -> None:
     """Logits, spikes and repeated conversions of the event simulation are the reference's; so are those of the functional simulation."""
-    weights = with_membranes(random_decoder(3, code=code, bias=True))
+    weights = with_membranes(random_decoder(3, code=code, bias=True), readout)
     tokens = tokens_of(SMALL_CONFIG, 12)
     decoder = IntegerDecoder(weights)
     cache = decoder.new_cache()
     steps = [decoder.step([token], cache, full=True) for token in tokens]
-    chip = EventDecoder(compile_network(weights, CHIP))
+    chip = EventDecoder(compile_network(weights, CHIP.with_fields({"readout.kind": readout.name})))
     for token, expected in zip(tokens, steps, strict=True):
         logits = chip.step(token)
         assert logits is not None
@@ -113,6 +124,30 @@ def test_every_engine_is_equal(code: str) -> None:
     assert trace.repeats.sum() > 0
     functional = FunctionalDecoder(weights).forward(torch.tensor([tokens]))
     assert np.array_equal(functional[0].numpy(), np.concatenate([step.logits for step in steps]))
+
+
+def test_energies_are_counted_once_per_input_and_converted_for() -> None:
+    """A network is converted for the chip, whose counters have the squares of every site that ran; no other chip takes it, nor the RTL."""
+    spec = load_spec("nano2").with_fields({"readout.kind": "membrane-energy", "readout.converter_bits": None})
+    assert (
+        spec.readout_circuit
+        == MembraneEnergy(rows=64, active_rows=64, converter_bits=8)
+        != Membrane(rows=64, active_rows=64, converter_bits=8)
+    )
+    parameters = spec.readout_circuit.to_json()
+    options = ConvertConfig(spikes=0.8, readout=parameters.pop("name"), readout_parameters=tuple(parameters.items()))
+    weights = convert(load_checkpoint("random-tiny"), options, [list(range(3, 35))]).weights
+    program, config = compile_network(weights, spec), weights.config
+    decoder = EventDecoder(program)
+    for token in (1, 2, 3):
+        decoder.step(token, logits_wanted=token > 1)
+    trace = decoder.trace(2)
+    counters = count(program, trace, simulate_timing(program, trace))
+    assert counters.squared_elements == 3 * sum(site.inputs for site in config.sites[:-1]) + 2 * config.sites[-1].inputs
+    with pytest.raises(CompileError, match=r"for the readout membrane-energy .*chip nano2 has membrane \("):
+        compile_network(weights, load_spec("nano2"))
+    with pytest.raises(SimulationError, match="the RTL has no readout 'membrane-energy'"):
+        spec.readout_circuit.rtl_parameters()
 
 
 @pytest.mark.parametrize("joined", [2, 100])
@@ -189,10 +224,13 @@ def test_counters_of_a_run_follow_its_trace() -> None:
     assert np.array_equal(trace.without_logits([0]).repeats[0], [*trace.repeats[0, :-1], 0])
 
 
-@pytest.mark.parametrize(("grain", "joined"), [("column", 1), ("block", 1), ("site", 1), ("column", 2)])
-def test_calibrated_ranges_have_the_least_error(grain: str, joined: int) -> None:
+@pytest.mark.parametrize(
+    ("grain", "joined", "kind"),
+    [("column", 1, Membrane), ("block", 1, Membrane), ("site", 1, Membrane), ("column", 2, Membrane), ("column", 1, MembraneEnergy)],
+)
+def test_calibrated_ranges_have_the_least_error(grain: str, joined: int, kind: type[Membrane]) -> None:
     """Ranges that are coarser or finer have larger squared errors in the sums that the text makes, without repeated conversions."""
-    exact, readout = random_decoder(4), Membrane(rows=16 // joined, active_rows=4, converter_bits=4, joined=joined)
+    exact, readout = random_decoder(4), kind(rows=16 // joined, active_rows=4, converter_bits=4, joined=joined)
     once = replace(readout, repeats=0)
     tokens = tokens_of(SMALL_CONFIG, 40)
     weights = calibrate_ranges(exact, readout, [tokens], "cpu", grain)
@@ -203,13 +241,14 @@ def test_calibrated_ranges_have_the_least_error(grain: str, joined: int) -> None
         assert linear.ranges is not None
         low, high = int(linear.ranges.min()), int(linear.ranges.max())
         assert high - low <= readout.largest_range
-        halvings = coded.phases.astype(np.int64) - 1
-        unit = 4.0**-halvings  # every token counts alike
+        energies = readout.energies(coded.a.astype(np.int64), np)
+        exponents = readout.exponents(Drive(coded.phases.astype(np.int64), 1, energies=energies), np)
+        unit = 4.0**-exponents  # every token counts alike
         sums = np.stack(
             [coded.a[:, b : b + 16].astype(np.int64) @ linear.weight.T.astype(np.int64)[b : b + 16] for b in range(0, site.inputs, 16)]
         )
         chosen, coarser, finer = (
-            ((once.convert(sums, halvings, (linear.ranges + step).astype(np.int8), np)[0] - sums) ** 2 * unit[:, None]).sum()
+            ((once.convert(sums, exponents, (linear.ranges + step).astype(np.int8), np)[0] - sums) ** 2 * unit[..., None]).sum()
             for step in (0, 2, -2)
         )
         assert chosen <= 1.01 * min(coarser, finer)  # of rounding and clipping, means are taken

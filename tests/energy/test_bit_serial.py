@@ -86,3 +86,12 @@ def test_blocks_that_are_not_full() -> None:
     rows = {64: 12 + 4, 128: 12 + 12 + 8}
     expected = sum(7 * rows[inputs] * 2 * (outputs * CELL + math.ceil(outputs / 64) * ROW) for inputs, outputs in SITES)
     assert per_head == pytest.approx(expected, rel=1e-9, abs=0)
+
+
+def test_squares_of_the_inputs_are_charged() -> None:
+    spec = MEMBRANE.with_fields({"readout.kind": "membrane-energy"})
+    more = (
+        bit_serial_reference(CONFIG, 10, spec).parts["converters"].nominal
+        - bit_serial_reference(CONFIG, 10, MEMBRANE).parts["converters"].nominal
+    )
+    assert more == pytest.approx(sum(inputs for inputs, _ in SITES) * (3.1e-12 * 0.386 + ADD), rel=1e-9)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neuromorphic_llm.conversion.config import GRAINS
 from neuromorphic_llm.devices.readout import LARGEST_RANGE, BlockReadout, Drive
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import CodedRows, row_blocks
+from neuromorphic_llm.network.operations import CodedRows, energies, row_blocks
 from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
@@ -31,16 +31,17 @@ class _Recorder:
         weights = self._decoder.weights.site(site)
         if not weights.spiking:
             return
-        drive = Drive(self._decoder.phases(x), self._decoder.horner_shift)
+        drive = Drive(self._decoder.phases(x), self._decoder.horner_shift, energies=energies(coded, self._readout))
+        exponents = self._readout.exponents(drive, torch).expand(self._readout.blocks(weights.weight.shape[1]), -1)
         outputs, inputs = weights.weight.shape
         shape = self._readout.blocks(inputs), outputs, len(_RANGES)
         found = self.needs.setdefault(site, torch.zeros(shape, dtype=torch.int64))
         blocks = row_blocks(self._decoder.site_tensors(site).weight, self._readout.block_rows)
-        for needs, products in zip(found, self._decoder.operations.block_products(coded, blocks), strict=True):
+        for needs, products, own in zip(found, self._decoder.operations.block_products(coded, blocks), exponents, strict=True):
             for some in torch.split(torch.arange(len(x)), max(_PART // outputs, 1)):
                 high, low = products[:, some].long()
                 sums = 128 * high + low
-                need = self._readout.needed_ranges(sums, drive.halvings[some], torch).clamp(-LARGEST_RANGE, LARGEST_RANGE) + LARGEST_RANGE
+                need = self._readout.needed_ranges(sums, own[some], torch).clamp(-LARGEST_RANGE, LARGEST_RANGE) + LARGEST_RANGE
                 need += len(_RANGES) * torch.arange(outputs, device=need.device)
                 needs += torch.bincount(need.flatten(), minlength=needs.numel()).view(needs.shape).cpu()
 
@@ -50,7 +51,7 @@ def calibrate_ranges(
 ) -> DecoderWeights:
     """Return the decoder, whose readout is exact, for another one, with ranges of the least squared error on these token windows.
 
-    Every token counts alike: errors are in units of the first phase of its train.
+    Every token counts alike: errors are in units of the readout's exponents, of a membrane the first phase of its train.
     grain: what has a range of its own, a name in GRAINS.
     """
     decoder = FunctionalDecoder(weights, device)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.devices.cells import Array, Library
-from neuromorphic_llm.devices.readout import BOUNDS, BlockReadout, Counts
+from neuromorphic_llm.devices.readout import BOUNDS, BlockReadout, Counts, Drive, Readout
 from neuromorphic_llm.errors import SimulationError, UsageError
 
 LARGEST_SHIFT = 29
@@ -40,7 +40,7 @@ class Membrane(BlockReadout):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.converter_bits < 2:
-            raise UsageError(f"readout 'membrane': converter_bits must be an integer in 2..32, not {self.converter_bits}")
+            raise UsageError(f"readout {self.name!r}: converter_bits must be an integer in 2..32, not {self.converter_bits}")
 
     @property
     def default_bits(self) -> int:
@@ -57,10 +57,10 @@ class Membrane(BlockReadout):
         """Largest difference between the ranges of a site's columns, which `range_bits` hold."""
         return (1 << self.range_bits) - 1
 
-    def convert(self, sums: Array, halvings: Array, ranges: Array, xp: Library) -> tuple[Array, Array]:
+    def convert(self, sums: Array, exponents: Array, ranges: Array, xp: Library) -> tuple[Array, Array]:
         """See BlockReadout.convert."""
         most = _LARGEST[self.converter_bits]
-        shift = xp.clip(halvings[:, None] + xp.asarray(ranges, dtype=xp.int64)[:, None], 0, LARGEST_SHIFT)
+        shift = xp.clip(exponents[:, :, None] + xp.asarray(ranges, dtype=xp.int64)[:, None], 0, LARGEST_SHIFT)
         repeats = xp.zeros_like(sums)
         converted = _shifted(sums, shift)
         for _ in range(self.repeats):
@@ -70,10 +70,10 @@ class Membrane(BlockReadout):
             repeats = repeats + beyond
         return xp.clip(converted, -most - 1, most) << shift, repeats
 
-    def needed_ranges(self, sums: Array, halvings: Array, xp: Library) -> Array:
+    def needed_ranges(self, sums: Array, exponents: Array, xp: Library) -> Array:
         """See BlockReadout.needed_ranges; a sum that only rounding takes beyond the converter counts as one that fits."""
         bits = xp.asarray(xp.ceil(xp.log2(xp.asarray(abs(sums), dtype=xp.float64) + 0.5)), dtype=xp.int64)
-        return bits - (self.converter_bits - 1) - halvings[:, None]
+        return bits - (self.converter_bits - 1) - exponents[:, None]
 
     def range_errors(self, needed: Counts, ranges: Counts) -> NDArray[np.float64]:
         """See BlockReadout.range_errors: rounding, or clipping where a sum does not fit at once, as if nothing were converted again.
@@ -119,6 +119,27 @@ class Membrane(BlockReadout):
         if self.joined > 1:
             raise SimulationError("the RTL converts the membranes of every row block; simulate with events, or set readout.joined: 1")
         return {"MEMBRANE": 1, "CONVERTER_BITS": self.converter_bits, "REPEATS": self.repeats, "RANGE_BITS": self.range_bits}
+
+
+class MembraneEnergy(Membrane):
+    """Membranes whose gain follows the energy of the spikes of a block instead of the halvings of the train."""
+
+    name: ClassVar[str] = "membrane-energy"
+    squares: ClassVar[bool] = True
+
+    @property
+    def default_bits(self) -> int:
+        """Bits that it was measured with."""
+        return 8
+
+    def exponents(self, drive: Drive, xp: Library) -> Array:
+        """See BlockReadout.exponents: half of the energy's binary exponent."""
+        _, length = xp.frexp(xp.asarray(drive.energies, dtype=xp.float64))  # exact below 2^53
+        return (xp.asarray(length, dtype=xp.int64) - 1) >> 1
+
+    def rtl_parameters(self) -> dict[str, int]:
+        """See Readout.rtl_parameters: none."""
+        return Readout.rtl_parameters(self)
 
 
 def _shifted(sums: Array, shift: Any) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,12 +28,14 @@ LARGEST_RANGE = 29
 class Drive:
     """Drive of a site's crossbars: arrays of the library and on the device of the digits that they come with.
 
-    phases [tokens]: phases that each token uses; ranges int8 [blocks, outputs] of a site whose readout is calibrated.
+    phases [tokens]: phases that each token uses; ranges int8 [blocks, outputs] of a site whose readout is calibrated; energies int64
+    [blocks, tokens], sums of the squares of a block's inputs, for a readout with `squares`.
     """
 
     phases: Array
     horner_shift: int  # of the spike code: 1 positional, 0 rate
     ranges: Array | None = None
+    energies: Array | None = None
 
     @property
     def halvings(self) -> Array:
@@ -67,6 +69,9 @@ class Readout(ABC):
 
     by_decrement: ClassVar[bool] = False
     """Converters take the charge of a membrane off in binary shares; other readouts have converters beside their columns."""
+
+    squares: ClassVar[bool] = False
+    """Gain follows the squares of the inputs (Drive.energies)."""
 
     least_significant_first: ClassVar[bool] = False
     """Phases are taken from the least significant one on; other readouts begin with the most significant one."""
@@ -228,15 +233,24 @@ class BlockReadout(Readout):
         """Largest difference between the ranges of a site's columns."""
 
     @abstractmethod
-    def convert(self, sums: Array, halvings: Array, ranges: Array, xp: Library) -> tuple[Array, Array]:
+    def convert(self, sums: Array, exponents: Array, ranges: Array, xp: Library) -> tuple[Array, Array]:
         """Integers to be added to the accumulators, and repeated conversions, both int64 [blocks, tokens, outputs].
 
-        sums int64 [blocks, tokens, outputs], halvings int64 [tokens] before the conversion, ranges int8 [blocks, outputs].
+        sums int64 [blocks, tokens, outputs], `exponents` of the drive, ranges int8 [blocks, outputs].
         """
 
     @abstractmethod
-    def needed_ranges(self, sums: Array, halvings: Array, xp: Library) -> Array:
-        """Least range that converts each sum at once, of sums int64 [tokens, outputs] and halvings int64 [tokens]."""
+    def needed_ranges(self, sums: Array, exponents: Array, xp: Library) -> Array:
+        """Least range that converts each sum at once, of sums int64 [tokens, outputs] of a block and its exponents int64 [tokens]."""
+
+    def exponents(self, drive: Drive, xp: Library) -> Array:  # noqa: ARG002 - halvings are integers of their library
+        """Binary exponents that ranges are added to, int64 [blocks, tokens], [1, tokens] if all blocks have the same."""
+        return drive.halvings[None]
+
+    def energies(self, values: Array, xp: Library) -> Array:
+        """Drive.energies of inputs int64 [tokens, inputs]."""
+        starts = range(0, values.shape[1], self.block_rows)
+        return xp.stack([(values[:, first : first + self.block_rows] ** 2).sum(1) for first in starts])
 
     @abstractmethod
     def range_errors(self, needed: Counts, ranges: Counts) -> NDArray[np.float64]:
@@ -244,7 +258,7 @@ class BlockReadout(Readout):
 
     def read(self, sums: Array, drive: Drive, xp: Library) -> Reading:
         """Reading of the sums of all blocks, int64 [blocks, tokens, outputs]."""
-        converted, repeats = self.convert(sums, drive.halvings, drive.ranges, xp)
+        converted, repeats = self.convert(sums, self.exponents(drive, xp), drive.ranges, xp)
         return Reading(converted.sum(0), repeats.sum(2).sum(0))
 
     def accumulate(self, digits: Array, levels: Array, drive: Drive, xp: Library) -> Reading:
@@ -259,12 +273,26 @@ class BlockReadout(Readout):
                 driven = xp.asarray(phase[:, block], dtype=xp.float64) @ weights[block]
                 total = (total << drive.horner_shift) + xp.asarray(driven, dtype=xp.int64)
             blocks.append(total)
+        if self.squares:
+            drive = replace(drive, energies=self.energies(horner_sum(xp.asarray(digits, dtype=xp.int64), drive.horner_shift), xp))
         return self.read(xp.stack(blocks), drive, xp)
+
+
+def horner_sum(digits: Array, shift: int) -> Array:
+    """Integers that digits [phases, ...] stand for, by Horner's rule."""
+    total = digits[0]
+    for phase in digits[1:]:
+        total = (total << shift) + phase
+    return total
 
 
 READOUTS: Registry[type[Readout]] = Registry(
     "readout",
-    [("exact", "neuromorphic_llm.devices.exact:Exact"), ("membrane", "neuromorphic_llm.devices.membrane:Membrane")],
+    [
+        ("exact", "neuromorphic_llm.devices.exact:Exact"),
+        ("membrane", "neuromorphic_llm.devices.membrane:Membrane"),
+        ("membrane-energy", "neuromorphic_llm.devices.membrane:MembraneEnergy"),
+    ],
     group="neuromorphic_llm.readouts",
     flaw=subclass_flaw(Readout),
 )

@@ -113,6 +113,7 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArr
         conversions=conversions,
         integrations=int(readout.integrations(events) @ outputs),
         halvings=int(readout.halvings(events, _phases(events)) @ outputs),
+        squared_elements=int(inputs.sum()) if readout.squares else 0,
         accumulations=conversions,
         accumulator_bits_read=accumulator * (conversions + counted.output_values),
         accumulator_bits_written=accumulator * conversions,

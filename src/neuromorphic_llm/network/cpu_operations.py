@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from neuromorphic_llm.devices.membrane import Membrane
-from neuromorphic_llm.devices.readout import BlockReadout
+from neuromorphic_llm.devices.readout import BlockReadout, Drive
 from neuromorphic_llm.network import kernels
 from neuromorphic_llm.network.cache import SlotCache
 from neuromorphic_llm.network.kernels import Array
-from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, CodedRows, Operations, Rows, SiteTensors, split
+from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, CodedRows, Operations, Rows, SiteTensors, energies, split
 from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import SHARES
 from neuromorphic_llm.reference.soft_cap import SoftCap
@@ -57,10 +57,11 @@ class CpuOperations(Operations):
     ) -> torch.Tensor:
         if not isinstance(readout, Membrane) or site.ranges is None:
             return super().read_blocks(coded, phases, horner_shift, site, readout)
-        halvings, ranges = (horner_shift * (phases - 1)).numpy(), site.ranges.numpy()
+        ranges = site.ranges.numpy()
+        exponents = readout.exponents(Drive(phases, horner_shift, energies=energies(coded, readout)), torch).expand(len(ranges), -1).numpy()
         total = torch.zeros(len(phases), ranges.shape[1], dtype=torch.int64)
         for block, products in enumerate(self.block_products(coded, site.blocks)):
-            kernels.read_membrane(products.numpy(), halvings, ranges[block], readout.converter_bits, readout.repeats, total.numpy())
+            kernels.read_membrane(products.numpy(), exponents[block], ranges[block], readout.converter_bits, readout.repeats, total.numpy())
         return split(total)
 
     def scale(self, acc: torch.Tensor, exponent: torch.Tensor, site: SiteTensors) -> torch.Tensor:

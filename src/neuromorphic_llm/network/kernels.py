@@ -68,17 +68,17 @@ def encode(x: Array, stop: Array, phases: int, planes: Array, exponent: Array, s
 
 
 @kernel(parallel=True)
-def read_membrane(acc: Array, halvings: Array, ranges: Array, bits: int, repeats: int, total: Array) -> None:
-    """Conversions of the membranes of one row block, added to total int64 [rows, outputs] (devices.md, Membrane).
+def read_membrane(acc: Array, exponents: Array, ranges: Array, bits: int, repeats: int, total: Array) -> None:
+    """Conversions of the membranes of one block, added to total int64 [rows, outputs] (devices.md, Membrane).
 
-    acc int32 [2, rows, outputs]: 128 acc[0] + acc[1] is the sum on a membrane; halvings int64 [rows], ranges int8 [outputs].
+    acc int32 [2, rows, outputs]: 128 acc[0] + acc[1] is the sum on a membrane; exponents int64 [rows], ranges int8 [outputs].
     """
     most = (np.int64(1) << (bits - 1)) - 1
     for row in prange(acc.shape[1]):
         high, low, out = acc[0, row], acc[1, row], total[row]
         for j in range(out.size):
             charge = 128 * np.int64(high[j]) + low[j]
-            shift = min(max(halvings[row] + ranges[j], 0), LARGEST_SHIFT)
+            shift = min(max(exponents[row] + ranges[j], 0), LARGEST_SHIFT)
             converted = rounding_shift(charge, shift)
             for _ in range(repeats):
                 if -most - 1 <= converted <= most:

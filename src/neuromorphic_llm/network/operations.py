@@ -78,6 +78,11 @@ class AttentionResult:
     probability_keys: torch.Tensor
 
 
+def energies(coded: CodedRows, readout: BlockReadout) -> torch.Tensor | None:
+    """Drive.energies of coded rows; None for a readout that does not take them."""
+    return readout.energies(coded.integers().long(), torch) if readout.squares else None
+
+
 def row_blocks(weight: torch.Tensor, rows: int) -> tuple[torch.Tensor, ...]:
     """Weights [outputs, inputs] by blocks of `rows` inputs."""
     return tuple(block.contiguous() for block in torch.split(weight, rows, 1))
@@ -166,7 +171,8 @@ class Operations:
         """Accumulators that a readout makes of the products of a site's row blocks, as `accumulate`; phases int64 [rows]."""
         products = (each.long() for each in self.block_products(coded, site.blocks))
         sums = torch.stack([128 * high + low for high, low in products])
-        return split(readout.read(sums, Drive(phases, horner_shift, site.ranges), torch).accumulators)
+        drive = Drive(phases, horner_shift, site.ranges, energies(coded, readout))
+        return split(readout.read(sums, drive, torch).accumulators)
 
     def scale(self, acc: torch.Tensor, exponent: torch.Tensor, site: SiteTensors) -> torch.Tensor:
         """Output scaling: int32 [rows, outputs] of accumulators [2, rows, outputs] and exponents int32 [rows]."""

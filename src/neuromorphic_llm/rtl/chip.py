@@ -66,6 +66,7 @@ VECTOR_COUNTERS = (
 
 _ABSENT = (
     "repeated_conversions",
+    "squared_elements",
     "integrations",
     "halvings",
     "vector_tile_cycles_on",

@@ -55,6 +55,7 @@ class Counters:
     cell_reads: int = 0
     conversions: int = 0
     repeated_conversions: int = 0
+    squared_elements: int = 0
     integrations: int = 0
     halvings: int = 0
     accumulations: int = 0
@@ -219,6 +220,7 @@ def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) ->
         "cell_reads": int(work.events @ work.outputs) * spec.synapse.slices,
         "conversions": conversions + repeated,
         "repeated_conversions": repeated,
+        "squared_elements": int(work.runs @ work.inputs) if spec.readout_circuit.squares else 0,
         "integrations": _over_columns(integrations, regions),
         "halvings": _over_columns(halvings, regions),
         "accumulations": conversions,

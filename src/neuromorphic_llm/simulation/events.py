@@ -6,7 +6,7 @@ Every linear layer, the attention products and the head work on spikes: the work
 from __future__ import annotations
 
 from copy import copy, deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numba
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.devices.readout import BlockReadout, Drive
+from neuromorphic_llm.devices.readout import BlockReadout, Drive, horner_sum
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.graph.plan import run_steps, stage_plans
 from neuromorphic_llm.reference.build import engine_graph
@@ -151,6 +151,9 @@ class EventDecoder:
         weights, name = self.program.weights, self.program.weights.config.sites[site].name
         drive = Drive(np.array([len(digits)]), self._horner_shift, weights.site(name).ranges)
         if isinstance(weights.readout, BlockReadout):
+            if weights.readout.squares:
+                values = horner_sum(digits.astype(np.int64), self._horner_shift)[None]
+                drive = replace(drive, energies=weights.readout.energies(values, np))
             read = weights.readout.read(self._block_sums(site, digits, weights.readout.block_rows), drive, np)
         else:
             read = weights.readout.accumulate_events(digits, self._levels[site], drive)
