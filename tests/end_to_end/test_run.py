@@ -72,6 +72,27 @@ def test_report_has_the_keys_of_the_contract(report: dict[str, Any], workplace: 
     assert json.loads((workplace / "result.json").read_text())["perplexity"] == report["perplexity"]
 
 
+def test_several_sequences_in_flight(report: dict[str, Any], workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The article is told to each: the same text as of one, more of them per second, and parts of the latency that add up."""
+    folder = workplace / "several"
+    assert run(workplace, "--sequences", "3", "-o", str(folder)) == 0
+    several = json.loads((folder / "report.json").read_text())
+    one, three = report["simulate"], several["simulate"]
+    assert three["sequences"] == 3 and [each["text"] for each in three["generated"]] == [one["text"]] * 3
+    assert three["chip_tokens_per_s"] > 2 * one["chip_tokens_per_s"]
+    assert several["references"]["int8"]["energy_j_per_token"]["nominal"] < report["references"]["int8"]["energy_j_per_token"]["nominal"]
+    latency, cycles = several["latency"], three["latency_s_per_token"] * three["clock_hz"]
+    assert sum(latency["units"].values()) == pytest.approx(latency["cycles_per_token"]) == pytest.approx(cycles)
+    assert all(part >= 0 for part in latency["units"].values())
+    assert [point["context"] for point in several["energy_over_context"]] == [point["context"] for point in report["energy_over_context"]]
+    assert "with 3 sequences in flight" in (folder / "report.html").read_text()
+    capsys.readouterr()
+    assert run(workplace, "--sequences", "1000", "-o", str(folder)) == 1
+    assert "1000 sequences do not fit a key/value memory of chip nano" in capsys.readouterr().err
+    assert run(workplace, "--sequences", "100", "--max-new-tokens", "16", "-o", str(folder)) == 2
+    assert "--max-new-tokens must be below 16, the context of each of 100 sequences; got 16" in capsys.readouterr().err
+
+
 def test_numbers_are_finite(report: dict[str, Any]) -> None:
     assert all(math.isfinite(number) for number in numbers(report))
 

@@ -11,6 +11,7 @@ from example_report import REPORT, with_curves
 
 from neuromorphic_llm.cli.main import run_command_line
 from neuromorphic_llm.report.html import html_page
+from neuromorphic_llm.report.tables import all_tables
 from neuromorphic_llm.report.verdict import headline, repeat_command, sentences
 from neuromorphic_llm.repository import REPOSITORY
 
@@ -155,3 +156,14 @@ def test_the_page_begins_with_verdict_words_command_and_links() -> None:
     ]
     assert order == sorted(order)
     assert headline(REPORT) in page.replace("&#x27;", "'")
+
+
+def test_several_sequences_are_said_wherever_figures_depend_on_them() -> None:
+    report = with_curves()
+    assert "in flight" not in html_page(report)
+    report["simulate"] |= {"sequences": 31}
+    assert "At 6 visible tokens with 31 sequences in flight and nominal constants the spiking chip" in headline(report)
+    said = {subject: text for subject, text, _ in sentences(report)}
+    assert all("with 31 sequences in flight" in said[subject] for subject in ("Energy", "Context", "Speed"))
+    tables = " ".join(" ".join((table.note, *(cell for row in table.rows for cell in row))) for table in all_tables(report))
+    assert tables.count("31 sequences in flight") == 4 and "waits for tokens of other sequences count as network" in tables

@@ -15,7 +15,7 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.reference.random_decoder import random_decoder
 from neuromorphic_llm.simulation.counters import count
 from neuromorphic_llm.simulation.latency import UNITS, decode_latency
-from neuromorphic_llm.simulation.run import SimulationResult, simulate
+from neuromorphic_llm.simulation.run import SimulationResult, simulate, simulate_sequences
 from neuromorphic_llm.simulation.timing import simulate_timing
 
 PROMPT = [7, 1, 42, 3, 9, 30, 12]
@@ -43,7 +43,7 @@ def test_what_is_observed_changes_nothing_else(run: tuple[Program, SimulationRes
 def test_units_sum_to_the_cycles_of_the_decoded_tokens(run: tuple[Program, SimulationResult]) -> None:
     program, result = run
     assert result.decode is not None
-    latency = decode_latency(program, result.trace, slice(len(PROMPT), None))
+    latency = decode_latency(program, result.trace, result.timing, slice(len(PROMPT), result.trace.tokens))
     assert latency.tokens == 5 and latency.cycles == result.decode.cycles
     assert sum(latency.totals().values()) == result.decode.cycles and tuple(latency.totals()) == UNITS
     assert all(cycles > 0 for cycles in latency.totals().values())
@@ -58,7 +58,7 @@ def test_units_by_the_rules_of_the_page(run: tuple[Program, SimulationResult]) -
     """docs/reference/timing.md by hand for what does not depend on the spikes; the network's share is bounded by its links."""
     program, result = run
     spec, config, tokens = program.spec, program.weights.config, 5
-    latency = decode_latency(program, result.trace, slice(len(PROMPT), None))
+    latency = decode_latency(program, result.trace, result.timing, slice(len(PROMPT), result.trace.tokens))
 
     def passes(count: int) -> int:
         return -(-count // spec.vector.lanes)
@@ -90,3 +90,22 @@ def test_given_tokens_are_decoded_like_generated_ones(run: tuple[Program, Simula
     early = result.observed.decoding(slice(3, 5))
     alone = replace(early, prompt_tokens=1)
     assert early.context.tolist() == [3, 4, 5] and (simulate_timing(program, alone).decode_cycles > 0).all()
+
+
+@pytest.mark.parametrize("sequences", [2, 5])
+def test_units_of_several_sequences(run: tuple[Program, SimulationResult], sequences: int) -> None:
+    """What a token does is what it does alone but for flits that meet; what is left waits for other tokens, more of them for longer."""
+    program, alone = run
+    result = simulate_sequences(program, [PROMPT] * sequences, 6, stop=())
+    assert result.decode is not None and result.decode.tokens == 5 * sequences
+    start = result.trace.prompt_tokens
+    latency = decode_latency(program, result.trace, result.timing, slice(start, start + result.decode.tokens))
+    one = decode_latency(program, alone.trace, alone.timing, slice(len(PROMPT), alone.trace.tokens))
+    assert latency.cycles == sequences * result.decode.cycles and sum(latency.totals().values()) == latency.cycles
+    for name in ("attention", "vector"):
+        assert (getattr(latency, name) == sequences * getattr(one, name)).all()
+    assert latency.host == sequences * one.host
+    for name in ("synapse", "encode"):
+        assert getattr(latency, name).sum() == pytest.approx(sequences * getattr(one, name).sum(), rel=0.02)
+    stages = len(program.stages)
+    assert (latency.network > 1.5 * sequences * one.network) == (sequences > stages - 1)

@@ -103,8 +103,6 @@ def decoding_figures(program: Program, result: SimulationResult, prompt_tokens: 
         return {"energy_over_context": [point.to_json() for point in points], "latency": None, "latency_reason": reason}
     points.append(counted_point(program, result.decode, mean_context, sequences))
     points.sort(key=lambda point: point.context)
-    if sequences > 1:
-        reason = "several sequences are in flight, and a token waits for those of others"
-        return {"energy_over_context": [point.to_json() for point in points], "latency": None, "latency_reason": reason}
-    latency = decode_latency(program, result.trace, slice(prompt_tokens, result.trace.tokens))
+    start = result.trace.prompt_tokens
+    latency = decode_latency(program, result.trace, result.timing, slice(start, start + result.decode.tokens))
     return {"energy_over_context": [point.to_json() for point in points], "latency": latency.to_json()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from neuromorphic_llm.report.documentation import DOCUMENTATION
 from neuromorphic_llm.report.parts import kind_mark
-from neuromorphic_llm.report.tables import KINDS, counted_token
+from neuromorphic_llm.report.tables import KINDS, counted_token, load
 from neuromorphic_llm.report.verdict import headline, repeat_command, sentences
 from neuromorphic_llm.report.words import PAGES, TERMS
 from neuromorphic_llm.units import format_si
@@ -46,7 +46,7 @@ def _figures(report: Mapping[str, Any]) -> str:
     energy, token = simulated["chip_energy_j_per_token"], counted_token(report)
     int8 = format_si(report["references"]["int8"]["energy_j_per_token"]["nominal"], "J")
     spread = f"{format_si(energy['low'], 'J')} to {format_si(energy['high'], 'J')}; INT8 in registers {int8}"
-    context = f"chip {simulated['chip']}, {report['references']['context']:,} visible tokens"
+    context = f"chip {simulated['chip']}, {report['references']['context']:,} visible tokens{load(report)}"
     text = f"{evaluated['tokens']:,} tokens of task {evaluated['task']}"
     figures = [
         ("perplexity, dense → spiking", f"{perplexity['dense']:.2f} → {perplexity['spiking']:.2f}", text, "measured"),

@@ -83,6 +83,12 @@ def counted_token(report: Mapping[str, Any]) -> str:
     return "decoded token" if report["simulate"]["counted_phase"] == "decode" else "prompt token"
 
 
+def load(report: Mapping[str, Any]) -> str:
+    """` with 31 sequences in flight`; nothing for one."""
+    sequences = report["simulate"].get("sequences", 1)  # earlier reports have one
+    return f" with {sequences:,} sequences in flight" if sequences > 1 else ""
+
+
 def energy_parts(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
     """(label, {low, nominal, high} in J) of the chip's energy per token by part, largest first."""
     parts = report["simulate"]["energy_breakdown_j"]
@@ -183,16 +189,19 @@ def latency_table(report: Mapping[str, Any]) -> Table:
     rows.append(("total", f"{total:,.0f}", "100.0%", "simulated"))
     time_s = total / report["simulate"]["clock_hz"]
     note = (
-        f"Mean of {latency['tokens']:,} decoded tokens; a token takes {format_si(time_s, 's')}. It is in one place at a time, layer by "
-        "layer, so the parts add up to the total. Crossbars read while the encoder still sends; only waiting for them counts here."
+        f"Mean of {latency['tokens']:,} decoded tokens{load(report)}; a token takes {format_si(time_s, 's')}. It is in one place at a "
+        "time, layer by layer, so the parts add up to the total. Crossbars read while the encoder still sends; only waiting for them "
+        "counts here."
     )
+    if load(report):
+        note += " Its waits for tokens of other sequences count as network."
     return Table("Latency of a decoded token", ("where the cycles go", "cycles", "share", "kind"), tuple(rows), note)
 
 
 def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
     """Decode speed and energy per token of everything that was compared."""
     simulated, baseline, references = report["simulate"], report["baseline"], report["references"]
-    chip = f"this chip ({simulated['chip']}, {simulated['clock_hz'] / 1e6:.0f} MHz)"
+    chip = f"this chip ({simulated['chip']}, {simulated['clock_hz'] / 1e6:.0f} MHz{load(report)})"
     rows = [(chip, f"{simulated['chip_tokens_per_s']:,.0f}", "simulated", energy_text(simulated["chip_energy_j_per_token"]), "estimated")]
     rows += [
         (name, "not simulated", "", energy_text(references[key]["energy_j_per_token"]), "estimated")
@@ -201,7 +210,7 @@ def speed_and_energy_table(report: Mapping[str, Any]) -> Table:
     ]
     notes = [
         f"Chip, INT8 and FP16: chip and DRAM accesses at {references['context']:,} visible tokens, "
-        f"the mean of the {counted_token(report)}s. INT8 and FP16 are accounts of energy only; their speed is not simulated."
+        f"the mean of the {counted_token(report)}s{load(report)}. INT8 and FP16 are accounts of energy only; their speed is not simulated."
     ]
     measured = baseline["energy_j_per_token"]
     energy = ("not measured", "") if measured is None else (format_si(measured, "J"), "measured")
@@ -233,7 +242,7 @@ def chip_table(report: Mapping[str, Any]) -> Table:
         ("prompt", f"{report['prompt_tokens']:,} tokens", "measured"),
         ("generated", f"{len(simulated['token_ids']):,} tokens", "simulated"),
         ("prefill", format_si(simulated["prefill_s"], "s"), "simulated"),
-        (f"cycles per {token}", f"{simulated['cycles_per_token']:,.0f}", "simulated"),
+        (f"cycles per {token}{load(report)}", f"{simulated['cycles_per_token']:,.0f}", "simulated"),
         (f"synaptic operations per {token}", f"{simulated['synaptic_operations_per_token']:,.0f}", "simulated"),
         (f"synaptic operations per weight and {token}", f"{simulated['spikes_per_activation']:.3f}", "simulated"),
         ("tiles in use", f"{compiled['tiles']:,} of {compiled['tiles_available']:,}", "simulated"),

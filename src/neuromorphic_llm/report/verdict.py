@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from neuromorphic_llm.report.tables import counted_token, energy_text
+from neuromorphic_llm.report.tables import counted_token, energy_text, load
 from neuromorphic_llm.repository import REPOSITORY
 from neuromorphic_llm.units import format_si
 
@@ -58,7 +58,7 @@ def headline(report: Mapping[str, Any]) -> str:
         groups.setdefault(order(ours["nominal"], theirs["nominal"], SAME_ENERGY), []).append(name)
     words = {"better": "less energy than", "worse": "more energy than", "the same": "as much energy as"}
     parts = [f"{words[kind]} {_listed(groups[kind])}" for kind in ("worse", "the same", "better") if kind in groups]
-    context = f"{report['references']['context']:,} visible tokens and nominal constants"
+    context = f"{report['references']['context']:,} visible tokens{load(report)} and nominal constants"
     return f"At {context} the spiking chip takes {_listed(parts)}; {_quality_clause(report)}."
 
 
@@ -74,7 +74,7 @@ def sentences(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def repeat_command(report: Mapping[str, Any]) -> str:
     """The command line that made the report; options at their defaults are left out."""
     arguments, words = report["arguments"], ["nmllm", "run", str(report["arguments"].get("model", report["model"]))]
-    defaults = {"spikes": 1.5, "tolerance": 0.01, "chip": "nc1", "max_new_tokens": 96}
+    defaults = {"spikes": 1.5, "tolerance": 0.01, "chip": "nc1", "max_new_tokens": 96, "sequences": 1}
     if arguments.get("article") and Path(arguments["article"]) != REPOSITORY / "examples" / "article.txt":
         words += ["--article", str(arguments["article"])]
     for name, default in defaults.items():
@@ -107,7 +107,8 @@ def _energy(report: Mapping[str, Any]) -> str:
         parts.append(f"{factor_text(ours['nominal'], theirs['nominal'])} {name} ({format_si(theirs['nominal'], 'J')}): {verdict}, {sure}")
     doubt = " Where bounds overlap, other constants within them could reverse the order." if doubtful else ""
     return (
-        f"A {counted_token(report)} at {report['references']['context']:,} visible tokens takes {energy_text(ours)} on the chip. "
+        f"A {counted_token(report)} at {report['references']['context']:,} visible tokens{load(report)} takes {energy_text(ours)} on the "
+        f"chip. "
         f"This is {'; '.join(parts)}.{doubt}"
     )
 
@@ -124,10 +125,8 @@ def _context(report: Mapping[str, Any]) -> str | None:
         verb = {"the same": "stays near", "better": "falls from", "worse": "rises from"}[moves]
         change = f"{verb} {factors[0]:.2g}" + ("" if moves == "the same" else f" to {factors[-1]:.2g}")
         parts.append(f"that of {name} {change} ({_throughout(points, [order(factor, 1.0, SAME_ENERGY) for factor in factors])})")
-    return (
-        f"From {points[0]['context']:,} to {points[-1]['context']:,} visible tokens the chip's energy over {'; over '.join(parts)}. "
-        "A single context does not stand for the others."
-    )
+    span = f"From {points[0]['context']:,} to {points[-1]['context']:,} visible tokens{load(report)}"
+    return f"{span} the chip's energy over {'; over '.join(parts)}. A single context does not stand for the others."
 
 
 def _nominal(point: Mapping[str, Any], name: str) -> float:
@@ -186,7 +185,8 @@ def _quality(report: Mapping[str, Any]) -> str:
 def _speed(report: Mapping[str, Any]) -> str:
     simulated, baseline = report["simulate"], report["baseline"]
     return (
-        f"{simulated['chip_tokens_per_s']:,.0f} {counted_token(report)}s per second on the chip at {simulated['clock_hz'] / 1e6:.0f} MHz. "
+        f"{simulated['chip_tokens_per_s']:,.0f} {counted_token(report)}s per second on the chip at {simulated['clock_hz'] / 1e6:.0f} "
+        f"MHz{load(report)}. "
         "There is no verdict: the speed of INT8 and FP16 is not simulated, and PyTorch's "
         f"{baseline['tokens_per_s']:,.1f} tokens/s (measured) are those of this machine, not of a chip."
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.simulation.timing import host_step_cycles, simulate_timing
+from neuromorphic_llm.simulation.timing import TimingResult, host_step_cycles
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
 UNITS = ("synapse", "attention", "vector", "encode", "host", "network")
@@ -20,8 +20,9 @@ UNITS = ("synapse", "attention", "vector", "encode", "host", "network")
 class Latency:
     """Cycles of decoded tokens by what the token waited for; a decoded token is in one place at a time, so that nothing is counted twice.
 
-    The first four are by stage [stages]: for results of synapse tiles, in the attention engines, in norms, additions, rotations and
-    key/value writes of the vector tile, in its encoder and while it sends. `network` is what is left: between host and stages.
+    `cycles` are those between two tokens of a sequence, over all tokens. Of the parts the first four are by stage [stages]: for results of
+    synapse tiles, in the attention engines, in norms, additions, rotations and key/value writes of the vector tile, in its encoder and
+    while it sends. `network` is what is left: between host and stages, and waits for tokens of other sequences.
     """
 
     tokens: int
@@ -53,27 +54,24 @@ class Latency:
         }
 
 
-def decode_latency(program: Program, trace: ActivityTrace, rows: slice) -> Latency:
-    """Cycles of the tokens `rows` by unit when they are decoded one after another, each with its logits wanted.
-
-    The counters of the token before them are those of a run of it alone, which is subtracted. SimulationError as simulate_timing.
-    """
-    part = trace.decoding(rows)
-    timing, before = (simulate_timing(program, each) for each in (part, part.decoding_start()))
-    decoded = part.select(slice(1, None))
-    busy = timing.vector_busy_cycles - before.vector_busy_cycles
-    spent = {unit: np.zeros(len(busy), np.int64) for unit in UNITS}
-    for number, stage in enumerate(program.stages):
+def decode_latency(program: Program, trace: ActivityTrace, timing: TimingResult, rows: slice) -> Latency:
+    """Cycles of consecutive decoded tokens `rows`, whole rounds of all sequences, by unit."""
+    decoded, sequences = trace.select(rows), int(trace.sequence.max()) + 1
+    stages = program.stages
+    spent = {unit: np.zeros(len(stages), np.int64) for unit in UNITS}
+    for number, stage in enumerate(stages):
         for instruction in stage.program:
             cycles = instruction.cycles(program.spec, decoded)
             spent[instruction.unit][number] += cycles.sum() if isinstance(cycles, np.ndarray) else cycles * decoded.tokens
-    attention, vector = spent["attention"], spent["vector"]
+    attention, vector, synapse = spent["attention"], spent["vector"], timing.value_wait[rows].sum(axis=0)
+    begun = timing.site_begin_cycle[rows][:, [stage.sites[0] for stage in stages]]
+    in_stage = (timing.stage_end_cycle[rows] - begun - timing.credit_wait[rows, 1:]).sum(axis=0)
     return Latency(
         tokens=decoded.tokens,
-        cycles=timing.cycles_total - int(timing.token_end_cycle[0]),
-        synapse=timing.value_wait_cycles - before.value_wait_cycles,
+        cycles=sequences * int(timing.token_end_cycle[rows.stop - 1] - timing.token_end_cycle[rows.start - 1]),
+        synapse=synapse,
         attention=attention,
         vector=vector,
-        encode=busy - attention - vector,
+        encode=in_stage - synapse - attention - vector,
         host=decoded.tokens * host_step_cycles(program),
     )

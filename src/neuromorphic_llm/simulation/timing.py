@@ -33,14 +33,26 @@ class TimingResult:
     vector_busy_cycles: NDArray[np.int64]  # [stages], instructions other than waits
     synapse_read_cycles: NDArray[np.int64]  # [regions], phases in work
     residual_wait_cycles: NDArray[np.int64]  # [stages], for the previous stage
-    value_wait_cycles: NDArray[np.int64]  # [stages], for the results of synapse tiles
-    credit_wait_cycles: NDArray[np.int64]  # [1 + stages], host first: no free residual slot downstream
+    value_wait: NDArray[np.int64]  # [rows, stages], cycles waiting for the results of synapse tiles
+    credit_wait: NDArray[np.int64]  # [rows, 1 + stages], host first: cycles without a free residual slot downstream
     injection_stall_cycles: int  # a unit had a flit and its router no room
     link_stall_cycles: int  # a router had a flit and the next one no room
     step_begin_cycle: NDArray[np.int64]  # [rows], of the host's step
     stage_end_cycle: NDArray[np.int64]  # [rows, stages], of a vector tile's work; 0 of a row that the head does not see
     site_begin_cycle: NDArray[np.int64]  # [rows, sites], of the work in front of a site's encoder
     site_end_cycle: NDArray[np.int64]  # [rows, sites], arrival of a site's last value
+
+    @property
+    def credit_wait_cycles(self) -> NDArray[np.int64]:
+        """Cycles waiting for a credit, [1 + stages], host first."""
+        waits: NDArray[np.int64] = self.credit_wait.sum(axis=0)
+        return waits
+
+    @property
+    def value_wait_cycles(self) -> NDArray[np.int64]:
+        """Cycles waiting for the results of synapse tiles, [stages]."""
+        waits: NDArray[np.int64] = self.value_wait.sum(axis=0)
+        return waits
 
     @property
     def cycles_total(self) -> int:
@@ -197,8 +209,9 @@ def _units(plan: Plan, stages: int) -> Units:
     unit[1:][of_head, tables.ROW] = plan.rows[0, tables.NEXT_WANTED]
     unit[:stages, tables.CREDITS] = 2
     rows, sites = plan.delay.shape
-    work, site_work = np.zeros((rows, 1 + stages), np.int64), np.zeros((rows, sites, 2), np.int64)
-    return Units(unit, np.zeros((3, count), np.int64), np.zeros(5, np.int64), np.zeros(rows, np.int64), work, site_work)
+    work, credit_wait = (np.zeros((rows, 1 + stages), np.int64) for _ in range(2))
+    lists, numbers, token_end = np.zeros((3, count), np.int64), np.zeros(5, np.int64), np.zeros(rows, np.int64)
+    return Units(unit, lists, numbers, token_end, work, credit_wait, np.zeros((rows, sites, 3), np.int64))
 
 
 def _check(program: Program, trace: ActivityTrace) -> None:
@@ -248,17 +261,19 @@ def simulate_timing(program: Program, trace: ActivityTrace, flits: list[NDArray[
     if units.numbers[tables.ENDED] < trace.tokens:
         raise SimulationError(f"the mesh is locked up at cycle {cycle}; compile the network again")
     stage, region = units.unit[1 : stages + 1], units.unit[stages + 1 :]
-    waits = stage[:, [tables.WAIT_RESIDUAL, tables.WAIT_VALUES, tables.WAIT_CREDIT]]
+    sites = units.site_work[..., tables.DONE] - units.site_work[..., tables.SENT]
+    value_wait = np.stack([sites[:, list(each.sites)].sum(axis=1) for each in program.stages], axis=1)
+    waits = stage[:, tables.WAIT_RESIDUAL] + value_wait.sum(axis=0) + units.credit_wait.sum(axis=0)[1:]
     return TimingResult(
         prompt_tokens=trace.prompt_tokens,
         token_end_cycle=units.token_end,
         flits=int(mesh.numbers[noc.FLITS]),
         flit_hops=int(mesh.numbers[noc.HOPS]),
-        vector_busy_cycles=stage[:, tables.LAST_END] - waits.sum(axis=1),
+        vector_busy_cycles=stage[:, tables.LAST_END] - waits,
         synapse_read_cycles=region[:, tables.READ],
-        residual_wait_cycles=waits[:, 0],
-        value_wait_cycles=waits[:, 1],
-        credit_wait_cycles=units.unit[: stages + 1, tables.WAIT_CREDIT],
+        residual_wait_cycles=stage[:, tables.WAIT_RESIDUAL],
+        value_wait=value_wait,
+        credit_wait=units.credit_wait,
         injection_stall_cycles=int(units.unit[:, tables.WAIT_ROUTER].sum()),
         link_stall_cycles=int(mesh.numbers[noc.LINK_STALLS]),
         step_begin_cycle=units.work[:, 0],

@@ -46,6 +46,7 @@ from neuromorphic_llm.simulation.timing_tables import (
     ROW,
     SCAN,
     SENDING,
+    SENT,
     SINCE,
     SITE,
     SPIKE,
@@ -60,10 +61,8 @@ from neuromorphic_llm.simulation.timing_tables import (
     VALUE,
     VALUE_FLITS,
     VALUES_ARRIVED,
-    WAIT_CREDIT,
     WAIT_RESIDUAL,
     WAIT_ROUTER,
-    WAIT_VALUES,
     WANTED,
     WANTED_ROW,
     FlitLog,
@@ -173,7 +172,7 @@ def _phase_injected(plan: Plan, units: Units, unit: int, cycle: int) -> None:
         _set_timer(units, unit, start)
         return
     units.unit[unit, STATE] = AWAIT_VALUES
-    units.unit[unit, SINCE] = cycle
+    units.site_work[row, site, SENT] = cycle
     if units.unit[unit, VALUES_ARRIVED] >= plan.sites[site, VALUE_FLITS]:
         _values_received(plan, units, unit, cycle)
 
@@ -183,7 +182,6 @@ def _values_received(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """End the `receive` of a site's results at a cycle and begin what follows."""
     site = units.unit[unit, SITE]
     units.site_work[units.unit[unit, ROW], site, DONE] = cycle
-    units.unit[unit, WAIT_VALUES] += cycle - units.unit[unit, SINCE]
     units.unit[unit, VALUES_ARRIVED] -= plan.sites[site, VALUE_FLITS]
     if site < plan.units[unit, LAST_SITE]:
         units.unit[unit, SITE] += 1
@@ -291,7 +289,7 @@ def _arrive(plan: Plan, units: Units, tile: int, flit: int, cycle: int) -> None:
     if kind == CREDIT:
         units.unit[unit, CREDITS] += 1
         if units.unit[unit, STATE] == AWAIT_CREDIT:
-            units.unit[unit, WAIT_CREDIT] += cycle - units.unit[unit, SINCE]
+            units.credit_wait[units.unit[unit, ROW], unit] = cycle - units.unit[unit, SINCE]
             _send(plan, units, unit, cycle)
     elif kind == VALUE:
         units.unit[unit, VALUES_ARRIVED] += 1

@@ -54,12 +54,12 @@ class Plan(NamedTuple):
 STATE, ROW, SITE, PHASE, REMAINING, ROUTE, CREDITS, CREDIT_DUE = range(8)
 RESIDUAL_ARRIVED, VALUES_ARRIVED, BUSY_UNTIL, SINCE, LAST_END, READ = range(8, 14)
 """Columns of Units.unit: trace row, site and phase in work; flits still to push and their route; credits of the next stage's slots,
-credit flits still to push; flits arrived; end of the latest scan (or phase, in a synapse tile); begin of the present wait; end of the
-latest row; cycles in which a synapse tile reads. WAIT + n: cycles waiting for residual, values, credit, room in the router."""
+credit flits still to push; flits arrived; end of the latest scan (or phase, in a synapse tile); begin of the present wait for residual
+or credit; end of the latest row; cycles in which a synapse tile reads. WAIT + n: cycles waiting for residual, room in the router."""
 
 WAIT = READ + 1
-WAIT_RESIDUAL, WAIT_VALUES, WAIT_CREDIT, WAIT_ROUTER = range(WAIT, WAIT + 4)
-UNIT_COLUMNS = WAIT + 4
+WAIT_RESIDUAL, WAIT_ROUTER = range(WAIT, WAIT + 2)
+UNIT_COLUMNS = WAIT + 2
 
 UNIT_BITS = 20
 
@@ -75,7 +75,7 @@ class FlitLog(NamedTuple):
     size: NDArray[np.int64]  # [1]
 
 
-BEGUN, DONE = range(2)
+BEGUN, SENT, DONE = range(3)
 """Last axis of Units.site_work."""
 
 
@@ -87,4 +87,5 @@ class Units(NamedTuple):
     numbers: NDArray[np.int64]
     token_end: NDArray[np.int64]  # [rows]
     work: NDArray[np.int64]  # [rows, 1 + stages]: begin of the host's step, end of each vector tile's work
-    site_work: NDArray[np.int64]  # [rows, sites, 2]: begin of the work in front of a site's encoder, arrival of its last value
+    credit_wait: NDArray[np.int64]  # [rows, 1 + stages], host first: cycles in which the row waits for a free slot downstream
+    site_work: NDArray[np.int64]  # [rows, sites, 3]: begin of the work in front of a site's encoder, last injection, last value

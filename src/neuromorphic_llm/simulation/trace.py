@@ -60,10 +60,6 @@ class ActivityTrace:
         """Consecutive tokens as decoded ones behind a prompt of the token before them; the logits of all were wanted."""
         return replace(self.select(slice(rows.start - 1, rows.stop)), prompt_tokens=1)
 
-    def decoding_start(self) -> ActivityTrace:
-        """The first token alone."""
-        return self.select(slice(0, 1))
-
     def select(self, rows: slice | NDArray[np.bool_]) -> ActivityTrace:
         """The tokens `rows`, a slice or a mask, as a trace of their own (all counted as prefill)."""
         parts = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "prompt_tokens"}
