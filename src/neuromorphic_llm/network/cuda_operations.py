@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from neuromorphic_llm.devices.membrane import Membrane
-from neuromorphic_llm.devices.readout import BlockReadout
+from neuromorphic_llm.devices.readout import BlockReadout, Drive
 from neuromorphic_llm.network.membrane_cuda import MOST_ROWS, read_membranes
-from neuromorphic_llm.network.operations import CodedRows, Operations, SiteTensors
+from neuromorphic_llm.network.operations import CodedRows, Operations, SiteTensors, energies
 
 
 class CudaOperations(Operations):
@@ -18,8 +18,9 @@ class CudaOperations(Operations):
     ) -> torch.Tensor:
         if not isinstance(readout, Membrane) or site.ranges is None or readout.block_rows > MOST_ROWS:
             return super().read_blocks(coded, phases, horner_shift, site, readout)
-        halvings = (horner_shift * (phases - 1)).int()
+        drive = Drive(phases, horner_shift, energies=energies(coded, readout))
+        exponents = readout.exponents(drive, torch).expand(len(site.ranges), -1).int().contiguous()
         accumulators: torch.Tensor = read_membranes(
-            coded.planes, site.weight, halvings, site.ranges, readout.block_rows, readout.converter_bits, readout.repeats
+            coded.planes, site.weight, exponents, site.ranges, readout.block_rows, readout.converter_bits, readout.repeats
         )
         return accumulators

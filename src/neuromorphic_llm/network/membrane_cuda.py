@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from torch.library import custom_op
+from torch.library import triton_op, wrap_triton
 
 from neuromorphic_llm.devices.membrane import LARGEST_SHIFT, REPEAT_SHIFT
 
@@ -30,7 +30,7 @@ def _converted(sums, shift, most, REPEATS: tl.constexpr, REPEAT_SHIFT: tl.conste
 
 @triton.jit
 def _read(  # type: ignore[no-untyped-def]
-    planes_at, weight_at, halvings_at, ranges_at, out_at, rows, inputs, outputs, most,
+    planes_at, weight_at, exponents_at, ranges_at, out_at, rows, inputs, outputs, most,
     BLOCKS: tl.constexpr, BLOCK_ROWS: tl.constexpr, REPEATS: tl.constexpr,  # noqa: N803
     REPEAT_SHIFT: tl.constexpr, LARGEST_SHIFT: tl.constexpr, ROWS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
@@ -38,7 +38,6 @@ def _read(  # type: ignore[no-untyped-def]
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, INPUTS)
     there, written = row < rows, output < outputs
-    halvings = tl.load(halvings_at + row, mask=there, other=0)
     total = tl.zeros((ROWS, OUTPUTS), tl.int64)
     for block in range(BLOCKS):
         high = tl.zeros((ROWS, OUTPUTS), tl.int32)
@@ -54,22 +53,23 @@ def _read(  # type: ignore[no-untyped-def]
             )
             high = tl.dot(tl.load(at, mask=mask, other=0), weight, high, out_dtype=tl.int32)
             low = tl.dot(tl.load(low_at, mask=mask, other=0), weight, low, out_dtype=tl.int32)
+        exponents = tl.load(exponents_at + block * rows + row, mask=there, other=0)
         ranges = tl.load(ranges_at + block * outputs + output, mask=written, other=0).to(tl.int32)
-        shift = tl.minimum(tl.maximum(halvings[:, None] + ranges[None, :], 0), LARGEST_SHIFT)
+        shift = tl.minimum(tl.maximum(exponents[:, None] + ranges[None, :], 0), LARGEST_SHIFT)
         total += _converted(128 * high + low, shift, most, REPEATS, REPEAT_SHIFT).to(tl.int64)
     mask = there[:, None] & written[None, :]
     tl.store(out_at + row.to(tl.int64)[:, None] * outputs + output[None, :], (total >> 7).to(tl.int32), mask=mask)
     tl.store(out_at + (rows + row).to(tl.int64)[:, None] * outputs + output[None, :], (total & 127).to(tl.int32), mask=mask)
 
 
-@custom_op("neuromorphic_llm::read_membranes", mutates_args=(), device_types="cuda")
+@triton_op("neuromorphic_llm::read_membranes", mutates_args=())
 def read_membranes(
-    planes: torch.Tensor, weight: torch.Tensor, halvings: torch.Tensor, ranges: torch.Tensor, block_rows: int, bits: int, repeats: int
+    planes: torch.Tensor, weight: torch.Tensor, exponents: torch.Tensor, ranges: torch.Tensor, block_rows: int, bits: int, repeats: int
 ) -> torch.Tensor:
     """Accumulators of a site as int32 acc [2, rows, outputs] with the value 128 acc[0] + acc[1].
 
-    planes int8 [2, rows, inputs], weight int8 [outputs, inputs], halvings int32 [rows], ranges int8 [blocks, outputs]; blocks of
-    block_rows inputs, at most MOST_ROWS.
+    planes int8 [2, rows, inputs], weight int8 [outputs, inputs]; exponents int32 [blocks, rows], to which ranges int8 [blocks, outputs]
+    are added, of blocks of block_rows inputs, at most MOST_ROWS.
     """
     (_, rows, inputs), outputs = planes.shape, weight.shape[0]
     out = torch.empty((2, rows, outputs), dtype=torch.int32, device=planes.device)
@@ -77,15 +77,8 @@ def read_membranes(
     deep = min(max(triton.next_power_of_2(block_rows), 32), 128)
     grid = (triton.cdiv(outputs, _OUTPUTS), triton.cdiv(rows, tile))
     with torch.cuda.device(planes.device):
-        _read[grid](
-            planes.contiguous(), weight, halvings, ranges, out, rows, inputs, outputs, (1 << (bits - 1)) - 1,
+        wrap_triton(_read)[grid](
+            planes.contiguous(), weight, exponents, ranges, out, rows, inputs, outputs, (1 << (bits - 1)) - 1,
             len(ranges), block_rows, repeats, REPEAT_SHIFT, LARGEST_SHIFT, tile, _OUTPUTS, deep,
         )  # fmt: skip
     return out
-
-
-@read_membranes.register_fake
-def _(
-    planes: torch.Tensor, weight: torch.Tensor, halvings: torch.Tensor, ranges: torch.Tensor, block_rows: int, bits: int, repeats: int
-) -> torch.Tensor:
-    return torch.empty((2, planes.shape[1], weight.shape[0]), dtype=torch.int32, device=planes.device)
