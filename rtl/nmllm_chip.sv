@@ -5,7 +5,8 @@
 //
 // Host port: cfg_* writes (while `rst` is high), tokens out, and reads of performance counters: `counter_value` is counter `counter_index` of
 // tile `counter_tile`. Index 0 .. 31: as in the tile's module (synapse tile: ports in order; vector tile: `counters`; host: 0 DRAM bits); 32 flits
-// injected by the tile, 33 .. 36 flits sent on the links N, E, S, W, 37 .. 40 cycles in which these refused.
+// injected by the tile, 33 .. 36 flits sent on the links N, E, S, W, 37 .. 40 cycles in which these refused, 41 and 42 cycles on and wake-ups of the tile,
+// 43 and 44 of its router, if these are gated.
 `default_nettype none
 
 module nmllm_chip
@@ -33,7 +34,7 @@ module nmllm_chip
     input  logic [TILE_BITS-1:0]             counter_tile,
     input  logic [          5:0]             counter_index,
     output logic [         63:0]             counter_value,
-    output logic [         63:0]             counts         [TILES][41]  // all of them, for the simulator
+    output logic [         63:0]             counts         [TILES][45]  // all of them, for the simulator
 );
   function automatic bit is_vector(input int tile);
     automatic int y = tile / int'(MESH_WIDTH);
@@ -46,13 +47,22 @@ module nmllm_chip
   logic link_ready[TILES][4];
   flit_t link_flit[TILES][4];
   logic input_ready[TILES][5];
+  // Nobody takes these on a chip whose tiles are always on.
+  // verilator lint_off UNUSEDSIGNAL
+  order_t orders[TILES];
+  logic [TILES-1:0] ended, serving, released;  // of vector tiles; `ended` of the host: a token is there
+  // verilator lint_on UNUSEDSIGNAL
 
   for (genvar t = 0; t < int'(TILES); t++) begin : g_tile
     localparam int X = t % int'(MESH_WIDTH);
     localparam int Y = t / int'(MESH_WIDTH);
-    logic in_valid[5];
+    logic in_valid[5], entering[5], router_ready[5], router_asleep;
     flit_t in_flit[5];
     logic tile_valid, tile_ready, local_valid;
+    logic taken_valid, offered_valid;  // on the tile's side of its power switch
+    // verilator lint_off UNUSEDSIGNAL
+    logic asleep;
+    // verilator lint_on UNUSEDSIGNAL
     flit_t tile_flit, local_flit;
     logic [47:0] flits_injected, link_flits[4], link_refusals[4];
     logic cfg_here;
@@ -98,9 +108,26 @@ module nmllm_chip
     assign in_valid[4] = tile_valid;
     assign in_flit[4] = tile_flit;
     assign tile_ready = input_ready[t][4];
+    for (genvar i = 0; i < 5; i++) begin : g_inputs
+      assign entering[i] = in_valid[i] && !router_asleep;
+      assign input_ready[t][i] = router_ready[i] && !router_asleep;
+    end
+    if (t == 0 || ROUTERS_GATED == 0) begin : g_router_always_on
+      assign router_asleep = 1'b0;
+      assign counts[t][43] = '0;
+      assign counts[t][44] = '0;
+    end else begin : g_router_gated
+      logic [47:0] cycles_on, wakes;
+      nmllm_router_switch router_power (
+          .clk, .rst, .cfg_valid(cfg_here && cfg_unit == 4'd14), .cfg_address(cfg_address[3:0]), .cfg_data, .serving, .released,
+          .asleep(router_asleep), .entering(in_valid[0] || in_valid[1] || in_valid[2] || in_valid[3] || in_valid[4]),
+          .holding(link_valid[t][0] || link_valid[t][1] || link_valid[t][2] || link_valid[t][3] || local_valid), .cycles_on, .wakes);
+      assign counts[t][43] = 64'(cycles_on);
+      assign counts[t][44] = 64'(wakes);
+    end
 
     nmllm_router router (
-        .clk, .rst, .in_valid, .in_ready(input_ready[t]), .in_flit, .out_valid(link_valid[t]), .out_ready(link_ready[t]),
+        .clk, .rst, .in_valid(entering), .in_ready(router_ready), .in_flit, .out_valid(link_valid[t]), .out_ready(link_ready[t]),
         .out_flit(link_flit[t]), .local_valid, .local_flit, .cfg_valid(cfg_here && cfg_unit == 4'd0), .cfg_address, .cfg_data,
         .flits_injected, .link_flits, .link_refusals);
     assign counts[t][32] = 64'(flits_injected);
@@ -109,16 +136,37 @@ module nmllm_chip
       assign counts[t][37+link] = 64'(link_refusals[link]);
     end
 
+    if (t == 0 || !USED[t] || GATED == 0) begin : g_always_on
+      assign taken_valid = local_valid;
+      assign tile_valid = offered_valid;
+      assign asleep = 1'b0;
+      assign serving[t] = 1'b0;
+      assign released[t] = 1'b0;
+      assign counts[t][41] = '0;
+      assign counts[t][42] = '0;
+    end else begin : g_gated
+      logic [TILE_BITS-1:0] waker;
+      logic [47:0] cycles_on, wakes;
+      nmllm_tile_switch #(.VECTOR(is_vector(t))) tile_power (
+          .clk, .rst, .cfg_valid(cfg_here && cfg_unit == 4'd15), .cfg_address(cfg_address[1:0]), .cfg_data, .waker, .given(orders[waker]),
+          .ended(ended[t]), .token_ended(ended[0]), .serving(serving[t]), .released(released[t]), .asleep, .arriving_valid(local_valid),
+          .arriving_route(local_flit.route), .taken_valid, .offered_valid, .leaving_valid(tile_valid), .cycles_on, .wakes);
+      assign counts[t][41] = 64'(cycles_on);
+      assign counts[t][42] = 64'(wakes);
+    end
+
     if (t == 0) begin : g_host
       nmllm_host_tile host (
-          .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(local_valid), .in_flit(local_flit),
-          .out_valid(tile_valid), .out_ready(tile_ready), .out_flit(tile_flit), .dram_enable, .dram_address, .dram_data, .token_valid, .token,
-          .done, .dram_bits_read(counts[t][0]));
+          .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(taken_valid), .in_flit(local_flit),
+          .out_valid(offered_valid), .out_ready(tile_ready), .out_flit(tile_flit), .dram_enable, .dram_address, .dram_data, .token_valid, .token,
+          .done, .dram_bits_read(counts[t][0]), .orders(orders[t]), .token_ended(ended[t]));
       for (genvar i = 1; i < 32; i++) begin : g_none
         assign counts[t][i] = '0;
       end
     end else if (!USED[t]) begin : g_unused
-      assign tile_valid = 1'b0;
+      assign offered_valid = 1'b0;
+      assign ended[t] = 1'b0;
+      assign orders[t] = '0;
       assign tile_flit = '0;
       for (genvar i = 0; i < 32; i++) begin : g_none
         assign counts[t][i] = '0;
@@ -127,8 +175,9 @@ module nmllm_chip
       logic [63:0] tile_counts[24];
       // verilator lint_off PINCONNECTEMPTY
       nmllm_vector_tile #(.HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS)) tile (
-          .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(local_valid), .in_flit(local_flit),
-          .out_valid(tile_valid), .out_ready(tile_ready), .out_flit(tile_flit), .counters(tile_counts), .row_done());
+          .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(taken_valid), .in_flit(local_flit),
+          .out_valid(offered_valid), .out_ready(tile_ready), .out_flit(tile_flit), .counters(tile_counts), .row_done(),
+          .orders(orders[t]), .work_done(ended[t]), .asleep);
       // verilator lint_on PINCONNECTEMPTY
       for (genvar i = 0; i < 32; i++) begin : g_counts
         if (i < 24) begin : g_count
@@ -138,13 +187,15 @@ module nmllm_chip
         end
       end
     end else begin : g_synapse
+      assign ended[t] = 1'b0;
+      assign orders[t] = '0;
       // verilator lint_off PINCONNECTEMPTY
       nmllm_synapse_tile tile (
-          .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(local_valid), .in_flit(local_flit),
-          .out_valid(tile_valid), .out_ready(tile_ready), .out_flit(tile_flit), .events(counts[t][0]), .crossbar_reads(counts[t][1]),
+          .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(taken_valid), .in_flit(local_flit),
+          .out_valid(offered_valid), .out_ready(tile_ready), .out_flit(tile_flit), .events(counts[t][0]), .crossbar_reads(counts[t][1]),
           .row_drives(counts[t][2]), .cell_reads(counts[t][3]), .conversions(counts[t][4]), .output_values(counts[t][5]),
           .gate_operations(counts[t][6]), .maximum_elements(counts[t][7]), .axon_bits_read(counts[t][8]),
-          .output_parameter_bits_read(counts[t][9]), .read_cycles(counts[t][10]), .accumulator_valid(), .accumulator_values());
+          .output_parameter_bits_read(counts[t][9]), .read_cycles(counts[t][10]), .asleep, .accumulator_valid(), .accumulator_values());
       // verilator lint_on PINCONNECTEMPTY
       for (genvar i = 11; i < 32; i++) begin : g_none
         assign counts[t][i] = '0;

@@ -5,6 +5,7 @@
 // digits and is written back, and its spikes go to an event bank (nmllm_encoder_banks). Injection sends the other bank,
 // EVENTS events per flit in ascending order, one flit per cycle as `spike_ready` allows. A scan waits for the injection before the last.
 // `done` is high in the cycle of the last push, so it follows `spike_ready` within the cycle. The vector is destroyed.
+// `hold` delays the first scan: it begins in no cycle after one in which `hold` is high.
 //
 // Longest path of a cycle: a word of remainders through the comparison of its code to the event bank.
 //
@@ -38,6 +39,7 @@ module nmllm_encoder #(
     input  logic                  [        ADDRESS_BITS-1:0] vector_base,
     input  logic                  [        ADDRESS_BITS-1:0] stop_base,
     input  logic                  [nmllm_pkg::ROUTE_BITS-1:0] route,
+    input  logic                                             hold,
     output logic                                             done,
     // vector memory
     output logic                                             read_enable,
@@ -93,6 +95,7 @@ module nmllm_encoder #(
   logic [8:0] phases, phases_left_q;
 
   // scan: the word whose data are there
+  logic scan_follows;  // the first one
   logic advance, last_word, first_phase_q, forward_q;
   logic [WORD_BITS-1:0] word_q, next_word;
   logic [31:0] forward_data_q[LANES];
@@ -164,6 +167,7 @@ module nmllm_encoder #(
   end
 
   // Scan
+  assign scan_follows = state_q == MAXIMUM && timer_q == TIMER_BITS'(1) && !hold;
   assign advance = state_q == SCAN && free;
   assign last_word = word_q + WORD_BITS'(1) == words_q;
   assign next_word = last_word ? '0 : word_q + WORD_BITS'(1);
@@ -175,7 +179,7 @@ module nmllm_encoder #(
     read_address = vector_base_q + ADDRESS_BITS'(issued_q);
     stop_enable = 1'b0;
     stop_address = stop_base_q;
-    if (state_q == MAXIMUM && timer_q == TIMER_BITS'(1)) begin  // the first word of the first scan
+    if (scan_follows) begin  // the first word of the first scan
       read_enable = 1'b1;
       read_address = vector_base_q;
       stop_enable = 1'b1;
@@ -256,7 +260,7 @@ module nmllm_encoder #(
       if (cfg_address) limit_q <= cfg_data[8:0];
       else code_q <= code_t'(cfg_data[1:0]);
     end
-    if (timer_q != '0) timer_q <= timer_q - TIMER_BITS'(1);
+    if (timer_q > TIMER_BITS'(1) || scan_follows) timer_q <= timer_q - TIMER_BITS'(1);
     if (issue) issued_q <= issued_q + WORD_BITS'(1);
     unique case (state_q)
       IDLE: ;
@@ -266,7 +270,7 @@ module nmllm_encoder #(
           k_q <= code_q == BIT_PLANES ? k_min : k_top;
           phases_left_q <= phases;
         end
-        if (timer_q == TIMER_BITS'(1)) state_q <= SCAN;
+        if (scan_follows) state_q <= SCAN;
         word_q <= '0;
         first_phase_q <= 1'b1;
         forward_q <= 1'b0;

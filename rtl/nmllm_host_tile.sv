@@ -37,12 +37,16 @@ module nmllm_host_tile
     output logic                      token_valid,  // a token arrives with this cycle
     output logic  [31:0]              token,
     output logic                      done,         // all wanted tokens have arrived
-    output logic  [63:0]              dram_bits_read
+    output logic  [63:0]              dram_bits_read,
+    // power (nmllm_tile_switch)
+    output order_t                    orders,  // to the first layer's vector tile
+    output logic                      token_ended  // a token is here
 );
   /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned PROMPT_BITS = $clog2(PROMPT);
   localparam int unsigned ROW_WORDS = VECTOR_MEMORY_BYTES / 4 / VALUES;  // more than any vector has
   localparam int unsigned WORD_BITS = $clog2(ROW_WORDS);
+  localparam int unsigned SHORTEST_STEP = WAKE_CYCLES > 1 ? WAKE_CYCLES : 1;
   localparam int unsigned PAIR_BITS = $clog2(VALUES) - 1;
 
   typedef enum logic [1:0] {STEP, PUSH, IDLE} state_t;
@@ -89,6 +93,14 @@ module nmllm_host_tile
     ends = tokens_q + 32'd1 == new_tokens_q;
     for (int i = 0; i < 4; i++) ends |= ends_q[i][32] && ends_q[i][31:0] == token;
   end
+
+  // Word of both reaches the switches a cycle after the begin of the step and the end of the token, which is the cycle after its arrival.
+  logic token_here_q;
+  always_ff @(posedge clk) begin
+    token_here_q <= token_valid && !rst;
+    token_ended <= token_here_q && !rst;
+  end
+  assign orders = '{stage: !rst && state_q == STEP && elapsed_q == 32'd1, site: 1'b0, number: '0};
 
   // Fetch.
   logic [31:0] fetched;
@@ -144,7 +156,7 @@ module nmllm_host_tile
       if (push) element_q <= last_push ? '0 : element_q + 15'd2;
       if (state_q == STEP) begin
         elapsed_q <= elapsed_q + 32'd1;
-        if (elapsed_q + 32'd1 == HOST_LATENCY + DRAM_LATENCY + 32'(row_words_q)) begin
+        if (elapsed_q + 32'd1 >= HOST_LATENCY + DRAM_LATENCY + 32'(row_words_q) && elapsed_q + 32'd1 >= SHORTEST_STEP) begin
           state_q <= PUSH;
           dram_bits_read <= dram_bits_read + 16 * 64'(hidden_q);
         end

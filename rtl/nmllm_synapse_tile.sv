@@ -49,6 +49,9 @@ module nmllm_synapse_tile
     output logic        [                63:0] axon_bits_read,
     output logic        [                63:0] output_parameter_bits_read,
     output logic        [                63:0] read_cycles,
+    // verilator lint_off UNUSEDSIGNAL
+    input  logic                               asleep,                     // by nmllm_tile_switch, for verification
+    // verilator lint_on UNUSEDSIGNAL
     output logic                               accumulator_valid,
     output logic signed [ACCUMULATOR_BITS-1:0] accumulator_values        [READ_LANES]
 );
@@ -352,6 +355,8 @@ module nmllm_synapse_tile
 `ifndef SYNTHESIS
   one_train : assert property (@(posedge clk) disable iff (rst) in_valid |-> !outputs_left && !finished)
   else $error("one_train: an event flit arrived before the results of the last train had left");
+  at_rest : assert property (@(posedge clk) disable iff (rst) asleep |-> !busy && !finished && !outputs_left && filling_driven == '0)
+  else $error("at_rest: a tile that is off or waking has work under way");
   same_exponent : assert property (@(posedge clk) disable iff (rst) closed && closed_phase != 0 |-> in_flit.tag[4:0] == k_min)
   else $error("same_exponent: k_min changes within a train");
   even_output : assert property (@(posedge clk) disable iff (rst) out_valid && epilogue != 2'd2 |-> !out_flit.tag[0])

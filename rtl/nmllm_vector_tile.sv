@@ -5,6 +5,7 @@
 //   unit 1   0 route of the incoming residual    1 route of incoming credits    2 route of the outgoing residual or token
 //            3 route of outgoing credits         4 hidden size N                5 {head stage[1], last layer[0]}
 //            6 key/value heads                   7 words of the rotary table a position
+//            8 number of the stage's last site
 //   unit 2   instructions (nmllm_sequencer)
 //   unit 3   parameters (gains, stop prices and key offsets), unit 4 rotary table, unit 5 stop prices of the queries: address = word * LANES / 2 + pair,
 //            data = two lanes of 32 bits
@@ -34,7 +35,13 @@ module nmllm_vector_tile
     input  logic                      out_ready,
     output flit_t                     out_flit,
     output logic  [63:0]              counters   [COUNTERS],
-    output logic                      row_done    // the instructions of one token end with this cycle, for verification
+    output logic                      row_done,   // the instructions of one token end with this cycle, for verification
+    // power (nmllm_tile_switch)
+    output order_t                    orders,
+    output logic                      work_done,
+    // verilator lint_off UNUSEDSIGNAL
+    input  logic                      asleep      // for verification
+    // verilator lint_on UNUSEDSIGNAL
 );
   /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned L = VECTOR_LANES;
@@ -61,18 +68,21 @@ module nmllm_vector_tile
   logic head_q, last_layer_q;
   logic [7:0] kv_heads_q;
   logic [7:0] table_words_q;
+  logic [3:0] last_site_q;
 
   always_ff @(posedge clk) begin
     if (cfg_valid && cfg_unit == 4'd1) begin
-      unique case (cfg_address[2:0])
-        3'd0: residual_route_q <= cfg_data[ROUTE_BITS-1:0];
-        3'd1: credit_in_route_q <= cfg_data[ROUTE_BITS-1:0];
-        3'd2: out_route_q <= cfg_data[ROUTE_BITS-1:0];
-        3'd3: credit_route_q <= cfg_data[ROUTE_BITS-1:0];
-        3'd4: hidden_q <= cfg_data[14:0];
-        3'd5: {head_q, last_layer_q} <= cfg_data[1:0];
-        3'd6: kv_heads_q <= cfg_data[7:0];
-        3'd7: table_words_q <= cfg_data[7:0];
+      unique case (cfg_address[3:0])
+        4'd0: residual_route_q <= cfg_data[ROUTE_BITS-1:0];
+        4'd1: credit_in_route_q <= cfg_data[ROUTE_BITS-1:0];
+        4'd2: out_route_q <= cfg_data[ROUTE_BITS-1:0];
+        4'd3: credit_route_q <= cfg_data[ROUTE_BITS-1:0];
+        4'd4: hidden_q <= cfg_data[14:0];
+        4'd5: {head_q, last_layer_q} <= cfg_data[1:0];
+        4'd6: kv_heads_q <= cfg_data[7:0];
+        4'd7: table_words_q <= cfg_data[7:0];
+        4'd8: last_site_q <= cfg_data[3:0];
+        default: ;
       endcase
     end
   end
@@ -132,6 +142,15 @@ module nmllm_vector_tile
       .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd2), .cfg_address, .cfg_data, .last_layer(last_layer_q), .residual_available,
       .residual_wanted(stream_wanted), .values_arrived(value_flits_q), .finished, .current, .start, .busy, .send_follows, .take_residual,
       .take_values, .receive_size, .position, .ended(row_done));
+
+  logic [WAKE_BITS-1:0] wake_left;
+  logic [14:0] scan;  // cycles from the begin of the first scan to the first injection
+  logic hold;
+  assign scan = 15'((16'(current.size) + 16'(L - 1)) >> LANE_BITS);
+  assign hold = 32'(wake_left) > 32'(scan) + 32'd1;
+  nmllm_orders order (
+      .clk, .rst, .last_site(last_site_q), .take_residual, .take_values, .row_done, .pushed(send_done || send_token_pushed),
+      .passed_on(!last_layer_q || stream_wanted), .orders, .work_done, .wake_left);
 
   // ---------------------------------------------------------------- memories
   // Work memory: the vector that the instructions make and consume, at word 0.
@@ -241,7 +260,7 @@ module nmllm_vector_tile
   nmllm_encoder #(.ADDRESS_BITS(ADDRESS_BITS)) encoder (
       .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd9), .cfg_address(cfg_address[0]), .cfg_data,
       .start(start && current.operation == ENCODE), .size(current.size), .vector_base('0), .stop_base(current.base[ADDRESS_BITS-1:0]),
-      .route(current.route[ROUTE_BITS-1:0]), .done(encode_done), .read_enable(encode_read), .read_address(encode_read_address),
+      .route(current.route[ROUTE_BITS-1:0]), .hold, .done(encode_done), .read_enable(encode_read), .read_address(encode_read_address),
       .read_data(encode_read_data), .stop_enable(stop_read), .stop_address, .stop_data(parameter_data), .write_enable(encode_write),
       .write_address(encode_write_address), .write_data(encode_write_data), .spike_valid, .spike_ready, .spike_flit,
       .count_maximum_elements(encode_maximum_elements), .count_encode_elements(encode_elements), .count_words_read(encode_words_read),
@@ -389,6 +408,8 @@ module nmllm_vector_tile
 `ifndef SYNTHESIS
   one_instruction : assert property (@(posedge clk) disable iff (rst) $onehot0({norm_write, rope_write, encode_write, value_arrives && !head_q}))
   else $error("one_instruction: two units write the work memory in one cycle");
+  at_rest : assert property (@(posedge clk) disable iff (rst) asleep |-> !busy && current.operation == RECEIVE_RESIDUAL && value_flits_q == '0)
+  else $error("at_rest: a tile that is off or waking has work under way");
 `endif
 endmodule
 

@@ -42,6 +42,10 @@ package nmllm_pkg;
   parameter int unsigned ROW_BLOCKS = 8;
   parameter int unsigned TILE_INPUTS = 512;
   parameter int unsigned TILE_COLUMNS = 512;
+  parameter int unsigned GATED = 0;
+  parameter int unsigned ROUTERS_GATED = 0;
+  parameter int unsigned WAKE_CYCLES = 0;
+  parameter int unsigned WAKE_BITS = 1;
   parameter int unsigned MEMBRANE = 0;
   parameter int unsigned CONVERTER_BITS = 9;
   parameter int unsigned REPEATS = 0;
@@ -67,6 +71,13 @@ package nmllm_pkg;
     logic [14:0] size;
     logic [3:0] operation;
   } instruction_t;
+
+  // Orders to the tiles that have work next (nmllm_tile_switch).
+  typedef struct packed {
+    logic stage;
+    logic site;
+    logic [3:0] number;
+  } order_t;
 
   // round(2^15 * 2^(-i/256))
   parameter logic [15:0] EXP2 [256] = '{

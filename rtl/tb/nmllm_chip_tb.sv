@@ -26,7 +26,7 @@ module nmllm_chip_tb
     input  logic [TILE_BITS-1:0] counter_tile,
     input  logic [          5:0] counter_index,
     output logic [         63:0] counter_value,
-    output logic [         63:0] counts         [TILES][41]
+    output logic [         63:0] counts         [TILES][45]
 );
   localparam int unsigned WORD_BITS = $clog2(DRAM_WORDS);
   logic dram_enable;

@@ -38,6 +38,12 @@ def centred_program() -> Program:
 
 
 @cache
+def gated_program(gating: str, wake_cycles: int) -> Program:
+    """The same on a chip that switches off what has no work."""
+    return replace(program(), spec=program().spec.with_fields({"power.gating": gating, "power.wake_cycles": wake_cycles}))
+
+
+@cache
 def chip() -> RtlChip:
     return RtlChip(program())
 

@@ -7,9 +7,10 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from nano_chip import centred_program, chip, program
+from nano_chip import centred_program, chip, gated_program, program
 
 from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.chip import SYNAPSE_COUNTERS, VECTOR_COUNTERS, RtlChip
 from neuromorphic_llm.simulation.counters import Counters
@@ -63,6 +64,33 @@ def check_single_counters(rows: int, wanted: int) -> None:
 def test_nano_with_offsets_of_keys_decodes_as_simulated() -> None:
     tokens = check(RtlChip(centred_program()), [5, 17, 3], 3, chip_program=centred_program)
     assert tokens != simulate(program(), [5, 17, 3], 3).token_ids  # as the integers say: the offsets are not of this model
+
+
+def check_gated(gating: str, wake_cycles: int) -> RtlChip:
+    def chip_program() -> Program:
+        return gated_program(gating, wake_cycles)
+
+    rtl = RtlChip(chip_program())
+    check(rtl, [5, 17, 3], 4, chip_program=chip_program)
+    return rtl
+
+
+def test_nano_with_gated_tiles_and_routers_decodes_as_simulated() -> None:
+    """Waking takes longer than the host's step, norms and encoders. A tile whose orders go astray is found by the flit that comes."""
+    rtl = check_gated("all", 200)
+    stage = program().stages[1]
+    of_site = (rtl._load[:, 0] == stage.regions[2][0].tile) & (rtl._load[:, 1] == 15) & (rtl._load[:, 2] == 1)
+    assert rtl._load[of_site, 3].tolist() == [2]
+    rtl._load[of_site, 3] = 9
+    route = program().routes.spike[stage.sites[2]]
+    with pytest.raises(SimulationError, match=f"awake: a flit of route {route} arrives at a tile that is off or waking"):
+        rtl.run([5, 17, 3], 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gating", "wake_cycles"), [("tiles", 0), ("all", 1), ("all", 64), ("tiles", 5000)])
+def test_nano_with_other_times_to_wake(gating: str, wake_cycles: int) -> None:
+    check_gated(gating, wake_cycles)
 
 
 @pytest.mark.slow

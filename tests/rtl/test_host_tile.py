@@ -21,7 +21,8 @@ from neuromorphic_llm.simulation.trace import ActivityTrace
 
 ROW_ROUTE, TOKEN_ROUTE, CREDIT_ROUTE, END_TOKEN = 7, 300, 41, 49
 CREDITS = 2
-OUTPUTS = ("out_valid", "out_flit", "dram_enable", "dram_address", "token_valid", "token", "done")
+OUTPUTS = ("out_valid", "out_flit", "dram_enable", "dram_address", "token_valid", "token", "done", "orders", "token_ended")
+ORDER_STAGE = 1 << 5
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,15 @@ class Script:
     cycles: int = 0
 
 
+def step_cycles(text: Text) -> int:
+    """From the beginning of a step to its first flit; the vector tile that it goes to wakes meanwhile."""
+    return max(text.spec.host.latency + text.spec.host.dram_latency + text.words, text.spec.wake_wait)
+
+
 def play(text: Text, backpressure: float, rng: np.random.Generator) -> Script:
     """The rules of timing.md, Host tile, for random credits, tokens and router."""
-    spec, hidden, prompt = text.spec, text.hidden, len(text.prompt)
-    longest = spec.host.latency + spec.host.dram_latency + text.words + 8 * hidden + 20
+    hidden, prompt = text.hidden, len(text.prompt)
+    longest = step_cycles(text) + 8 * hidden + 20
     script = Script(rng.random(3 * text.rows * longest) >= backpressure, tokens=list(text.prompt))
     ready_at = np.flatnonzero(script.ready)
     arrivals: set[int] = set()
@@ -91,7 +97,7 @@ def play(text: Text, backpressure: float, rng: np.random.Generator) -> Script:
     step = 0
     for row in range(text.rows):
         script.steps.append(step)
-        send = step + spec.host.latency + spec.host.dram_latency + text.words
+        send = step + step_cycles(text)
         if row >= CREDITS:
             send = max(send, credits[row - CREDITS] + 1)
         first = int(np.searchsorted(ready_at, send))
@@ -154,6 +160,9 @@ def check(bench: Bench, text: Text, backpressure: float, rng: np.random.Generato
     assert np.array_equal(np.flatnonzero(seen["dram_enable"]), reads.ravel())
     addresses = np.add.outer(np.array(script.tokens[: text.rows]) * text.words, np.arange(text.words))
     assert np.array_equal(seen["dram_address"][reads], addresses)
+    assert np.array_equal(np.flatnonzero(seen["orders"] == ORDER_STAGE), np.array(script.steps) + 1)
+    assert np.count_nonzero(seen["orders"]) == text.rows
+    assert np.array_equal(np.flatnonzero(seen["token_ended"]), np.array(script.token_cycles) + 2)
     pushes = np.concatenate(script.pushes)
     offered = [np.arange(send, push[-1] + 1) for send, push in zip(script.sends, script.pushes, strict=True)]
     assert np.array_equal(np.flatnonzero(seen["out_valid"]), np.concatenate(offered))
@@ -182,6 +191,7 @@ def configure(bench: Bench, text: Text) -> None:
 CHIPS = {
     "nano": {},
     "early": {"host.latency": 1, "host.dram_latency": 1, "host.dram_bytes_per_cycle": 8, "mesh.width": 12, "mesh.height": 9},
+    "gated": {"power.gating": "tiles", "power.wake_cycles": 120},
     "wide": {"host.latency": 5, "host.dram_latency": 3, "host.dram_bytes_per_cycle": 64},
 }
 BACKPRESSURE = (0.0, 0.4, 0.9)
@@ -232,7 +242,7 @@ class HostOracle(Chip):
         rows: Any = SimpleNamespace(tokens=text.rows, prompt_tokens=len(text.prompt), logits_wanted=np.array(wanted))
         rows.sequence = np.zeros(text.rows, np.int32)
         self.trace: ActivityTrace = rows
-        self.result, self.credits, self.returned, self.cycle, self.wake = Oracle(), [CREDITS], deque(), 0, 0
+        self.result, self.credits, self.returned, self.cycle, self.wake = Oracle(), [CREDITS], deque(), 0, text.spec.wake_wait
 
 
 @pytest.mark.parametrize("backpressure", BACKPRESSURE)

@@ -33,8 +33,6 @@ def test_chips_with_units_that_the_rtl_lacks_are_refused() -> None:
         package_text(load_spec("nano").with_fields({"vector.encoder": "element"}))
     with pytest.raises(SimulationError, match=r"a conversion takes one cycle in the RTL; .*set readout.conversion_cycles: 1"):
         package_text(load_spec("nano").with_fields({"readout.conversion_cycles": 2}))
-    with pytest.raises(SimulationError, match=r"the RTL switches no tiles off; .*set power.gating: none"):
-        package_text(load_spec("nano").with_fields({"power.gating": "tiles"}))
 
 
 def test_derived_widths() -> None:
@@ -54,3 +52,11 @@ def test_parameters_of_the_readout(encoder: str) -> None:
     assert derived("nano") == {"MEMBRANE": 0, "CONVERTER_BITS": 9, "REPEATS": 0, "RANGE_BITS": 1, "LEAST_FIRST": 0}
     membranes = {"MEMBRANE": 1, "CONVERTER_BITS": 9, "REPEATS": 3, "RANGE_BITS": 3}
     assert derived("nano2") == membranes | {"LEAST_FIRST": int(encoder == "element")}
+
+
+@pytest.mark.parametrize(
+    ("gating", "expected"), [("none", (0, 0, 0, 1)), ("tiles", (1, 0, 64, 7)), ("all", (1, 1, 64, 7))], ids=["none", "tiles", "all"]
+)
+def test_parameters_of_power_gating(gating: str, expected: tuple[int, ...]) -> None:
+    found = derived_parameters(load_spec("nano").with_fields({"power.gating": gating}))
+    assert tuple(found[name] for name in ("GATED", "ROUTERS_GATED", "WAKE_CYCLES", "WAKE_BITS")) == expected

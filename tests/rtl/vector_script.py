@@ -19,7 +19,7 @@ WORDS = 1 << 10
 """Words of every memory of the benches."""
 
 
-def chip(lanes: int, changes: Mapping[str, int] = MappingProxyType({})) -> ChipSpec:
+def chip(lanes: int, changes: Mapping[str, int | str] = MappingProxyType({})) -> ChipSpec:
     """The chip nano with other vector lanes and other `changes`, by path."""
     return load_spec("nano").with_fields({"vector.lanes": lanes, **changes})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromorphic_llm.chip.program import Stage
+from neuromorphic_llm.chip.program import Program, Stage
 from neuromorphic_llm.chip.topology import HOST_TILE, LOCAL
 from neuromorphic_llm.reference.config import DecoderConfig
 
@@ -39,6 +39,22 @@ def routes_of(stages: Sequence[Stage], config: DecoderConfig) -> list[Route]:
     routes.append(Route("token", "next", tiles[-1], (HOST_TILE,)))
     routes += [Route("logits", f"head.{n}", region.tile, (HOST_TILE,)) for n, region in enumerate(sites[-1][2])]
     return routes
+
+
+def router_stages(program: Program) -> list[tuple[int, ...]]:
+    """Stages whose routes enter the router of each tile (timing.md, Power gating); none of the host tile's, which is always on."""
+    routes, used = program.routes, program.route_masks != 0  # [routes, tiles]
+    served: list[tuple[int, ...]] = [()] * program.spec.topology.tiles
+    for number, stage in enumerate(program.stages):
+        own = [routes.residual[number], routes.credit[number]]
+        for site in stage.sites:
+            own += [routes.spike[site], *routes.value[site]]
+        if number == len(program.stages) - 1:
+            own.append(routes.token)
+        for tile in np.flatnonzero(used[np.array(own)].any(axis=0)):
+            served[tile] += (number,)
+    served[HOST_TILE] = ()
+    return served
 
 
 def wire_hops(masks: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -24,6 +24,7 @@ _LIMIT_A_TOKEN = 10_000_000
 
 _ROUTER_COUNTERS = 32
 _LINKS = 4
+_POWER_COUNTERS = 41
 
 SYNAPSE_COUNTERS = (
     "spikes",
@@ -64,19 +65,16 @@ VECTOR_COUNTERS = (
 )
 """Counters of a vector tile in the order of the host port."""
 
+POWER_COUNTERS = ("cycles_on", "wakes")
+"""Counters of a power switch in the order of the host port: of the tile, then of its router. In timing.md what is switched stands first."""
+
 _ABSENT = (
     "repeated_conversions",
     "squared_elements",
     "integrations",
     "halvings",
-    "vector_tile_cycles_on",
-    "synapse_tile_cycles_on",
-    "router_cycles_on",
-    "vector_tile_wakes",
-    "synapse_tile_wakes",
-    "router_wakes",
 )
-"""Counters of membranes and of gating, which the RTL does not have."""
+"""Counters of membranes, which the RTL does not have."""
 
 
 Counts = dict[str, int | tuple[int, ...]]
@@ -200,13 +198,17 @@ class RtlChip:
         """Sums over the tiles, in one cycle."""
         program, spec, config = self.program, self.program.spec, self.program.weights.config
         values = self._bench.run({}, cycles=1, outputs=("counts",))["counts"][0].astype(np.int64)
-        total = dict.fromkeys((*SYNAPSE_COUNTERS, *VECTOR_COUNTERS, *_ABSENT), 0)
-        for stage in program.stages:
-            for name, amount in zip(VECTOR_COUNTERS, values[stage.vector_tile], strict=False):
-                total[name] += int(amount)
-            for region in (region for regions in stage.regions for region in regions):
-                for name, amount in zip(SYNAPSE_COUNTERS, values[region.tile], strict=False):
-                    total[name] += int(amount)
+        synapse_tiles = [region.tile for stage in program.stages for regions in stage.regions for region in regions]
+        vector_tiles = [stage.vector_tile for stage in program.stages]
+        total = dict.fromkeys(_ABSENT, 0)
+        for kind, tiles, names in (("synapse", synapse_tiles, SYNAPSE_COUNTERS), ("vector", vector_tiles, VECTOR_COUNTERS)):
+            sums = values[tiles].sum(axis=0)
+            named = zip(names, sums, strict=False)
+            powered = zip((f"{kind}_tile_{name}" for name in POWER_COUNTERS), sums[_POWER_COUNTERS:], strict=False)
+            for name, amount in (*named, *powered):
+                total[name] = total.get(name, 0) + int(amount)
+        routers = values[:, _POWER_COUNTERS + len(POWER_COUNTERS) :].sum(axis=0)
+        total |= {f"router_{name}": int(amount) for name, amount in zip(POWER_COUNTERS, routers, strict=True)}
         # Every region of a site gets all of its events.
         spikes = [int(values[regions[0].tile, 0]) for stage in program.stages for regions in stage.regions]
         operations = [count * config.sites[site].shape[1] for site, count in enumerate(spikes)]

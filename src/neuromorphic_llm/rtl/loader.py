@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from neuromorphic_llm.chip.codes import CHIP_CODES
 from neuromorphic_llm.chip.instructions import Attend, Encode, Receive, instruction_word
 from neuromorphic_llm.chip.program import Program, Region, Stage
+from neuromorphic_llm.chip.routes import router_stages
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.topology import HOST_TILE
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.norm import epsilon_term
@@ -55,6 +57,7 @@ def load_writes(program: Program) -> Writes:
     _check_room(program)
     parts = [_writes(0, *_host(program)), _dram(program), *_routes(program)]
     parts += [part for number, stage in enumerate(program.stages) for part in _stage(program, number, stage)]
+    parts += [*_tile_switches(program), *_router_switches(program)]
     return np.concatenate(parts)
 
 
@@ -160,6 +163,38 @@ def _stage(program: Program, number: int, stage: Stage) -> list[Writes]:
     return parts
 
 
+def _tile_switches(program: Program) -> list[Writes]:
+    """Writes of the tiles' power switches: who wakes a tile, for which site, the route of its credits, and whether it is the head's."""
+    if not program.spec.gated:
+        return []
+    parts, waker, no_route = [], HOST_TILE, len(program.route_masks)
+    for number, stage in enumerate(program.stages):
+        head = number == len(program.stages) - 1
+        credits = no_route if head else int(program.routes.credit[number + 1])
+        parts.append(_writes(stage.vector_tile, *_registers(15, waker, 0, credits, head)))
+        waker = stage.vector_tile
+        for place, regions in enumerate(stage.regions):
+            parts += [_writes(region.tile, *_registers(15, waker, place, no_route, False)) for region in regions]
+    return parts
+
+
+def _router_switches(program: Program) -> list[Writes]:
+    """Writes of the routers' power switches: masks of the vector tiles whose stages they serve, 64 tiles in a word."""
+    if not program.spec.routers_gated:
+        return []
+    parts, words = [], -(-program.spec.topology.tiles // 64)
+    for tile, served in enumerate(router_stages(program)):
+        mask = sum(1 << program.stages[number].vector_tile for number in served)
+        if tile != HOST_TILE:
+            parts.append(_writes(tile, *_registers(14, *(mask >> 64 * word for word in range(words)))))
+    return parts
+
+
+def _registers(unit: int, *values: int) -> list[tuple[int, int, int]]:
+    """Writes of the registers of a unit, from address 0 on."""
+    return [(unit, address, value) for address, value in enumerate(values)]
+
+
 def _region(program: Program, site: int, index: int, region: Region) -> RegionLoad:
     weights, described = program.weights, program.weights.config.sites[site]
     linear, gate = weights.site(site), described.epilogue == "gate"
@@ -239,8 +274,9 @@ def _vector_tile(program: Program, number: int, stage: Stage) -> Writes:
         head << 1 | (number == len(program.stages) - 2),
         config.kv_heads,
         table_words,
+        len(stage.sites) - 1,
     ]
-    entries = [(1, address, value) for address, value in enumerate(registers)]
+    entries = _registers(1, *registers)
     entries += [(2, index, instruction_word(instruction, tables)) for index, instruction in enumerate(stage.program)]
     half = spec.vector.memory_bytes // 4 // spec.vector.lanes // 2
     _refuse_beyond(program, "words of gains, stop prices and key offsets", len(tables.words), half, "raise vector.memory_bytes")

@@ -33,8 +33,6 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         )
     if spec.readout.conversion_cycles != 1:
         raise SimulationError("a conversion takes one cycle in the RTL; simulate with events, or set readout.conversion_cycles: 1")
-    if spec.gated:
-        raise SimulationError("the RTL switches no tiles off; simulate with events, or set power.gating: none")
     row_blocks = spec.synapse.crossbars // spec.synapse.slices
     return {
         "TILES": spec.topology.tiles,
@@ -44,6 +42,10 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "ROW_BLOCKS": row_blocks,
         "TILE_INPUTS": row_blocks * spec.synapse.rows,
         "TILE_COLUMNS": row_blocks * spec.synapse.columns,
+        "GATED": int(spec.gated),
+        "ROUTERS_GATED": int(spec.routers_gated),
+        "WAKE_CYCLES": spec.wake_wait,
+        "WAKE_BITS": max(1, spec.wake_wait.bit_length()),
         **readout,
         "LEAST_FIRST": int(spec.least_significant_first),
     }
@@ -75,6 +77,13 @@ def package_text(spec: ChipSpec) -> str:
         "  typedef struct packed {",
         *(f"    {_logic(bits)} {field};" for field, bits in reversed(list(WORD.items()))),
         "  } instruction_t;",
+        "",
+        "  // Orders to the tiles that have work next (nmllm_tile_switch).",
+        "  typedef struct packed {",
+        "    logic stage;",
+        "    logic site;",
+        "    logic [3:0] number;",
+        "  } order_t;",
         "",
         "  // round(2^15 * 2^(-i/256))",
         *_table("EXP2", [int(value) for value in EXP2]),

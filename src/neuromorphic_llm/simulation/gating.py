@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.chip.topology import HOST_TILE
+from neuromorphic_llm.chip.routes import router_stages
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _needs(program: Program, trace: ActivityTrace, timing: TimingResult) -> Iter
     if program.spec.routers_gated:
         head = stages[-1]
         stages[-1] = _Spans(head.rows, head.ordered, timing.token_end_cycle[head.rows])  # its token is on the way for longer
-        for served, routers in _routers(program).items():
+        for served, routers in Counter(filter(None, router_stages(program))).items():
             yield "router", routers, _Spans.merged([stages[number] for number in served])
 
 
@@ -81,19 +81,3 @@ def _stages(program: Program, trace: ActivityTrace, timing: TimingResult) -> Ite
         rows = np.flatnonzero(ran)
         yield _Spans(rows, order[rows], timing.stage_end_cycle[rows, number])
         order = timing.site_begin_cycle[:, stage.sites[-1]]
-
-
-def _routers(program: Program) -> Counter[tuple[int, ...]]:
-    """Numbers of gated routers by the stages that they serve: those one of whose routes enters them."""
-    routes, used = program.routes, program.route_masks != 0  # [routes, tiles]
-    served: list[tuple[int, ...]] = [()] * program.spec.topology.tiles
-    for number, stage in enumerate(program.stages):
-        own = [routes.residual[number], routes.credit[number]]
-        for site in stage.sites:
-            own += [routes.spike[site], *routes.value[site]]
-        if number == len(program.stages) - 1:
-            own.append(routes.token)
-        for tile in np.flatnonzero(used[np.array(own)].any(axis=0)):
-            served[tile] += (number,)
-    del served[HOST_TILE]
-    return Counter(stages for stages in served if stages)

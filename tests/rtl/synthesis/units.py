@@ -95,6 +95,8 @@ _KV_ROWS = stimuli.ATTENTION.kv_bytes // (2 * stimuli.ATTENTION.head_dim + 1)
 _BLOCKS = -(-_KV_ROWS // stimuli.ATTENTION.key_lanes) + stimuli.ATTENTION.slots
 _SOFTMAX_WORDS = -(-_KV_ROWS // stimuli.ATTENTION.softmax_lanes)
 
+_GATED = stimuli.NANO.with_fields({"power.gating": "all"})
+
 UNITS = [
     Unit(
         "router",
@@ -161,5 +163,8 @@ UNITS = [
     Unit("sequencer", "nmllm_sequencer", stimuli.NANO),
     Unit("injection", "nmllm_injection", stimuli.NANO),
     Unit("residual_buffers", "nmllm_residual_buffers", stimuli.NANO),
+    Unit("orders", "nmllm_orders", _GATED),
+    Unit("tile_switch", "nmllm_tile_switch", _GATED, {"VECTOR": 1}),
+    Unit("router_switch", "nmllm_router_switch", _GATED),
 ]
 """The first ones are run; the last ones, without stimulus, have area and timing only."""
