@@ -26,7 +26,8 @@ CHIP = load_spec("nano").with_fields({"power.gating": "all"})  # of a chip that 
 WEIGHTS = random_decoder(0)
 PROMPT, NEW = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3], 2
 OF_MEMBRANES = ("readout.repeats", "readout.range_bits", "readout.joined")
-NUMBERS = [path for path, entry in parameters().items() if not described(entry).choices and path not in OF_MEMBRANES]
+OF_REREADS = ("readout.high_bits",)
+NUMBERS = [path for path, entry in parameters().items() if not described(entry).choices and path not in (*OF_MEMBRANES, *OF_REREADS)]
 CHOICES = [path for path, entry in parameters().items() if described(entry).choices]
 
 
@@ -92,11 +93,17 @@ def test_a_network_is_for_the_values_of_its_membranes(path: str) -> None:
         compile_network(weights, spec.with_fields({path: 2}))
 
 
+@pytest.mark.parametrize("path", OF_REREADS)
+def test_another_value_is_seen_by_rereads(path: str) -> None:
+    spec = CHIP.with_fields({"readout.kind": "reread"})
+    assert observed(spec) != observed(spec.with_fields({path: 5}))
+
+
 def test_the_name_is_that_of_the_report(before: dict[str, Any]) -> None:
     assert observed(CHIP.with_fields({"name": "other"}))["mapping"] == {**before["mapping"], "chip": "other"}
 
 
 def test_every_field_has_one_of_these_tests() -> None:
     sections = {field.name for field in fields(ChipSpec)} - {"name", "clock_hz"}
-    found = {"name", *NUMBERS, *CHOICES, *OF_MEMBRANES}
+    found = {"name", *NUMBERS, *CHOICES, *OF_MEMBRANES, *OF_REREADS}
     assert found == {"name", "clock_hz"} | {f"{title}.{field.name}" for title in sections for field in fields(getattr(CHIP, title))}

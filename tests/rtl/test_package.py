@@ -21,7 +21,9 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
     for name, path in FLAT_NAMES.items():
         if name != "clock_hz":
             assert f" int unsigned {name.upper()} = {spec.value(path)};\n" in text
-    unknown = {f"readout.{name}" for name in ("kind", "conversion_cycles", "converter_bits", "repeats", "range_bits", "joined")}
+    unknown = {
+        f"readout.{name}" for name in ("kind", "conversion_cycles", "converter_bits", "repeats", "range_bits", "high_bits", "joined")
+    }
     unknown |= {"synapse.cell", "vector.encoder", "vector.kv_bank_bytes", "vector.memory_bank_bytes", "power.gating", "power.wake_cycles"}
     assert set(parameters()) - set(FLAT_NAMES.values()) == unknown
     assert " int unsigned CONVERTER_BITS = 10;\n" in text

@@ -47,6 +47,8 @@ def random_trace(program: Program, rng: np.random.Generator, prompt: int, decode
         return rng.integers(0, high, heads).astype(np.int32)
 
     context = np.arange(1, rows + 1).astype(np.int32)
+    again = program.spec.readout.kind == "reread"
+    halves = rng.integers(0, 4, events.shape[:3]) * (events.sum(axis=3) > 0) if again else np.zeros(events.shape[:3], np.int64)
     return ActivityTrace(
         prompt,
         np.zeros(rows, np.int32),
@@ -55,6 +57,8 @@ def random_trace(program: Program, rng: np.random.Generator, prompt: int, decode
         phases,
         events,
         np.zeros(phases.shape, np.int64),
+        np.zeros((*phases.shape, 3), np.int64),
+        halves,
         counts(5) + 1,
         counts(30),
         counts(3),
@@ -122,7 +126,7 @@ CHOICES = [
     for readout in ("exact", "membrane")
     for encoder in ENCODERS
     for gating in ("none", "all")
-]
+] + [{"readout.kind": "reread"}]
 
 
 def random_spec(rng: np.random.Generator) -> ChipSpec:
@@ -208,7 +212,7 @@ def test_slices_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_parameter_is_varied() -> None:
     untimed = {"clock_hz", "mesh.vector_period", "mesh.vector_offset", "vector.kv_bytes_per_engine", "vector.memory_bytes"}
     untimed |= {"readout.converter_bits", "readout.range_bits", "vector.kv_bank_bytes", "vector.memory_bank_bytes"}
-    untimed |= {"readout.repeats", "readout.joined"}  # of membranes (tests/devices/test_membrane.py)
+    untimed |= {"readout.repeats", "readout.joined", "readout.high_bits"}  # tests/devices/test_membrane.py, test_reread.py
     untimed |= {f"synapse.{name}" for name in ("cell", "crossbars", "columns", "cell_bits", "slices", "max_phases", "accumulator_bits")}
     assert {*RANGES, *CHOICES[0]} == set(parameters()) - untimed
 

@@ -287,7 +287,8 @@ class Chip:
     def reads(self, row: int, site: int, phase: int) -> int:
         """Cycles of a phase whose reads are converted one by one."""
         groups, readout = self.groups(row, site, phase), self.spec.readout
-        return readout.read_latency + readout.column_mux * readout.conversion_cycles * groups if groups else 1
+        again = int(self.trace.halves[row, site, phase]) * (readout.read_latency + readout.column_mux * readout.conversion_cycles)
+        return readout.read_latency + readout.column_mux * readout.conversion_cycles * groups + again if groups else 1
 
     def membrane(self, row: int, site: int, phase: int) -> int:
         """Cycles of a phase on membranes (devices.md, Membrane), with three repetitions at most; the phases arrive in either order."""

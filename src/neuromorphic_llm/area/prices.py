@@ -17,7 +17,7 @@ from neuromorphic_llm.energy.prices import NODE_NM
 RESOLVED: Mapping[str, str] = MappingProxyType(
     {
         "cell_pair": "two cells of the device of `synapse.cell`, `cell_pcm` and so on, times `macro_spread` for the rest of the macro",
-        "converter": "converter of `converter_bits` bits, by a power law in 2^bits between and beyond the entries, times `macro_spread`; "
+        "converter": "converter, the mean over the slices, by a power law in 2^bits between and beyond the entries, times `macro_spread`; "
         "by decrement `decrement` times `macro_spread` and two `register_bit` for each bit",
         "column_sample": "`sample_hold` times `macro_spread`",
         "column_clamp": "`clamp` times `macro_spread`",
@@ -70,7 +70,8 @@ def unit_areas(program: Program, constants: Mapping[str, Constant]) -> dict[str,
     spec, value = program.spec, {name: constant.value for name, constant in constants.items()}
     in_macro, gate = value["macro_spread"], value["gate"].scaled(value["logic_spread"])
     membrane = value["membrane_capacitance"].scaled(value["capacitor"])
-    converter = of_width(constants, "converter", spec.converter_bits).scaled(in_macro)
+    widths = spec.readout_circuit.converter_widths
+    converter = Range.total([of_width(constants, "converter", bits) for bits in widths]).scaled(in_macro) * (1 / len(widths))
     if spec.readout_circuit.by_decrement:  # with the capacitors of the membrane, and registers of its decisions
         converter = value["decrement"].scaled(in_macro) + value["register_bit"].scaled(gate) * (2 * spec.converter_bits)
     here = {name: c for name, c in constants.items() if c.node_nm == NODE_NM}

@@ -125,6 +125,14 @@ class ReadoutSpec(Section):
     range_bits: int | None = parameter(
         None, "bits of a column's range, of a readout that has ranges; null: the readout's own", "area", unit="bits", most=6, optional=True
     )
+    high_bits: int | None = parameter(
+        None,
+        "width of the converters of the highest slice, of a readout that has them; null: the readout's own",
+        "energy per conversion, area; saves rereads",
+        unit="bits",
+        most=32,
+        optional=True,
+    )
     joined: int | None = parameter(
         None,
         "row blocks whose charges meet before a conversion, of a readout with membranes; null: the readout's own",
@@ -245,7 +253,9 @@ _PARTS_OF: Mapping[str, str] = MappingProxyType(
 )
 """Field -> the field that bounds it."""
 
-_READOUT_FIELDS = tuple(f"readout.{name}" for name in ("converter_bits", "repeats", "range_bits", "joined", "active_rows", "kind"))
+_READOUT_FIELDS = tuple(
+    f"readout.{name}" for name in ("converter_bits", "repeats", "range_bits", "high_bits", "joined", "active_rows", "kind")
+)
 """Fields that a readout may refuse together."""
 
 
@@ -290,7 +300,9 @@ class ChipSpec:
     @cached_property
     def readout_circuit(self) -> Readout:
         """Definition of the readout, with the sizes of this chip (docs/reference/devices.md)."""
-        own = {name: value for name in ("repeats", "range_bits", "joined") if (value := getattr(self.readout, name)) is not None}
+        own = {
+            name: value for name in ("repeats", "range_bits", "high_bits", "joined") if (value := getattr(self.readout, name)) is not None
+        }
         return get_readout(
             self.readout.kind,
             **own,

@@ -112,6 +112,11 @@ class Readout(ABC):
         """Width of a converter whose width is not given."""
         return self.exact_bits
 
+    @property
+    def converter_widths(self) -> tuple[int, ...]:
+        """Bits of the converters of each slice, the lowest first."""
+        return (self.converter_bits,) * self.slices
+
     @abstractmethod
     def accumulate(self, digits: Array, levels: Array, drive: Drive, xp: Library) -> Reading:
         """Accumulators of a site.
@@ -131,6 +136,10 @@ class Readout(ABC):
         """Conversions of one column of weights, [sites], from events [tokens, sites, phases, row_blocks]."""
         reads: Counts = self.reads(events).sum(axis=(0, 2, 3))
         return reads * self.slices
+
+    def accumulations(self, conversions: int, repeated: int) -> int:  # noqa: ARG002 - what saturated is not added
+        """Additions to accumulators, from first and repeated conversions."""
+        return conversions
 
     def integrations(self, events: Counts) -> Counts:
         """Integrations of charge on the membranes of one column of weights, [sites], from events as in `conversions`."""
@@ -290,6 +299,7 @@ READOUTS: Registry[type[Readout]] = Registry(
     "readout",
     [
         ("exact", "neuromorphic_llm.devices.exact:Exact"),
+        ("reread", "neuromorphic_llm.devices.reread:Reread"),
         ("membrane", "neuromorphic_llm.devices.membrane:Membrane"),
         ("membrane-energy", "neuromorphic_llm.devices.membrane:MembraneEnergy"),
     ],

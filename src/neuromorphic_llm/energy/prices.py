@@ -17,7 +17,7 @@ NODE_NM = 22
 RESOLVED: Mapping[str, str] = MappingProxyType(
     {
         "device_read": "read of a cell: `cell_read`, or that of the chip's `synapse.cell`",
-        "conversion": "conversion of `converter_bits` in `conversion_cycles` (Converters)",
+        "conversion": "conversion of `converter_bits` in `conversion_cycles` (Converters), the mean over the slices",
         "table.bit": "bit of the table of powers of two or of the sigmoid (Memories)",
         "leakage": "leakage in a second: `tile_logic_leakage` of every tile, `sram_leakage_bit` or `register_leakage_bit` of every bit; "
         "less where tiles are gated (Power gating)",
@@ -74,8 +74,12 @@ def chip_prices(
 
 def _conversion(spec: ChipSpec, constants: Mapping[str, Constant]) -> Range:
     """Energy of a conversion in J."""
-    converter = converter_energy(constants, spec.converter_bits, spec.clock_hz / spec.readout.conversion_cycles)
-    return converter.scaled(constants["decrement_share"].value) if spec.readout_circuit.by_decrement else converter
+    circuit, rate_hz = spec.readout_circuit, spec.clock_hz / spec.readout.conversion_cycles
+    widths = circuit.converter_widths
+    if len(set(widths)) == 1:
+        widths = widths[:1]
+    converter = Range.total([converter_energy(constants, bits, rate_hz) for bits in widths]) * (1 / len(widths))
+    return converter.scaled(constants["decrement_share"].value) if circuit.by_decrement else converter
 
 
 def chip_quantities(spec: ChipSpec) -> dict[str, int]:

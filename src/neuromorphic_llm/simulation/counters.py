@@ -16,6 +16,7 @@ from neuromorphic_llm.chip.routes import entry_bits, wire_hops
 from neuromorphic_llm.chip.widths import SPIKE_BITS, TABLE_BITS, WORD_BITS
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulation.gating import gating_counts
+from neuromorphic_llm.simulation.rereads import CELLS, READS, ROWS
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
 if TYPE_CHECKING:
@@ -204,10 +205,12 @@ def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) ->
     integrations = spec.readout_circuit.integrations(events)
     halvings = spec.readout_circuit.halvings(events, trace.phases.astype(np.int64))
     repeated = int(trace.repeats.sum(dtype=np.int64))
+    rereads = trace.rereads.sum(axis=(0, 1))
     side_by_side = spec.synapse.column_blocks
     regions = [(region, side_by_side(region.columns, region.columns // region.outputs)) for region in _regions(program)]
     axon_bits = SPIKE_BITS * sum(int(work.phases[region.site] * work.inputs[region.site]) for region, _ in regions)
     conversions = _over_columns(per_column, regions)
+    accumulations = spec.readout_circuit.accumulations(conversions, repeated)
     sites, each = program.weights.config.sites, work.runs * work.outputs
     output_values = int(each.sum())
     biased = [program.weights.site(site.name).bias is not None for site in sites]
@@ -215,17 +218,17 @@ def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) ->
     return {
         "axon_bits_read": axon_bits,
         "axon_bits_written": axon_bits,
-        "crossbar_reads": sum(int(groups[region.site]) * macros for region, macros in regions) * spec.synapse.slices,
-        "row_drives": sum(int(work.events[region.site]) * macros for region, macros in regions) * spec.synapse.slices,
-        "cell_reads": int(work.events @ work.outputs) * spec.synapse.slices,
+        "crossbar_reads": sum(int(groups[region.site]) * macros for region, macros in regions) * spec.synapse.slices + int(rereads[READS]),
+        "row_drives": sum(int(work.events[region.site]) * macros for region, macros in regions) * spec.synapse.slices + int(rereads[ROWS]),
+        "cell_reads": int(work.events @ work.outputs) * spec.synapse.slices + int(rereads[CELLS]),
         "conversions": conversions + repeated,
         "repeated_conversions": repeated,
         "squared_elements": int(work.runs @ work.inputs) if spec.readout_circuit.squares else 0,
         "integrations": _over_columns(integrations, regions),
         "halvings": _over_columns(halvings, regions),
-        "accumulations": conversions,
-        "accumulator_bits_read": spec.synapse.accumulator_bits * (conversions + output_values),
-        "accumulator_bits_written": spec.synapse.accumulator_bits * conversions,
+        "accumulations": accumulations,
+        "accumulator_bits_read": spec.synapse.accumulator_bits * (accumulations + output_values),
+        "accumulator_bits_written": spec.synapse.accumulator_bits * accumulations,
         "output_values": output_values,
         "output_parameter_bits_read": TABLE_BITS * output_values + WORD_BITS * int(each[biased].sum()),
         "gate_operations": int(each[gated].sum()) // 2,

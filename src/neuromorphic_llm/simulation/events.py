@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.devices.readout import BlockReadout, Drive, horner_sum
+from neuromorphic_llm.devices.reread import Reread
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.graph.plan import run_steps, stage_plans
 from neuromorphic_llm.reference.build import engine_graph
 from neuromorphic_llm.reference.fixed_point import check_int32
 from neuromorphic_llm.simulation import crossbar_kernels, encoder_kernels
 from neuromorphic_llm.simulation.event_operations import EVENT_OPERATIONS
+from neuromorphic_llm.simulation.rereads import Rereads
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
 
@@ -48,6 +50,8 @@ class _TraceRow:
     phases: NDArray[np.int32]  # [sites]
     events: NDArray[np.int32]  # [sites, max_phases, max_row_blocks]
     repeats: NDArray[np.int64]  # [sites]
+    rereads: NDArray[np.int64]  # [sites, 3]
+    halves: NDArray[np.int64]  # [sites, max_phases]
     attention: NDArray[np.int32]  # [5, layers, heads]
 
 
@@ -75,6 +79,8 @@ class EventDecoder:
         # Levels of the cells, for readouts whose accumulators are no products of the weights.
         products = weights.readout.exact or isinstance(weights.readout, BlockReadout)
         self._levels = [] if products else [weights.readout.cell.levels(weight_t) for weight_t in program.weights_t]
+        circuit = program.spec.readout_circuit
+        self._rereads = Rereads(program, circuit) if isinstance(circuit, Reread) else None
         self._allocate()
         self._plans = stage_plans(self, engine_graph(weights), EVENT_OPERATIONS, np.copy)
         self._states = [plan.new_states(self) for plan in self._plans]
@@ -103,6 +109,8 @@ class EventDecoder:
             np.zeros(len(config.sites), np.int32),
             np.zeros((len(config.sites), weights.code.phases, self._row_blocks), np.int32),
             np.zeros(len(config.sites), np.int64),
+            np.zeros((len(config.sites), 3), np.int64),
+            np.zeros((len(config.sites), weights.code.phases), np.int64),
             np.zeros((5, config.layers, config.heads), np.int32),
         )
         if self.records is not None:
@@ -140,6 +148,8 @@ class EventDecoder:
                 numba.set_num_threads(self.threads)
                 run = crossbar_kernels.accumulate_parallel
             run(weights_t, self._events, self._bounds, phases, self._horner_shift, total)
+            if self._rereads is not None:
+                row.halves[site, :phases], row.rereads[site], row.repeats[site] = self._rereads.count(site, digits[:phases])
         else:
             total = self._read_out(site, digits[:phases])
         if self.records is not None:
@@ -194,6 +204,8 @@ class EventDecoder:
             phases=np.stack([row.phases for row in rows]),
             events=np.stack([row.events for row in rows]),
             repeats=np.stack([row.repeats for row in rows]),
+            rereads=np.stack([row.rereads for row in rows]),
+            halves=np.stack([row.halves for row in rows]),
             query_phases=attention[:, 0],
             query_spikes=attention[:, 1],
             key_columns=attention[:, 2],

@@ -163,7 +163,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     sites[:, tables.SPIKE_ROUTE] = program.routes.spike
     sites[list(program.stages[-1].sites), tables.OF_HEAD] = 1
     phase_flits = np.maximum(_ceil(events.sum(axis=3), spec.noc.events_per_flit), 1)
-    reading = _reading_cycles(spec, events, phases)
+    reading = _reading_cycles(spec, events, phases) + trace.halves * (spec.readout.read_latency + spec.readout.mux_cycles)
     row_flits = spec.noc.value_flits(config.hidden_size)
     return Plan(
         numbers=np.array([host_step_cycles(program), row_flits, stages], np.int64),

@@ -20,6 +20,8 @@ class ActivityTrace:
     phases: NDArray[np.int32]  # [tokens, sites]
     events: NDArray[np.int32]  # [tokens, sites, max_phases, max_row_blocks]
     repeats: NDArray[np.int64]  # [tokens, sites], repeated conversions
+    rereads: NDArray[np.int64]  # [tokens, sites, 3], reads of macros for halves, their rows and cells
+    halves: NDArray[np.int64]  # [tokens, sites, max_phases], that a phase waits for
     query_phases: NDArray[np.int32]  # [tokens, layers, heads]
     query_spikes: NDArray[np.int32]  # [tokens, layers, heads]
     key_columns: NDArray[np.int32]  # [tokens, layers, heads], at the first head of each group
@@ -52,9 +54,12 @@ class ActivityTrace:
     def without_logits(self, rows: Collection[int]) -> ActivityTrace:
         """The same activity as if the logits of these tokens had not been wanted: the head stage did not run for them."""
         chosen = sorted(rows)
-        wanted, phases, events, repeats = self.logits_wanted.copy(), self.phases.copy(), self.events.copy(), self.repeats.copy()
-        wanted[chosen], phases[chosen, -1], events[chosen, -1], repeats[chosen, -1] = False, 0, 0, 0
-        return replace(self, logits_wanted=wanted, phases=phases, events=events, repeats=repeats)
+        wanted = self.logits_wanted.copy()
+        wanted[chosen] = False
+        parts = {name: getattr(self, name).copy() for name in ("phases", "events", "repeats", "rereads", "halves")}
+        for part in parts.values():
+            part[chosen, -1] = 0
+        return replace(self, logits_wanted=wanted, **parts)
 
     def decoding(self, rows: slice) -> ActivityTrace:
         """Consecutive tokens as decoded ones behind a prompt of the token before them; the logits of all were wanted."""

@@ -1,0 +1,140 @@
+"""Halves of reads that a site's macros read again because a column saturated (docs/reference/devices.md, Rereads)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.devices.reread import Reread
+from neuromorphic_llm.kernel_cache import kernel
+
+READS, ROWS, CELLS = range(3)
+"""Columns of ActivityTrace.rereads: reads of macros, rows that they drive, cells of these rows."""
+
+
+class Halves(NamedTuple):
+    """Halves of one token's reads at a site."""
+
+    steps: NDArray[np.int64]  # [phases], of the tile with the most: halves that any of its macros reads
+    work: NDArray[np.int64]  # [3], of all macros: READS, ROWS, CELLS
+    conversions: int
+
+
+class Rereads:
+    """Counts the halves of a program whose chip has the readout `reread`."""
+
+    def __init__(self, program: Program, circuit: Reread) -> None:
+        self._program, self._circuit = program, circuit
+        self._limits = np.array([1 << (bits - 1) for bits in circuit.converter_widths], np.int64)
+        self._macros = [self._of_site(site) for site in range(len(program.weights.config.sites))]
+
+    def _of_site(self, site: int) -> NDArray[np.int64]:
+        """Macros of one row block and slice: first column, columns, number of the region, [macros, 3]."""
+        macros, first = [], 0
+        regions = [region for stage in self._program.stages for own in stage.regions for region in own if region.site == site]
+        for number, region in enumerate(regions):
+            width = self._program.spec.synapse.usable_columns(region.columns // region.outputs)
+            macros += [(first + start, min(width, region.columns - start), number) for start in range(0, region.columns, width)]
+            first += region.columns
+        return np.array(macros, np.int64)
+
+    def count(self, site: int, digits: NDArray[np.int8]) -> Halves:
+        """Halves for the digits [phases, inputs] of a token."""
+        circuit, work = self._circuit, np.zeros(4, np.int64)
+        steps = np.zeros(len(digits), np.int64)
+        sizes = circuit.rows, circuit.active_rows, circuit.cell_bits
+        _count(np.ascontiguousarray(digits), self._program.weights_t[site], *sizes, self._limits, self._macros[site], steps, work)
+        return Halves(steps, work[:3], int(work[3]))
+
+
+@kernel
+def _read(
+    rows: NDArray[np.int32],
+    digits: NDArray[np.int8],
+    weights_t: NDArray[np.int8],
+    first: int,
+    shift: int,
+    mask: int,
+    sums: NDArray[np.int32],
+) -> None:
+    """Sums [rows + 1, columns] over the rows before each one, of the slice at `shift` of the columns from `first` on."""
+    sums[0] = 0
+    for k in range(len(rows)):
+        digit, weights = digits[rows[k]], weights_t[rows[k]]
+        for j in range(sums.shape[1]):
+            weight = np.int32(weights[first + j])
+            level = (abs(weight) >> shift) & mask
+            sums[k + 1, j] = sums[k, j] + (level if weight > 0 else -level) * digit
+
+
+@kernel
+def _halve(sums: NDArray[np.int32], j: int, limit: int, sizes: NDArray[np.int64], pending: NDArray[np.int64]) -> int:
+    """Conversions of the halves of a column that saturates.
+
+    sizes: rows of each half by its number in the tree of halves, in which 1 is the whole and 2 n and 2 n + 1 are the halves of n.
+    """
+    conversions, left = 0, 1
+    pending[0] = 1, 0, len(sums) - 1
+    while left:
+        left -= 1
+        node, low, high = pending[left]
+        total = sums[high, j] - sums[low, j]
+        if -limit <= total < limit or high - low < 2:
+            continue
+        middle = low + (high - low + 1) // 2
+        sizes[2 * node], sizes[2 * node + 1] = middle - low, high - middle
+        pending[left] = 2 * node, low, middle
+        pending[left + 1] = 2 * node + 1, middle, high
+        left, conversions = left + 2, conversions + 2
+    return conversions
+
+
+@kernel
+def _count(
+    digits: NDArray[np.int8],
+    weights_t: NDArray[np.int8],
+    rows: int,
+    active_rows: int,
+    cell_bits: int,
+    limits: NDArray[np.int64],
+    macros: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    work: NDArray[np.int64],
+) -> None:
+    """Halves of every phase, added to steps [phases] and work [4]; limits: of each slice's converters, macros as Rereads._of_site."""
+    inputs, regions, nodes = digits.shape[1], macros[-1, 2] + 1, 4
+    while nodes < 4 * active_rows:
+        nodes *= 2
+    pending = np.empty((nodes, 3), np.int64)
+    for phase in range(len(digits)):
+        driven = [
+            np.flatnonzero(digits[phase, first : first + rows]).astype(np.int32) + np.int32(first) for first in range(0, inputs, rows)
+        ]
+        most = max([len(block) for block in driven])
+        in_region = np.zeros(regions, np.int64)
+        for start in range(0, most, active_rows):
+            visited = np.zeros((regions, nodes), np.bool_)
+            for block in driven:
+                read = block[start : start + active_rows]
+                if len(read) == 0:
+                    continue
+                for first, width, region in macros:
+                    sums = np.empty((len(read) + 1, width), np.int32)
+                    for slice_number in range(len(limits)):
+                        limit = limits[slice_number]
+                        _read(read, digits[phase], weights_t, first, cell_bits * slice_number, (1 << cell_bits) - 1, sums)
+                        sizes = np.zeros(nodes, np.int64)
+                        for j in range(width):
+                            if not -limit <= sums[-1, j] < limit:
+                                work[3] += _halve(sums, j, limit, sizes, pending)
+                        for node in np.flatnonzero(sizes):
+                            visited[region, node] = True
+                            work[0] += 1
+                            work[1] += sizes[node]
+                            work[2] += sizes[node] * width
+            for region in range(regions):
+                in_region[region] += visited[region].sum()
+        steps[phase] = in_region.max()
