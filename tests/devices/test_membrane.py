@@ -191,7 +191,7 @@ def test_conversions_integrations_halvings_and_cycles_follow_events() -> None:
     out = Membrane(rows=9, active_rows=4, converter_bits=9, repeats=3)
     assert out.conversions(events).tolist() == [2, 2]
     assert out.integrations(events).tolist() == [2 * (1 + 1 + 2 + 3), 2 * (1 + 3)]
-    assert out.halvings(events, phases).tolist() == [2 * 2 * 2, 2 * (1 + 1)]
+    assert out.halvings(events, phases - 1).tolist() == [2 * 2 * 2, 2 * (1 + 1)]
     last = 2 * (1 + 3) + 3 + 4 * 8
     assert out.phase_cycles(events, phases, read_latency=2, mux_cycles=8, in_order=False).tolist() == [
         [[1, 1, last], [1, 2 * 1 + 2 + 32, 1]],

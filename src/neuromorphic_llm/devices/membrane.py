@@ -96,10 +96,10 @@ class Membrane(BlockReadout):
         counted: Counts = self.reads(events).sum(axis=(0, 2, 3))
         return self.slices * counted
 
-    def halvings(self, events: Counts, phases: Counts) -> Counts:
+    def halvings(self, events: Counts, of_trains: Counts) -> Counts:
         """Halvings of the membranes of one column of weights, [sites]; those before repeated conversions are not among them."""
         blocks = (events.sum(axis=2) > 0).sum(axis=2)  # [tokens, sites]
-        counted: Counts = (blocks * np.maximum(phases - 1, 0)).sum(axis=0)
+        counted: Counts = (blocks * of_trains).sum(axis=0)
         return self.slices * counted
 
     def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, mux_cycles: int, *, in_order: bool) -> Counts:

@@ -145,8 +145,8 @@ class Readout(ABC):
         """Integrations of charge on the membranes of one column of weights, [sites], from events as in `conversions`."""
         return np.zeros(events.shape[1], np.int64)
 
-    def halvings(self, events: Counts, phases: Counts) -> Counts:  # noqa: ARG002 - there is no membrane
-        """Halvings of charge of one column of weights, [sites], from events as in `conversions` and phases [tokens, sites]."""
+    def halvings(self, events: Counts, of_trains: Counts) -> Counts:  # noqa: ARG002 - there is no membrane
+        """Halvings of charge of one column of weights, [sites], from events as in `conversions` and Drive.halvings [tokens, sites]."""
         return np.zeros(events.shape[1], np.int64)
 
     def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, mux_cycles: int, *, in_order: bool) -> Counts:  # noqa: ARG002

@@ -112,7 +112,7 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArr
         cell_reads=int(rows @ outputs) * slices,
         conversions=conversions,
         integrations=int(readout.integrations(events) @ outputs),
-        halvings=int(readout.halvings(events, _phases(events)) @ outputs),
+        halvings=int(readout.halvings(events, _phases(events) - 1) @ outputs),
         squared_elements=int(inputs.sum()) if readout.squares else 0,
         accumulations=conversions,
         accumulator_bits_read=accumulator * (conversions + counted.output_values),

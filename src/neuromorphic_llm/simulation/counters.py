@@ -18,6 +18,7 @@ from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulation.gating import gating_counts
 from neuromorphic_llm.simulation.rereads import CELLS, READS, ROWS
 from neuromorphic_llm.simulation.trace import ActivityTrace
+from neuromorphic_llm.spikes.registry import get_code
 
 if TYPE_CHECKING:
     from neuromorphic_llm.simulation.timing import TimingResult
@@ -191,6 +192,13 @@ def _regions(program: Program) -> list[Region]:
     return [region for stage in program.stages for site in stage.regions for region in site]
 
 
+def _halvings(program: Program, trace: ActivityTrace) -> Counts:
+    """Halvings between the phases of every train, [tokens, sites]; none where a token did not run a site."""
+    code = program.weights.code
+    between: Counts = np.maximum(trace.phases.astype(np.int64) - 1, 0)
+    return get_code(code.name, code.phases).horner_shift * between
+
+
 def _over_columns(per_column: Counts, regions: list[tuple[Region, int]]) -> int:
     """Sum over the columns of all regions of counts [sites] per column."""
     return sum(int(per_column[region.site]) * region.columns for region, _ in regions)
@@ -203,7 +211,7 @@ def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) ->
     groups = spec.readout_circuit.reads(events).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
     per_column = spec.readout_circuit.conversions(events)  # [sites]
     integrations = spec.readout_circuit.integrations(events)
-    halvings = spec.readout_circuit.halvings(events, trace.phases.astype(np.int64))
+    halvings = spec.readout_circuit.halvings(events, _halvings(program, trace))
     repeated = int(trace.repeats.sum(dtype=np.int64))
     rereads = trace.rereads.sum(axis=(0, 1))
     side_by_side = spec.synapse.column_blocks
