@@ -1,11 +1,11 @@
 // Column accumulators of a synapse tile: slices and row blocks are added, phases combined by Horner's rule.
 //
-// The macros of a tile stand in ROW_BLOCKS groups of SLICES. The groups of a column block, one for each row block, are neighbours: a
+// The macros of a tile stand in ROW_BLOCKS groups, each of which gives TERMS terms of a column, one for each slice or one for all. The groups of a column block, one for each row block, are neighbours: a
 // group passes its column sums on to the next one, and the last one of the block adds them to its accumulators (`group_first`,
 // `group_last`; `group_columns` are the columns that hold weights, 0: not in use). The chain is the longest path: up to ROW_BLOCKS
-// additions of about CONVERTER_BITS + 8 bits.
+// additions of about TERM_BITS + 8 bits.
 //
-//   add          converted values of `slot` are taken in this cycle; with `first` (first read of a phase) the accumulators are shifted
+//   add          the terms of `slot` are taken in this cycle; with `first` (first read of a phase) the accumulators are shifted
 //                by `horner` before, with `clear` (first phase) they start from zero
 //   empty_phase  a phase without events: all are shifted, or set to zero with `empty_clear`
 //   read         accumulators of the columns read_column .. + READ_LANES - 1, counted from column 0 of the group read_group on and
@@ -16,6 +16,8 @@ module nmllm_accumulators
   import nmllm_pkg::*;
 #(
     parameter  int unsigned READ_LANES  = 4,
+    parameter  int unsigned TERMS       = SLICES,
+    parameter  int unsigned TERM_BITS   = CONVERTER_BITS,
     localparam int unsigned CONVERTERS  = (COLUMNS + COLUMN_MUX - 1) / COLUMN_MUX,
     localparam int unsigned SLOT_BITS   = COLUMN_MUX > 1 ? $clog2(COLUMN_MUX) : 1,
     localparam int unsigned GROUP_BITS  = $clog2(ROW_BLOCKS + 1),
@@ -30,7 +32,7 @@ module nmllm_accumulators
     input  logic                               first,
     input  logic                               clear,
     input  logic        [       SLOT_BITS-1:0] slot,
-    input  logic signed [  CONVERTER_BITS-1:0] converted    [ROW_BLOCKS*SLICES][CONVERTERS],
+    input  logic signed [       TERM_BITS-1:0] terms        [ROW_BLOCKS*TERMS][CONVERTERS],
     input  logic                               empty_phase,
     input  logic                               empty_clear,
     input  logic                               read,
@@ -70,9 +72,9 @@ module nmllm_accumulators
             for (int l = 0; l < CONVERTERS; l++) sums[l] = '0;
           end
           // verilator unroll_disable
-          for (int s = 0; s < SLICES; s++) begin
+          for (int s = 0; s < TERMS; s++) begin
             // verilator unroll_disable
-            for (int l = 0; l < CONVERTERS; l++) sums[l] = sums[l] + (ACCUMULATOR_BITS'(converted[g*SLICES+s][l]) <<< (CELL_BITS * s));
+            for (int l = 0; l < CONVERTERS; l++) sums[l] = sums[l] + (ACCUMULATOR_BITS'(terms[g*TERMS+s][l]) <<< (CELL_BITS * s));
           end
           if (group_last[g]) begin
             // verilator unroll_disable

@@ -193,11 +193,12 @@ module nmllm_chip
       nmllm_synapse_tile tile (
           .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(taken_valid), .in_flit(local_flit),
           .out_valid(offered_valid), .out_ready(tile_ready), .out_flit(tile_flit), .events(counts[t][0]), .crossbar_reads(counts[t][1]),
-          .row_drives(counts[t][2]), .cell_reads(counts[t][3]), .conversions(counts[t][4]), .output_values(counts[t][5]),
-          .gate_operations(counts[t][6]), .maximum_elements(counts[t][7]), .axon_bits_read(counts[t][8]),
-          .output_parameter_bits_read(counts[t][9]), .read_cycles(counts[t][10]), .asleep, .accumulator_valid(), .accumulator_values());
+          .row_drives(counts[t][2]), .cell_reads(counts[t][3]), .conversions(counts[t][4]),
+          .repeated_conversions(counts[t][5]), .integrations(counts[t][6]), .halvings(counts[t][7]), .output_values(counts[t][8]),
+          .gate_operations(counts[t][9]), .maximum_elements(counts[t][10]), .axon_bits_read(counts[t][11]),
+          .output_parameter_bits_read(counts[t][12]), .read_cycles(counts[t][13]), .asleep, .accumulator_valid(), .accumulator_values());
       // verilator lint_on PINCONNECTEMPTY
-      for (genvar i = 11; i < 32; i++) begin : g_none
+      for (genvar i = 14; i < 32; i++) begin : g_none
         assign counts[t][i] = '0;
       end
     end

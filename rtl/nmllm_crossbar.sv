@@ -3,7 +3,7 @@
 // A pair holds CELL_BITS bits of a weight's magnitude, from bit SLICE * CELL_BITS on: in its positive cell for a positive weight, in
 // its negative cell otherwise; the other cell is off. In a cycle with `read` the driven rows put +1 or -1 on the pairs, and the
 // converters take the columns c with c % COLUMN_MUX == slot: converter l serves the columns l * COLUMN_MUX .. + COLUMN_MUX - 1. Their
-// results stand in `converted` from the next cycle on. A read is COLUMN_MUX cycles in a row, slots 0 .. COLUMN_MUX - 1, with the same
+// results stand in `converted` from the next cycle on. A read is the slots 0 .. COLUMN_MUX - 1 in turn, with the same
 // rows driven. At most ACTIVE_ROWS rows are driven, so that CONVERTER_BITS bits hold every sum exactly.
 //
 // DIGITAL = 0 is the behavioural macro: the column sums form in slot 0 and are held while the converters work through them.

@@ -13,6 +13,7 @@ package nmllm_pkg;
   parameter int unsigned SLICES = 2;
   parameter int unsigned ACTIVE_ROWS = 16;
   parameter int unsigned COLUMN_MUX = 4;
+  parameter int unsigned CONVERSION_CYCLES = 1;
   parameter int unsigned READ_LATENCY = 2;
   parameter int unsigned OUTPUT_LATENCY = 8;
   parameter int unsigned GATE_LATENCY = 12;

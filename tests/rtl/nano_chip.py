@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+from parity import with_membranes
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program import Program
@@ -14,6 +15,7 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.text import calibration_windows
+from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.chip import RtlChip
 from neuromorphic_llm.simulation.recorded import RecordedRun, record_run
@@ -41,6 +43,14 @@ def centred_program() -> Program:
 def gated_program(gating: str, wake_cycles: int) -> Program:
     """The same on a chip that switches off what has no work."""
     return replace(program(), spec=program().spec.with_fields({"power.gating": gating, "power.wake_cycles": wake_cycles}))
+
+
+@cache
+def membrane_program() -> Program:
+    """The same on nano with membranes, whose random ranges make conversions saturate."""
+    spec = load_spec("nano").with_fields({"readout.kind": "membrane", "readout.converter_bits": 7, "readout.conversion_cycles": 2})
+    assert isinstance(spec.readout_circuit, Membrane)
+    return compile_network(with_membranes(program().weights, spec.readout_circuit), spec)
 
 
 @cache

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.reference.gate import gated_product
-from neuromorphic_llm.reference.linear import linear_events, scale_output
+from neuromorphic_llm.reference.linear import linear_events, read_out, scale_output
 from neuromorphic_llm.reference.weights import LinearWeights
 from neuromorphic_llm.rtl.bench import Bench, pack
 from neuromorphic_llm.rtl.synapse import Epilogue, RegionLoad, interleave, synapse_writes
-from neuromorphic_llm.spikes.code import SpikeCode
+from neuromorphic_llm.spikes.code import SpikeCode, SpikeTrain
 
 Integers = NDArray[np.int64]
 
@@ -24,6 +25,9 @@ COUNTERS = (
     "row_drives",
     "cell_reads",
     "conversions",
+    "repeated_conversions",
+    "integrations",
+    "halvings",
     "output_values",
     "gate_operations",
     "maximum_elements",
@@ -78,7 +82,15 @@ class Region:
             region=self.number,
             gate_fraction=self.gate_fraction,
             hidden_fraction=self.hidden_fraction,
+            ranges=None if site.ranges is None else self.order(site.ranges.T).T,
+            least_range=0 if site.ranges is None else int(site.ranges.min()),
         )
+
+    def readings(self, train: SpikeTrain) -> tuple[Integers, Integers]:
+        """Accumulators [tokens, columns], and repeated conversions [tokens]."""
+        if isinstance(self.spec.readout_circuit, Membrane):
+            return read_out(train, self.site, self.spec.readout_circuit, "a region")
+        return linear_events(train, self.site), np.zeros(train.digits.shape[1], np.int64)
 
     def values(self, accumulators: Integers, exponent: NDArray[np.int32]) -> Integers:
         """Values of the region, [tokens, ..]: scaled columns, gated products, or largest value and index."""
@@ -103,6 +115,9 @@ def random_region(
     """Weights over the whole range, some columns extreme; biases large enough to saturate now and then."""
     weight = rng.integers(-127, 128, (columns, inputs), dtype=np.int8)
     weight[0], weight[-1] = 127, rng.choice([-127, 127], inputs)
+    ranges = None
+    if isinstance(spec.readout_circuit, Membrane):
+        ranges = rng.integers(0, 1 << spec.readout_circuit.range_bits, (spec.synapse.row_blocks(inputs), columns)) + rng.integers(-8, 3)
     biases = np.where(rng.random(columns) < 0.2, rng.integers(-(1 << 31), 1 << 31, columns), rng.integers(-5000, 5000, columns))
     return Region(
         spec=spec,
@@ -114,6 +129,7 @@ def random_region(
             shift=shift,
             stop=np.zeros(inputs, np.int32),
             bias=biases.astype(np.int32) if bias else None,
+            ranges=None if ranges is None else ranges.astype(np.int8),
         ),
         code=code,
         epilogue=epilogue,
@@ -152,13 +168,14 @@ def random_trace(region: Region, cycles: int, ready: NDArray[np.bool_], idle: fl
     while trace.cycle < cycles:
         x = random_values(region, TOKENS, rng)
         train = region.code.encode(x, rng.integers(0, 1 << 20, region.inputs))
-        accumulators = linear_events(train, region.site)
+        accumulators, repeats = region.readings(train)
         values = region.values(accumulators, train.exponent)
         for token in range(TOKENS):
             if trace.cycle >= cycles:
                 break
             digits = train.digits[train.digits.shape[0] - int(train.phases[token]) :, token]
             finish = _send(region, trace, digits, int(train.exponent[token]), idle, rng)
+            _count_train(region, trace, digits, int(repeats[token]))
             trace.accumulators.append(region.order(accumulators[token]))
             _receive(region, trace, finish, values[token], ready)
             trace.cycle += int(rng.integers(3))
@@ -168,7 +185,9 @@ def random_trace(region: Region, cycles: int, ready: NDArray[np.bool_], idle: fl
 def _send(region: Region, trace: Trace, digits: NDArray[np.int8], exponent: int, idle: float, rng: np.random.Generator) -> int:
     """Flits of a train from trace.cycle on; returns the cycle in which the last phase has finished."""
     spec, cycle, finish = region.spec, trace.cycle, 0
-    for phase, digit in enumerate(digits):
+    sent = digits[::-1] if spec.least_significant_first else digits
+    cycles = phase_cycles(region, sent)
+    for phase, digit in enumerate(sent):
         neurons = rng.permutation(np.flatnonzero(digit))
         events = [1 << 15 | int(digit[n] < 0) << 14 | int(n) for n in neurons]
         flits = [events[i : i + spec.noc.events_per_flit] for i in range(0, len(events), spec.noc.events_per_flit)] or [[]]
@@ -179,26 +198,50 @@ def _send(region: Region, trace: Trace, digits: NDArray[np.int8], exponent: int,
             last = flit is flits[-1]
             trace.flits.append((cycle, int(last), exponent | int(phase == len(digits) - 1) << 5, payload))
             cycle += 1
-        blocks = [np.count_nonzero(digit[i : i + spec.synapse.rows]) for i in range(0, region.inputs, spec.synapse.rows)]
-        reads = [-(-block // spec.readout.active_rows) for block in blocks]
-        begin = max(cycle, finish)
-        finish = begin + (spec.readout.read_latency + spec.readout.column_mux * max(reads) if events else 1)
-        _count(region, trace, len(events), sum(reads), finish - begin)
+        finish = max(cycle, finish) + cycles[phase]
     return finish
 
 
-def _count(region: Region, trace: Trace, events: int, reads: int, cycles: int) -> None:
-    """What a phase adds to the counters of timing.md."""
-    spec, counts = region.spec, trace.counts
+def reads_of(region: Region, digits: NDArray[np.int8]) -> Integers:
+    """Reads, or integrations, of each phase and row block, [phases, row_blocks]."""
+    rows, active = region.spec.synapse.rows, region.spec.readout.active_rows
+    blocks = [np.count_nonzero(digits[:, i : i + rows], axis=1) for i in range(0, region.inputs, rows)]
+    return -(-np.stack(blocks, axis=1) // active)
+
+
+def phase_cycles(region: Region, sent: NDArray[np.int8]) -> list[int]:
+    """Cycles of the phases of a train as they are sent: timing.md, and devices.md for membranes."""
+    spec, readout = region.spec, region.spec.readout
+    reads = reads_of(region, sent).max(axis=1).tolist()
+    if not isinstance(spec.readout_circuit, Membrane):
+        return [readout.read_latency + readout.mux_cycles * read if read else 1 for read in reads]
+    cycles = [1 + readout.read_latency * read for read in reads]
+    if not any(reads):
+        return cycles if spec.least_significant_first else [1] * len(cycles)
+    if not spec.least_significant_first:
+        cycles = [1] * (len(cycles) - 1) + [sum(cycles)]
+    return [*cycles[:-1], cycles[-1] + readout.mux_cycles * (1 + spec.readout_circuit.repeats)]
+
+
+def _count_train(region: Region, trace: Trace, digits: NDArray[np.int8], repeats: int) -> None:
+    """What a train adds to the counters of timing.md."""
+    spec, counts, slices = region.spec, trace.counts, region.spec.synapse.slices
     usable = spec.synapse.columns // 2 * 2 if region.epilogue == Epilogue.GATE else spec.synapse.columns
-    macros = -(-region.columns // usable)
+    macros, reads, events = -(-region.columns // usable), reads_of(region, digits), int(np.count_nonzero(digits))
     counts["events"] += events
-    counts["crossbar_reads"] += reads * macros * spec.synapse.slices
-    counts["row_drives"] += events * macros * spec.synapse.slices
-    counts["cell_reads"] += events * region.columns * spec.synapse.slices
-    counts["conversions"] += reads * region.columns * spec.synapse.slices
-    counts["axon_bits_read"] += 2 * region.inputs
-    counts["read_cycles"] += cycles
+    counts["crossbar_reads"] += int(reads.sum()) * macros * slices
+    counts["row_drives"] += events * macros * slices
+    counts["cell_reads"] += events * region.columns * slices
+    counts["axon_bits_read"] += 2 * region.inputs * len(digits)
+    counts["read_cycles"] += sum(phase_cycles(region, digits[::-1] if spec.least_significant_first else digits))
+    if isinstance(spec.readout_circuit, Membrane):
+        spiking = int(reads.any(axis=0).sum()) * region.columns
+        counts["conversions"] += spiking + repeats
+        counts["repeated_conversions"] += repeats
+        counts["integrations"] += int(reads.sum()) * region.columns * slices
+        counts["halvings"] += region.code.horner_shift * (len(digits) - 1) * spiking * slices
+    else:
+        counts["conversions"] += int(reads.sum()) * region.columns * slices
 
 
 def _receive(region: Region, trace: Trace, finish: int, values: Integers, ready: NDArray[np.bool_]) -> None:
@@ -243,7 +286,7 @@ def check(bench: Bench, region: Region, trace: Trace, ready: NDArray[np.bool_]) 
     words = np.zeros((cycles, bench.ports["in_flit"].size // 4), np.uint32)
     flags, payload = (np.array([flit[i] for flit in trace.flits], np.uint64) for i in (1, 3))
     words[at] = pack([(np.uint64(5), spec.route_bits), (flags, 1), (tag, 16), (payload, 64)])
-    before = _counters(bench)
+    before = counters_of(bench)
     got = bench.run(
         {"in_valid": valid, "in_flit": words, "out_ready": ready[:cycles].astype(np.uint64)},
         outputs=["out_valid", "out_flit", "accumulator_valid", "accumulator_values"],
@@ -257,7 +300,7 @@ def check(bench: Bench, region: Region, trace: Trace, ready: NDArray[np.bool_]) 
     expected = pack([(route, spec.route_bits), (flags, 1), (tags, 16), (payloads, 64)])
     np.testing.assert_array_equal(got["out_flit"][taken], expected)
     _check_accumulators(region, trace, got)
-    after = _counters(bench)
+    after = counters_of(bench)
     assert {name: after[name] - before[name] for name in COUNTERS} == trace.counts
     return cycles
 
@@ -272,6 +315,7 @@ def _check_accumulators(region: Region, trace: Trace, got: dict[str, Any]) -> No
     )
 
 
-def _counters(bench: Bench) -> dict[str, int]:
+def counters_of(bench: Bench) -> dict[str, int]:
+    """Counters of a tile."""
     result = bench.run({}, cycles=1, outputs=list(COUNTERS))
     return {name: int(result[name][0]) for name in COUNTERS}

@@ -7,13 +7,15 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from nano_chip import centred_program, chip, gated_program, program
+from nano_chip import centred_program, chip, gated_program, membrane_program, program
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.chip import SYNAPSE_COUNTERS, VECTOR_COUNTERS, RtlChip
+from neuromorphic_llm.rtl.lockstep import run_lockstep
 from neuromorphic_llm.simulation.counters import Counters
+from neuromorphic_llm.simulation.recorded import record_run
 from neuromorphic_llm.simulation.run import simulate
 
 
@@ -91,6 +93,17 @@ def test_nano_with_gated_tiles_and_routers_decodes_as_simulated() -> None:
 @pytest.mark.parametrize(("gating", "wake_cycles"), [("tiles", 0), ("all", 1), ("all", 64), ("tiles", 5000)])
 def test_nano_with_other_times_to_wake(gating: str, wake_cycles: int) -> None:
     check_gated(gating, wake_cycles)
+
+
+@pytest.mark.slow
+def test_nano_with_membranes_decodes_as_simulated() -> None:
+    """Phases arrive most significant first and are integrated in reverse; and the same event by event."""
+    rtl = RtlChip(membrane_program())
+    check(rtl, [5, 17, 3], 3, chip_program=membrane_program)
+    counted = rtl.run([5, 17, 3], 1).prefill
+    assert all(counted[name] for name in ("repeated_conversions", "integrations", "halvings"))
+    result, difference = run_lockstep(rtl, record_run(membrane_program(), [5, 17, 3], 2, ()), ())
+    assert difference is None and result.compared["accumulator"] > 0
 
 
 @pytest.mark.slow

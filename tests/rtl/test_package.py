@@ -21,9 +21,7 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
     for name, path in FLAT_NAMES.items():
         if name != "clock_hz":
             assert f" int unsigned {name.upper()} = {spec.value(path)};\n" in text
-    unknown = {
-        f"readout.{name}" for name in ("kind", "conversion_cycles", "converter_bits", "repeats", "range_bits", "high_bits", "joined")
-    }
+    unknown = {f"readout.{name}" for name in ("kind", "converter_bits", "repeats", "range_bits", "high_bits", "joined")}
     unknown |= {"synapse.cell", "vector.encoder", "vector.kv_bank_bytes", "vector.memory_bank_bytes", "power.gating", "power.wake_cycles"}
     assert set(parameters()) - set(FLAT_NAMES.values()) == unknown
     assert " int unsigned CONVERTER_BITS = 10;\n" in text
@@ -33,8 +31,6 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
 def test_chips_with_units_that_the_rtl_lacks_are_refused() -> None:
     with pytest.raises(SimulationError, match=r"the RTL has no encoder 'element', only 'phase'; .*set vector.encoder: phase"):
         package_text(load_spec("nano").with_fields({"vector.encoder": "element"}))
-    with pytest.raises(SimulationError, match=r"a conversion takes one cycle in the RTL; .*set readout.conversion_cycles: 1"):
-        package_text(load_spec("nano").with_fields({"readout.conversion_cycles": 2}))
 
 
 def test_derived_widths() -> None:
@@ -48,7 +44,7 @@ def test_derived_widths() -> None:
 @pytest.mark.parametrize("encoder", ["phase"])
 def test_parameters_of_the_readout(encoder: str) -> None:
     def derived(chip: str) -> dict[str, int]:
-        spec = load_spec(chip).with_fields({"vector.encoder": encoder, "readout.conversion_cycles": 1, "power.gating": "none"})
+        spec = load_spec(chip).with_fields({"vector.encoder": encoder, "power.gating": "none"})
         return {name: derived_parameters(spec)[name] for name in ("MEMBRANE", "CONVERTER_BITS", "REPEATS", "RANGE_BITS", "LEAST_FIRST")}
 
     assert derived("nano") == {"MEMBRANE": 0, "CONVERTER_BITS": 9, "REPEATS": 0, "RANGE_BITS": 1, "LEAST_FIRST": 0}

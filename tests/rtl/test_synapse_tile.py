@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synapse_script import COUNTERS, Region, check, configure, random_region, random_trace
+from synapse_script import COUNTERS, Region, check, configure, counters_of, random_region, random_trace
 
 from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench, pack
 from neuromorphic_llm.rtl.synapse import Epilogue
 from neuromorphic_llm.spikes.registry import get_code
 
 NANO = load_spec("nano")
+NANO2 = load_spec("nano2").with_fields({"vector.encoder": "phase", "power.gating": "none"})
 SPECS = {
     "single": NANO.with_fields({"synapse.crossbars": 2}),
     "odd": NANO.with_fields(
@@ -23,6 +25,7 @@ SPECS = {
             "synapse.rows": 21,
             "synapse.columns": 15,
             "readout.active_rows": 5,
+            "readout.conversion_cycles": 2,
             "readout.read_latency": 3,
             "synapse.output_latency": 5,
             "synapse.gate_latency": 10,
@@ -43,6 +46,29 @@ SPECS = {
         }
     ),
 }
+# Membranes, their phases most significant first (REVERSED) or least significant first.
+SPECS |= {
+    "stored": SPECS["single"].with_fields(
+        {"readout.kind": "membrane", "readout.converter_bits": 6, "readout.repeats": 2, "readout.conversion_cycles": 7}
+    ),
+    "membranes": SPECS["odd"].with_fields(
+        {
+            "readout.kind": "membrane",
+            "readout.converter_bits": 9,
+            "synapse.output_latency": 6,
+            "synapse.gate_latency": 11,
+        }
+    ),
+    "single conversion": SPECS["slices"].with_fields(
+        {
+            "readout.kind": "membrane",
+            "readout.converter_bits": 4,
+            "readout.repeats": 0,
+            "readout.range_bits": 5,
+            "readout.read_latency": 1,
+        }
+    ),
+}
 VALUES, GATE, ARGMAX = Epilogue.VALUES, Epilogue.GATE, Epilogue.ARGMAX
 
 
@@ -60,6 +86,7 @@ def compare(bench: Bench, region: Region, cycles: int, idle: float, backpressure
 CASES = [
     # spec, inputs, columns, code, epilogue, output shift
     ("single", 64, 64, "signed-digit", VALUES, 14),
+    ("membranes", 41, 26, "bit-planes", GATE, 13),
     ("single", 63, 62, "signed-digit", GATE, 12),
     ("single", 17, 61, "rate", ARGMAX, 9),
     ("odd", 20, 57, "signed-digit", VALUES, 3),  # one row block, four column blocks; S below k_min: left shifts
@@ -69,6 +96,13 @@ CASES = [
     ("slices", 47, 16, "first-spike", VALUES, 60),
     ("slices", 16, 54, "signed-digit", GATE, 15),
     ("slices", 30, 19, "signed-digit", ARGMAX, 20),
+    ("stored", 64, 64, "signed-digit", VALUES, 14),
+    ("stored", 63, 62, "rate", GATE, 12),
+    ("membranes", 20, 57, "signed-digit", VALUES, 3),
+    ("membranes", 84, 15, "signed-digit", ARGMAX, 30),
+    ("membranes", 63, 9, "rate", VALUES, -4),
+    ("single conversion", 47, 16, "first-spike", VALUES, 60),
+    ("single conversion", 30, 19, "signed-digit", ARGMAX, 20),
 ]
 STREAMS = [(0.0, 0.0), (0.3, 0.5), (0.85, 0.1)]
 """Probability of an idle cycle before a flit, and of a cycle in which the router takes none."""
@@ -82,7 +116,7 @@ def test_every_output_in_its_cycle(name: str, inputs: int, columns: int, code: s
         compare(bench, region, 34_000, idle, backpressure, rng)
 
 
-@pytest.mark.parametrize("name", ["odd", "slices"])
+@pytest.mark.parametrize("name", ["odd", "slices", "membranes", "single conversion"])
 def test_digital_twin_computes_the_same(name: str) -> None:
     """The tile with the macros' digital twin meets the same reference in every output and cycle."""
     rng, bench = np.random.default_rng(7), Bench("nmllm_synapse_tile", {"DIGITAL": 1}, spec=SPECS[name])
@@ -93,12 +127,34 @@ def test_digital_twin_computes_the_same(name: str) -> None:
         compare(bench, region, 8_000, 0.2, 0.2, rng)
 
 
-def test_whole_tile_of_nano() -> None:
-    """All eight groups of the chip nano: four row blocks, two column blocks; then one row block of all its columns."""
-    rng, bench = np.random.default_rng(8), Bench("nmllm_synapse_tile", spec=NANO)
+@pytest.mark.parametrize("spec", [NANO, NANO2], ids=["nano", "nano2"])
+def test_whole_tile(spec: ChipSpec) -> None:
+    """All eight groups of a tile: four row blocks, two column blocks; then one row block of all its columns."""
+    rng, bench = np.random.default_rng(8), Bench("nmllm_synapse_tile", spec=spec)
     for inputs, columns in ((256, 128), (64, 512)):
         for epilogue in Epilogue:
-            compare(bench, random_region(NANO, inputs, columns, get_code("signed-digit"), epilogue, rng), 8_000, 0.0, 0.1, rng)
+            compare(bench, random_region(spec, inputs, columns, get_code("signed-digit"), epilogue, rng), 8_000, 0.0, 0.1, rng)
+
+
+def test_membranes_saturate_and_are_converted_again() -> None:
+    """A train in which some columns fit at once, some later and some never."""
+    spec, rng = SPECS["membranes"], np.random.default_rng(13)
+    bench = Bench("nmllm_synapse_tile", spec=spec)
+    region = random_region(spec, 63, 9, get_code("signed-digit"), VALUES, rng, bias=False)
+    for lowest in (-20, -8, -4, 0, 22):
+        ranges = np.sort(rng.integers(lowest, lowest + 8, region.site.ranges.shape), axis=1).astype(np.int8)
+        shown = replace(region, site=replace(region.site, ranges=ranges))
+        compare(bench, shown, 4_000, 0.0, 0.2, rng)
+        counts = counters_of(bench)
+        assert (counts["repeated_conversions"] > 0) == (lowest < 22)
+        bench.reset()
+
+
+def test_readouts_that_the_tile_has_no_time_for() -> None:
+    """Accumulators with membranes are ready a cycle later than those of an exact read."""
+    for field in ({"synapse.output_latency": 5}, {"synapse.gate_latency": 10}):
+        with pytest.raises(SimulationError, match="OUTPUT_LATENCY is at least 6 and GATE_LATENCY at least 11"):
+            Bench("nmllm_synapse_tile", spec=SPECS["membranes"].with_fields(field))
 
 
 def test_equal_logits_give_the_lowest_index() -> None:
@@ -134,7 +190,7 @@ def test_faults_are_caught() -> None:
     spec, rng = SPECS["odd"], np.random.default_rng(11)
     bench = Bench("nmllm_synapse_tile", spec=spec)
     region = random_region(spec, 30, 20, get_code("signed-digit"), VALUES, rng)
-    for event, cycles, fault in ((1 << 15 | 30, [0], "known_input"), (1 << 15, [0, 9], "one_train")):
+    for event, cycles, fault in ((1 << 15 | 30, [0], "known_input"), (1 << 15, [0, 13], "one_train")):
         bench.reset()
         configure(bench, region)
         valid = np.zeros(30, np.uint64)

@@ -17,6 +17,7 @@ FLAT_NAMES: Mapping[str, str] = MappingProxyType(
         "slices": "synapse.slices",
         "active_rows": "readout.active_rows",
         "column_mux": "readout.column_mux",
+        "conversion_cycles": "readout.conversion_cycles",
         "read_latency": "readout.read_latency",
         "output_latency": "synapse.output_latency",
         "gate_latency": "synapse.gate_latency",

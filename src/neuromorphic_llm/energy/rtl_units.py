@@ -42,13 +42,14 @@ class RtlUnit:
         return total * (1 / operations[self.per])
 
 
+_ACCUMULATION: Mapping[str, Mapping[str, int]] = {
+    "accumulations": {"accumulations": 1, "accumulator_bits_read": 32, "accumulator_bits_written": 32}
+}
+
 RTL_UNITS: Mapping[str, RtlUnit] = {
     "router": RtlUnit("routers", {"flits": {"flits": 1}}, {"flits": 1, "flit_hops": 1}),
-    "accumulators": RtlUnit(
-        "accumulators",
-        {"accumulations": {"accumulations": 1, "accumulator_bits_read": 32, "accumulator_bits_written": 32}},
-        {"accumulations": 1},
-    ),
+    "accumulators": RtlUnit("accumulators", _ACCUMULATION, {"accumulations": 1}),
+    "accumulators (membranes)": RtlUnit("accumulators", _ACCUMULATION),
     "output_stage": RtlUnit("vector", {"values": {"output_values": 1}}, {"output_values": 1, "gate_operations": -2}),
     "output_stage (gate)": RtlUnit("vector", {"gates": {"output_values": 2, "gate_operations": 1}}, {"gate_operations": 1}),
     "add": RtlUnit("vector", {"elements": {"add_elements": 1}}, {"add_elements": 1}),

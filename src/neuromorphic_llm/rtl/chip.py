@@ -32,6 +32,9 @@ SYNAPSE_COUNTERS = (
     "row_drives",
     "cell_reads",
     "conversions",
+    "repeated_conversions",
+    "integrations",
+    "halvings",
     "output_values",
     "gate_operations",
     "maximum_elements",
@@ -68,13 +71,8 @@ VECTOR_COUNTERS = (
 POWER_COUNTERS = ("cycles_on", "wakes")
 """Counters of a power switch in the order of the host port: of the tile, then of its router. In timing.md what is switched stands first."""
 
-_ABSENT = (
-    "repeated_conversions",
-    "squared_elements",
-    "integrations",
-    "halvings",
-)
-"""Counters of membranes, which the RTL does not have."""
+_ABSENT = ("squared_elements",)
+"""Counters of gains by energy, which the RTL does not have."""
 
 
 Counts = dict[str, int | tuple[int, ...]]
@@ -220,11 +218,12 @@ class RtlChip:
 
 
 def _derived(total: dict[str, int], bits: int) -> dict[str, int]:
-    """Counters that are multiples of others."""
+    """Counters that are sums and multiples of others."""
+    accumulations = total["conversions"] - total["repeated_conversions"]
     return {
-        "accumulations": total["conversions"],
-        "accumulator_bits_read": bits * (total["conversions"] + total["output_values"]),
-        "accumulator_bits_written": bits * total["conversions"],
+        "accumulations": accumulations,
+        "accumulator_bits_read": bits * (accumulations + total["output_values"]),
+        "accumulator_bits_written": bits * accumulations,
         "axon_bits_written": total["axon_bits_read"],
         "event_bank_bits_written": total["event_bank_bits_read"],
     }

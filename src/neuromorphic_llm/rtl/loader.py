@@ -89,8 +89,6 @@ def _check_room(program: Program) -> None:
     The compiler counts memory in all (docs/reference/rtl/vector-tile.md); in the RTL an address beyond its part would wrap.
     """
     spec, config = program.spec, program.weights.config
-    if spec.readout.kind == "membrane":
-        raise SimulationError("the RTL has no tiles with membranes; simulate with events, or convert for the readout 'exact'")
     if spec.noc.flit_bits != _FLIT_BITS:
         raise SimulationError(
             f"the RTL has flits of {_FLIT_BITS} bits, chip {spec.name} of {spec.noc.flit_bits}; simulate its cycles, or set noc.flit_bits "
@@ -213,6 +211,8 @@ def _region(program: Program, site: int, index: int, region: Region) -> RegionLo
         region=index,
         gate_fraction=weights.formats.gate,
         hidden_fraction=weights.layers[described.stage].hidden_fraction if gate else 0,
+        ranges=None if linear.ranges is None else linear.ranges[:, columns],
+        least_range=0 if linear.ranges is None else int(linear.ranges.min()),
     )
 
 

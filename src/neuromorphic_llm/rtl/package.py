@@ -31,8 +31,6 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         raise SimulationError(
             f"the RTL has no encoder {spec.vector.encoder!r}, only 'phase'; simulate with events, or set vector.encoder: phase"
         )
-    if spec.readout.conversion_cycles != 1:
-        raise SimulationError("a conversion takes one cycle in the RTL; simulate with events, or set readout.conversion_cycles: 1")
     row_blocks = spec.synapse.crossbars // spec.synapse.slices
     return {
         "TILES": spec.topology.tiles,

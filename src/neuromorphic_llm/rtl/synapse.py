@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.devices.cells import words
 
-REGISTERS, PARAMETERS, WEIGHTS = 1, 2, 3
-"""cfg_unit of registers, of multipliers and biases, and of weights."""
+REGISTERS, PARAMETERS, WEIGHTS, RANGES = 1, 2, 3, 4
+"""cfg_unit of registers, of multipliers and biases, of weights, and of ranges."""
 
 GROUP_REGISTERS = 256
 """Address of the register of the first group of macros."""
@@ -42,6 +42,8 @@ class RegionLoad:
     region: int = 0
     gate_fraction: int = 12
     hidden_fraction: int = 0
+    ranges: NDArray[np.integer] | None = None  # [row_blocks, columns], of a tile with membranes
+    least_range: int = 0  # of the site
 
     @property
     def inputs(self) -> int:
@@ -85,6 +87,7 @@ def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
         int(load.bias is not None),
         row_blocks,
         block,
+        load.least_range & 0xFF,
     ]
     writes = [(REGISTERS, address, value) for address, value in enumerate(registers)]
     for group in range(groups):
@@ -95,7 +98,10 @@ def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
     bias = np.zeros(load.columns, np.int64) if load.bias is None else load.bias.astype(np.int64)
     parameters = (bias & 0xFFFFFFFF) << 16 | load.multiplier.astype(np.int64)
     writes += [(PARAMETERS, column, int(value)) for column, value in enumerate(parameters)]
-    return np.concatenate([np.array(writes, np.uint64), _weight_writes(spec, load, row_blocks, block)])
+    parts = [np.array(writes, np.uint64), _weight_writes(spec, load, row_blocks, block)]
+    if load.ranges is not None:
+        parts.append(_range_writes(spec, load.ranges - load.least_range, block))
+    return np.concatenate(parts)
 
 
 def _weight_writes(spec: ChipSpec, load: RegionLoad, row_blocks: int, block: int) -> NDArray[np.uint64]:
@@ -108,4 +114,16 @@ def _weight_writes(spec: ChipSpec, load: RegionLoad, row_blocks: int, block: int
         group = first // block * row_blocks + inputs // spec.synapse.rows
         address = (group << row_bits | inputs % spec.synapse.rows) << word_bits | word
         parts.append(np.stack([np.full(data.size, WEIGHTS), address, data.reshape(-1)], axis=1, dtype=np.uint64, casting="unsafe"))
+    return np.concatenate(parts)
+
+
+def _range_writes(spec: ChipSpec, ranges: NDArray[np.integer], block: int) -> NDArray[np.uint64]:
+    """Writes of the ranges [row_blocks, columns] beside the least one, eight of a row block each."""
+    parts = []
+    for number, first in enumerate(range(0, ranges.shape[1], block)):
+        data = words(ranges[:, first : first + block], spec.synapse.columns)
+        word_bits = max((data.shape[1] - 1).bit_length(), 1)
+        row_block, word = np.divmod(np.arange(data.size), data.shape[1])
+        address = (number * len(ranges) + row_block) << word_bits | word
+        parts.append(np.stack([np.full(data.size, RANGES), address, data.reshape(-1)], axis=1, dtype=np.uint64, casting="unsafe"))
     return np.concatenate(parts)

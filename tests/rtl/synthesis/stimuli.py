@@ -11,6 +11,7 @@ from attention_script import check as check_attention
 from synapse_script import random_region
 
 from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.rtl.bench import Bench, pack
 from neuromorphic_llm.rtl.synapse import Epilogue
 from neuromorphic_llm.spikes.registry import get_code
@@ -32,6 +33,8 @@ NANO = load_spec("nano")
 ATTENTION = ATTENTION_TEST.NANO
 GROUP = SYNAPSE_TILE.SPECS["single"]
 """A synapse tile with one group of macros."""
+MEMBRANES = SYNAPSE_TILE.NANO2.with_fields({"synapse.crossbars": 2})
+"""The same with membranes."""
 
 CYCLES = 1500
 """Of the vector units."""
@@ -95,10 +98,10 @@ def router(bench: Bench) -> None:
     bench.run({"in_valid": rng.random(flits) < 0.3, "in_flit": flit, "out_ready": rng.random((len(flit), 4)) < 0.9})
 
 
-def _synapse(bench: Bench, epilogue: Epilogue) -> None:
+def _synapse(bench: Bench, epilogue: Epilogue, spec: ChipSpec = GROUP) -> None:
     rng = np.random.default_rng(3)
     bench.reset()
-    SYNAPSE_TILE.compare(bench, random_region(GROUP, 64, 64, get_code("signed-digit"), epilogue, rng), 1200, 0.0, 0.1, rng)
+    SYNAPSE_TILE.compare(bench, random_region(spec, 64, 64, get_code("signed-digit"), epilogue, rng), 1200, 0.0, 0.1, rng)
 
 
 def synapse_values(bench: Bench) -> None:
@@ -109,6 +112,11 @@ def synapse_values(bench: Bench) -> None:
 def synapse_gate(bench: Bench) -> None:
     """The same with gated products."""
     _synapse(bench, Epilogue.GATE)
+
+
+def synapse_membranes(bench: Bench) -> None:
+    """Random trains into one group with membranes, values out."""
+    _synapse(bench, Epilogue.VALUES, MEMBRANES)
 
 
 def attention(bench: Bench) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.rtl.bench import Bench
 from neuromorphic_llm.rtl.synthesis.measure import RESET_CYCLES, Signals, Stimulus, Unit
 from synthesis import stimuli
@@ -51,11 +52,20 @@ def _flits(signals: Signals) -> dict[str, int]:
     return {"flits": int(np.bitwise_count(taken[RESET_CYCLES:].astype(np.uint64)).sum())}
 
 
-def _accumulations(signals: Signals) -> dict[str, int]:
-    spec = stimuli.GROUP
-    return {
-        "accumulations": int(signals["add"][RESET_CYCLES:].sum()) * spec.synapse.slices * (spec.synapse.columns // spec.readout.column_mux)
-    }
+def _accumulations(spec: ChipSpec, terms: int) -> Callable[[Signals], dict[str, int]]:
+    """Terms that the accumulators of a tile take of every column."""
+
+    def operations(signals: Signals) -> dict[str, int]:
+        return {"accumulations": int(signals["add"][RESET_CYCLES:].sum()) * terms * (spec.synapse.columns // spec.readout.column_mux)}
+
+    return operations
+
+
+def _conversions(signals: Signals) -> dict[str, int]:
+    spec = stimuli.MEMBRANES
+    first = signals["convert"] & signals["convert_first"]
+    columns = spec.synapse.columns // spec.readout.column_mux
+    return {"conversions": int(first[RESET_CYCLES:].sum()) * columns + int(signals["repeats"][RESET_CYCLES:].sum())}
 
 
 def _columns(signals: Signals) -> dict[str, int]:
@@ -75,10 +85,11 @@ def _tile(
     count: Callable[[Signals], dict[str, int]],
     parameters: Mapping[str, int] | None = None,
     rows: Mapping[str, int] | None = None,
+    spec: ChipSpec = stimuli.GROUP,
 ) -> Unit:
     """A unit of a synapse tile with one group of macros."""
     stimulus = Stimulus("nmllm_synapse_tile", instance, drive, counted, count, rows=rows or {})
-    return Unit(name, module, stimuli.GROUP, parameters or {}, stimulus)
+    return Unit(name, module, spec, parameters or {}, stimulus)
 
 
 def _attention(part: str, counters: tuple[str, ...], parameters: Mapping[str, int]) -> Unit:
@@ -105,16 +116,45 @@ UNITS = [
         {},
         Stimulus("nmllm_router", "", stimuli.router, ("in_valid", "in_ready"), _flits),
     ),
-    _tile("read_scheduler", "nmllm_read_scheduler", "u_scheduler", stimuli.synapse_values, ("read",), lambda _: {}),
+    _tile("read_scheduler", "nmllm_read_scheduler", "g_exact.u_readout.u_scheduler", stimuli.synapse_values, ("read",), lambda _: {}),
+    _tile(
+        "membrane_scheduler",
+        "nmllm_membrane_scheduler",
+        "g_membranes.u_readout.u_scheduler",
+        stimuli.synapse_membranes,
+        ("convert",),
+        lambda _: {},
+        spec=stimuli.MEMBRANES,
+    ),
+    _tile(
+        "range_logic",
+        "nmllm_range_logic",
+        "g_membranes.u_readout.g_groups[0].u_ranges",
+        stimuli.synapse_membranes,
+        ("convert", "convert_first", "repeats"),
+        _conversions,
+        spec=stimuli.MEMBRANES,
+    ),
     _tile(
         "accumulators",
         "nmllm_accumulators",
         "u_accumulators",
         stimuli.synapse_values,
         ("add",),
-        _accumulations,
+        _accumulations(stimuli.GROUP, stimuli.GROUP.synapse.slices),
         {"READ_LANES": stimuli.GROUP.synapse.argmax_lanes},
-        {"converted": stimuli.GROUP.synapse.slices},
+        {"terms": stimuli.GROUP.synapse.slices},
+    ),
+    _tile(
+        "accumulators (membranes)",
+        "nmllm_accumulators",
+        "u_accumulators",
+        stimuli.synapse_membranes,
+        ("add",),
+        _accumulations(stimuli.MEMBRANES, 1),
+        {"READ_LANES": stimuli.MEMBRANES.synapse.argmax_lanes, "TERMS": 1, "TERM_BITS": stimuli.MEMBRANES.synapse.accumulator_bits},
+        {"terms": 1},
+        stimuli.MEMBRANES,
     ),
     _tile("output_stage", "nmllm_output_stage", "u_output", stimuli.synapse_values, ("read", "read_count"), _columns),
     _tile("output_stage (gate)", "nmllm_output_stage", "u_output", stimuli.synapse_gate, ("read", "read_count"), _gates),

@@ -19,8 +19,8 @@ from neuromorphic_llm.rtl.build import source_files
 from neuromorphic_llm.rtl.package import package_text
 from neuromorphic_llm.rtl.synthesis.liberty import Library
 
-BLACK_BOXES = ("nmllm_ram", "nmllm_lane_ram", "nmllm_crossbar")
-"""Memories and the crossbar macro; their sizes are listed, their ports are observed."""
+BLACK_BOXES = ("nmllm_ram", "nmllm_lane_ram", "nmllm_crossbar", "nmllm_membrane_array")
+"""Memories and the crossbar macros; their sizes are listed, their ports are observed."""
 
 FANOUT = 12
 """Sinks of a net, at most; abc builds trees of buffers and inverters above."""
