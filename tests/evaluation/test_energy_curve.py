@@ -7,11 +7,18 @@ import pytest
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.compiler.pipeline import compile_network
-from neuromorphic_llm.energy import RIVALS, account, chip_memories, fp16_reference, int8_reference
+from neuromorphic_llm.energy import RIVALS, account, chip_memories, fp16_reference, int8_reference, rival_accounts
+from neuromorphic_llm.energy.digital import token_seconds
 from neuromorphic_llm.errors import UsageError
-from neuromorphic_llm.evaluation.energy_curve import decoding_figures, doubling_contexts, observed_rows, text_over_context
+from neuromorphic_llm.evaluation.energy_curve import (
+    decoding_figures,
+    doubling_contexts,
+    energy_over_sequences,
+    observed_rows,
+    text_over_context,
+)
 from neuromorphic_llm.reference.random_decoder import random_decoder
-from neuromorphic_llm.simulation.run import simulate
+from neuromorphic_llm.simulation.run import simulate, simulate_sequences
 
 TEXT = [(7 * position) % 61 for position in range(30)]
 
@@ -30,9 +37,9 @@ def test_a_point_stands_beside_the_references_at_its_context(program: Program) -
     (point,) = text_over_context(program, TEXT, [16])
     assert point.context == 16 and point.tokens == 5 and point.cycles_per_token > 0
     spec, config = program.spec, program.weights.config
-    assert point.rivals["int8"] == int8_reference(config, 16, spec).chip_energy_j_per_token
-    assert point.rivals["int8_sram"] == int8_reference(config, 16, spec, weights_in_sram=True).chip_energy_j_per_token
-    assert point.rivals["fp16"] == fp16_reference(config, 16, spec).chip_energy_j_per_token
+    assert point.rivals["int8"] == int8_reference(config, 16, spec)
+    assert point.rivals["int8_sram"] == int8_reference(config, 16, spec, weights_in_sram=True)
+    assert point.rivals["fp16"] == fp16_reference(config, 16, spec)
     assert set(point.rivals) == set(RIVALS)
 
 
@@ -42,8 +49,26 @@ def test_generated_tokens_have_the_same_point(program: Program) -> None:
     assert result.decode is not None
     (point,) = text_over_context(program, [*TEXT[:13], *result.token_ids[:5]], [16])
     seconds = result.decode.cycles / program.spec.clock_hz
-    own = account(result.decode, program.spec, chip_memories(program), seconds, tokens=5).chip_energy_j_per_token
+    own = account(result.decode, program.spec, chip_memories(program), seconds, tokens=5)
     assert point.chip == own and point.cycles_per_token == result.cycles_per_token
+
+
+def test_points_over_the_sequences_are_those_of_runs(program: Program) -> None:
+    """The first sequences of a run are a run of them: a point has the energy and the speed of its steady window."""
+    prompts, spec = [TEXT[:3], TEXT[3:6], TEXT[6:9], TEXT[9:12]], program.spec
+    together = simulate_sequences(program, prompts, 4, stop=())
+    points = energy_over_sequences(program, together.trace, (1, 3, 4))
+    for point in points:
+        alone = simulate_sequences(program, prompts[: point.sequences], 4, stop=()).decode
+        assert alone is not None
+        own = account(alone, spec, chip_memories(program), alone.cycles / spec.clock_hz, tokens=3 * point.sequences)
+        assert point.chip == own and point.tokens == alone.tokens and point.context == 5
+        assert point.rivals == rival_accounts(program.weights.config, 5, spec, point.sequences)
+        assert point.tokens_per_s["chip"] == pytest.approx(spec.clock_hz / point.cycles_per_token)
+        assert point.tokens_per_s["int8"] == pytest.approx(1 / token_seconds(program.weights.config, 5, spec, 8, point.sequences))
+        assert point.to_json()["sequences"] == point.sequences
+    energies = [point.chip.chip_energy_j_per_token.nominal for point in points]
+    assert energies[0] > energies[1] > 0
 
 
 def test_figures_of_a_run(program: Program) -> None:

@@ -19,11 +19,12 @@ SCOPE = "chip and its DRAM accesses"
 
 @dataclass(frozen=True)
 class EnergyAccount:
-    """Energy in J by part, for `tokens` tokens."""
+    """Energy in J by part, for `tokens` tokens that left the chip in `seconds`."""
 
     parts: Mapping[str, Range]
     tokens: int
     scope: str
+    seconds: float
 
     @property
     def chip_energy_j(self) -> Range:
@@ -65,4 +66,4 @@ def account(
     working = all_off(spec) if spec.gated else None
     prices = chip_prices(spec, memories, load_constants() if constants is None else constants, working)
     parts = (actions or load_actions()).energy(all_counts(counters, seconds), prices, chip_quantities(spec))
-    return EnergyAccount(parts, tokens, SCOPE)
+    return EnergyAccount(parts, tokens, SCOPE, seconds)

@@ -40,15 +40,15 @@ def bit_serial_reference(
     constants = load_constants() if constants is None else constants
     share = constants["int8_magnitude_bits_set"].value
     streamed = token_cycles(config, context, spec, INPUT_BITS, sequences)
-    low, nominal, high = (_parts(config, context, spec, constants, streamed, each) for each in (share.low, share.nominal, share.high))
-    parts = {name: Range(low[name].low, nominal[name].nominal, high[name].high) for name in nominal}
-    return EnergyAccount(parts, 1, SCOPE)
+    low, nominal, high = (_account(config, context, spec, constants, streamed, each) for each in (share.low, share.nominal, share.high))
+    parts = {name: Range(low.parts[name].low, part.nominal, high.parts[name].high) for name, part in nominal.parts.items()}
+    return replace(nominal, parts=parts)
 
 
-def _parts(
+def _account(
     config: DecoderConfig, context: int, spec: ChipSpec, constants: Mapping[str, Constant], streamed: TokenCycles, share: float
-) -> dict[str, Range]:
-    """Energy by part, J, where the share `share` of the magnitude bits is set and a token streams in the cycles `streamed`."""
+) -> EnergyAccount:
+    """Account of a token where the share `share` of the magnitude bits is set and a token streams in the cycles `streamed`."""
     events = _events(config, spec, share)
     cycles = _cycles(spec, events, streamed)
     memories = bit_serial_memories(config, spec)
@@ -58,8 +58,9 @@ def _parts(
         "accumulate": constants[FORMATS["INT8"].accumulate].value,
     }
     counters = cycles.with_wakes(_counters(config, context, spec, events), config, spec)
-    counts = all_counts(counters, cycles.interval(config) / spec.clock_hz)
-    return load_actions("bit_serial").energy(counts, prices, chip_quantities(spec))
+    seconds = cycles.interval(config) / spec.clock_hz
+    parts = load_actions("bit_serial").energy(all_counts(counters, seconds), prices, chip_quantities(spec))
+    return EnergyAccount(parts, 1, SCOPE, seconds)
 
 
 def bit_serial_memories(config: DecoderConfig, spec: ChipSpec) -> dict[str, Memory]:

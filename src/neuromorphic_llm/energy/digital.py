@@ -148,8 +148,9 @@ def _reference(
         "accumulate": constants[number_format.accumulate].value,
     }
     quantities = {**chip_quantities(spec), "weight_bits": number_format.weight_bits}
-    parts = load_actions("digital").energy(all_counts(counters, cycles.interval(config) / spec.clock_hz), prices, quantities)
-    return EnergyAccount(parts, 1, SCOPE_IMPROVED if improved else SCOPE_SRAM if weights_in_sram else SCOPE)
+    seconds = cycles.interval(config) / spec.clock_hz
+    parts = load_actions("digital").energy(all_counts(counters, seconds), prices, quantities)
+    return EnergyAccount(parts, 1, SCOPE_IMPROVED if improved else SCOPE_SRAM if weights_in_sram else SCOPE, seconds)
 
 
 def array_memories(

@@ -1,4 +1,4 @@
-"""Energy of a decoded token over the visible tokens, of the chip and its rivals (docs/reference/energy.md)."""
+"""Energy of a decoded token over the visible tokens and over the sequences in flight, of the chip and its rivals (energy.md)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.energy import Range, account, chip_memories, rival_accounts
+from neuromorphic_llm.energy import EnergyAccount, account, chip_memories, rival_accounts
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.simulation.counters import Counters, count
 from neuromorphic_llm.simulation.events import EventDecoder
@@ -23,19 +23,26 @@ SHORTEST = AROUND + 2
 
 
 @dataclass(frozen=True)
-class ContextPoint:
-    """Energy of a decoded token with `context` visible tokens, J: chip (mean over `tokens`), and rivals at exactly that context."""
+class EnergyPoint:
+    """Energy of a decoded token with `context` visible tokens and `sequences` in flight, J: chip (mean over `tokens`), and rivals there."""
 
     context: int
+    sequences: int
     tokens: int
     cycles_per_token: float
-    chip: Range
-    rivals: Mapping[str, Range]
+    chip: EnergyAccount
+    rivals: Mapping[str, EnergyAccount]
+
+    @property
+    def tokens_per_s(self) -> dict[str, float]:
+        """Decoded tokens per second of the chip, simulated, and of the rivals at best."""
+        return {name: each.tokens / each.seconds for name, each in {"chip": self.chip, **self.rivals}.items()}
 
     def to_json(self) -> dict[str, Any]:
         """JSON object with the bounds of every energy."""
-        energies = {f"{name}_energy_j_per_token": energy.to_json() for name, energy in {"chip": self.chip, **self.rivals}.items()}
-        head = {"context": self.context, "tokens": self.tokens, "cycles_per_token": self.cycles_per_token}
+        accounts = {"chip": self.chip, **self.rivals}
+        energies = {f"{name}_energy_j_per_token": each.chip_energy_j_per_token.to_json() for name, each in accounts.items()}
+        head = {"context": self.context, "sequences": self.sequences, "tokens": self.tokens, "cycles_per_token": self.cycles_per_token}
         return {**head, **energies, "kind": "estimated"}
 
 
@@ -49,16 +56,16 @@ def observed_rows(contexts: Sequence[int]) -> frozenset[int]:
     return frozenset(row for context in contexts for row in range(context - AROUND - 2, context + AROUND))
 
 
-def counted_point(program: Program, counters: Counters, context: int, sequences: int = 1) -> ContextPoint:
+def counted_point(program: Program, counters: Counters, context: int, sequences: int = 1) -> EnergyPoint:
     """The point of counted decoded tokens whose mean context this is, of so many sequences in flight."""
     spec, config = program.spec, program.weights.config
     seconds = counters.cycles / spec.clock_hz
-    chip = account(counters, spec, chip_memories(program), seconds, tokens=counters.tokens).chip_energy_j_per_token
-    rivals = {name: rival.chip_energy_j_per_token for name, rival in rival_accounts(config, context, spec, sequences).items()}
-    return ContextPoint(context, counters.tokens, counters.cycles / counters.tokens, chip, rivals)
+    chip = account(counters, spec, chip_memories(program), seconds, tokens=counters.tokens)
+    rivals = rival_accounts(config, context, spec, sequences)
+    return EnergyPoint(context, sequences, counters.tokens, counters.cycles / counters.tokens, chip, rivals)
 
 
-def energy_over_context(program: Program, trace: ActivityTrace, contexts: Sequence[int], sequences: int = 1) -> list[ContextPoint]:
+def energy_over_context(program: Program, trace: ActivityTrace, contexts: Sequence[int], sequences: int = 1) -> list[EnergyPoint]:
     """A point for each context from a trace of one sequence in which the logits of observed_rows(contexts) were wanted.
 
     Around each context the tokens are timed as decoded ones, one after another, with so many alike sequences in flight: what the trace
@@ -72,9 +79,20 @@ def energy_over_context(program: Program, trace: ActivityTrace, contexts: Sequen
     return points
 
 
+def energy_over_sequences(program: Program, trace: ActivityTrace, loads: Sequence[int]) -> list[EnergyPoint]:
+    """A point for each number of sequences in flight, of the first ones of a trace whose sequences all decode as many tokens."""
+    points = []
+    for sequences in loads:
+        part = trace.first_sequences(sequences)
+        decoded = slice(part.prompt_tokens, part.tokens)
+        counters = count(program, part, simulate_timing(program, part), decoded)
+        points.append(counted_point(program, counters, round(float(part.context[decoded].mean())), sequences))
+    return points
+
+
 def text_over_context(
     program: Program, ids: Sequence[int], contexts: Sequence[int], progress: Callable[[int], None] | None = None
-) -> list[ContextPoint]:
+) -> list[EnergyPoint]:
     """The points for the tokens of a text, decoded by the event execution from an empty cache. UsageError for contexts that it lacks.
 
     progress is called with 1 after every token.

@@ -95,8 +95,8 @@ def ranges_plot(rows: Sequence[tuple[str, Mapping[str, float], str]], label: str
     return drawing.svg
 
 
-def context_plot(points: Sequence[Mapping[str, Any]]) -> str:
-    """Energy of a decoded token over the visible tokens, of the chip and the references: nominal lines within their bounds."""
+def context_plot(points: Sequence[Mapping[str, Any]], over: str = "context") -> str:
+    """Energy of a decoded token over the `context`, or the `sequences` in flight, of chip and references: nominal lines within bounds."""
     series = {
         "chip": ("this chip", BLUE, "o", "-"),
         "int8": ("INT8, registers", GREEN, "s", "--"),
@@ -106,20 +106,20 @@ def context_plot(points: Sequence[Mapping[str, Any]]) -> str:
         "bit_serial_crossbar": ("bit-serial crossbars", GREY, "v", "-."),
     }
     series = {key: drawn for key, drawn in series.items() if f"{key}_energy_j_per_token" in points[0]}  # earlier reports have fewer
-    contexts = [point["context"] for point in points]
+    places = [point[over] for point in points]
     with svg_figure(3.6, "context") as drawing:
         axes = drawing.figure.add_subplot()
         for key, (name, colour, marker, dashes) in series.items():
             low, nominal, high = ([point[f"{key}_energy_j_per_token"][bound] for point in points] for bound in ("low", "nominal", "high"))
-            axes.fill_between(contexts, low, high, color=colour, alpha=0.1, linewidth=0)
-            axes.plot(contexts, nominal, marker=marker, markersize=4, linewidth=1.5, linestyle=dashes, color=colour, label=name)
+            axes.fill_between(places, low, high, color=colour, alpha=0.1, linewidth=0)
+            axes.plot(places, nominal, marker=marker, markersize=4, linewidth=1.5, linestyle=dashes, color=colour, label=name)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         axes.yaxis.set_major_formatter(EngFormatter("J"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel("visible tokens")
+        axes.set_xlabel({"context": "visible tokens", "sequences": "sequences in flight"}[over])
         axes.set_ylabel("energy per decoded token")
         drawing.figure.legend(fontsize=8, ncols=2, loc="outside upper left")
         grid(axes, "both")

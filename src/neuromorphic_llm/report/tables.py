@@ -145,8 +145,8 @@ def variants_table(report: Mapping[str, Any]) -> Table:
     return Table("Quality of variants", ("variant", "spikes per activation", "perplexity", "change", "kind"), tuple(rows), note)
 
 
-def context_table(points: Sequence[Mapping[str, Any]]) -> Table:
-    """Energy of a decoded token over the visible tokens, of the chip and of every reference, with bounds."""
+def context_table(points: Sequence[Mapping[str, Any]], over: str = "context") -> Table:
+    """Energy of a decoded token over the `context`, or over the `sequences` in flight, of chip and references, with bounds."""
     titles = {
         "chip": "this chip",
         "int8": "INT8, registers",
@@ -156,14 +156,18 @@ def context_table(points: Sequence[Mapping[str, Any]]) -> Table:
         "bit_serial_crossbar": "bit-serial crossbars",
     }
     names = [name for name in titles if f"{name}_energy_j_per_token" in points[0]]  # earlier reports have fewer
-    columns = ("visible", *(titles[name] for name in names), "chip / INT8, registers", "kind")
+    column, unit, title = {
+        "context": ("visible", "tokens", "over the context"),
+        "sequences": ("in flight", "sequences", "over the sequences in flight"),
+    }[over]
+    columns = (column, *(titles[name] for name in names), "chip / INT8, registers", "kind")
     rows = []
     for point in points:
         energies = [point[f"{name}_energy_j_per_token"] for name in names]
         factor = f"{energies[0]['nominal'] / energies[1]['nominal']:.2f}"
-        rows.append((f"{point['context']:,} tokens", *map(energy_text, energies), factor, "estimated"))
-    note = "Chip: mean of the decoded tokens around that context, cycles and counts simulated. In brackets the low and the high bound."
-    return Table("Energy of a decoded token over the context", columns, tuple(rows), note)
+        rows.append((f"{point[over]:,} {unit}", *map(energy_text, energies), factor, "estimated"))
+    note = "Chip: mean of the decoded tokens there, cycles and counts simulated. In brackets the low and the high bound."
+    return Table(f"Energy of a decoded token {title}", columns, tuple(rows), note)
 
 
 def area_table(report: Mapping[str, Any]) -> Table:

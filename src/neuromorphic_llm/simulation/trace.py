@@ -61,6 +61,11 @@ class ActivityTrace:
             part[chosen, -1] = 0
         return replace(self, logits_wanted=wanted, **parts)
 
+    def first_sequences(self, count: int) -> ActivityTrace:
+        """The tokens of the first so many sequences."""
+        own = self.sequence < count
+        return replace(self.select(own), prompt_tokens=int(own[: self.prompt_tokens].sum()))
+
     def decoding(self, rows: slice) -> ActivityTrace:
         """Consecutive tokens as decoded ones behind a prompt of the token before them; the logits of all were wanted."""
         return replace(self.select(slice(rows.start - 1, rows.stop)), prompt_tokens=1)
