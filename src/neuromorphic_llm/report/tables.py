@@ -157,15 +157,15 @@ def context_table(points: Sequence[Mapping[str, Any]], over: str = "context") ->
     }
     names = [name for name in titles if f"{name}_energy_j_per_token" in points[0]]  # earlier reports have fewer
     column, unit, title = {
-        "context": ("visible", "tokens", "over the context"),
-        "sequences": ("in flight", "sequences", "over the sequences in flight"),
+        "context": ("visible", " tokens", "over the context"),
+        "sequences": ("in flight", "", "over the sequences in flight"),
     }[over]
     columns = (column, *(titles[name] for name in names), "chip / INT8, registers", "kind")
     rows = []
     for point in points:
         energies = [point[f"{name}_energy_j_per_token"] for name in names]
         factor = f"{energies[0]['nominal'] / energies[1]['nominal']:.2f}"
-        rows.append((f"{point[over]:,} {unit}", *map(energy_text, energies), factor, "estimated"))
+        rows.append((f"{point[over]:,}{unit}", *map(energy_text, energies), factor, "estimated"))
     note = "Chip: mean of the decoded tokens there, cycles and counts simulated. In brackets the low and the high bound."
     return Table(f"Energy of a decoded token {title}", columns, tuple(rows), note)
 
