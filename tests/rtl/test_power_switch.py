@@ -192,6 +192,9 @@ def test_a_reset_ends_all_work() -> None:
     assert np.array_equal(found["asleep"] == 0, ((at >= 4) & (at <= 12)) | (at >= 23))
     assert np.array_equal(found["serving"] == 1, ((at >= 1) & (at <= 12)) | (at >= 20))
     assert found["cycles_on"][10] == 8 and not found["cycles_on"][13:].any() and not found["wakes"][13:].any()
+    again = {"given": np.where((at == 1) | (at == 13), 32, 0), "rst": at == 12}  # needed before a reset and at once after it
+    found = configured(3, vector=True).run(again)
+    assert np.array_equal(found["asleep"] == 0, ((at >= 4) & (at <= 12)) | (at >= 16))
 
 
 # ---------------------------------------------------------------- switch of a router
@@ -207,7 +210,7 @@ def test_every_cycle_of_a_router(wake: int, mesh: dict[str, int]) -> None:
     rng, spec = np.random.default_rng(wake), chip(wake).with_fields(mesh)
     tiles = spec.topology.tiles
     bench = Bench("nmllm_router_switch", spec=spec)
-    for served in ([3], [3, 19], [2, tiles - 1, 11], []):
+    for served in ([3], [3, 19], [2, tiles - 1, 11], [min(64, tiles - 2)], []):
         works = {tile: random_work(rng, TOKENS // 4, 4) for tile in {*served, 7, 20}}
         cycles = min(int(work.ended[-1]) for work in works.values()) + 90
         serving, released = np.zeros((2, cycles, tiles), np.int64)
@@ -308,5 +311,6 @@ def check_orders(
 
 def test_orders_end_with_a_reset() -> None:
     bench, at = Bench("nmllm_orders", spec=chip(3)), np.arange(12)
-    found = bench.run({"take_residual": at == 5, "row_done": at == 5, "pushed": 1, "passed_on": 1, "rst": at == 5, "last_site": 0})
-    assert not (found["orders"][6:].astype(int) >> 4).any() and not found["wake_left"][6:].any() and not found["work_done"][6:].any()
+    for pushed in (0, 1):
+        found = bench.run({"take_residual": at == 5, "row_done": at == 5, "pushed": pushed, "passed_on": 1, "rst": at == 5, "last_site": 0})
+        assert not (found["orders"][6:].astype(int) >> 4).any() and not found["wake_left"][6:].any() and not found["work_done"][6:].any()
