@@ -14,7 +14,7 @@ from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench, pack, unpack
 
 WAKES = (0, 1, 3)
-SITE, CREDIT_ROUTE, OTHER_ROUTE, WAKER = 5, 301, 300, 17
+SITE, CREDIT_ROUTE, OTHER_ROUTE, WAKER = 9, 301, 300, 17
 TOKENS = 4000
 LINE = 1
 """Cycles from an order to its switch."""
