@@ -1,13 +1,14 @@
 // Spike attention engine: scores, softmax and outputs of the query heads of one key/value head after the other (numerics.md, Attention; timing.md, attend).
 //
 // Command: `start` with the key/value head (`slot`, its number within this engine), the context C and the largest magnitude of each query head; takes the
-// sum over the heads of P(D) phases + query spikes ceil(C / KEY_LANES) + 3 ceil(C / SOFTMAX_LANES) + probability spikes + LATENCY cycles.
+// sum over the heads of E(D) + query spikes ceil(C / KEY_LANES) + 3 ceil(C / SOFTMAX_LANES) + probability spikes + LATENCY cycles.
 // All queries are coded, then all scores formed, then each head in turn has its softmax, values and outputs. Cycles of work are those of the formula; those
 // between them (18 + P(D) for the first head, 14 + P(D) for each other) come out of LATENCY, and `done` waits for the rest.
 //
-// Queries, stop prices and outputs are vectors of all heads, LANES elements per word, in the memories of the vector tile: the engine reads a
-// word of remainders and of stop prices each query phase and writes the remainders back; write_output tells outputs from them. Data come in the cycle
-// after the address. write_mask names the elements of the head, if it does not fill a word.
+// Queries, stop prices and outputs are vectors of all heads, LANES elements per word, in the memories of the vector tile. With the encoder `phase` the
+// engine reads a word of remainders and of stop prices each query phase and writes the remainders back; write_output tells outputs from them. With
+// ELEMENT it reads each once (nmllm_attention_element_encoder). Data come in the cycle after the address. write_mask names the elements of the
+// head, if it does not fill a word.
 //
 // Keys and values come as rows: elements kv_word * LANES on of 8 bits (the first D lanes if LANES > D) with the row's exponent, taken always
 // while no command runs or its queries are being coded; one head a cycle and engine, so D times the engines must be at least LANES.
@@ -22,6 +23,7 @@ module nmllm_attention #(
     parameter int unsigned KEY_LANES = nmllm_pkg::KEY_LANES,
     parameter int unsigned SOFTMAX_LANES = nmllm_pkg::SOFTMAX_LANES,
     parameter int unsigned LATENCY = nmllm_pkg::ATTEND_LATENCY,
+    parameter bit ELEMENT = nmllm_pkg::ELEMENT_ENCODER != 0,
     parameter int unsigned HEAD_DIM = 16,  // largest D
     parameter int unsigned GROUP = 4,  // most query heads of a key/value head
     parameter int unsigned SLOTS = 4,  // most key/value heads of the engine
@@ -64,7 +66,7 @@ module nmllm_attention #(
     output logic [            14:0]            write_word,
     output logic [       LANES-1:0]            write_mask,
     output logic [       LANES-1:0][31:0]      write_data,
-    // counters (timing.md); bits of key/value and score memory
+    // counters (timing.md); bits of key/value and score memory, words of vector memory
     output logic [            47:0]            count_encode_elements,
     output logic [            47:0]            count_query_spikes,
     output logic [            47:0]            count_score_operations,
@@ -77,7 +79,9 @@ module nmllm_attention #(
     output logic [            47:0]            count_kv_bits_read,
     output logic [            47:0]            count_kv_bits_written,
     output logic [            47:0]            count_score_bits_read,
-    output logic [            47:0]            count_score_bits_written
+    output logic [            47:0]            count_score_bits_written,
+    output logic [            47:0]            count_words_read,
+    output logic [            47:0]            count_words_written
 );
   /* verilator no_inline_module */  // one C++ function for all instances
   localparam int unsigned DIM_BITS = $clog2(HEAD_DIM + 1);
@@ -92,7 +96,9 @@ module nmllm_attention #(
   localparam int unsigned ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1;
   localparam int unsigned SOFTMAX_WORDS = (CONTEXT + SOFTMAX_LANES - 1) / SOFTMAX_LANES;
   localparam int unsigned SOFTMAX_WORD_BITS = SOFTMAX_WORDS > 1 ? $clog2(SOFTMAX_WORDS) : 1;
-  localparam int unsigned SPIKE_BITS = $clog2(HEAD_DIM * GROUP * 10 + 1);
+  localparam int unsigned QUERY_PHASES = 10;
+  localparam int unsigned SPIKE_BITS = $clog2(HEAD_DIM * GROUP * QUERY_PHASES + 1);
+  localparam int unsigned WORD_SPIKE_BITS = $clog2(LANES * QUERY_PHASES + 1);
   localparam int unsigned PHASES = 11;
   localparam int unsigned SUM_BITS = 26;
   localparam int unsigned PROBABILITY_SUM_BITS = 16;
@@ -121,10 +127,13 @@ module nmllm_attention #(
 
   // units
   logic encoder_working, encoder_done, encoder_write;
-  logic [LANES-1:0] encoder_fired, encoder_negative, encoder_mask, output_mask;
+  logic [LANES-1:0][QUERY_PHASES-1:0] encoder_fired, encoder_negative;
+  logic [WORD_SPIKE_BITS-1:0] encoder_spikes;
+  logic [3:0] encoder_coded;
+  logic [LANES-1:0] encoder_mask, output_mask;
   logic [DIM_BITS-1:0] encoder_element, read_element;
   logic [HEAD_BITS-1:0] encoder_head, z_head;
-  logic [3:0] encoder_phase, least;
+  logic [3:0] least;
   logic [GROUP-1:0][3:0] phases;
   logic [GROUP-1:0][4:0] exponent;
   logic [14:0] encoder_word, output_word;
@@ -230,15 +239,29 @@ module nmllm_attention #(
       .write_data(kv_data), .key_enable, .key_address, .key_skew, .keys, .exponent_enable, .exponent_block, .key_exponents, .value_enable,
       .value_row, .values, .value_exponent);
 
-  nmllm_attention_encoder #(.LANES(LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP)) u_encoder (
-      .clk, .rst, .start, .head_dim(head_dim_q), .heads(heads_q), .phases_allowed(query_phases_q), .first(slot_first_q[slot]), .maximum,
-      .working(encoder_working), .done(encoder_done), .read_enable, .read_word, .query_data, .stop_data, .write_enable(encoder_write),
-      .write_word(encoder_word), .write_mask(encoder_mask), .write_data(encoder_data), .fired(encoder_fired), .negative(encoder_negative),
-      .element(encoder_element), .head(encoder_head), .phase(encoder_phase), .phases, .exponent);
+  if (ELEMENT) begin : g_element
+    nmllm_attention_element_encoder #(.LANES(LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .PHASES(QUERY_PHASES)) u_encoder (
+        .clk, .rst, .start, .head_dim(head_dim_q), .heads(heads_q), .phases_allowed(query_phases_q), .first(slot_first_q[slot]), .maximum,
+        .working(encoder_working), .done(encoder_done), .read_enable, .read_word, .query_data, .stop_data,
+        .fired(encoder_fired), .negative(encoder_negative), .spikes(encoder_spikes), .element(encoder_element), .head(encoder_head),
+        .coded(encoder_coded), .phases, .exponent);
+    assign encoder_write = 1'b0;
+    assign encoder_word = '0;
+    assign encoder_mask = '0;
+    assign encoder_data = '0;
+  end else begin : g_phase
+    nmllm_attention_encoder #(.LANES(LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .PHASES(QUERY_PHASES)) u_encoder (
+        .clk, .rst, .start, .head_dim(head_dim_q), .heads(heads_q), .phases_allowed(query_phases_q), .first(slot_first_q[slot]), .maximum,
+        .working(encoder_working), .done(encoder_done), .read_enable, .read_word, .query_data, .stop_data,
+        .write_enable(encoder_write), .write_word(encoder_word), .write_mask(encoder_mask), .write_data(encoder_data),
+        .fired(encoder_fired), .negative(encoder_negative), .spikes(encoder_spikes), .element(encoder_element), .head(encoder_head),
+        .coded(encoder_coded), .phases, .exponent);
+  end
 
-  nmllm_attention_scores #(.LANES(LANES), .KEY_LANES(KEY_LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .BLOCKS(BLOCKS)) u_scores (
-      .clk, .rst, .clear(start), .spike_fired(encoder_fired), .spike_negative(encoder_negative), .spike_element(encoder_element),
-      .spike_head(encoder_head), .spike_phase(encoder_phase), .start(state_q == SCORES_START), .head_dim(head_dim_q),
+  nmllm_attention_scores #(
+      .LANES(LANES), .KEY_LANES(KEY_LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .BLOCKS(BLOCKS), .PHASES(QUERY_PHASES)) u_scores (
+      .clk, .rst, .clear(start), .spike_fired(encoder_fired), .spike_negative(encoder_negative), .spike_count(encoder_spikes),
+      .spike_element(encoder_element), .spike_head(encoder_head), .start(state_q == SCORES_START), .head_dim(head_dim_q),
       .last_block(BLOCK_BITS'(last_block)), .key_base(KEY_ADDRESS_BITS'(32'(slot_block_q[slot_q]) * 32'(head_dim_q))),
       .block_base(slot_block_q[slot_q]), .places(score_places_q), .phases, .exponent, .working(scores_working), .done(scores_done),
       .spikes, .silent, .key_enable, .key_address, .key_skew, .keys, .exponent_enable, .exponent_block, .key_exponents, .in_last_block,
@@ -272,13 +295,16 @@ module nmllm_attention #(
 
   // counters
   logic [KEY_LANE_BITS:0] keys_in_block;
+  logic [DIM_BITS-1:0] word_elements;
+  assign word_elements = 32'(head_dim_q) < LANES ? head_dim_q : DIM_BITS'(LANES);
   assign keys_in_block = in_last_block ? (KEY_LANE_BITS + 1)'(context_q - CONTEXT_BITS'(32'(last_block) * KEY_LANES))
                                        : (KEY_LANE_BITS + 1)'(KEY_LANES);
   assign count_maximum_elements = count_softmax_elements;
 
   always_ff @(posedge clk) begin
-    if (encoder_working)
-      count_encode_elements <= count_encode_elements + (32'(head_dim_q) < LANES ? 48'(head_dim_q) : 48'(LANES));
+    count_encode_elements <= count_encode_elements + 48'(encoder_coded) * 48'(word_elements);
+    if (read_enable) count_words_read <= count_words_read + {47'(word_elements), 1'b0};
+    if (write_enable) count_words_written <= count_words_written + 48'(word_elements);
     if (state_q == SCORES_START) count_query_spikes <= count_query_spikes + 48'(spikes);
     if (scores_working) count_score_operations <= count_score_operations + 48'(keys_in_block);
     if (start_softmax) begin
@@ -300,6 +326,7 @@ module nmllm_attention #(
       {count_encode_elements, count_query_spikes, count_score_operations, count_softmax_elements} <= '0;
       {count_probability_spikes, count_value_operations, count_divisions, count_attention_values} <= '0;
       {count_kv_bits_read, count_kv_bits_written, count_score_bits_read, count_score_bits_written} <= '0;
+      {count_words_read, count_words_written} <= '0;
     end
   end
 

@@ -20,7 +20,7 @@ module nmllm_attention_bank
     localparam int unsigned GROUPS = L / 2,
     localparam int unsigned WORD_BITS = $clog2(WORDS),
     localparam int unsigned KV_WORD_BITS = $clog2(HEAD_DIM / L > 1 ? HEAD_DIM / L : 2),
-    localparam int unsigned COUNTERS = 13
+    localparam int unsigned COUNTERS = 15
 ) (
     input  logic                        clk,
     input  logic                        rst,
@@ -130,7 +130,7 @@ module nmllm_attention_bank
       .count_encode_elements(counts[0]), .count_query_spikes(counts[1]), .count_score_operations(counts[2]), .count_softmax_elements(counts[3]),
       .count_maximum_elements(counts[4]), .count_probability_spikes(counts[5]), .count_value_operations(counts[6]), .count_divisions(counts[7]),
       .count_attention_values(counts[8]), .count_kv_bits_read(counts[9]), .count_kv_bits_written(counts[10]),
-      .count_score_bits_read(counts[11]), .count_score_bits_written(counts[12]));
+      .count_score_bits_read(counts[11]), .count_score_bits_written(counts[12]), .count_words_read(counts[13]), .count_words_written(counts[14]));
 
   nmllm_lane_ram #(.LANES(L), .DEPTH(WORDS)) queries (
       .clk, .write_mask(engine_write ? engine_mask : query_mask), .write_address(engine_write ? WORD_BITS'(engine_write_word) : query_address),

@@ -20,18 +20,19 @@ module nmllm_attention_scores #(
     localparam int unsigned KEY_ADDRESS_BITS = $clog2(BLOCKS * HEAD_DIM),
     localparam int unsigned BLOCK_BITS = BLOCKS > 1 ? $clog2(BLOCKS) : 1,
     localparam int unsigned KEY_LANE_BITS = $clog2(KEY_LANES),
-    localparam int unsigned PHASES = 10,
+    parameter int unsigned PHASES = 10,
+    localparam int unsigned WORD_SPIKE_BITS = $clog2(LANES * PHASES + 1),
     localparam int unsigned SPIKE_BITS = $clog2(HEAD_DIM * GROUP * PHASES + 1)
 ) (
     input  logic                                clk,
     input  logic                                rst,
-    // query spikes of a word, from the encoder
+    // query spikes of a word, from the encoder: phase t of a lane in bit t
     input  logic                                clear,
-    input  logic [       LANES-1:0]             spike_fired,
-    input  logic [       LANES-1:0]             spike_negative,
+    input  logic [       LANES-1:0][PHASES-1:0] spike_fired,
+    input  logic [       LANES-1:0][PHASES-1:0] spike_negative,
+    input  logic [WORD_SPIKE_BITS-1:0]          spike_count,
     input  logic [    DIM_BITS-1:0]             spike_element,
     input  logic [   HEAD_BITS-1:0]             spike_head,
-    input  logic [             3:0]             spike_phase,
     // command
     input  logic                                start,
     input  logic [    DIM_BITS-1:0]             head_dim,
@@ -110,19 +111,19 @@ module nmllm_attention_scores #(
       head_spikes_q <= '0;
       spikes <= '0;
       silent <= '1;
-    end else if (spike_fired != '0) begin
-      automatic logic [SPIKE_BITS-1:0] count = '0;
+    end else if (spike_count != '0) begin
       for (int unsigned i = 0; i < LANES; ++i) begin
         automatic logic [INDEX_BITS-1:0] at = INDEX_BITS'(32'(spike_element) + i);
-        if (spike_fired[i]) begin
-          fired_q[at][spike_head][spike_phase] <= 1'b1;
-          negative_q[at][spike_head][spike_phase] <= spike_negative[i];
-          occupied_q[at] <= 1'b1;
-          count += SPIKE_BITS'(1);
+        for (int unsigned t = 0; t < PHASES; ++t) begin
+          if (spike_fired[i][t]) begin
+            fired_q[at][spike_head][t] <= 1'b1;
+            negative_q[at][spike_head][t] <= spike_negative[i][t];
+            occupied_q[at] <= 1'b1;
+          end
         end
       end
-      head_spikes_q[spike_head] <= head_spikes_q[spike_head] + count;
-      spikes <= spikes + count;
+      head_spikes_q[spike_head] <= head_spikes_q[spike_head] + SPIKE_BITS'(spike_count);
+      spikes <= spikes + SPIKE_BITS'(spike_count);
       silent[spike_head] <= 1'b0;
     end
   end

@@ -16,6 +16,7 @@ module nmllm_chip
     parameter int unsigned HEAD_DIM = 16,
     parameter int unsigned GROUP = 4,
     parameter int unsigned SLOTS = 4,
+    parameter int unsigned PHASES = MAX_PHASES,
     localparam int unsigned DRAM_VALUES = DRAM_BYTES_PER_CYCLE / 2
 ) (
     input  logic                             clk,
@@ -174,7 +175,7 @@ module nmllm_chip
     end else if (is_vector(t)) begin : g_vector
       logic [63:0] tile_counts[24];
       // verilator lint_off PINCONNECTEMPTY
-      nmllm_vector_tile #(.HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS)) tile (
+      nmllm_vector_tile #(.HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS), .PHASES(PHASES)) tile (
           .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(taken_valid), .in_flit(local_flit),
           .out_valid(offered_valid), .out_ready(tile_ready), .out_flit(tile_flit), .counters(tile_counts), .row_done(),
           .orders(orders[t]), .work_done(ended[t]), .asleep);

@@ -21,6 +21,7 @@ module nmllm_vector_tile
     parameter int unsigned HEAD_DIM = 16,
     parameter int unsigned GROUP = 4,
     parameter int unsigned SLOTS = 4,
+    parameter int unsigned PHASES = MAX_PHASES,  // of a train
     localparam int unsigned COUNTERS = 24
 ) (
     input  logic                      clk,
@@ -144,9 +145,9 @@ module nmllm_vector_tile
       .take_values, .receive_size, .position, .ended(row_done));
 
   logic [WAKE_BITS-1:0] wake_left;
-  logic [14:0] scan;  // cycles from the begin of the first scan to the first injection
+  logic [14:0] scan;  // cycles from what `hold` delays to the first injection: those of the first scan, if there is one
   logic hold;
-  assign scan = 15'((16'(current.size) + 16'(L - 1)) >> LANE_BITS);
+  assign scan = ELEMENT_ENCODER != 0 ? '0 : 15'((16'(current.size) + 16'(L - 1)) >> LANE_BITS);
   assign hold = 32'(wake_left) > 32'(scan) + 32'd1;
   nmllm_orders order (
       .clk, .rst, .last_site(last_site_q), .take_residual, .take_values, .row_done, .pushed(send_done || send_token_pushed),
@@ -257,7 +258,7 @@ module nmllm_vector_tile
   logic [L-1:0][31:0] encode_read_data, encode_write_data, attention_data;
   flit_t spike_flit;
   logic [47:0] encode_maximum_elements, encode_elements, encode_words_read, encode_words_written, bank_bits, spikes, spike_flits;
-  nmllm_encoder #(.ADDRESS_BITS(ADDRESS_BITS)) encoder (
+  nmllm_encoder #(.ADDRESS_BITS(ADDRESS_BITS), .PHASES(PHASES)) encoder (
       .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd9), .cfg_address(cfg_address[0]), .cfg_data,
       .start(start && current.operation == ENCODE), .size(current.size), .vector_base('0), .stop_base(current.base[ADDRESS_BITS-1:0]),
       .route(current.route[ROUTE_BITS-1:0]), .hold, .done(encode_done), .read_enable(encode_read), .read_address(encode_read_address),
@@ -319,7 +320,7 @@ module nmllm_vector_tile
   end
 
   logic [E-1:0] engines_done;
-  logic [47:0] engine_counts[E][13];
+  logic [47:0] engine_counts[E][15];
   logic [L-1:0][31:0] bank_datas[E];
   logic query_write;
   assign query_write = rope_write || (encode_write && encode_attention);
@@ -370,7 +371,7 @@ module nmllm_vector_tile
     end
   end
 
-  function automatic logic [63:0] engine_sum(input logic [47:0] counts[E][13], input logic [3:0] which);
+  function automatic logic [63:0] engine_sum(input logic [47:0] counts[E][15], input logic [3:0] which);
     engine_sum = '0;
     for (int e = 0; e < int'(E); e++) engine_sum += 64'(counts[e][which]);
   endfunction
@@ -391,9 +392,9 @@ module nmllm_vector_tile
     counters[11] = engine_sum(engine_counts, 4'd6);
     counters[12] = engine_sum(engine_counts, 4'd8);
     counters[13] = 32 * (64'(norm_words_read) + 64'(rope_words_read) + 64'(kv_elements) + 64'(kv_offsets) + 64'(encode_words_read)
-        + 64'(add_words_read) + 2 * engine_sum(engine_counts, 4'd0) + sent_values_q + token_values_q);
+        + 64'(add_words_read) + engine_sum(engine_counts, 4'd13) + sent_values_q + token_values_q);
     counters[14] = 32 * (64'(norm_words_written) + 64'(rope_words_written) + 64'(encode_words_written) + 64'(add_words_written)
-        + engine_sum(engine_counts, 4'd0) + engine_sum(engine_counts, 4'd8) + arrived_values_q);
+        + engine_sum(engine_counts, 4'd14) + arrived_values_q);
     counters[15] = 64'(bank_bits);
     counters[16] = 16 * 64'(table_entries);
     counters[17] = engine_sum(engine_counts, 4'd9);

@@ -51,6 +51,7 @@ package nmllm_pkg;
   parameter int unsigned CONVERTER_BITS = 9;
   parameter int unsigned REPEATS = 0;
   parameter int unsigned RANGE_BITS = 1;
+  parameter int unsigned ELEMENT_ENCODER = 0;
   parameter int unsigned LEAST_FIRST = 0;
 
   // docs/reference/rtl/index.md says what tag and payload hold for each kind of flit.
@@ -60,6 +61,11 @@ package nmllm_pkg;
     logic [15:0] tag;
     logic [63:0] payload;
   } flit_t;
+
+  // Spike codes (nmllm_encoder).
+  typedef enum logic [1:0] {
+    SIGNED_DIGIT, RATE, FIRST_SPIKE, BIT_PLANES
+  } code_t;
 
   // An instruction of a vector tile (nmllm_sequencer).
   typedef enum logic [3:0] {

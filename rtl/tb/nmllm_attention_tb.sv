@@ -50,7 +50,9 @@ module nmllm_attention_tb #(
     output logic [            47:0]       count_kv_bits_read,
     output logic [            47:0]       count_kv_bits_written,
     output logic [            47:0]       count_score_bits_read,
-    output logic [            47:0]       count_score_bits_written
+    output logic [            47:0]       count_score_bits_written,
+    output logic [            47:0]       count_words_read,
+    output logic [            47:0]       count_words_written
 );
   localparam int unsigned ADDRESS_BITS = $clog2(QUERY_WORDS);
 

@@ -8,6 +8,7 @@ module nmllm_chip_tb
     parameter int unsigned HEAD_DIM = 16,
     parameter int unsigned GROUP = 4,
     parameter int unsigned SLOTS = 4,
+    parameter int unsigned PHASES = MAX_PHASES,
     parameter int unsigned DRAM_WORDS = 16384,
     localparam int unsigned VALUES = DRAM_BYTES_PER_CYCLE / 2,
     localparam int unsigned PARTS = VALUES / 4
@@ -43,7 +44,7 @@ module nmllm_chip_tb
   end
   assign dram_data = pipe[DRAM_LATENCY-1];
 
-  nmllm_chip #(.USED(USED), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS)) chip (
+  nmllm_chip #(.USED(USED), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS), .PHASES(PHASES)) chip (
       .clk, .rst, .cfg_valid(cfg_valid && !cfg_dram), .cfg_tile, .cfg_unit, .cfg_address, .cfg_data, .dram_enable, .dram_address, .dram_data,
       .token_valid, .token, .done, .counter_tile, .counter_index, .counter_value, .counts);
 endmodule

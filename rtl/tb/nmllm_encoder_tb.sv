@@ -5,6 +5,8 @@ module nmllm_encoder_tb #(
     parameter  int unsigned LANES = nmllm_pkg::VECTOR_LANES,
     parameter  int unsigned LATENCY = nmllm_pkg::VECTOR_LATENCY,
     parameter  int unsigned EVENTS = nmllm_pkg::EVENTS_PER_FLIT,
+    parameter  int unsigned PHASES = nmllm_pkg::MAX_PHASES,
+    parameter  bit          ASCENDING = nmllm_pkg::LEAST_FIRST != 0,
     localparam int unsigned MAX_INPUTS = 512,
     localparam int unsigned ADDRESS_BITS = 10
 ) (
@@ -49,7 +51,9 @@ module nmllm_encoder_tb #(
       .LATENCY(LATENCY),
       .EVENTS(EVENTS),
       .MAX_INPUTS(MAX_INPUTS),
-      .ADDRESS_BITS(ADDRESS_BITS)
+      .ADDRESS_BITS(ADDRESS_BITS),
+      .ASCENDING(ASCENDING),
+      .PHASES(PHASES)
   ) u_encoder (
       .*
   );

@@ -11,6 +11,7 @@ module nmllm_observe_attention #(
     parameter int unsigned KEY_LANES = 16,
     parameter int unsigned SOFTMAX_LANES = 8,
     parameter int unsigned PHASES = 11,
+    parameter int unsigned QUERY_PHASES = 10,
     parameter int unsigned SUM_BITS = 26,
     parameter int unsigned DIM_BITS = 5
 ) (
@@ -19,11 +20,10 @@ module nmllm_observe_attention #(
     input logic [             15:0]                   slot,
     input logic [             31:0]                   context_size,
     // query encoder
-    input logic [        LANES-1:0]                   query_fired,
-    input logic [        LANES-1:0]                   query_negative,
+    input logic [        LANES-1:0][QUERY_PHASES-1:0] query_fired,
+    input logic [        LANES-1:0][QUERY_PHASES-1:0] query_negative,
     input logic [     DIM_BITS-1:0]                   query_element,
     input logic [             15:0]                   query_head,
-    input logic [              3:0]                   query_phase,
     // scores
     input logic                                       z_valid,
     input logic [             15:0]                   z_head,
@@ -57,8 +57,10 @@ module nmllm_observe_attention #(
   always_ff @(posedge clk) begin
     if (query_fired != '0 && !rst) begin
       for (int i = 0; i < int'(LANES); i++) begin
-        if (query_fired[i])
-          nmllm_observe(query_spikes, $time, {slot, query_head}, 32'(query_phase), 32'(DIM_BITS'(32'(query_element) + i)), 32'(query_negative[i]));
+        for (int t = 0; t < int'(QUERY_PHASES); t++) begin
+          if (query_fired[i][t])
+            nmllm_observe(query_spikes, $time, {slot, query_head}, t, 32'(DIM_BITS'(32'(query_element) + i)), 32'(query_negative[i][t]));
+        end
       end
     end
     if (z_valid && !rst) begin
@@ -86,9 +88,10 @@ module nmllm_observe_attention #(
 endmodule
 
 bind nmllm_attention nmllm_observe_attention #(
-    .LANES(LANES), .KEY_LANES(KEY_LANES), .SOFTMAX_LANES(SOFTMAX_LANES), .PHASES(PHASES), .SUM_BITS(SUM_BITS), .DIM_BITS(DIM_BITS)) observe (
+    .LANES(LANES), .KEY_LANES(KEY_LANES), .SOFTMAX_LANES(SOFTMAX_LANES), .PHASES(PHASES), .QUERY_PHASES(QUERY_PHASES),
+    .SUM_BITS(SUM_BITS), .DIM_BITS(DIM_BITS)) observe (
     .clk, .rst, .slot(16'(slot_q)), .context_size(32'(context_q)), .query_fired(encoder_fired), .query_negative(encoder_negative),
-    .query_element(encoder_element), .query_head(16'(encoder_head)), .query_phase(encoder_phase), .z_valid, .z_head(16'(z_head)),
+    .query_element(encoder_element), .query_head(16'(encoder_head)), .z_valid, .z_head(16'(z_head)),
     .z_block(32'(z_block)), .z, .head(16'(head_q)), .coded(coded_valid && coded_ready), .coded_word(32'(coded_word)), .coded_fired,
     .coded_negative, .sum_element(read_element), .sums, .sums_taken(output_write), .sums_mask(output_mask));
 

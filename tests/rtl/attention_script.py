@@ -33,6 +33,7 @@ class Shape:
     kv_bytes: int = 65536
     largest_dim: int = 0  # that of the hardware; 0: head_dim
     largest_group: int = 0
+    encoder: str = "phase"
 
     @property
     def spec(self) -> ChipSpec:
@@ -43,6 +44,7 @@ class Shape:
                 "vector.softmax_lanes": self.softmax_lanes,
                 "vector.attend_latency": self.latency,
                 "vector.kv_bytes_per_engine": self.kv_bytes,
+                "vector.encoder": self.encoder,
             }
         )
 
@@ -189,11 +191,10 @@ def load_vector(script: Script, network: Network, vector: NDArray[Any], port: st
 def group_cycles(shape: Shape, activity: AttentionActivity, context: int, slot: int) -> int:
     """Cycles of a command (timing.md, attend)."""
     heads = slice(slot * shape.group, (slot + 1) * shape.group)
-    phases, query, probability = (
-        int(counts[0, heads].sum()) for counts in (activity.query_phases, activity.query_spikes, activity.probability_spikes)
-    )
+    coding = int(shape.spec.encoder.coding(shape.head_words, activity.query_phases[0, heads].astype(np.int64)).sum())
+    query, probability = (int(counts[0, heads].sum()) for counts in (activity.query_spikes, activity.probability_spikes))
     passes = 3 * -(-context // shape.softmax_lanes) + shape.latency
-    return shape.head_words * phases + query * -(-context // shape.key_lanes) + shape.group * passes + probability
+    return coding + query * -(-context // shape.key_lanes) + shape.group * passes + probability
 
 
 def counts(shape: Shape, activity: AttentionActivity, context: int) -> Counter[str]:
@@ -202,8 +203,10 @@ def counts(shape: Shape, activity: AttentionActivity, context: int) -> Counter[s
     query, probability = int(activity.query_spikes.sum()), int(activity.probability_spikes.sum())
     row = 8 * (shape.head_dim + 1)
     keys = 8 * context * (int(activity.key_columns.sum()) + shape.slots)
+    coded, outputs = shape.head_dim * int(activity.query_phases.sum()), shape.heads * shape.head_dim
+    read, written = shape.spec.encoder.words(outputs, coded, coded)
     return Counter(
-        encode_elements=shape.head_dim * int(activity.query_phases.sum()),
+        encode_elements=coded,
         query_spikes=query,
         score_operations=query * context,
         softmax_elements=pairs,
@@ -211,10 +214,12 @@ def counts(shape: Shape, activity: AttentionActivity, context: int) -> Counter[s
         probability_spikes=probability,
         value_operations=probability * shape.head_dim,
         divisions=shape.heads,
-        attention_values=shape.heads * shape.head_dim,
+        attention_values=outputs,
         kv_bits_read=keys + row * int(activity.probability_keys.sum()),
         score_bits_read=64 * pairs,
         score_bits_written=40 * pairs,
+        words_read=read,
+        words_written=written + outputs,
     )
 
 

@@ -29,6 +29,13 @@ def program() -> Program:
 
 
 @cache
+def element_program() -> Program:
+    """The same on a chip with the encoder `element`, whose memories are cut into banks."""
+    changes = {"vector.encoder": "element", "vector.kv_bank_bytes": 4096, "vector.memory_bank_bytes": 4096}
+    return compile_network(program().weights, load_spec("nano").with_fields(changes))
+
+
+@cache
 def centred_program() -> Program:
     """The same with large offsets of the keys in its first and last layer."""
     weights = program().weights

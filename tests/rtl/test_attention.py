@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,8 +22,11 @@ SHAPES = {
     "smaller-than-built": Shape(16, group=2, slots=2, lanes=4, key_lanes=16, softmax_lanes=4, largest_dim=24, largest_group=4),
     "nc1": Shape(64, group=3, slots=1, lanes=32, key_lanes=64, softmax_lanes=32, kv_bytes=262144),
 }
-FAST = [name for name in SHAPES if name != "nc1"]
+SHAPES |= {f"{name}-element": replace(shape, encoder="element") for name, shape in SHAPES.items()}
+FAST = [name for name in SHAPES if not name.startswith("nc1")]
 """Built in a few seconds each."""
+
+NANOS = ("nano", "nano-element")
 
 
 @functools.cache
@@ -42,7 +46,7 @@ def realistic(shape: Shape, tokens: int, rng: np.random.Generator) -> tuple[Netw
     return network, rng.normal(0, scale, (tokens, shape.heads, shape.head_dim)).astype(np.int64)
 
 
-@pytest.mark.parametrize("name", [*FAST, pytest.param("nc1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SHAPES if name not in FAST)])
 def test_any_queries_keys_and_values(name: str) -> None:
     rng = np.random.default_rng(1)
     shape = SHAPES[name]
@@ -54,7 +58,7 @@ def test_any_queries_keys_and_values(name: str) -> None:
         check(bench(name), network, random_queries(shape, tokens, contexts, rng), rng)
 
 
-@pytest.mark.parametrize("name", ["nano", "long-heads", "one-head"])
+@pytest.mark.parametrize("name", [name + encoder for name in ("nano", "long-heads", "one-head") for encoder in ("", "-element")])
 def test_scores_as_of_a_network(name: str) -> None:
     rng = np.random.default_rng(2)
     network, queries = realistic(SHAPES[name], 300, rng)
@@ -120,18 +124,21 @@ EXTREMES = [
 ]
 
 
+@pytest.mark.parametrize("shape", NANOS)
 @pytest.mark.parametrize("name", EXTREMES)
-def test_extremes(name: str) -> None:
+def test_extremes(name: str, shape: str) -> None:
     network, queries = extreme(name)
-    check(bench("nano"), network, queries, np.random.default_rng(4))
+    network.shape = SHAPES[shape]
+    check(bench(shape), network, queries, np.random.default_rng(4))
 
 
+@pytest.mark.parametrize("shape", NANOS)
 @pytest.mark.parametrize("bits", range(1, 11))
-def test_every_precision(bits: int) -> None:
+def test_every_precision(bits: int, shape: str) -> None:
     rng = np.random.default_rng(bits)
-    network, queries = realistic(NANO, 60, rng)
+    network, queries = realistic(SHAPES[shape], 60, rng)
     network.code = CodeConfig(query_phases=bits, probability_bits=bits)
-    check(bench("nano"), network, [(queries[n], n + 1) for n in (0, 30, 59)], rng)
+    check(bench(shape), network, [(queries[n], n + 1) for n in (0, 30, 59)], rng)
 
 
 def test_outputs_shift_left_as_far_as_they_go() -> None:
@@ -142,9 +149,10 @@ def test_outputs_shift_left_as_far_as_they_go() -> None:
         check(bench("nano"), network, random_queries(NANO, 20, [3, 20], rng), rng)
 
 
-def test_a_value_may_come_while_the_first_query_is_coded() -> None:
+@pytest.mark.parametrize("name", ["long-heads", "long-heads-element"])
+def test_a_value_may_come_while_the_first_query_is_coded(name: str) -> None:
     rng = np.random.default_rng(7)
-    shape, engine = SHAPES["long-heads"], bench("long-heads")
+    shape, engine = SHAPES[name], bench(name)
     network = random_network(shape, 3, rng)
     q = rng.integers(-(2**16), 2**16, (shape.heads, shape.head_dim))
     output, activity = network.attend(q, 3)

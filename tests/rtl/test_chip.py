@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from nano_chip import centred_program, chip, gated_program, membrane_program, program
+from nano_chip import centred_program, chip, element_program, gated_program, membrane_program, program
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
@@ -66,6 +66,12 @@ def check_single_counters(rows: int, wanted: int) -> None:
 def test_nano_with_offsets_of_keys_decodes_as_simulated() -> None:
     tokens = check(RtlChip(centred_program()), [5, 17, 3], 3, chip_program=centred_program)
     assert tokens != simulate(program(), [5, 17, 3], 3).token_ids  # as the integers say: the offsets are not of this model
+
+
+def test_nano_with_the_encoder_by_elements_decodes_as_simulated() -> None:
+    """Tokens are those of the encoder `phase`: only cycles and words differ, and memories in banks change neither."""
+    tokens = check(RtlChip(element_program()), [5, 17, 3], 3, chip_program=element_program)
+    assert tokens == simulate(program(), [5, 17, 3], 3).token_ids
 
 
 def check_gated(gating: str, wake_cycles: int) -> RtlChip:

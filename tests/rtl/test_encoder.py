@@ -1,23 +1,57 @@
-"""Spike encoder: every flit and its cycle, remainders and counters equal to the codes and to timing.md, under random backpressure."""
+"""Spike encoders: every flit and its cycle, remainders and counters equal to the codes and to timing.md, under random backpressure."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from vector_script import WORDS, Script, chip, lanes_of, random_vector, words
 
+from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench, unpack
 from neuromorphic_llm.simulation.encoder_kernels import CODES
 from neuromorphic_llm.spikes.registry import SPIKE_CODES, get_code
 
-CHIPS = [
-    chip(8),
-    chip(2, {"vector.latency": 7, "noc.events_per_flit": 2}),
-    chip(4, {"mesh.width": 12, "mesh.height": 12}),
-    chip(32, {"vector.latency": 5}),
-    chip(16, {"noc.events_per_flit": 1}),
+
+@dataclass(frozen=True)
+class Size:
+    """A build: chip, phases of a train at most, and whether they are sent from the least significant one on (encoder `element` only)."""
+
+    spec: ChipSpec
+    phases: int = 256
+    ascending: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.spec.vector.encoder}-L{self.spec.vector.lanes}-E{self.spec.noc.events_per_flit}"
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        return {"PHASES": self.phases, "ASCENDING": int(self.ascending)}
+
+    def bench(self) -> Bench:
+        return Bench("nmllm_encoder_tb", self.parameters, spec=self.spec)
+
+
+def by_elements(lanes: int, phases: int, ascending: bool, **changes: int) -> Size:
+    paths = {{"events": "noc.events_per_flit", "latency": "vector.latency"}[name]: value for name, value in changes.items()}
+    return Size(chip(lanes, {"vector.encoder": "element", **paths}), phases, ascending)
+
+
+SIZES = [
+    Size(chip(8)),
+    Size(chip(2, {"vector.latency": 7, "noc.events_per_flit": 2})),
+    Size(chip(4, {"mesh.width": 12, "mesh.height": 12})),
+    Size(chip(32, {"vector.latency": 5})),
+    Size(chip(16, {"noc.events_per_flit": 1})),
+    by_elements(8, 32, False),
+    by_elements(2, 14, True, latency=7, events=2),
+    by_elements(4, 20, True),
+    by_elements(32, 14, False, latency=5),
+    by_elements(16, 3, True, events=1),
 ]
+LONG_TRAINS = by_elements(4, 256, True)
 COUNTERS = (
     "count_maximum_elements",
     "count_encode_elements",
@@ -41,7 +75,7 @@ def random_stop(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 
 def flits_of(digits: np.ndarray, k_min: int, events_per_flit: int) -> list[np.ndarray]:
-    """Per phase, the flits (flag, tag, four events) of digits [phases, inputs]."""
+    """Per phase, the flits (flag, tag, four events) of digits [phases, inputs] in the order in which they are sent."""
     phases = []
     for number, row in enumerate(digits):
         at = np.flatnonzero(row)
@@ -55,8 +89,10 @@ def flits_of(digits: np.ndarray, k_min: int, events_per_flit: int) -> list[np.nd
     return phases
 
 
-def schedule(begin: int, scan: int, flits: list[int], ready: np.ndarray) -> tuple[list[int], list[int]]:
-    """Cycles in which flits are offered, and pushed, by the rules of timing.md; `flits` per phase, first scan at `begin`."""
+def schedule(begin: int, scan: int, flits: list[int], ready: np.ndarray, hold: np.ndarray) -> tuple[list[int], list[int]]:
+    """Cycles in which flits are offered, and pushed, by timing.md; `flits` per phase, first scan at `begin`, or later if it is held."""
+    while hold[begin - 1]:
+        begin += 1
     scanned: list[int] = []
     injected: list[int] = []
     offered: list[int] = []
@@ -78,12 +114,14 @@ def schedule(begin: int, scan: int, flits: list[int], ready: np.ndarray) -> tupl
 class Run:
     """A script of encodings and all that the encoder must do in it."""
 
-    def __init__(self, bench: Bench, spec, seed: int, cycles: int, backpressure: float | None = None) -> None:
+    def __init__(self, bench: Bench, size: Size, seed: int, cycles: int, backpressure: float | None = None) -> None:
         self.rng = np.random.default_rng(seed)
-        self.bench, self.spec, self.lanes, self.cycles = bench, spec, spec.vector.lanes, cycles
+        self.bench, self.size, self.spec, self.lanes, self.cycles = bench, size, size.spec, size.spec.vector.lanes, cycles
         self.script = Script(self.lanes)
         drawn = self.rng.choice([0.0, 0.1, 0.5, 0.9])
         self.ready = self.rng.random(cycles + 400_000) >= (drawn if backpressure is None else backpressure)
+        held = self.rng.random(len(self.ready) // 16 + 1) < self.rng.choice([0.0, 0.0, 0.5])
+        self.hold = np.repeat(held, 16)  # a few cycles on end
         self.done: list[int] = []
         self.offered: list[int] = []
         self.pushed: list[int] = []
@@ -109,34 +147,39 @@ class Run:
         script.drive(start=1, size=size, vector_base=vector_base, stop_base=stop_base, route=route)
         train = get_code(name, limit).encode(x[None], stop[None])
         digits, phases = train.digits[-int(train.phases[0]) :, 0], int(train.phases[0])
-        flits = flits_of(digits, int(train.exponent[0]), self.spec.noc.events_per_flit)
-        begin = script.cycle + passes + self.spec.vector.latency
-        offered, pushed = schedule(begin, passes, [len(phase) for phase in flits], self.ready)
+        sent = digits[::-1] if self.size.ascending else digits
+        flits = flits_of(sent, int(train.exponent[0]), self.spec.noc.events_per_flit)
+        encoder = self.spec.encoder
+        begin = script.cycle + passes + self.spec.vector.latency + encoder.before_scans(passes, phases)
+        offered, pushed = schedule(begin, encoder.scan(passes), [len(phase) for phase in flits], self.ready, self.hold)
         self.offered += offered
         self.pushed += pushed
         self.flits += flits
         self.routes += [route] * len(pushed)
         self.done.append(pushed[-1])
         script.cycle = pushed[-1] + 1
-        self.written += passes * phases
-        if name == "signed-digit":
+        coded, events = size * phases, int(np.count_nonzero(digits))
+        read, written = encoder.words(size, coded, coded if name == "signed-digit" else size)
+        if written:
+            self.written += passes * phases
+        if written and name == "signed-digit":
             decoded = get_code(name, limit).decode(train)[0]
             self.left.append((self.written - passes, x - decoded))
-        stops = size * phases if name == "signed-digit" else size
-        events = int(np.count_nonzero(digits))
-        self.counts += [size, size * phases, size + size * phases + stops, size * phases, 2 * size * phases, events, len(pushed)]
+        self.counts += [size, coded, size + read, written, 2 * coded, events, len(pushed)]
 
     def run(self) -> None:
         while self.script.cycle < self.cycles:
             name = str(self.rng.choice(list(CODES), p=[0.55, 0.15, 0.15, 0.15]))
             code = SPIKE_CODES[name]
             limit = int(self.rng.integers(1, code.largest_phases + 1)) if self.rng.random() < 0.3 else code.default_phases
+            limit = min(limit, self.size.phases)
             size = int(self.rng.integers(1, 3 * self.lanes) if self.rng.random() < 0.4 else self.rng.integers(1, MAX_INPUTS + 1))
             self.encode(name, limit, size)
             self.script.cycle += int(self.rng.integers(0, 3))
         self.script.cycle += 1
         self.bench.reset()
-        inputs = self.script.inputs(self.bench) | {"spike_ready": self.ready[: self.script.cycle].astype(np.int64)}
+        streams = {"spike_ready": self.ready, "hold": self.hold}
+        inputs = self.script.inputs(self.bench) | {name: values[: self.script.cycle].astype(np.int64) for name, values in streams.items()}
         self.check(self.bench.run(inputs, outputs=[*OUTPUTS, *COUNTERS]))
 
     def check(self, outputs) -> None:
@@ -155,15 +198,11 @@ class Run:
         assert [int(outputs[name][-1]) for name in COUNTERS] == self.counts.tolist()
 
 
-def identity(spec) -> str:
-    return f"L{spec.vector.lanes}-E{spec.noc.events_per_flit}"
-
-
-@pytest.mark.parametrize("spec", CHIPS, ids=identity)
-def test_encoder(spec) -> None:
-    bench = Bench("nmllm_encoder_tb", spec=spec)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_encoder(size: Size) -> None:
+    bench = size.bench()
     for seed in range(4):
-        Run(bench, spec, seed, 50_000).run()
+        Run(bench, size, seed, 50_000).run()
 
 
 def single_phase(code: str, *starts: int) -> Script:
@@ -180,8 +219,9 @@ def single_phase(code: str, *starts: int) -> Script:
     return script
 
 
-def test_an_exponent_beyond_the_tag_and_a_start_too_early_are_refused() -> None:
-    bench = Bench("nmllm_encoder_tb", spec=CHIPS[0])
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[5]], ids=str)
+def test_an_exponent_beyond_the_tag_and_a_start_too_early_are_refused(size: Size) -> None:
+    bench = size.bench()
     bench.run(single_phase("signed-digit", 0).inputs(bench))  # k_min 31, the largest that fits
     bench.reset()
     with pytest.raises(SimulationError, match="k_min_fits: k_min is 32"):
@@ -191,9 +231,21 @@ def test_an_exponent_beyond_the_tag_and_a_start_too_early_are_refused() -> None:
         bench.run(single_phase("signed-digit", 0, 3).inputs(bench))
 
 
+def test_a_train_with_more_phases_than_stages_is_refused() -> None:
+    size = SIZES[-1]
+    bench, script = size.bench(), Script(size.spec.vector.lanes)
+    script.configure(0, CODES["bit-planes"])
+    script.configure(1, size.phases + 1)
+    script.load(0, np.ones((1, script.lanes), np.int64), 0)
+    script.drive(start=1, size=1)
+    script.cycle += 12
+    with pytest.raises(SimulationError, match="stages_suffice: a train of 4 phases, there are 3 stages"):
+        bench.run(script.inputs(bench))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", CHIPS, ids=identity)
-def test_encoder_long(spec) -> None:
-    bench = Bench("nmllm_encoder_tb", spec=spec)
+@pytest.mark.parametrize("size", [*SIZES, LONG_TRAINS], ids=str)
+def test_encoder_long(size: Size) -> None:
+    bench = size.bench()
     for seed in range(100, 120):
-        Run(bench, spec, seed, 100_000).run()
+        Run(bench, size, seed, 100_000).run()

@@ -29,8 +29,8 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
 
 
 def test_chips_with_units_that_the_rtl_lacks_are_refused() -> None:
-    with pytest.raises(SimulationError, match=r"the RTL has no encoder 'element', only 'phase'; .*set vector.encoder: phase"):
-        package_text(load_spec("nano").with_fields({"vector.encoder": "element"}))
+    with pytest.raises(SimulationError, match=r"the RTL converts the membranes of every row block; .*set readout.joined: 1"):
+        package_text(load_spec("nano2").with_fields({"readout.joined": 2}))
 
 
 def test_derived_widths() -> None:
@@ -41,15 +41,18 @@ def test_derived_widths() -> None:
     assert large["ROUTES"] == 1024 and large["ROUTE_BITS"] == 10 and large["TILE_BITS"] == 7
 
 
-@pytest.mark.parametrize("encoder", ["phase"])
-def test_parameters_of_the_readout(encoder: str) -> None:
+@pytest.mark.parametrize("encoder", ["phase", "element"])
+def test_parameters_of_readout_and_encoder(encoder: str) -> None:
     def derived(chip: str) -> dict[str, int]:
         spec = load_spec(chip).with_fields({"vector.encoder": encoder, "power.gating": "none"})
-        return {name: derived_parameters(spec)[name] for name in ("MEMBRANE", "CONVERTER_BITS", "REPEATS", "RANGE_BITS", "LEAST_FIRST")}
+        names = ("MEMBRANE", "CONVERTER_BITS", "REPEATS", "RANGE_BITS", "ELEMENT_ENCODER", "LEAST_FIRST")
+        return {name: derived_parameters(spec)[name] for name in names}
 
-    assert derived("nano") == {"MEMBRANE": 0, "CONVERTER_BITS": 9, "REPEATS": 0, "RANGE_BITS": 1, "LEAST_FIRST": 0}
+    element = int(encoder == "element")
+    exact = {"MEMBRANE": 0, "CONVERTER_BITS": 9, "REPEATS": 0, "RANGE_BITS": 1}
+    assert derived("nano") == exact | {"ELEMENT_ENCODER": element, "LEAST_FIRST": 0}
     membranes = {"MEMBRANE": 1, "CONVERTER_BITS": 9, "REPEATS": 3, "RANGE_BITS": 3}
-    assert derived("nano2") == membranes | {"LEAST_FIRST": int(encoder == "element")}
+    assert derived("nano2") == membranes | {"ELEMENT_ENCODER": element, "LEAST_FIRST": element}
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,9 @@ def synapse() -> str:
     )
 
 
-def encoder() -> str:
-    """Scans and injections of a short vector, the router refusing for a while."""
-    bench = Bench("nmllm_encoder_tb", spec=chip(8))
+def encodings(kind: str) -> str:
+    """Signals of an encoder with a short vector, the router refusing for a while."""
+    bench = Bench("nmllm_encoder_tb", spec=chip(8, {"vector.encoder": kind}))
     script = Script(8)
     script.configure(0, CODES["signed-digit"])
     script.configure(1, 14)
@@ -172,12 +172,19 @@ def encoder() -> str:
         "last of phase": valid & flag.astype(bool),
         "done": seen["done"].astype(bool),
     }
+    return picture({name: values[part] for name, values in rows.items() if kind == "phase" or name != "remainders written"})
+
+
+def encoder() -> str:
+    """Both encoders with the same vector."""
     return (
         "## Encoder\n\n"
         "16 values, 8 lanes: P(N) = 2. The maximum takes 2 + `vector.latency` = 6 cycles, then every phase is scanned in 2 and\n"
         "injected, up to four events per flit. A scan fills one of two banks while the other one is injected; while the router\n"
         "refuses, at most one scan runs ahead.\n"
-        "\n" + picture({name: values[part] for name, values in rows.items()})
+        "\n" + encodings("phase") + "\n\n"
+        "The encoder `element` takes 2 + 8 cycles for the digits of all eight phases, then they are injected without a gap.\n"
+        "\n" + encodings("element")
     )
 
 

@@ -52,6 +52,7 @@ class _Heads:
         weights, config = program.weights, program.weights.config
         code, own = weights.code, weights.layers[layer]
         self._size = config.heads // config.kv_heads
+        self._by_elements = program.spec.encoder.whole_train
         train = SignedDigit(code.query_phases).encode(queries, own.query_stop)
         self._digits, self._phases = train.digits, train.phases
         keys, exponents = cache.keys[:context].repeat(self._size, axis=1), cache.key_exponent[:context].repeat(self._size, axis=1)
@@ -70,7 +71,8 @@ class _Heads:
         last_spike = {}  # element of each head's last spike of a block: spikes are added element by element, heads inside an element
         for number, head in enumerate(heads):
             digits = self._digits[-int(self._phases[head]) :, head]
-            phase, element = np.nonzero(digits)
+            # Coded phase by phase, or element by element.
+            element, phase = np.nonzero(digits.T) if self._by_elements else np.nonzero(digits)[::-1]
             spikes.append(_columns(number, phase, element, digits[phase, element] < 0))
             if len(element):
                 last_spike[number] = int(element.max())

@@ -110,14 +110,14 @@ def _vectors(route: int, values: NDArray[np.integer], rows: NDArray[np.int64], f
 
 
 def _spikes(program: Program, record: Record, site: int, rows: NDArray[np.int64]) -> Flits:
-    """Flits of every phase of a site, `events_per_flit` events each and at least one."""
+    """Flits of every phase of a site, in the order in which phases are sent, `events_per_flit` events each and at least one."""
     each, route = program.spec.noc.events_per_flit, int(program.routes.spike[site])
     train = record.sites[site].train
     assert train is not None
     parts, owners = [], []
     for row in rows:
         phases = int(train.phases[row])
-        digits = train.digits[-phases:, row]
+        digits = train.digits[-phases:, row][:: -1 if program.spec.least_significant_first else 1]
         phase, place = np.nonzero(digits)
         counts = np.bincount(phase, minlength=phases)
         flits = np.maximum(-(-counts // each), 1)

@@ -36,7 +36,7 @@ _ADDRESSES = 1 << 24
 
 
 def chip_parameters(program: Program) -> dict[str, int | str]:
-    """Parameters of nmllm_chip for a program: tiles in use and the largest sizes of attention."""
+    """Parameters of nmllm_chip for a program: tiles in use, the largest sizes of attention, and of a spike train."""
     config, spec = program.weights.config, program.spec
     tiles = {0} | {stage.vector_tile for stage in program.stages} | {region.tile for region in _regions(program)}
     return {
@@ -44,6 +44,7 @@ def chip_parameters(program: Program) -> dict[str, int | str]:
         "HEAD_DIM": config.head_dim,
         "GROUP": config.heads // config.kv_heads,
         "SLOTS": -(-config.kv_heads // spec.vector.attention_engines),
+        "PHASES": program.weights.code.phases,
     }
 
 

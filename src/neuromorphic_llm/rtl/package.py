@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
+from neuromorphic_llm.chip.codes import CHIP_CODES
 from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.instruction import WORD
 from neuromorphic_llm.chip.instructions import operation_codes
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.fixed_point import EXP2, SIG
 from neuromorphic_llm.repository import IS_CHECKOUT, REPOSITORY
 
@@ -27,10 +28,6 @@ _TABLE_COLUMNS = 16
 def derived_parameters(spec: ChipSpec) -> dict[str, int]:
     """Widths and counts that follow from the spec, by their names in the package. SimulationError if the RTL lacks a unit of the chip."""
     readout = spec.readout_circuit.rtl_parameters()
-    if spec.vector.encoder != "phase":
-        raise SimulationError(
-            f"the RTL has no encoder {spec.vector.encoder!r}, only 'phase'; simulate with events, or set vector.encoder: phase"
-        )
     row_blocks = spec.synapse.crossbars // spec.synapse.slices
     return {
         "TILES": spec.topology.tiles,
@@ -45,6 +42,7 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "WAKE_CYCLES": spec.wake_wait,
         "WAKE_BITS": max(1, spec.wake_wait.bit_length()),
         **readout,
+        "ELEMENT_ENCODER": int(spec.encoder.whole_train),
         "LEAST_FIRST": int(spec.least_significant_first),
     }
 
@@ -68,10 +66,11 @@ def package_text(spec: ChipSpec) -> str:
         "    logic [63:0] payload;",
         "  } flit_t;",
         "",
+        "  // Spike codes (nmllm_encoder).",
+        *_enumeration("code_t", (len(CHIP_CODES) - 1).bit_length(), CHIP_CODES),
+        "",
         "  // An instruction of a vector tile (nmllm_sequencer).",
-        f"  typedef enum {_logic(WORD['operation'])} {{",
-        f"    {', '.join(name.upper().replace('-', '_') for name in operation_codes())}",
-        "  } operation_t;",
+        *_enumeration("operation_t", WORD["operation"], operation_codes()),
         "  typedef struct packed {",
         *(f"    {_logic(bits)} {field};" for field, bits in reversed(list(WORD.items()))),
         "  } instruction_t;",
@@ -91,6 +90,11 @@ def package_text(spec: ChipSpec) -> str:
         "// verilator lint_on UNUSEDPARAM",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _enumeration(name: str, bits: int, values: Iterable[str]) -> list[str]:
+    names = ", ".join(value.upper().replace("-", "_") for value in values)
+    return [f"  typedef enum {_logic(bits)} {{", f"    {names}", f"  }} {name};"]
 
 
 def _logic(bits: int) -> str:

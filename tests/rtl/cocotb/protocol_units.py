@@ -67,8 +67,8 @@ def kv_write(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, 
     KV_WRITE.run(bench, spec.vector.lanes, spec.vector.latency, seed, cycles)
 
 
-def encoder(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, backpressure: float) -> None:
-    ENCODER.Run(bench, spec, seed, cycles, backpressure).run()
+def encoder(bench: Bench, size: Any, seed: int, cycles: int, idle: float, backpressure: float) -> None:
+    ENCODER.Run(bench, size, seed, cycles, backpressure).run()
 
 
 def synapse_tile(bench: Bench, name: str, seed: int, cycles: int, idle: float, backpressure: float) -> None:
@@ -121,9 +121,11 @@ UNITS = {
     ),
     "encoder": Unit(
         "nmllm_encoder_tb",
-        ENCODER.CHIPS[:3],
+        [*ENCODER.SIZES[:3], *ENCODER.SIZES[5:8]],
         encoder,
         lambda: [*streams("spike")(), *commands("write_enable")()],
+        lambda size: size.spec,
+        lambda size: size.parameters,
         pauses=ALL_PAUSES,
     ),
     "host_tile": Unit("nmllm_host_tile", list(HOST_TILE.CHIPS), host_tile, streams("out"), HOST_TILE.chip, pauses=ALL_PAUSES),
@@ -136,7 +138,7 @@ UNITS = {
     "kv_write": Unit("nmllm_kv_write_tb", KV_WRITE.CHIPS[:3], kv_write, commands()),
     "attention": Unit(
         "nmllm_attention_tb",
-        ["nano", "shared-words", "one-head"],
+        ["nano", "shared-words", "one-head", "nano-element", "shared-words-element"],
         attention,
         commands("output_valid"),
         lambda name: ATTENTION.SHAPES[name].spec,

@@ -62,7 +62,7 @@ def kv_write(bench: Bench) -> None:
 
 def encoder(bench: Bench) -> None:
     """Encodings of random vectors in all codes."""
-    ENCODER.Run(bench, NANO, 0, CYCLES).run()
+    ENCODER.Run(bench, ENCODER.Size(NANO), 0, CYCLES).run()
 
 
 def square_root(bench: Bench) -> None:
