@@ -61,6 +61,14 @@ def membrane_program() -> Program:
 
 
 @cache
+def nano2_program() -> Program:
+    """The same on nano2: membranes, as above, encoders by elements, gated tiles and routers."""
+    spec = load_spec("nano2").with_fields({"readout.converter_bits": 7})
+    assert isinstance(spec.readout_circuit, Membrane)
+    return compile_network(with_membranes(program().weights, spec.readout_circuit), spec)
+
+
+@cache
 def chip() -> RtlChip:
     return RtlChip(program())
 
