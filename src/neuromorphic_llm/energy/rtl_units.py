@@ -46,6 +46,8 @@ _ACCUMULATION: Mapping[str, Mapping[str, int]] = {
     "accumulations": {"accumulations": 1, "accumulator_bits_read": 32, "accumulator_bits_written": 32}
 }
 
+_ENCODING: Mapping[str, Mapping[str, int]] = {"encode_elements": {"encode_elements": 1}, "maximum_elements": {"maximum_elements": 1}}
+
 RTL_UNITS: Mapping[str, RtlUnit] = {
     "router": RtlUnit("routers", {"flits": {"flits": 1}}, {"flits": 1, "flit_hops": 1}),
     "accumulators": RtlUnit("accumulators", _ACCUMULATION, {"accumulations": 1}),
@@ -64,12 +66,12 @@ RTL_UNITS: Mapping[str, RtlUnit] = {
     ),
     "rope": RtlUnit("vector", {"elements": {"rope_elements": 1}, "maximum_elements": {"maximum_elements": 1}}, {"rope_elements": 1}),
     "kv_write": RtlUnit("vector", {"elements": {"kv_bits_written": 8, "maximum_elements": 1}}, {"kv_bits_written": 1 / 8}),
-    "encoder": RtlUnit(
-        "vector", {"encode_elements": {"encode_elements": 1}, "maximum_elements": {"maximum_elements": 1}}, {"encode_elements": 1}
-    ),
+    "encoder": RtlUnit("vector", _ENCODING, {"encode_elements": 1}),
+    "encoder (element)": RtlUnit("vector", _ENCODING),
     "isqrt": RtlUnit("vector", {"commands": {"square_roots": 1}}),
     "divide": RtlUnit("vector", {"commands": {"divisions": 1}}),
     "attention_encoder": RtlUnit("vector", {"encode_elements": {"encode_elements": 1}}),
+    "attention_encoder (element)": RtlUnit("vector", {"encode_elements": {"encode_elements": 1}}),
     "attention_scores": RtlUnit("spike_sums", {"score_operations": {"score_operations": 1}}, {"score_operations": 1}),
     "attention_softmax": RtlUnit("softmax", {"softmax_elements": {"softmax_elements": 1}}, {"softmax_elements": 1}),
     "attention_values": RtlUnit(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+from attention_script import Shape
 from attention_script import check as check_attention
 from synapse_script import random_region
 
@@ -22,6 +24,7 @@ def _test(unit: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"synthesis_test_{unit}", Path(__file__).parents[1] / f"test_{unit}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -30,7 +33,10 @@ ADD, ATTENTION_TEST, DIVIDE, ENCODER = (_test(unit) for unit in ("add", "attenti
 KV_WRITE, NORM, ROPE, SYNAPSE_TILE = (_test(unit) for unit in ("kv_write", "norm", "rope", "synapse_tile"))
 
 NANO = load_spec("nano")
+ENCODER_ELEMENTS = ENCODER.Size(NANO.with_fields({"vector.encoder": "element"}), phases=14)
+"""An encoder by elements with the stages that signed digits need."""
 ATTENTION = ATTENTION_TEST.NANO
+ATTENTION_ELEMENTS = ATTENTION_TEST.SHAPES["nano-element"]
 GROUP = SYNAPSE_TILE.SPECS["single"]
 """A synapse tile with one group of macros."""
 MEMBRANES = SYNAPSE_TILE.NANO2.with_fields({"synapse.crossbars": 2})
@@ -63,6 +69,11 @@ def kv_write(bench: Bench) -> None:
 def encoder(bench: Bench) -> None:
     """Encodings of random vectors in all codes."""
     ENCODER.Run(bench, ENCODER.Size(NANO), 0, CYCLES).run()
+
+
+def encoder_elements(bench: Bench) -> None:
+    """The same by elements."""
+    ENCODER.Run(bench, ENCODER_ELEMENTS, 0, CYCLES).run()
 
 
 def square_root(bench: Bench) -> None:
@@ -119,8 +130,17 @@ def synapse_membranes(bench: Bench) -> None:
     _synapse(bench, Epilogue.VALUES, MEMBRANES)
 
 
+def _attention(bench: Bench, shape: Shape) -> None:
+    rng = np.random.default_rng(5)
+    network, queries = ATTENTION_TEST.realistic(shape, 24, rng)
+    check_attention(bench, network, [(queries[0], 24), (queries[1], 20)], rng)
+
+
 def attention(bench: Bench) -> None:
     """Queries of all heads over 24 tokens, sizes as of a network."""
-    rng = np.random.default_rng(5)
-    network, queries = ATTENTION_TEST.realistic(ATTENTION, 24, rng)
-    check_attention(bench, network, [(queries[0], 24), (queries[1], 20)], rng)
+    _attention(bench, ATTENTION)
+
+
+def attention_elements(bench: Bench) -> None:
+    """The same, queries coded by elements."""
+    _attention(bench, ATTENTION_ELEMENTS)

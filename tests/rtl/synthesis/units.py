@@ -92,15 +92,22 @@ def _tile(
     return Unit(name, module, spec, parameters or {}, stimulus)
 
 
-def _attention(part: str, counters: tuple[str, ...], parameters: Mapping[str, int]) -> Unit:
+def _attention(part: str, counters: tuple[str, ...], parameters: Mapping[str, int], instance: str = "") -> Unit:
     """A part of the attention engine in the test bench of the engine."""
     counted = tuple(f"/count_{counter}" for counter in counters)
     stimulus = Stimulus(
-        "nmllm_attention_tb", f"u_engine.u_{part}", stimuli.attention, counted, _grown(*counted), None, stimuli.ATTENTION.parameters
+        "nmllm_attention_tb",
+        f"u_engine.{instance or f'u_{part}'}",
+        stimuli.attention,
+        counted,
+        _grown(*counted),
+        None,
+        stimuli.ATTENTION.parameters,
     )
     return Unit(f"attention_{part}", f"nmllm_attention_{part}", stimuli.ATTENTION.spec, parameters, stimulus)
 
 
+_ENCODER = {"ADDRESS_BITS": 10, "MAX_INPUTS": 512}
 _ENGINE = {"HEAD_DIM": stimuli.ATTENTION.head_dim, "GROUP": stimuli.ATTENTION.group}
 _KV_ROWS = stimuli.ATTENTION.kv_bytes // (2 * stimuli.ATTENTION.head_dim + 1)
 _BLOCKS = -(-_KV_ROWS // stimuli.ATTENTION.key_lanes) + stimuli.ATTENTION.slots
@@ -173,7 +180,22 @@ UNITS = [
         "u_encoder",
         stimuli.encoder,
         ("count_encode_elements", "count_maximum_elements"),
-        {"ADDRESS_BITS": 10, "MAX_INPUTS": 512},
+        _ENCODER,
+    ),
+    Unit(
+        "encoder (element)",
+        "nmllm_encoder",
+        stimuli.ENCODER_ELEMENTS.spec,
+        _ENCODER | stimuli.ENCODER_ELEMENTS.parameters,
+        Stimulus(
+            "nmllm_encoder_tb",
+            "u_encoder",
+            stimuli.encoder_elements,
+            ("count_encode_elements", "count_maximum_elements", "start", "done"),
+            _grown("count_encode_elements", "count_maximum_elements"),
+            _commanded,
+            stimuli.ENCODER_ELEMENTS.parameters,
+        ),
     ),
     Unit(
         "isqrt",
@@ -189,7 +211,22 @@ UNITS = [
         {"DIVISOR_BITS": 31, "QUOTIENT_BITS": 17},
         Stimulus("nmllm_divide", "", stimuli.divide, ("start",), _starts),
     ),
-    _attention("encoder", ("encode_elements",), _ENGINE),
+    _attention("encoder", ("encode_elements",), _ENGINE, "g_phase.u_encoder"),
+    Unit(
+        "attention_encoder (element)",
+        "nmllm_attention_element_encoder",
+        stimuli.ATTENTION_ELEMENTS.spec,
+        _ENGINE,
+        Stimulus(
+            "nmllm_attention_tb",
+            "u_engine.g_element.u_encoder",
+            stimuli.attention_elements,
+            ("/count_encode_elements",),
+            _grown("/count_encode_elements"),
+            None,
+            stimuli.ATTENTION_ELEMENTS.parameters,
+        ),
+    ),
     _attention("scores", ("score_operations",), _ENGINE | {"BLOCKS": _BLOCKS}),
     _attention("softmax", ("softmax_elements",), {"GROUP": stimuli.ATTENTION.group, "CONTEXT": _KV_ROWS, "SUM_BITS": 16}),
     _attention(
