@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from neuromorphic_llm.chip.program import Program, sequence_part, stored_tokens
@@ -32,7 +32,6 @@ class SimulationResult:
     prefill: Counters
     decode: Counters | None  # of the steady window; none if a sequence ended with its first token
     tail: Counters | None  # decoded behind the window; none if all sequences end with it
-    executed_tokens: int  # by the event execution, which runs equal prompts once
     event_s: float  # wall time of event execution, s
     decode_event_s: float  # of this the decoded tokens, s
     timing_s: float  # wall time of the timing simulation, s
@@ -65,14 +64,14 @@ class SimulationResult:
 
     @property
     def wall_tokens_per_s(self) -> float:
-        """Tokens executed per second of wall time: prefill, decode and timing simulation, but not the compilation of kernels."""
-        return self.executed_tokens / (self.event_s + self.timing_s)
+        """Tokens of all sequences per second of wall time: prefill, decode and timing simulation, but not the compilation of kernels."""
+        return self.trace.tokens / (self.event_s + self.timing_s)
 
     @property
     def synaptic_operations_per_s(self) -> float:
         """Synaptic operations of the linear layers per second of event execution."""
-        total = self.prefill.synaptic_operations + (0 if self.decode is None else self.decode.synaptic_operations)
-        return total / self.event_s
+        parts = (self.prefill, self.decode, self.tail)
+        return sum(part.synaptic_operations for part in parts if part is not None) / self.event_s
 
 
 def check_request(program: Program, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
@@ -154,46 +153,56 @@ def simulate_sequences(
     check_request(program, prompts, max_new_tokens)
     ends = set(program.weights.config.eos_token_ids if stop is None else stop)
     distinct = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
-    generated: list[list[int]] = [[] for _ in distinct]
+    places = [distinct.index(tuple(prompt)) for prompt in prompts]
     with kernel_time() as compiled:
 
-        def now() -> float:
+        def clock() -> float:
             return time.perf_counter() - compiled()
 
         decoders = [EventDecoder(program, threads=threads) for _ in distinct]
-        begin = prefilled = now()
-        for step in decode(EventSequences(decoders, progress, observe), distinct, largest, max_new_tokens, ends):
-            if not generated[0]:
-                prefilled = now()
-            for index, token in step:
-                generated[index].append(token)
-                if on_token is not None:
-                    on_token(index, token)
-        executed = now()
+        began = clock()
+        steps = decode(EventSequences(decoders, progress, observe), distinct, largest, max_new_tokens, ends)
+        generated, prefilled = _generated(steps, len(distinct), on_token, clock)
+        executed = clock()
         observed = [decoder.trace(len(prompt)) for decoder, prompt in zip(decoders, distinct, strict=True)]
         alone = [_without_observed(trace, observe) for trace in observed]
-        places = [distinct.index(tuple(prompt)) for prompt in prompts]
         trace = joined([alone[place] for place in places])
         timing = simulate_timing(program, trace)
-        timed = now()
-    tokens = tuple(tuple(generated[place]) for place in places)
-    prompt_end = trace.prompt_tokens
-    window = prompt_end + len(prompts) * (min(map(len, tokens)) - 1)
+        timed = clock()
+    tokens = tuple(generated[place] for place in places)
+    start = trace.prompt_tokens
+    end = start + len(prompts) * (min(map(len, tokens)) - 1)
+    prefill, window, tail = (slice(*bounds) for bounds in ((0, start), (start, end), (end, trace.tokens)))
     return SimulationResult(
         generated=tokens,
         clock_hz=program.spec.clock_hz,
         trace=trace,
         observed=observed[0],
         timing=timing,
-        prefill=count(program, trace, timing, slice(0, prompt_end)),
-        decode=count(program, trace, timing, slice(prompt_end, window)) if window > prompt_end else None,
-        tail=count(program, trace, timing, slice(window, None)) if window < trace.tokens else None,
-        executed_tokens=sum(each.tokens for each in alone),
-        event_s=executed - begin,
+        prefill=count(program, trace, timing, prefill),
+        decode=count(program, trace, timing, window) if end > start else None,
+        tail=count(program, trace, timing, tail) if end < trace.tokens else None,
+        event_s=executed - began,
         decode_event_s=executed - prefilled,
         timing_s=timed - executed,
         compile_s=compiled(),
     )
+
+
+def _generated(
+    steps: Iterable[list[tuple[int, int]]], prompts: int, on_token: Callable[[int, int], None] | None, clock: Callable[[], float]
+) -> tuple[list[tuple[int, ...]], float]:
+    """Tokens of each prompt, and the time on the clock when all prompts were read."""
+    generated: list[list[int]] = [[] for _ in range(prompts)]
+    prefilled = clock()
+    for number, step in enumerate(steps):
+        if number == 0:
+            prefilled = clock()
+        for index, token in step:
+            generated[index].append(token)
+            if on_token is not None:
+                on_token(index, token)
+    return [tuple(tokens) for tokens in generated], prefilled
 
 
 def _without_observed(trace: ActivityTrace, observe: Collection[int]) -> ActivityTrace:
