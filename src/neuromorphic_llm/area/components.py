@@ -55,8 +55,12 @@ GROUPS: Mapping[str, tuple[Component, ...]] = MappingProxyType(
             Component(("synapse_tiles", "groups", "membrane_columns", "range_bits"), {"register_bit": 1}, "ranges"),
         ),
         "accumulators": (
+            Component(("synapse_tiles", "groups", "columns", "accumulator_bits"), {"accumulator_bit": 1}, "register, shift, multiplexers"),
+            Component(("synapse_tiles", "crossbars", "adders"), {"accumulator_adder": 1}),
             Component(
-                ("synapse_tiles", "groups", "columns", "accumulator_bits"), {"accumulator_bit": 1}, "register, additions, multiplexers"
+                ("synapse_tiles", "groups", "columns", "accumulator_bits", "read_lanes"),
+                {"accumulator_port": 1},
+                "reads of the output stage",
             ),
         ),
         "schedulers": (Component(("synapse_tiles", "groups", "rows"), {"scheduled_row": 1}),),

@@ -38,6 +38,7 @@ NUMBERS: Mapping[str, str] = MappingProxyType(
         "rows": "`synapse.rows`",
         "columns": "`synapse.columns`",
         "converters": "converters of a macro: columns / `readout.column_mux`, rounded up",
+        "adders": "values that the converters of a macro deliver per cycle: converters / `readout.conversion_cycles`, rounded up",
         "membrane_columns": "columns of a macro with a membrane: all of them, or none of an exact readout",
         "range_bits": "`readout.range_bits`; none of an exact readout",
         "accumulator_bits": "`synapse.accumulator_bits`",
@@ -91,7 +92,7 @@ def numbers(program: Program) -> dict[str, int]:
     """Numbers by the names of NUMBERS."""
     spec, config = program.spec, program.weights.config
     synapse, vector, circuit = spec.synapse, spec.vector, spec.readout_circuit
-    blocks = isinstance(circuit, BlockReadout)
+    blocks, converters = isinstance(circuit, BlockReadout), -(-synapse.columns // spec.readout.column_mux)
     return {
         "tiles": spec.topology.tiles,
         "synapse_tiles": len(spec.topology.synapse_tiles()),
@@ -101,7 +102,8 @@ def numbers(program: Program) -> dict[str, int]:
         "lower_slices": synapse.slices - 1,
         "rows": synapse.rows,
         "columns": synapse.columns,
-        "converters": -(-synapse.columns // spec.readout.column_mux),
+        "converters": converters,
+        "adders": -(-converters // spec.readout.conversion_cycles),
         "membrane_columns": synapse.columns if blocks else 0,
         "range_bits": circuit.largest_range.bit_length() if isinstance(circuit, BlockReadout) else 0,
         "accumulator_bits": synapse.accumulator_bits,

@@ -29,6 +29,7 @@ class Rereads:
     def __init__(self, program: Program, circuit: Reread) -> None:
         self._program, self._circuit = program, circuit
         self._limits = np.array([1 << (bits - 1) for bits in circuit.converter_widths], np.int64)
+        self._levels = [circuit.cell.levels(weights_t) for weights_t in program.weights_t]
         self._macros = [self._of_site(site) for site in range(len(program.weights.config.sites))]
 
     def _of_site(self, site: int) -> NDArray[np.int64]:
@@ -45,44 +46,38 @@ class Rereads:
         """Halves for the digits [phases, inputs] of a token."""
         circuit, work = self._circuit, np.zeros(4, np.int64)
         steps = np.zeros(len(digits), np.int64)
-        sizes = circuit.rows, circuit.active_rows, circuit.cell_bits
-        _count(np.ascontiguousarray(digits), self._program.weights_t[site], *sizes, self._limits, self._macros[site], steps, work)
+        sizes = circuit.rows, circuit.active_rows
+        _count(np.ascontiguousarray(digits), self._levels[site], *sizes, self._limits, self._macros[site], steps, work)
         return Halves(steps, work[:3], int(work[3]))
 
 
 @kernel
-def _read(
-    rows: NDArray[np.int32],
-    digits: NDArray[np.int8],
-    weights_t: NDArray[np.int8],
-    first: int,
-    shift: int,
-    mask: int,
-    sums: NDArray[np.int32],
-) -> None:
-    """Sums [rows + 1, columns] over the rows before each one, of the slice at `shift` of the columns from `first` on."""
-    sums[0] = 0
-    for k in range(len(rows)):
-        digit, weights = digits[rows[k]], weights_t[rows[k]]
-        for j in range(sums.shape[1]):
-            weight = np.int32(weights[first + j])
-            level = (abs(weight) >> shift) & mask
-            sums[k + 1, j] = sums[k, j] + (level if weight > 0 else -level) * digit
+def _read(rows: NDArray[np.int32], digits: NDArray[np.int8], levels: NDArray[np.int8], first: int, sums: NDArray[np.int32]) -> None:
+    """Column sums of the driven `rows`, of levels [inputs, outputs] of a slice from the column `first` on."""
+    sums[:] = 0
+    for row in rows:
+        driven = levels[row, first : first + len(sums)]
+        if digits[row] > 0:
+            for j in range(len(sums)):
+                sums[j] += np.int32(driven[j])
+        else:
+            for j in range(len(sums)):
+                sums[j] -= np.int32(driven[j])
 
 
 @kernel
-def _halve(sums: NDArray[np.int32], j: int, limit: int, sizes: NDArray[np.int64], pending: NDArray[np.int64]) -> int:
+def _halve(charges: NDArray[np.int64], limit: int, sizes: NDArray[np.int64], pending: NDArray[np.int64]) -> int:
     """Conversions of the halves of a column that saturates.
 
-    sizes: rows of each half by its number in the tree of halves, in which 1 is the whole and 2 n and 2 n + 1 are the halves of n.
+    charges [rows + 1]: sums over the rows before each one; sizes: rows of each half by its number in the tree of halves, in which 1 is the
+    whole and 2 n and 2 n + 1 are the halves of n.
     """
     conversions, left = 0, 1
-    pending[0] = 1, 0, len(sums) - 1
+    pending[0] = 1, 0, len(charges) - 1
     while left:
         left -= 1
         node, low, high = pending[left]
-        total = sums[high, j] - sums[low, j]
-        if -limit <= total < limit or high - low < 2:
+        if -limit <= charges[high] - charges[low] < limit:
             continue
         middle = low + (high - low + 1) // 2
         sizes[2 * node], sizes[2 * node + 1] = middle - low, high - middle
@@ -95,10 +90,9 @@ def _halve(sums: NDArray[np.int32], j: int, limit: int, sizes: NDArray[np.int64]
 @kernel
 def _count(
     digits: NDArray[np.int8],
-    weights_t: NDArray[np.int8],
+    levels: NDArray[np.int8],
     rows: int,
     active_rows: int,
-    cell_bits: int,
     limits: NDArray[np.int64],
     macros: NDArray[np.int64],
     steps: NDArray[np.int64],
@@ -108,28 +102,29 @@ def _count(
     inputs, regions, nodes = digits.shape[1], macros[-1, 2] + 1, 4
     while nodes < 4 * active_rows:
         nodes *= 2
-    pending = np.empty((nodes, 3), np.int64)
+    pending, sizes, sums = np.empty((nodes, 3), np.int64), np.empty(nodes, np.int64), np.empty(macros[:, 1].max(), np.int32)
     for phase in range(len(digits)):
         driven = [
             np.flatnonzero(digits[phase, first : first + rows]).astype(np.int32) + np.int32(first) for first in range(0, inputs, rows)
         ]
-        most = max([len(block) for block in driven])
         in_region = np.zeros(regions, np.int64)
-        for start in range(0, most, active_rows):
+        for start in range(0, max([len(block) for block in driven]), active_rows):
             visited = np.zeros((regions, nodes), np.bool_)
             for block in driven:
                 read = block[start : start + active_rows]
-                if len(read) == 0:
-                    continue
+                charges = np.zeros(len(read) + 1, np.int64)
                 for first, width, region in macros:
-                    sums = np.empty((len(read) + 1, width), np.int32)
-                    for slice_number in range(len(limits)):
-                        limit = limits[slice_number]
-                        _read(read, digits[phase], weights_t, first, cell_bits * slice_number, (1 << cell_bits) - 1, sums)
-                        sizes = np.zeros(nodes, np.int64)
+                    for number in range(len(limits) if len(read) else 0):
+                        limit, own = limits[number], sums[:width]
+                        _read(read, digits[phase], levels[number], first, own)
+                        if np.int64(own.min()) >= -limit and np.int64(own.max()) < limit:
+                            continue
+                        sizes[:] = 0
                         for j in range(width):
-                            if not -limit <= sums[-1, j] < limit:
-                                work[3] += _halve(sums, j, limit, sizes, pending)
+                            if not -limit <= own[j] < limit:
+                                for k in range(len(read)):
+                                    charges[k + 1] = charges[k] + np.int64(levels[number, read[k], first + j]) * digits[phase, read[k]]
+                                work[3] += _halve(charges, limit, sizes, pending)
                         for node in np.flatnonzero(sizes):
                             visited[region, node] = True
                             work[0] += 1
