@@ -81,7 +81,8 @@ def test_membranes_by_hand() -> None:
     found = chip_area(MEMBRANES).parts
     macros = 18 * 16
     capacitors, clamps = macros * 64 * 4 * 200 * UM2, macros * 64 * 350 * 0.0696 * 2.04 * UM2
-    assert found["membranes"].nominal == pytest.approx(capacitors + clamps + 18 * 8 * 64 * 3 * 7.25 * GATE, rel=1e-6)
+    logic = 18 * 8 * (64 * 3 * 7.25 + 64 // NANO2.readout.column_mux * 377) * GATE
+    assert found["membranes"].nominal == pytest.approx(capacitors + clamps + logic, rel=1e-6)
     assert found["cells"].nominal == pytest.approx(macros * 64 * 64 * 2 * 0.036 * 2.04 * UM2, rel=1e-6)
     columns = 64 // NANO2.readout.column_mux
     converters = macros * ((columns * 400 + 64 * 45) * 0.0696 * 2.04 * UM2 + columns * 2 * 9 * 7.25 * GATE)

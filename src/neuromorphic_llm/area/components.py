@@ -53,6 +53,9 @@ GROUPS: Mapping[str, tuple[Component, ...]] = MappingProxyType(
             Component(("synapse_tiles", "groups", "lower_slices", "membrane_columns"), {"low_membrane": 4}),
             Component(("synapse_tiles", "crossbars", "membrane_columns"), {"column_clamp": 1}),
             Component(("synapse_tiles", "groups", "membrane_columns", "range_bits"), {"register_bit": 1}, "ranges"),
+            Component(
+                ("synapse_tiles", "groups", "membrane_converters"), {"range_logic": 1}, "shifts of each conversion and of its result"
+            ),
         ),
         "accumulators": (
             Component(("synapse_tiles", "groups", "columns", "accumulator_bits"), {"accumulator_bit": 1}, "register, shift, multiplexers"),
