@@ -17,6 +17,7 @@ from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.pipeline.convert import for_chip
 from neuromorphic_llm.rtl.chip import RtlChip
 from neuromorphic_llm.simulation.recorded import RecordedRun, record_run
 
@@ -66,6 +67,14 @@ def nano2_program() -> Program:
     spec = load_spec("nano2").with_fields({"readout.converter_bits": 7})
     assert isinstance(spec.readout_circuit, Membrane)
     return compile_network(with_membranes(program().weights, spec.readout_circuit), spec)
+
+
+@cache
+def calibrated_program() -> Program:
+    """Nano on nano2, with calibrated ranges."""
+    checkpoint, spec = load_checkpoint("nano"), load_spec("nano2")
+    options, windows = for_chip(ConvertConfig(), spec), calibration_windows(checkpoint.tokenizer(), count=2)
+    return compile_network(convert(checkpoint, options, windows).weights, spec, tokenizer_files=checkpoint.tokenizer_files)
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from nano_chip import centred_program, chip, element_program, gated_program, membrane_program, nano2_program, program
+from nano_chip import calibrated_program, centred_program, chip, element_program, gated_program, membrane_program, nano2_program, program
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
@@ -130,3 +130,10 @@ def test_nano_writes_32_tokens(checked: bool) -> None:
     tokenizer = load_checkpoint("nano").tokenizer()
     rtl = chip() if checked else RtlChip(program(), checked=False)
     check(rtl, tokenizer("Once upon a time", add_special_tokens=False)["input_ids"], 32)
+
+
+@pytest.mark.slow
+def test_nano2_writes_32_tokens() -> None:
+    tokenizer = load_checkpoint("nano").tokenizer()
+    prompt = tokenizer("Once upon a time", add_special_tokens=False)["input_ids"]
+    check(RtlChip(calibrated_program()), prompt, 32, chip_program=calibrated_program)

@@ -1,12 +1,15 @@
-"""`python -m neuromorphic_llm.rtl.lint`: Verilator's warnings for every module under rtl/, each on its own."""
+"""`python -m neuromorphic_llm.rtl.lint`: Verilator's warnings for every module under rtl/, each on its own, and for the chip nano2."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.build import source_files, verilator
-from neuromorphic_llm.rtl.package import PACKAGE_FILE, RTL_FOLDER
+from neuromorphic_llm.rtl.package import PACKAGE_FILE, RTL_FOLDER, package_text
 
 _FLAGS = ["--lint-only", "-Wall", "--assert", "--no-timing", "--quiet-stats"]
 
@@ -14,12 +17,16 @@ _FLAGS = ["--lint-only", "-Wall", "--assert", "--no-timing", "--quiet-stats"]
 def lint() -> list[str]:
     """Messages of the modules that are not clean."""
     messages = []
-    for path in [*sorted(RTL_FOLDER.glob("*.sv")), *sorted(RTL_FOLDER.glob("tb/*.sv"))]:
-        files = [str(PACKAGE_FILE), *(str(file) for file in source_files(path.stem))]
-        try:
-            verilator([*_FLAGS, "--top-module", path.stem, *files])
-        except SimulationError as error:
-            messages.append(f"{path.name}: {error}")
+    with TemporaryDirectory() as folder:
+        other = Path(folder) / PACKAGE_FILE.name
+        other.write_text(package_text(load_spec("nano2")), encoding="utf-8")
+        modules = [*sorted(RTL_FOLDER.glob("*.sv")), *sorted(RTL_FOLDER.glob("tb/*.sv"))]
+        for package, path in [*((PACKAGE_FILE, path) for path in modules), (other, RTL_FOLDER / "nmllm_chip.sv")]:
+            files = [str(package), *(str(file) for file in source_files(path.stem))]
+            try:
+                verilator([*_FLAGS, "--top-module", path.stem, *files])
+            except SimulationError as error:
+                messages.append(f"{path.name}: {error}")
     return messages
 
 
