@@ -45,6 +45,7 @@ RUNS: Mapping[str, tuple[str, list[tuple[ChipSpec, Mapping[str, int]]]]] = {
         ],
     ),
     "range_logic": ("nmllm_range_logic", [(load_spec("nano2").with_fields({"synapse.crossbars": 2}), {})]),
+    "signed_digits": ("nmllm_signed_digits", [(NANO.with_fields({"vector.lanes": lanes}), {}) for lanes in (8, 16)]),
     "output_stage": ("nmllm_output_stage", [(GROUP.with_fields({"synapse.argmax_lanes": lanes}), {}) for lanes in (8, 16)]),
     "add": ("nmllm_add", [(NANO.with_fields({"vector.lanes": lanes}), _VECTOR) for lanes in (8, 16)]),
     "encoder": ("nmllm_encoder", [(NANO.with_fields({"vector.lanes": lanes}), _VECTOR | {"MAX_INPUTS": 512}) for lanes in (8, 16)]),

@@ -87,7 +87,7 @@ def test_membranes_by_hand() -> None:
     columns = 64 // NANO2.readout.column_mux
     converters = macros * ((columns * 400 + 64 * 45) * 0.0696 * 2.04 * UM2 + columns * 2 * 9 * 7.25 * GATE)
     assert found["converters"].nominal == pytest.approx(converters, rel=1e-6)
-    more = 5 * 8 * (WEIGHTS.code.phases - 1) * 1880 * GATE
+    more = 5 * 8 * (WEIGHTS.code.phases - 1) * 1930 * GATE
     assert found["vector"].nominal == pytest.approx(chip_area(EXACT).parts["vector"].nominal + more, rel=1e-6)
     low_slice = chip_area(MEMBRANES).parts["membranes"].high - 18 * 8 * 64 * 4 * 600 * 4 * UM2
     assert low_slice > 18 * 8 * 64 * 4 * 600 * UM2  # four times as large as those of the high slice
