@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 run: $(STAMP)
-	$(BIN)/nmllm run smollm2-135m --article examples/article.txt -o runs/smollm2-135m
+	$(BIN)/nmllm run smollm2-135m --article examples/article.txt --chip nc2 -o runs/smollm2-135m
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not slow"

@@ -26,7 +26,7 @@ def command(
     run: CommandRun,
     network: Annotated[Path, typer.Argument(help="Network folder that `nmllm convert` wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Program folder to write.")],
-    chip: Annotated[str, typer.Option(help="Known chip (nc1, nano) or a YAML file.")] = "nc1",
+    chip: Annotated[str, typer.Option(help="Known chip (nmllm chips) or a YAML file.")] = "nc1",
     print_between_passes: Annotated[bool, typer.Option("--print-between-passes", help="Print the graph after every pass.")] = False,
     time_passes: Annotated[bool, typer.Option("--time-passes", help="Print the seconds of every pass.")] = False,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw the placement.")] = None,

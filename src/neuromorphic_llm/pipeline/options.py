@@ -25,7 +25,7 @@ class RunOptions:
     article: Path = option(EXAMPLE, "Text file to summarise (default: an example of the package).", metavar="FILE", shown=False)
     spikes: float = option(1.5, "Mean spikes per activation to convert for.")
     tolerance: float = same_option(ConvertConfig, "tolerance")
-    chip: str = option("nc1", "Known chip (nc1, nano) or a YAML file.")
+    chip: str = option("nc1", "Known chip (nmllm chips) or a YAML file.")
     max_new_tokens: int = option(96, "Longest summary, in tokens.", least=2)
     sequences: int = option(1, "Sequences in flight on the chip, each with the same article.", least=1)
     force: bool = option(False, "Do every step again.")
@@ -58,7 +58,7 @@ class ParetoOptions:
     limit_tokens: int | None = option(None, "Evaluate the first N tokens only.", least=2, metavar="N")
     window: int | None = option(None, "Tokens per window (default 1024, less if the model holds less).", least=2)
     batch: int = option(1, "Windows at a time.", least=1)
-    chip: str | None = option(None, "Known chip (nc1, nano) or a YAML file, for energies; without it none.")
+    chip: str | None = option(None, "Known chip (nmllm chips) or a YAML file, for energies; without it none.")
     device: str = option("cpu", "cpu or cuda.")
     force: bool = option(False, "Make every point again.")
     seed: int = 0
