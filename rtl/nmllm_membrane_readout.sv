@@ -92,12 +92,13 @@ module nmllm_membrane_readout
   assign converting = convert_first && slot == '0;
 
   for (genvar g = 0; g < ROW_BLOCKS; g++) begin : g_groups
-    logic used, group_spiked;
+    logic used, group_spiked, group_convert;
     logic active[CONVERTERS], saturated[CONVERTERS];
     logic [5:0] shift[CONVERTERS];
     logic signed [CONVERTER_BITS-1:0] converted[CONVERTERS];
     assign used = group_columns[g] != 0;
     assign group_spiked = used && spiked[group_row_block[g]];
+    assign group_convert = group_spiked && convert;
 
     nmllm_membrane_array #(
         .DIGITAL(DIGITAL)
@@ -112,7 +113,7 @@ module nmllm_membrane_readout
         .integrate(used && integrate),
         .driven(integrate_driven[group_row_block[g]]),
         .negative(integrate_negative[group_row_block[g]]),
-        .convert(group_spiked && convert),
+        .convert(group_convert),
         .slot,
         .active,
         .shift,
@@ -127,7 +128,7 @@ module nmllm_membrane_readout
         .write_data,
         .base(9'(least_range) + 9'(signed'({1'b0, halvings}))),
         .spiked(group_spiked),
-        .convert(group_spiked && convert),
+        .convert(group_convert),
         .convert_first,
         .slot,
         .converted,

@@ -36,17 +36,16 @@ module nmllm_range_logic
     output logic signed [ACCUMULATOR_BITS-1:0] terms        [CONVERTERS]
 );
   /* verilator no_inline_module */  // one C++ function for all instances
+  localparam int unsigned WORDS = (COLUMNS + 7) / 8;
   localparam logic signed [9:0] LARGEST_SHIFT = 10'sd29;
 
-  logic [RANGE_BITS-1:0] ranges_q[COLUMNS];
+  logic [RANGE_BITS-1:0] ranges_q[8*WORDS];
   logic [5:0] shift_q[CONVERTERS];
 
   always_ff @(posedge clk) begin
     if (write_enable) begin
       // verilator unroll_disable
-      for (int i = 0; i < 8; i++) begin
-        if (8 * int'(write_word) + i < COLUMNS) ranges_q[8*int'(write_word)+i] <= write_data[8*i+:RANGE_BITS];
-      end
+      for (int i = 0; i < 8; i++) ranges_q[8*int'(write_word)+i] <= write_data[8*i+:RANGE_BITS];
     end
     if (convert) begin
       // verilator unroll_disable

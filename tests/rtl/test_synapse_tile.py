@@ -16,7 +16,7 @@ from neuromorphic_llm.rtl.synapse import Epilogue
 from neuromorphic_llm.spikes.registry import get_code
 
 NANO = load_spec("nano")
-NANO2 = load_spec("nano2").with_fields({"vector.encoder": "phase", "power.gating": "none"})
+NANO2 = load_spec("nano2")
 SPECS = {
     "single": NANO.with_fields({"synapse.crossbars": 2}),
     "odd": NANO.with_fields(
@@ -55,6 +55,7 @@ SPECS |= {
         {
             "readout.kind": "membrane",
             "readout.converter_bits": 9,
+            "vector.encoder": "element",
             "synapse.output_latency": 6,
             "synapse.gate_latency": 11,
         }
@@ -66,6 +67,7 @@ SPECS |= {
             "readout.repeats": 0,
             "readout.range_bits": 5,
             "readout.read_latency": 1,
+            "vector.encoder": "element",
         }
     ),
 }
@@ -85,8 +87,8 @@ def compare(bench: Bench, region: Region, cycles: int, idle: float, backpressure
 
 CASES = [
     # spec, inputs, columns, code, epilogue, output shift
-    ("single", 64, 64, "signed-digit", VALUES, 14),
     ("membranes", 41, 26, "bit-planes", GATE, 13),
+    ("single", 64, 64, "signed-digit", VALUES, 14),
     ("single", 63, 62, "signed-digit", GATE, 12),
     ("single", 17, 61, "rate", ARGMAX, 9),
     ("odd", 20, 57, "signed-digit", VALUES, 3),  # one row block, four column blocks; S below k_min: left shifts

@@ -39,8 +39,8 @@ ATTENTION = ATTENTION_TEST.NANO
 ATTENTION_ELEMENTS = ATTENTION_TEST.SHAPES["nano-element"]
 GROUP = SYNAPSE_TILE.SPECS["single"]
 """A synapse tile with one group of macros."""
-MEMBRANES = SYNAPSE_TILE.NANO2.with_fields({"synapse.crossbars": 2})
-"""The same with membranes."""
+MEMBRANES = SYNAPSE_TILE.NANO2.with_fields({"synapse.crossbars": 2, "readout.column_mux": 4})
+"""The same with membranes, as nano2 has them, and as many converters."""
 
 CYCLES = 1500
 """Of the vector units."""
