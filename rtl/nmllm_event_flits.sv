@@ -53,7 +53,6 @@ module nmllm_event_flits #(
         automatic entry_t here = entry_t'(slot[EVENTS==1?0 : SLOT_BITS'(32'(head_q)+j)]);
         automatic logic [LANES-1:0] open = here.fires & ~(j == 0 ? taken_q : '0);
         if (32'(head_q) + j < 32'(entries) && found != (EVENT_BITS + 1)'(EVENTS)) begin
-          taken_after = j == 0 ? taken_q : '0;
           for (int unsigned i = 0; i < LANES; ++i) begin
             if (open[i] && found != (EVENT_BITS + 1)'(EVENTS)) begin
               chosen[found[SLOT_BITS-1:0]] = {1'b1, here.negative[i], 14'({here.word, LANE_BITS'(i)})};

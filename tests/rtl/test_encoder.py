@@ -131,10 +131,10 @@ class Run:
         self.written = 0
         self.counts = np.zeros(len(COUNTERS), np.int64)
 
-    def encode(self, name: str, limit: int, size: int) -> None:
+    def encode(self, name: str, limit: int, x: np.ndarray) -> None:
         """One encoding, from the loading of the memories on."""
-        rng, script, passes = self.rng, self.script, -(-size // self.lanes)
-        x = random_vector(rng, size)
+        rng, script, size = self.rng, self.script, len(x)
+        passes = -(-size // self.lanes)
         if limit == 1:
             x = np.maximum(x, -(2**31) + 1)  # k_min of -2^31 would not fit the tag
         stop = random_stop(rng, x)
@@ -174,8 +174,12 @@ class Run:
             limit = int(self.rng.integers(1, code.largest_phases + 1)) if self.rng.random() < 0.3 else code.default_phases
             limit = min(limit, self.size.phases)
             size = int(self.rng.integers(1, 3 * self.lanes) if self.rng.random() < 0.4 else self.rng.integers(1, MAX_INPUTS + 1))
-            self.encode(name, limit, size)
+            self.encode(name, limit, random_vector(self.rng, size))
             self.script.cycle += int(self.rng.integers(0, 3))
+        self.finish()
+
+    def finish(self) -> None:
+        """Run the script and compare."""
         self.script.cycle += 1
         self.bench.reset()
         streams = {"spike_ready": self.ready, "hold": self.hold}
@@ -203,6 +207,14 @@ def test_encoder(size: Size) -> None:
     bench = size.bench()
     for seed in range(4):
         Run(bench, size, seed, 50_000).run()
+
+
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[5]], ids=str)
+def test_zeros_in_one_phase(size: Size) -> None:
+    run = Run(size.bench(), size, 0, 1000)
+    for name in CODES:
+        run.encode(name, 1, np.zeros(5, np.int64))
+    run.finish()
 
 
 def single_phase(code: str, *starts: int) -> Script:
