@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from neuromorphic_llm.devices.membrane import Membrane, MembraneEnergy
-from neuromorphic_llm.network.cuda_operations import CudaOperations
 from neuromorphic_llm.network.operations import CodedRows, Operations, SiteTensors, row_blocks
+
+pytestmark = pytest.mark.gpu
 
 SHAPES = [
     (1, 64, 10, 64, 9, 3),
@@ -25,6 +26,8 @@ def test_kernel_equals_the_operations(
     kind: type[Membrane], rows: int, inputs: int, outputs: int, block: int, bits: int, repeats: int
 ) -> None:
     """All bytes as planes and weights of all magnitudes; ranges that saturate and that lose everything."""
+    from neuromorphic_llm.network.cuda_operations import CudaOperations  # needs Triton
+
     generator = torch.Generator().manual_seed(rows)
 
     def draw(low: int, high: int, *shape: int) -> torch.Tensor:
