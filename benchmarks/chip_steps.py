@@ -62,6 +62,8 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=12)
     arguments = parser.parse_args()
     network, spec = SpikingNetwork.load(arguments.network), load_spec("nc1")
+    if spec.with_fields({"name": "nc2"} | {name: value for fields in STEPS.values() for name, value in fields.items()}) != load_spec("nc2"):
+        raise SystemExit("the steps do not end at nc2; correct STEPS")
     print("| step | fields | energy, µJ | cycles | area, mm² |\n| --- | --- | --- | --- | --- |")
     for step, fields in STEPS.items():
         spec = spec.with_fields(fields)
@@ -70,9 +72,6 @@ def main() -> None:
         energy, area = (shown(result[name], unit) for name, unit in (("chip_energy_j_per_token", 1e-6), ("area_mm2", 1)))
         named = ", ".join(f"`{name}: {value}`" for name, value in fields.items())
         print(f"| {step} | {named} | {energy} | {result['cycles_per_token']:,.0f} | {area} |", flush=True)
-    wanted = load_spec("nc2")
-    if spec.with_fields({"name": "nc2"}) != wanted:
-        raise SystemExit("the steps do not end at nc2; correct STEPS")
 
 
 if __name__ == "__main__":

@@ -68,14 +68,14 @@ class Work:
     tokens: int
     counts: Counter[str] = field(default_factory=Counter)
 
-    def add(self, pulses: NDArray[np.int8], outputs: int, readout: BlockReadout) -> None:
-        """Count a site's pulses [slots, tokens, inputs]."""
+    def add(self, pulses: NDArray[np.int8], outputs: int, columns: int, readout: BlockReadout) -> None:
+        """Count a site's pulses [slots, tokens, inputs], of macros with so many columns."""
         starts = np.arange(0, pulses.shape[2], readout.rows)
         events = np.add.reduceat(np.abs(pulses, dtype=np.int32), starts, axis=2)  # [slots, tokens, blocks]
-        occupied, reached = int((events > 0).sum()), int((events.sum(axis=0) > 0).sum())
+        occupied, reached = int(readout.reads(events).sum()), int((events.sum(axis=0) > 0).sum())
         self.counts["pulses"] += int(events.sum())
         self.counts["cells"] += readout.slices * outputs * int(events.sum())
-        self.counts["drives"] += readout.slices * -(-outputs // readout.rows) * int(events.sum())
+        self.counts["drives"] += readout.slices * -(-outputs // columns) * int(events.sum())
         self.counts["integrations"] += readout.slices * outputs * occupied
         self.counts["membranes"] += readout.slices * outputs * reached
         self.counts["slots"] += int((events.max(axis=2) > 0).sum())
@@ -85,9 +85,9 @@ class Work:
 class Emulated(FunctionalDecoder):
     """Functional simulation with decays that are off by `spread` in an octave, whose sites are counted for the first tokens."""
 
-    def __init__(self, weights: DecoderWeights, spread: float, counted: int) -> None:
+    def __init__(self, weights: DecoderWeights, columns: int, spread: float, counted: int) -> None:
         super().__init__(weights)
-        self._spread, self._first, self.work = spread, counted, Work(counted)
+        self._columns, self._spread, self._first, self.work = columns, spread, counted, Work(counted)
         self._decays: dict[int, torch.Tensor] = {}
         self._generator = torch.Generator().manual_seed(0)
 
@@ -103,7 +103,7 @@ class Emulated(FunctionalDecoder):
         if train is not None:
             pulses, octaves = slots(train)
             if self._counting:
-                self.work.add(pulses[:, : self._first], site.weight.shape[0], readout)
+                self.work.add(pulses[:, : self._first], site.weight.shape[0], self._columns, readout)
             if self._spread:
                 sums = sums + self._error(train, octaves, site, readout)
         drive = Drive(self.phases(x), self.horner_shift, site.ranges, energies(coded, readout))
@@ -164,6 +164,8 @@ def main() -> None:
     parser.add_argument("--errors", type=float, nargs="+", default=ERRORS, help="spreads of a decay in an octave")
     arguments = parser.parse_args()
     spec, checkpoint = load_spec(arguments.chip), load_checkpoint(arguments.model)
+    if not isinstance(spec.readout_circuit, BlockReadout):
+        parser.error(f"--chip {arguments.chip} has no membranes; give nc2 or nano2")
     text = text_of(arguments, checkpoint.tokenizer())
     table = Table("code", "spikes", "perplexity", *(f"decay ± {error:.1%}" for error in arguments.errors[1:]), "pulses/token", "slots/site")
     for name in ("cells", "windows", "cells, short reads", "continuous"):
@@ -172,7 +174,7 @@ def main() -> None:
         weights = converted(checkpoint, spec, code, spikes)
         perplexities, work, measured = [], Work(0), 0.0
         for error in arguments.errors:
-            decoder = Emulated(weights, error, 0 if error else arguments.tokens_counted)
+            decoder = Emulated(weights, spec.synapse.columns, error, 0 if error else arguments.tokens_counted)
             model = SpikingModel(decoder)
             result = evaluate_text(model, text, window=min(1024, weights.config.max_positions))
             perplexities.append(result.perplexity)

@@ -163,7 +163,12 @@ def _prompts(prompt: str | Sequence[str], sequences: int) -> list[str]:
         raise UsageError(f"sequences must be an integer of at least 1, got {sequences!r}")
     if not isinstance(prompt, list | tuple):
         return [prompt] * sequences  # type: ignore[list-item]  # if it is no text, encode_prompt says so
-    if not prompt or sequences not in (1, len(prompt)):
+    if not prompt:
+        raise UsageError("the list of prompts is empty; give a text for each sequence")
+    for number, text in enumerate(prompt):
+        if not isinstance(text, str) or not text.strip():
+            raise UsageError(f"prompt {number} of the list must be text, got {text!r}; give a str that is not empty")
+    if sequences not in (1, len(prompt)):
         raise UsageError(f"{len(prompt)} prompts for {sequences} sequences; give one for each, or one text for all")
     return list(prompt)
 

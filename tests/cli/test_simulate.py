@@ -112,7 +112,7 @@ def test_several_sequences(program: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    ("lines", "message"), [("a\nb\nc\n", "has 3 lines, but there are 2 sequences"), ("a\n \n", "line 2: the prompt is empty")]
+    ("lines", "message"), [("a\nb\nc\n", "has 3 lines, one per sequence; give --sequences 3"), ("a\n \n", "line 2: the prompt is empty")]
 )
 def test_prompts_that_are_not_one_for_each(
     program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: str, message: str

@@ -203,7 +203,9 @@ def test_improved_int8_by_hand() -> None:
     wires = {size: 8.9e-11 * math.sqrt(1.44e-12 * size) for size in (16384, 65536, 262144)}
     inputs = 8 * (2 * (64 + 64 + 64 + 128) + 64)
     words = 5 * 4 * 64 + 2 * 4 * 64 + 2 * 64 + 2 * (96 + 64) + 2 + 3 * 64 + 2 * 2 * 64 + 2 * 96 + 2 * (128 + 64 + 64) + 2
+    products = 2 * (64 * 128 + 64 * 64 + 64 * 256 + 128 * 64) + 64 * 288
     saved = {
+        "macs": products * (32 - 4) * load_constants()["register_bit"].value.nominal,  # one register for 8 products
         "attention": 8 * 2 * 2 * 32 * 11 * (SRAM_256KB - SRAM_8KB - wires[262144]),
         "sram": (32 * words + 2 * inputs + 8 * 2 * 64) * (SRAM_64KB - SRAM_8KB - wires[65536])
         + 16 * 2 * 96 * (between(16384, 8192, SRAM_8KB, 32768, SRAM_32KB) - SRAM_8KB - wires[16384]),

@@ -194,7 +194,7 @@ def test_parts_of_the_accounts() -> None:
 
 def synthesis_rows(heading: str) -> list[list[str]]:
     """Cells of the table of docs/results/synthesis.md under `heading`."""
-    page = (ROOT / "docs/results/synthesis.md").read_text(encoding="utf-8").split(f"### {heading}")[1].split("\n### ")[0]
+    page = re.split(r"\n##", (ROOT / "docs/results/synthesis.md").read_text(encoding="utf-8").split(f"### {heading}")[1])[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")][1:]
 
 

@@ -79,9 +79,8 @@ class SequenceOptions(PromptOptions):
         except UsageError as error:
             raise DataError(str(error)) from error
         if len(lines) != self.sequences:
-            raise UsageError(
-                f"--prompts-file {self.prompts_file} has {len(lines)} lines, but there are {self.sequences} sequences; give a line each"
-            )
+            count = len(lines)
+            raise UsageError(f"--prompts-file {self.prompts_file} has {count} lines, one per sequence; give --sequences {count}")
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 raise UsageError(f"--prompts-file {self.prompts_file}, line {number}: the prompt is empty; give a text")

@@ -58,6 +58,7 @@ UNTIMED = {
 """Keys of the result that only the cycle backend can fill, and why."""
 
 _KERNELS = "kernels compiled or loaded first, s"
+_BETWEEN = {"decode": "time between two tokens of a sequence", "prefill": "time per token of the prompts"}
 COMPILED = {"functional": _KERNELS, "cycle": _KERNELS, "rtl": "chip built or loaded first, s"}
 """Backend -> name of the time that is no part of its speed."""
 
@@ -94,8 +95,9 @@ def command(
     if stream is not None:
         stream.finish(figures["text"])
     else:
-        for each in figures["generated"]:
-            console.print(each["text"], markup=False, highlight=False)
+        for number, each in enumerate(figures["generated"], 1):
+            label = f"{number}: " if options.sequences > 1 else ""
+            console.print(label + each["text"], markup=False, highlight=False, soft_wrap=True)
     console.print(_table(figures))
     run.result(figures)
 
@@ -220,7 +222,7 @@ def _table(figures: dict[str, Any]) -> Table:
         rows |= {
             "cycles": f"{figures['cycles_total']:,}",
             "cycles per token": f"{figures['cycles_per_token']:,.0f}",
-            "time between two tokens of a sequence": format_si(figures["latency_s_per_token"], "s"),
+            _BETWEEN[figures["counted_phase"]]: format_si(figures["latency_s_per_token"], "s"),
             "chip tokens/s": f"{figures['chip_tokens_per_s']:,.0f}",
             "chip energy per token": format_si(energy["nominal"], "J"),
             "  low to high": f"{format_si(energy['low'], 'J')} to {format_si(energy['high'], 'J')}",
@@ -239,7 +241,10 @@ def _table(figures: dict[str, Any]) -> Table:
     if figures["counted_phase"] is None:
         table.caption = "Means over the tokens of prompt and answer. Only --backend cycle gives cycles, time and energy."
     else:
-        counted = {"decode": "decoded tokens", "prefill": "prompt's tokens (no token was decoded)"}[figures["counted_phase"]]
+        counted = "decoded tokens"
+        if figures["counted_phase"] == "prefill":
+            reason = "no token was decoded" if figures["sequences"] == 1 else "at no time did all sequences decode"
+            counted = f"prompts' tokens ({reason})"
         table.caption = f"Figures per token are means over the {counted}. Counts and cycles are simulated, energies and areas estimated."
     for name, value in rows.items():
         table.add_row(name, value)

@@ -71,7 +71,7 @@ def _least(needs: NDArray[np.int64], readout: BlockReadout, grain: str) -> NDArr
     errors = needs @ readout.range_errors(_RANGES[:, None], _RANGES)
     if axes := GRAINS[grain]:
         errors = np.broadcast_to(errors.sum(axes, keepdims=True), errors.shape)
-    span = readout.largest_range + 1
+    span = min(readout.largest_range + 1, len(_RANGES))
     windows = np.lib.stride_tricks.sliding_window_view(errors, span, axis=2)  # [blocks, outputs, first range, span]
     first = int(windows.min(-1).sum((0, 1)).argmin())
     chosen: NDArray[np.int8] = _RANGES[first + windows[:, :, first].argmin(-1)].astype(np.int8)

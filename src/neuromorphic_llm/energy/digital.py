@@ -147,7 +147,8 @@ def _reference(
         "multiply": constants[number_format.multiply].value,
         "accumulate": constants[number_format.accumulate].value,
     }
-    quantities = {**chip_quantities(spec), "weight_bits": number_format.weight_bits}
+    products = spec.noc.flit_bits // number_format.activation_bits if improved else 1  # added to a sum at once
+    quantities = {**chip_quantities(spec), "weight_bits": number_format.weight_bits, "sum_bits": 32 // max(products, 1)}
     seconds = cycles.interval(config) / spec.clock_hz
     parts = load_actions("digital").energy(all_counts(counters, seconds), prices, quantities)
     return EnergyAccount(parts, 1, SCOPE_IMPROVED if improved else SCOPE_SRAM if weights_in_sram else SCOPE, seconds)

@@ -38,6 +38,7 @@ QUANTITIES: Mapping[str, str] = MappingProxyType(
         "packet_bits": "bits of a flit, payload and header: `flit_bits + header_bits`",
         "flit_bits": "bits of the payload of a flit",
         "weight_bits": "width of a weight",
+        "sum_bits": "bits of a sum's register per product: 32, of the improved array 32 for all products of a flit",
     }
 )
 """Number of operations that follows from the chip or the number format -> its meaning."""

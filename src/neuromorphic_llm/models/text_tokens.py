@@ -84,7 +84,7 @@ def encode_prompt(tokenizer: Any, text: str, chat: bool, parse_special: bool | N
     parse_special: control tokens written in the prompt are control tokens; None: only without `chat`.
     """
     if not isinstance(text, str):
-        raise UsageError(f"the prompt must be one text, got {type(text).__name__}; give a str, and several prompts one by one")
+        raise UsageError(f"the prompt must be one text, got {type(text).__name__}; give a str")
     if chat:
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError("--chat: this model has no chat template; leave it out")

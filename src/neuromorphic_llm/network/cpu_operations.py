@@ -55,7 +55,7 @@ class CpuOperations(Operations):
     def read_blocks(
         self, coded: CodedRows, phases: torch.Tensor, horner_shift: int, site: SiteTensors, readout: BlockReadout
     ) -> torch.Tensor:
-        if not isinstance(readout, Membrane) or site.ranges is None:
+        if not isinstance(readout, Membrane) or type(readout).convert is not Membrane.convert or site.ranges is None:
             return super().read_blocks(coded, phases, horner_shift, site, readout)
         ranges = site.ranges.numpy()
         exponents = readout.exponents(Drive(phases, horner_shift, energies=energies(coded, readout)), torch).expand(len(ranges), -1).numpy()

@@ -6,7 +6,7 @@ import torch
 
 from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.devices.readout import BlockReadout, Drive
-from neuromorphic_llm.network.membrane_cuda import MOST_ROWS, read_membranes
+from neuromorphic_llm.network.membrane_cuda import LEAST_BITS, MOST_ROWS, read_membranes
 from neuromorphic_llm.network.operations import CodedRows, Operations, SiteTensors, energies
 
 
@@ -16,7 +16,13 @@ class CudaOperations(Operations):
     def read_blocks(
         self, coded: CodedRows, phases: torch.Tensor, horner_shift: int, site: SiteTensors, readout: BlockReadout
     ) -> torch.Tensor:
-        if not isinstance(readout, Membrane) or site.ranges is None or readout.block_rows > MOST_ROWS:
+        if (
+            not isinstance(readout, Membrane)
+            or type(readout).convert is not Membrane.convert
+            or site.ranges is None
+            or readout.block_rows > MOST_ROWS
+            or readout.converter_bits < LEAST_BITS
+        ):
             return super().read_blocks(coded, phases, horner_shift, site, readout)
         drive = Drive(phases, horner_shift, energies=energies(coded, readout))
         exponents = readout.exponents(drive, torch).expand(len(site.ranges), -1).int().contiguous()

@@ -9,8 +9,8 @@ from torch.library import triton_op, wrap_triton
 
 from neuromorphic_llm.devices.membrane import LARGEST_SHIFT, REPEAT_SHIFT
 
-MOST_ROWS = 512
-"""Rows of a block whose sums, below 2^14 * 127 * 512, keep all shifts of a conversion in int32."""
+MOST_ROWS, LEAST_BITS = 512, 3
+"""Rows of a block, whose sums stay below 2^14 * 127 * 512, and bits of a converter that keep all shifts of a conversion in int32."""
 
 _OUTPUTS, _LEAST_ROWS, _MOST_ROWS = 64, 16, 64
 """A program takes a tile of so many outputs and, by how many there are, from the least to the most rows."""

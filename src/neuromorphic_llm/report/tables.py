@@ -160,12 +160,13 @@ def context_table(points: Sequence[Mapping[str, Any]], over: str = "context") ->
         "context": ("visible", " tokens", "over the context"),
         "sequences": ("in flight", "", "over the sequences in flight"),
     }[over]
-    columns = (column, *(titles[name] for name in names), "chip / INT8, registers", "kind")
+    beside = [name for name in ("int8", "int8_improved") if name in names]
+    columns = (column, *(titles[name] for name in names), *(f"chip / {titles[name]}" for name in beside), "kind")
     rows = []
     for point in points:
-        energies = [point[f"{name}_energy_j_per_token"] for name in names]
-        factor = f"{energies[0]['nominal'] / energies[1]['nominal']:.2f}"
-        rows.append((f"{point[over]:,}{unit}", *map(energy_text, energies), factor, "estimated"))
+        energies = {name: point[f"{name}_energy_j_per_token"] for name in names}
+        factors = (f"{energies['chip']['nominal'] / energies[name]['nominal']:.2f}" for name in beside)
+        rows.append((f"{point[over]:,}{unit}", *map(energy_text, energies.values()), *factors, "estimated"))
     note = "Chip: mean of the decoded tokens there, cycles and counts simulated. In brackets the low and the high bound."
     return Table(f"Energy of a decoded token {title}", columns, tuple(rows), note)
 
