@@ -210,7 +210,7 @@ def test_synthesis_page_charges_what_the_actions_say() -> None:
             expected = pytest.approx([energy.nominal * 1e15, energy.low * 1e15, energy.high * 1e15], rel=5e-3)
             assert figures == expected, unit
             compared += 1
-    assert compared == 12
+    assert compared == 13
 
 
 def test_a_token_at_the_energies_of_synthesis() -> None:

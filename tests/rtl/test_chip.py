@@ -68,6 +68,7 @@ def test_nano_with_offsets_of_keys_decodes_as_simulated() -> None:
     assert tokens != simulate(program(), [5, 17, 3], 3).token_ids  # as the integers say: the offsets are not of this model
 
 
+@pytest.mark.slow
 def test_nano_with_the_encoder_by_elements_decodes_as_simulated() -> None:
     """Tokens are those of the encoder `phase`: only cycles and words differ, and memories in banks change neither."""
     tokens = check(RtlChip(element_program()), [5, 17, 3], 3, chip_program=element_program)
@@ -83,6 +84,7 @@ def check_gated(gating: str, wake_cycles: int) -> RtlChip:
     return rtl
 
 
+@pytest.mark.slow
 def test_nano_with_gated_tiles_and_routers_decodes_as_simulated() -> None:
     """Waking takes longer than the host's step, norms and encoders. A tile whose orders go astray is found by the flit that comes."""
     rtl = check_gated("all", 200)
@@ -112,7 +114,6 @@ def test_nano_with_membranes_decodes_as_simulated() -> None:
     assert difference is None and result.compared["accumulator"] > 0
 
 
-@pytest.mark.slow
 def test_nano2_decodes_as_simulated() -> None:
     """Phases arrive least significant first and are integrated as they come; tiles are off in between; and the same event by event."""
     rtl = RtlChip(nano2_program())
