@@ -114,6 +114,7 @@ def test_nano_with_membranes_decodes_as_simulated() -> None:
     assert difference is None and result.compared["accumulator"] > 0
 
 
+@pytest.mark.slow
 def test_nano2_decodes_as_simulated() -> None:
     """Phases arrive least significant first and are integrated as they come; tiles are off in between; and the same event by event."""
     rtl = RtlChip(nano2_program())
