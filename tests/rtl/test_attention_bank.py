@@ -28,6 +28,8 @@ COUNTERS = (
     "kv_bits_written",
     "score_bits_read",
     "score_bits_written",
+    "words_read",
+    "words_written",
 )
 """In the order of the module's `counts`."""
 

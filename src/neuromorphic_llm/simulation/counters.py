@@ -16,8 +16,7 @@ from neuromorphic_llm.chip.routes import entry_bits, wire_hops
 from neuromorphic_llm.chip.widths import SPIKE_BITS, TABLE_BITS, WORD_BITS
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulation.gating import gating_counts
-from neuromorphic_llm.simulation.rereads import CELLS, READS, ROWS
-from neuromorphic_llm.simulation.trace import ActivityTrace
+from neuromorphic_llm.simulation.trace import CELLS, READS, ROWS, ActivityTrace
 from neuromorphic_llm.spikes.registry import get_code
 
 if TYPE_CHECKING:

@@ -11,9 +11,6 @@ from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.devices.reread import Reread
 from neuromorphic_llm.kernel_cache import kernel
 
-READS, ROWS, CELLS = range(3)
-"""Columns of ActivityTrace.rereads: reads of macros, rows that they drive, cells of these rows."""
-
 
 class Halves(NamedTuple):
     """Halves of one token's reads at a site."""

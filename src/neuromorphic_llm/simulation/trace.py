@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+READS, ROWS, CELLS = range(3)
+"""Columns of ActivityTrace.rereads: reads of macros, rows that they drive, cells of these rows."""
+
 
 @dataclass(frozen=True)
 class ActivityTrace:
