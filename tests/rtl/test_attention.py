@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +23,10 @@ SHAPES = {
     "smaller-than-built": Shape(16, group=2, slots=2, lanes=4, key_lanes=16, softmax_lanes=4, largest_dim=24, largest_group=4),
     "nc1": Shape(64, group=3, slots=1, lanes=32, key_lanes=64, softmax_lanes=32, kv_bytes=262144),
 }
+SLOW = {"nc1", *(f"{name}-element" for name in SHAPES)} - {"nano-element", "long-heads-element"}
 SHAPES |= {f"{name}-element": replace(shape, encoder="element") for name, shape in SHAPES.items()}
-FAST = [name for name in SHAPES if not name.startswith("nc1")]
-"""Built in a few seconds each."""
+FAST = [name for name in SHAPES if name not in SLOW]
+"""Built in some ten seconds each, together with the units that both encoders share."""
 
 NANOS = ("nano", "nano-element")
 
@@ -46,7 +48,13 @@ def realistic(shape: Shape, tokens: int, rng: np.random.Generator) -> tuple[Netw
     return network, rng.normal(0, scale, (tokens, shape.heads, shape.head_dim)).astype(np.int64)
 
 
-@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SHAPES if name not in FAST)])
+def of_both_encoders(*names: str) -> list[Any]:
+    """Shapes of these names with either encoder as parameters; those that take long to build are slow."""
+    every = [name + encoder for name in names for encoder in ("", "-element")]
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in every]
+
+
+@pytest.mark.parametrize("name", of_both_encoders(*(name for name in SHAPES if not name.endswith("-element"))))
 def test_any_queries_keys_and_values(name: str) -> None:
     rng = np.random.default_rng(1)
     shape = SHAPES[name]
@@ -58,7 +66,7 @@ def test_any_queries_keys_and_values(name: str) -> None:
         check(bench(name), network, random_queries(shape, tokens, contexts, rng), rng)
 
 
-@pytest.mark.parametrize("name", [name + encoder for name in ("nano", "long-heads", "one-head") for encoder in ("", "-element")])
+@pytest.mark.parametrize("name", of_both_encoders("nano", "long-heads", "one-head"))
 def test_scores_as_of_a_network(name: str) -> None:
     rng = np.random.default_rng(2)
     network, queries = realistic(SHAPES[name], 300, rng)
