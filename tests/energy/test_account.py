@@ -10,7 +10,7 @@ import pytest
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy import RIVALS, EnergyAccount, Memory, account, fp16_reference, int8_reference, load_constants, records_for
-from neuromorphic_llm.energy.digital import SCOPE, SCOPE_SRAM, int8_improved_reference, token_seconds
+from neuromorphic_llm.energy.digital import ARRAYS, SCOPE, SCOPE_SRAM, token_seconds
 from neuromorphic_llm.reference.blocks import Attention, FeedForward
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.reference.random_decoder import SMOLLM2_135M
@@ -199,7 +199,7 @@ def token_of_links(bits: int) -> tuple[int, float]:
 
 def test_improved_int8_by_hand() -> None:
     """Memories of the vector tiles in banks of 8 KB with wires over a square of 1.44 um2 a byte; idle tiles gated."""
-    plain, improved = int8_reference(CONFIG, 10, SPEC), int8_improved_reference(CONFIG, 10, SPEC)
+    plain, improved = int8_reference(CONFIG, 10, SPEC), ARRAYS["int8_improved"].account(CONFIG, 10, SPEC)
     wires = {size: 8.9e-11 * math.sqrt(1.44e-12 * size) for size in (16384, 65536, 262144)}
     inputs = 8 * (2 * (64 + 64 + 64 + 128) + 64)
     words = 5 * 4 * 64 + 2 * 4 * 64 + 2 * 64 + 2 * (96 + 64) + 2 + 3 * 64 + 2 * 2 * 64 + 2 * 96 + 2 * (128 + 64 + 64) + 2
@@ -236,8 +236,11 @@ def test_improved_int8_has_the_banks_of_the_chip() -> None:
     """Beside a chip with one large bank it has banks of 8 KB; the plain arrays have one bank beside any chip."""
     large = SPEC.with_fields({"vector.kv_bank_bytes": 2048, "vector.memory_bank_bytes": 4096})
     explicit = SPEC.with_fields({"vector.kv_bank_bytes": 8192, "vector.memory_bank_bytes": 8192})
-    assert int8_improved_reference(CONFIG, 10, explicit) == int8_improved_reference(CONFIG, 10, SPEC)
-    assert int8_improved_reference(CONFIG, 10, large).parts["attention"] != int8_improved_reference(CONFIG, 10, SPEC).parts["attention"]
+    assert ARRAYS["int8_improved"].account(CONFIG, 10, explicit) == ARRAYS["int8_improved"].account(CONFIG, 10, SPEC)
+    assert (
+        ARRAYS["int8_improved"].account(CONFIG, 10, large).parts["attention"]
+        != ARRAYS["int8_improved"].account(CONFIG, 10, SPEC).parts["attention"]
+    )
     for reference in (int8_reference, fp16_reference):
         assert reference(CONFIG, 10, large) == reference(CONFIG, 10, SPEC)
 

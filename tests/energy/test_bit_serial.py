@@ -9,7 +9,7 @@ import pytest
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy import load_constants
 from neuromorphic_llm.energy.bit_serial import bit_serial_reference
-from neuromorphic_llm.energy.digital import int8_improved_reference
+from neuromorphic_llm.energy.digital import ARRAYS
 from neuromorphic_llm.reference.config import DecoderConfig
 
 MESH = {"mesh.width": 4, "mesh.height": 2, "mesh.vector_period": 4, "mesh.vector_offset": 2}
@@ -43,7 +43,7 @@ def test_recount_by_hand(spec: ChipSpec) -> None:
         gated = outputs == 256
         streamed = inputs * 8 // 64 + (1 if outputs == 288 else outputs // 2 * 8 // 64 if gated else outputs * 32 // 64)
         cycles.append(streamed + (5 * 14 + 7 + 8 * 4 if membrane else 7 * (2 + 8 * 2)))
-    found, array = bit_serial_reference(CONFIG, 10, spec).parts, int8_improved_reference(CONFIG, 10, spec).parts
+    found, array = bit_serial_reference(CONFIG, 10, spec).parts, ARRAYS["int8_improved"].account(CONFIG, 10, spec).parts
     expected = {
         "cells": cells,
         "converters": converters,

@@ -7,7 +7,7 @@ import pytest
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy import RIVALS
 from neuromorphic_llm.energy.array_time import TokenCycles, token_cycles
-from neuromorphic_llm.energy.digital import int8_improved_reference, int8_reference, token_seconds
+from neuromorphic_llm.energy.digital import ARRAYS, int8_reference, token_seconds
 from neuromorphic_llm.reference.config import DecoderConfig
 from neuromorphic_llm.simulation.counters import Counters
 
@@ -58,6 +58,7 @@ def test_shares_of_the_time_in_which_tiles_work() -> None:
 def test_the_improved_array_gains_less_than_the_plain_one() -> None:
     """What is off leaks little, and work leaks the same for every token."""
     plain, improved = (
-        [int8(CONFIG, 10, SPEC, number).parts["leakage"].nominal for number in (1, 3)] for int8 in (int8_reference, int8_improved_reference)
+        [int8(CONFIG, 10, SPEC, number).parts["leakage"].nominal for number in (1, 3)]
+        for int8 in (int8_reference, ARRAYS["int8_improved"].account)
     )
     assert 1 > improved[1] / improved[0] > plain[1] / plain[0]

@@ -11,7 +11,7 @@ from neuromorphic_llm.area.prices import load_areas, numbers, unit_areas
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.energy.bit_serial import bit_serial_memories
 from neuromorphic_llm.energy.constants import Constant, Range, load_constants
-from neuromorphic_llm.energy.digital import FORMATS, array_memories
+from neuromorphic_llm.energy.digital import ARRAYS
 from neuromorphic_llm.energy.memories import Memory, chip_memories
 
 _MM2 = 1e6
@@ -38,12 +38,8 @@ def chip_area(program: Program, *, constants: Mapping[str, Constant] | None = No
 def rival_areas(program: Program, *, constants: Mapping[str, Constant] | None = None) -> dict[str, Area]:
     """Area of the arrays that hold the program's network, by their names in results (energy.rivals.RIVALS; no FP16 unit is known here)."""
     config, spec = program.weights.config, program.spec
-    memories = {
-        "int8": array_memories(config, spec, FORMATS["INT8"]),
-        "int8_improved": array_memories(config, spec, FORMATS["INT8"], improved=True),
-        "int8_sram": array_memories(config, spec, FORMATS["INT8"], weights_in_sram=True),
-        "bit_serial_crossbar": bit_serial_memories(config, spec),
-    }
+    memories = {name: array.memories(config, spec) for name, array in ARRAYS.items() if name in PARTS}
+    memories["bit_serial_crossbar"] = bit_serial_memories(config, spec)
     return {name: _account(name, program, own, constants) for name, own in memories.items()}
 
 

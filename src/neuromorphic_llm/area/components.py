@@ -110,6 +110,7 @@ _INT8 = {
     "routers": ("plain_routers",),
     "host": ("host",),
 }
+_INT8_REGISTERS = {**_INT8, "weights": ("weight_registers",)}
 PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "chip": {
@@ -123,8 +124,8 @@ PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "routers": ("routers",),
             "host": ("host",),
         },
-        "int8": {**_INT8, "weights": ("weight_registers",)},
-        "int8_improved": {**_INT8, "weights": ("weight_registers",)},
+        "int8": _INT8_REGISTERS,
+        "int8_improved": _INT8_REGISTERS,
         "int8_sram": _INT8,  # its weights are among its memories
         "bit_serial_crossbar": {
             "cells": ("crossbars",),

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.chip.widths import SCORE_BITS, TABLE_BITS, WORD_BITS
@@ -124,44 +125,64 @@ def token_counters(config: DecoderConfig, context: int, spec: ChipSpec, number_f
     )
 
 
-def _reference(
-    config: DecoderConfig,
-    context: int,
-    spec: ChipSpec,
-    sequences: int,
-    number_format: NumberFormat,
-    constants: Mapping[str, Constant] | None,
-    *,
-    weights_in_sram: bool = False,
-    improved: bool = False,
-) -> EnergyAccount:
-    check_load(context, sequences)
-    constants = load_constants() if constants is None else constants
-    counters = token_counters(config, context, spec, number_format)
-    cycles = token_cycles(config, context, spec, number_format.activation_bits, sequences)
-    if improved:
-        counters = cycles.with_wakes(counters, config, spec)
-    memories = array_memories(config, spec, number_format, weights_in_sram=weights_in_sram, improved=improved)
-    prices = {
-        **chip_prices(spec, memories, constants, cycles.working(config, spec) if improved else None),
-        "multiply": constants[number_format.multiply].value,
-        "accumulate": constants[number_format.accumulate].value,
+@dataclass(frozen=True)
+class DigitalArray:
+    """A digital weight-stationary array; improved: its memories are banked, and its tiles and routers gated."""
+
+    number_format: NumberFormat
+    weights_in_sram: bool = False
+    improved: bool = False
+
+    @property
+    def scope(self) -> str:
+        """Scope of its account."""
+        return SCOPE_IMPROVED if self.improved else SCOPE_SRAM if self.weights_in_sram else SCOPE
+
+    def memories(self, config: DecoderConfig, spec: ChipSpec) -> dict[str, Memory]:
+        """Memories, that of the weights included."""
+        weight_bits = self.number_format.weight_bits * sum(math.prod(site.shape) for site in config.sites)
+        store = Memory(8192, -(-weight_bits // 65536)) if self.weights_in_sram else Memory(-(-weight_bits // 8), 1, registers=True)
+        banks = improved_banks(spec) if self.improved else Banks()
+        others = reference_memories(config, spec, self.number_format.activation_bits, self.number_format.scaled, banks)
+        return {**others, "weights": store}
+
+    def account(
+        self,
+        config: DecoderConfig,
+        context: int,
+        spec: ChipSpec,
+        sequences: int = 1,
+        *,
+        constants: Mapping[str, Constant] | None = None,
+    ) -> EnergyAccount:
+        """Energy of one decoded token with `context` visible tokens, and `sequences` in flight with a token each."""
+        check_load(context, sequences)
+        constants, number_format = load_constants() if constants is None else constants, self.number_format
+        counters = token_counters(config, context, spec, number_format)
+        cycles = token_cycles(config, context, spec, number_format.activation_bits, sequences)
+        if self.improved:
+            counters = cycles.with_wakes(counters, config, spec)
+        prices = {
+            **chip_prices(spec, self.memories(config, spec), constants, cycles.working(config, spec) if self.improved else None),
+            "multiply": constants[number_format.multiply].value,
+            "accumulate": constants[number_format.accumulate].value,
+        }
+        products = spec.noc.flit_bits // number_format.activation_bits if self.improved else 1  # added to a sum at once
+        quantities = {**chip_quantities(spec), "weight_bits": number_format.weight_bits, "sum_bits": 32 // max(products, 1)}
+        seconds = cycles.interval(config) / spec.clock_hz
+        parts = load_actions("digital").energy(all_counts(counters, seconds), prices, quantities)
+        return EnergyAccount(parts, 1, self.scope, seconds)
+
+
+ARRAYS: Mapping[str, DigitalArray] = MappingProxyType(
+    {
+        "int8": DigitalArray(FORMATS["INT8"]),
+        "int8_improved": DigitalArray(FORMATS["INT8"], improved=True),
+        "int8_sram": DigitalArray(FORMATS["INT8"], weights_in_sram=True),
+        "fp16": DigitalArray(FORMATS["FP16"]),
     }
-    products = spec.noc.flit_bits // number_format.activation_bits if improved else 1  # added to a sum at once
-    quantities = {**chip_quantities(spec), "weight_bits": number_format.weight_bits, "sum_bits": 32 // max(products, 1)}
-    seconds = cycles.interval(config) / spec.clock_hz
-    parts = load_actions("digital").energy(all_counts(counters, seconds), prices, quantities)
-    return EnergyAccount(parts, 1, SCOPE_IMPROVED if improved else SCOPE_SRAM if weights_in_sram else SCOPE, seconds)
-
-
-def array_memories(
-    config: DecoderConfig, spec: ChipSpec, number_format: NumberFormat, *, weights_in_sram: bool = False, improved: bool = False
-) -> dict[str, Memory]:
-    """Memories of an array, that of its weights included."""
-    weight_bits = number_format.weight_bits * sum(math.prod(site.shape) for site in config.sites)
-    store = Memory(8192, -(-weight_bits // 65536)) if weights_in_sram else Memory(-(-weight_bits // 8), 1, registers=True)
-    banks = improved_banks(spec) if improved else Banks()
-    return {**reference_memories(config, spec, number_format.activation_bits, number_format.scaled, banks), "weights": store}
+)
+"""Digital rivals by their names in results. Weights sit in registers beside their multipliers, the strongest form, or in 8 KB SRAMs."""
 
 
 def check_load(context: int, sequences: int) -> None:
@@ -187,19 +208,8 @@ def int8_reference(
     weights_in_sram: bool = False,
     constants: Mapping[str, Constant] | None = None,
 ) -> EnergyAccount:
-    """Energy of one decoded token with `context` visible tokens on an INT8 digital weight-stationary array of the same node.
-
-    sequences: in flight, with a token each. By default every weight sits in a register beside its multiplier, the strongest
-    rival; `weights_in_sram` reads it from an 8 KB SRAM.
-    """
-    return _reference(config, context, spec, sequences, FORMATS["INT8"], constants, weights_in_sram=weights_in_sram)
-
-
-def int8_improved_reference(
-    config: DecoderConfig, context: int, spec: ChipSpec, sequences: int = 1, *, constants: Mapping[str, Constant] | None = None
-) -> EnergyAccount:
-    """The same array, weights in registers, with memories in small banks and tiles that are switched off while they stand still."""
-    return _reference(config, context, spec, sequences, FORMATS["INT8"], constants, improved=True)
+    """Account of the INT8 array, weights in registers or in SRAM, as DigitalArray.account."""
+    return DigitalArray(FORMATS["INT8"], weights_in_sram).account(config, context, spec, sequences, constants=constants)
 
 
 def fp16_reference(
@@ -211,5 +221,5 @@ def fp16_reference(
     weights_in_sram: bool = False,
     constants: Mapping[str, Constant] | None = None,
 ) -> EnergyAccount:
-    """The same array with FP16 multipliers, FP32 accumulation and FP16 activations and key/value memory."""
-    return _reference(config, context, spec, sequences, FORMATS["FP16"], constants, weights_in_sram=weights_in_sram)
+    """Account of the same array with FP16 multipliers, FP32 accumulation and FP16 activations and key/value memory."""
+    return DigitalArray(FORMATS["FP16"], weights_in_sram).account(config, context, spec, sequences, constants=constants)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.energy.account import EnergyAccount
 from neuromorphic_llm.energy.bit_serial import bit_serial_reference
-from neuromorphic_llm.energy.digital import fp16_reference, int8_improved_reference, int8_reference
+from neuromorphic_llm.energy.digital import ARRAYS
 from neuromorphic_llm.reference.config import DecoderConfig
 
 
@@ -19,13 +18,7 @@ class _Reference(Protocol):
 
 
 RIVALS: Mapping[str, _Reference] = MappingProxyType(
-    {
-        "int8": int8_reference,
-        "int8_improved": int8_improved_reference,
-        "int8_sram": partial(int8_reference, weights_in_sram=True),
-        "fp16": fp16_reference,
-        "bit_serial_crossbar": bit_serial_reference,
-    }
+    {**{name: array.account for name, array in ARRAYS.items()}, "bit_serial_crossbar": bit_serial_reference}
 )
 """Name in results -> account of one decoded token with so many visible tokens on the node, mesh and memories of a chip, and with so many
 sequences in flight."""
