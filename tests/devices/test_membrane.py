@@ -19,12 +19,14 @@ from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.ranges import calibrate_ranges
+from neuromorphic_llm.devices.cells import Array, Library
 from neuromorphic_llm.devices.membrane import Membrane, MembraneEnergy
 from neuromorphic_llm.devices.readout import Drive, get_readout
 from neuromorphic_llm.errors import ArtefactError, CompileError, SimulationError, UsageError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
+from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import Operations
+from neuromorphic_llm.network.operations import CodedRows, Operations, SiteTensors
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.activity import trace_fields
 from neuromorphic_llm.reference.config import DecoderConfig
@@ -322,3 +324,25 @@ def test_a_chip_states_the_parameters_of_its_readout() -> None:
 def test_parameters_of_the_rtl() -> None:
     spec = load_spec("nano2").with_fields({"readout.repeats": 1, "readout.range_bits": 2})
     assert spec.readout_circuit.rtl_parameters() == {"MEMBRANE": 1, "CONVERTER_BITS": 9, "REPEATS": 1, "RANGE_BITS": 2}
+
+
+class Silent(Membrane):
+    """Membranes whose converters give nothing."""
+
+    def convert(self, sums: Array, exponents: Array, ranges: Array, xp: Library) -> tuple[Array, Array]:
+        """See BlockReadout.convert."""
+        converted, repeats = super().convert(sums, exponents, ranges, xp)
+        return 0 * converted, repeats
+
+
+def test_a_derived_class_keeps_its_conversion() -> None:
+    """The kernel of the CPU is that of Membrane alone."""
+    generator = torch.Generator().manual_seed(0)
+    weight, planes = (torch.randint(-100, 100, shape, dtype=torch.int8, generator=generator) for shape in ((8, 16), (2, 3, 16)))
+    none = torch.zeros(0)
+    site = SiteTensors(weight, none, none, none, None, True, torch.zeros(1, 8, dtype=torch.int8), (weight,))
+    coded, phases = CodedRows(planes, none, none), torch.tensor([1, 7, 14])
+    own, other = (
+        CpuOperations().read_blocks(coded, phases, 1, site, kind(rows=16, active_rows=16, converter_bits=9)) for kind in (Membrane, Silent)
+    )
+    assert own.any() and not other.any()

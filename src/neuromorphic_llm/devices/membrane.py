@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +140,11 @@ class MembraneEnergy(Membrane):
     def rtl_parameters(self) -> dict[str, int]:
         """See Readout.rtl_parameters: none."""
         return Readout.rtl_parameters(self)
+
+
+def converts_as_membrane(readout: Readout) -> TypeGuard[Membrane]:
+    """True of membranes whose conversion is that of Membrane, which engines have kernels for; a derived class may have its own."""
+    return isinstance(readout, Membrane) and type(readout).convert is Membrane.convert
 
 
 def _shifted(sums: Array, shift: Any) -> Array:

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import torch
 
-from neuromorphic_llm.devices.membrane import Membrane
+from neuromorphic_llm.devices.membrane import converts_as_membrane
 from neuromorphic_llm.devices.readout import BlockReadout, Drive
 from neuromorphic_llm.network import kernels
 from neuromorphic_llm.network.cache import SlotCache
@@ -55,7 +55,7 @@ class CpuOperations(Operations):
     def read_blocks(
         self, coded: CodedRows, phases: torch.Tensor, horner_shift: int, site: SiteTensors, readout: BlockReadout
     ) -> torch.Tensor:
-        if not isinstance(readout, Membrane) or type(readout).convert is not Membrane.convert or site.ranges is None:
+        if not converts_as_membrane(readout) or site.ranges is None:
             return super().read_blocks(coded, phases, horner_shift, site, readout)
         ranges = site.ranges.numpy()
         exponents = readout.exponents(Drive(phases, horner_shift, energies=energies(coded, readout)), torch).expand(len(ranges), -1).numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from neuromorphic_llm.devices.membrane import Membrane
+from neuromorphic_llm.devices.membrane import converts_as_membrane
 from neuromorphic_llm.devices.readout import BlockReadout, Drive
 from neuromorphic_llm.network.membrane_cuda import LEAST_BITS, MOST_ROWS, read_membranes
 from neuromorphic_llm.network.operations import CodedRows, Operations, SiteTensors, energies
@@ -17,8 +17,7 @@ class CudaOperations(Operations):
         self, coded: CodedRows, phases: torch.Tensor, horner_shift: int, site: SiteTensors, readout: BlockReadout
     ) -> torch.Tensor:
         if (
-            not isinstance(readout, Membrane)
-            or type(readout).convert is not Membrane.convert
+            not converts_as_membrane(readout)
             or site.ranges is None
             or readout.block_rows > MOST_ROWS
             or readout.converter_bits < LEAST_BITS
