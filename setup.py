@@ -10,15 +10,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 PATTERNS = (
-    *(
-        "rtl/**/*.sv",
-        "examples/*.txt",
-        "benchmarks/**/*.py",
-        "benchmarks/*.sv",
-        "benchmarks/membrane/*.cir",
-        "benchmarks/membrane/*.lib",
-        "training/*.py",
-    ),
+    *("rtl/**/*.sv", "examples/*.txt", "benchmarks/**/*.py", "benchmarks/membrane/*.cir", "benchmarks/membrane/*.lib", "training/*.py"),
     *("tests/models/story.txt", "docs/reference/**/*.md"),
 )
 FOLDER = os.path.join("neuromorphic_llm", "repository_files")
