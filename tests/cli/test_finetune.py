@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.cli.main import run_command_line
+from neuromorphic_llm.compiler.pipeline import compile_network
 from neuromorphic_llm.network.spiking import SpikingNetwork
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +43,15 @@ def test_a_network_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
     # Everything is there already: the same network again, and another recipe is refused.
     assert run_command_line([*line[:3], "again", "--state", "tuned.state", *line[4:]]) == 0
     assert SpikingNetwork.load("again").content_hash == network.content_hash
+    # The same training for the membranes of another chip: other ranges and readout, the same weights, and its program.
+    assert run_command_line([*line[:3], "membranes", "--state", "tuned.state", "--chip", "nano2", *line[4:]]) == 0
+    membranes = SpikingNetwork.load("membranes")
+    assert membranes.weights.readout == load_spec("nano2").readout_circuit and membranes.provenance["options"]["readout"] == "membrane"
+    for site in range(len(network.weights.config.sites)):
+        before, after = network.weights.site(site), membranes.weights.site(site)
+        assert np.array_equal(before.weight, after.weight) and np.array_equal(before.stop, after.stop)
+        assert before.ranges is None and after.ranges is not None and len(np.unique(after.ranges)) > 1
+    compile_network(membranes, load_spec("nano2"))
     capsys.readouterr()
     assert run_command_line([*line, "--price-rate", "0"]) == 1
     assert "tuned.state is of a run with another price_rate; give the same, or another folder" in capsys.readouterr().err
@@ -66,6 +78,7 @@ def test_a_network_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
         (["--code", "first-spike"], 2, "fine-tuning knows the codes signed-digit and first-spike-log, not first-spike"),
         (["--code", "first-spike-log", "--code-option", "stepz=8"], 2, "no parameter 'stepz'"),
         (["--optimizer", "sgd"], 2, "optimizer must be adamw or muon, got 'sgd'"),
+        (["--chip", "nc9"], 2, "no chip is called 'nc9'"),
         (["--device", "cuda9"], 2, "--device must be cpu or cuda"),
     ],
 )

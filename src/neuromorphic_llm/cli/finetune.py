@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 nmllm finetune nano -o networks/nano-tuned --tokens 200k --window 128 --learning-rate 1e-3
 nmllm finetune smollm2-135m -o networks/tuned --text TEXT.txt --text MORE.txt --own-text 10M --state runs/tuned --device cuda
+nmllm finetune nano -o networks/nano2-tuned --chip nano2 --tokens 200k --window 128
 nmllm finetune nano -o networks/nano-log --code first-spike-log --code-option steps=8 --phases 8 --spikes 0.67 --tokens 200k --window 128
 torchrun --nproc-per-node 2 -m neuromorphic_llm.cli finetune smollm2-135m -o networks/tuned --seconds 600 --device cuda
 """
@@ -53,6 +54,7 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="Network folder to write.")],
     asked: Given[FineTuneConfig],
     tolerance: Tolerance = 0.01,
+    chip: Annotated[str, typer.Option(help="Chip whose readout the network is for.")] = "nc1",
     text: Annotated[
         list[Path] | None,
         typer.Option(
@@ -67,6 +69,7 @@ def command(
     bos: BosChoice = Bos.AUTO,
 ) -> None:
     """Fine-tune a model on its own spikes, against the dense model's predictions, and convert it."""
+    from neuromorphic_llm.chip.load import load_spec
     from neuromorphic_llm.conversion.training_run import fine_tune
     from neuromorphic_llm.network.format import FORMAT
 
@@ -77,10 +80,13 @@ def command(
     own_tokens, texts = _count(own_text, "--own-text"), _texts(text)
     if not 0 < tolerance < 1:
         raise UsageError(f"tolerance must lie between 0 and 1, got {tolerance}")
+    readout = load_spec(chip).readout_circuit
     with _processes(device) as where:
         checkpoint, recipe = _checkpoint(model, asked, others)
         with _watch(recipe, run.first) as watch:
-            network = fine_tune(checkpoint, texts, recipe, folder, own_tokens=own_tokens, device=where, watch=watch, tolerance=tolerance)
+            network = fine_tune(
+                checkpoint, texts, recipe, folder, own_tokens=own_tokens, device=where, watch=watch, tolerance=tolerance, readout=readout
+            )
     if network is not None:
         result = _result(output, folder, network, network.save(output))
         result |= {"bos_token": bos_text(choose_bos(checkpoint.tokenizer(), bos))}

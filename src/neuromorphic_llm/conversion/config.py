@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
+from neuromorphic_llm.devices.readout import Readout
 from neuromorphic_llm.network.parts import PARTS
 from neuromorphic_llm.options import check_choices, check_numbers, described, option
 
@@ -93,6 +94,11 @@ class ConvertConfig:
             raise TypeError(f"compensation must be a tuple of names, got {self.compensation!r}")
         if len(set(self.compensation)) != len(self.compensation):
             raise ValueError(f"compensation names one method twice: {', '.join(self.compensation)}")
+
+    def for_readout(self, readout: Readout) -> ConvertConfig:
+        """Options of the same conversion for another readout."""
+        parameters = readout.to_json()
+        return replace(self, readout=parameters.pop("name"), readout_parameters=tuple(parameters.items()))
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the fields; options that conversion did not always have are left out at their defaults."""

@@ -18,16 +18,16 @@ from neuromorphic_llm.conversion.divergence import measure as measure_divergence
 from neuromorphic_llm.conversion.divergence import usual_divergence, warning
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.conversion.integers import integer_decoder
-from neuromorphic_llm.conversion.ranges import calibrate_ranges
+from neuromorphic_llm.conversion.ranges import for_readout
 from neuromorphic_llm.conversion.text import fitting_windows
-from neuromorphic_llm.devices.readout import BlockReadout, get_readout
+from neuromorphic_llm.devices.readout import get_readout
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.spikes.registry import get_code
 
 if TYPE_CHECKING:
     from neuromorphic_llm.models.checkpoint import Checkpoint
 
-_BUDGET_WINDOWS, _RANGE_WINDOWS = 4, 2
+_BUDGET_WINDOWS, RANGE_WINDOWS = 4, 2
 
 
 def calibrate_checkpoint(
@@ -89,7 +89,7 @@ def convert(
     Raises ConversionError if the calibration is of another checkpoint, the target cannot be met, or an accumulator could overflow.
     """
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
-    readout = get_readout(options.readout, **dict(options.readout_parameters))  # a wrong one is refused before the work begins
+    get_readout(options.readout, **dict(options.readout_parameters))  # a wrong one is refused before the work begins
     ALLOCATIONS.check(options.allocation)
     changes, corrections = split_names(options.compensation)
     converted = converted_decoder(checkpoint)
@@ -110,9 +110,7 @@ def convert(
     if corrections:
         corrected = corrected_weights(canonical, budget.weights, corrections, windows, device, progress)
         budget = meet_budget(corrected, calibration, allocation, options, short, device, target=target, start=budget, progress=progress)
-    weights = budget.weights
-    if isinstance(readout, BlockReadout):
-        weights = calibrate_ranges(weights, readout, short[:_RANGE_WINDOWS], device, options.ranges)
+    weights = for_readout(budget.weights, options, short[:RANGE_WINDOWS], device)
     window = max(windows, key=len) if held_out is None else held_out
     found = measure_divergence(canonical, weights, calibration, window, device)
     provenance = _provenance(checkpoint, options, calibration, allocation, budget)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neuromorphic_llm.conversion.config import GRAINS
-from neuromorphic_llm.devices.readout import LARGEST_RANGE, BlockReadout, Drive
+from neuromorphic_llm.conversion.config import GRAINS, ConvertConfig
+from neuromorphic_llm.devices.readout import LARGEST_RANGE, BlockReadout, Drive, get_readout
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.operations import CodedRows, energies, row_blocks
 from neuromorphic_llm.reference.blocks import Site
@@ -64,6 +64,12 @@ def calibrate_ranges(
         return linear if needs is None else replace(linear, ranges=_least(needs.numpy(), readout, grain))
 
     return replace(weights.with_sites(ranged), readout=readout)
+
+
+def for_readout(weights: DecoderWeights, options: ConvertConfig, windows: Sequence[Sequence[int]], device: str) -> DecoderWeights:
+    """Return the decoder for the readout of the options, its ranges, if it has any, calibrated on these token windows."""
+    readout = get_readout(options.readout, **dict(options.readout_parameters))
+    return calibrate_ranges(weights, readout, windows, device, options.ranges) if isinstance(readout, BlockReadout) else weights
 
 
 def _least(needs: NDArray[np.int64], readout: BlockReadout, grain: str) -> NDArray[np.int8]:

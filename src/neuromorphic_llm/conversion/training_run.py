@@ -26,13 +26,14 @@ from neuromorphic_llm.conversion.balance import converted_decoder
 from neuromorphic_llm.conversion.budget import SITE_SPIKES
 from neuromorphic_llm.conversion.calibrate import calibrate
 from neuromorphic_llm.conversion.config import ConvertConfig
-from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.convert import RANGE_WINDOWS, convert
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, Prices, check_plain, emulation_of
 from neuromorphic_llm.conversion.fine_tune import FineTuner, HeldOutFigures, StepFigures, process_count, process_rank
 from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
 from neuromorphic_llm.conversion.float_decoder import FloatDecoder
 from neuromorphic_llm.conversion.integers import integer_decoder
 from neuromorphic_llm.conversion.own_text import own_text
+from neuromorphic_llm.conversion.ranges import for_readout
 from neuromorphic_llm.conversion.straight_through import Surrogate
 from neuromorphic_llm.conversion.trained_network import meet_spikes
 from neuromorphic_llm.conversion.training_state import (
@@ -44,6 +45,7 @@ from neuromorphic_llm.conversion.training_state import (
     load_tensors,
     save_tensors,
 )
+from neuromorphic_llm.devices.readout import Readout
 from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.models.canonical import CanonicalDecoder
 from neuromorphic_llm.models.checkpoint import Checkpoint
@@ -96,13 +98,15 @@ def fine_tune(
     device: torch.device,
     watch: Watch | None = None,
     tolerance: float = 0.01,
+    readout: Readout | None = None,
 ) -> SpikingNetwork | None:
     """Fine-tune a Llama or Qwen2 checkpoint on texts and on `own_tokens` tokens that it writes itself, and return the integer network.
 
     Goes on where an earlier run in the folder was cut. With torch.distributed initialised all processes must call it and see the same
     folder; the first one gets the network, the others None. The network's spikes lie at most twice the share `tolerance` below those of
-    the recipe, with a note in its provenance from once the share on. Raises ConversionError for another decoder, texts that are too
-    short, a folder of another run, and a run that diverges.
+    the recipe, with a note in its provenance from once the share on. Training takes exact sums; the network is for `readout` (None: the
+    exact one), its ranges calibrated on the held-out text, so a folder whose run has ended gives networks for other readouts too. Raises
+    ConversionError for another decoder, texts that are too short, a folder of another run, and a run that diverges.
     """
     watch = watch or Watch()
     canonical = converted_decoder(checkpoint).canonical
@@ -124,6 +128,7 @@ def fine_tune(
     _wait()
     windows, held_out, about = _load_text(folder, recipe, canonical.config)
     prices, price, options = _load_start(folder, canonical.config)
+    options = options if readout is None else options.for_readout(readout)
     recipe = replace(recipe, seconds=about["training_s"])
     decoder = EmulatedDecoder(canonical, prices, emulation)
     tuner = FineTuner(checkpoint, decoder, price * decoder.weights_total, recipe, device, folder)
@@ -192,7 +197,9 @@ def _integers(
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
     integers = integer_decoder(trained.config, trained.tensors, calibration, options, code)
     budget = held_out.view(-1)[: _BUDGET_TOKENS[device.type]].split(recipe.window)  # type: ignore[no-untyped-call]
-    return meet_spikes(integers, decoder.prices(), recipe.spikes, [window.tolist() for window in budget], str(device), tolerance)
+    tokens = [window.tolist() for window in budget]
+    weights, spikes = meet_spikes(integers, decoder.prices(), recipe.spikes, tokens, str(device), tolerance)
+    return for_readout(weights, options, tokens[:RANGE_WINDOWS], str(device)), spikes
 
 
 def _train(tuner: FineTuner, windows: Tensor, held_out: Tensor, log: TrainingLog | None, watch: Watch) -> HeldOutFigures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,7 @@ def for_chip(options: ConvertConfig, spec: ChipSpec) -> ConvertConfig:
     """Options with the readout of a chip, unless they name one or the chip's is exact."""
     if spec.readout_circuit.exact or options.readout != "exact":
         return options
-    parameters = spec.readout_circuit.to_json()
-    return replace(options, readout=parameters.pop("name"), readout_parameters=tuple(parameters.items()))
+    return options.for_readout(spec.readout_circuit)
 
 
 def calibration_source(argument: str | Path | None) -> tuple[Calibration | None, str | None]:
