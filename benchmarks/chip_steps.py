@@ -32,6 +32,8 @@ STEPS: dict[str, dict[str, Any]] = {
     "cells of phase-change memory": {"synapse.cell": "pcm"},
     "idle tiles off": {"power.gating": "tiles"},
     "idle routers off": {"power.gating": "all"},
+    "query heads of a group at once": {"vector.head_lanes": 3},
+    "maxima taken while vectors are written": {"vector.maximum": "written"},
 }
 """Measures and the fields that take them."""
 

@@ -116,6 +116,8 @@ GROWING = {
     "vector.attention_engines": 4,
     "vector.key_lanes": 32,
     "vector.softmax_lanes": 16,
+    "vector.head_lanes": 2,
+    "vector.maximum": "written",
     "vector.kv_bytes_per_engine": 131072,
     "vector.memory_bytes": 65536,
     "vector.kv_bank_bytes": 512,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -73,7 +73,9 @@ def trace() -> ActivityTrace:
         query_phases=heads([1, 2, 3, 4], [2, 2, 2, 2]),
         query_spikes=heads([1, 1, 2, 0], [3, 0, 0, 1]),
         key_columns=heads([2, 0, 1, 0], [3, 0, 1, 0]),
+        score_steps=heads([1, 1, 2, 0], [3, 0, 0, 1]),
         probability_spikes=heads([1, 2, 3, 4], [0, 1, 0, 1]),
+        value_steps=heads([1, 2, 3, 4], [0, 1, 0, 1]),
         probability_keys=heads([1, 1, 2, 2], [0, 1, 0, 1]),
     )
 
@@ -120,6 +122,30 @@ def test_queries_pass_an_encoder_by_elements_at_one_cycle_per_phase() -> None:
     assert list(by_elements - by_phases) == [2, 2]
     wider = [ATTEND.cycles(chip.with_fields({"vector.lanes": 2}), trace()) for chip in (CHIP, BY_ELEMENTS)]
     assert list(wider[0] - wider[1]) == [2 * (3 + 4) - (2 + 2 + 3 + 4), 2 * (2 + 2) - (2 + 2 + 2 + 2)]
+
+
+def test_heads_of_a_set_add_at_once() -> None:
+    """Both heads of a group: what the one with most spikes takes at each element and key, and one pass of coding for both."""
+    chip = CHIP.with_fields({"vector.head_lanes": 2})
+    both = replace(trace(), score_steps=trace().score_steps * [[1, 0, 1, 0]], value_steps=trace().value_steps * [[1, 0, 1, 0]])
+    first = 1 + 2 + 1 * 2 + (2 + 2 + 1) * 1 + 2 * 7 + 1, 2 + 2 + 0 * 2 + (2 + 2 + 1) * 2 + 2 * 7 + 0
+    second = 3 + 4 + 2 * 2 + (2 + 2 + 1) * 1 + 2 * 7 + 3, 2 + 2 + 0 * 2 + (2 + 2 + 1) * 2 + 2 * 7 + 0
+    assert list(ATTEND.cycles(chip.with_fields({"vector.attention_engines": 1}), both)) == [
+        first[0] + second[0],
+        first[1] + second[1] + 3 * 2,
+    ]
+    assert ATTEND.memory(chip, 100)["attention_scores"] == 2 * (3 * 2 + 2 * 2) * 100
+
+
+def test_maxima_taken_while_vectors_are_written_need_no_pass() -> None:
+    chip = CHIP.with_fields({"vector.maximum": "written"})
+    norm, encode = Norm(10, "g"), Encode(10, QKV, "rate")
+    assert (norm.cycles(chip, trace()), list(encode.cycles(chip, trace()))) == (2 * 3 + 50, [3] * 2)
+    assert list(ATTEND.cycles(CHIP, trace()) - ATTEND.cycles(chip, trace())) == [2 * 1, 2 * 2]  # heads x words of three scores
+    for instruction, bits in ((norm, 32 * 20), (encode, 32 * 20), (ATTEND, 24 * 4 * (3 + 4))):
+        before, after = (instruction.counts(each, trace()) for each in (CHIP, chip))
+        read = "score_bits_read" if instruction is ATTEND else "vector_bits_read"
+        assert before == after | {read: after[read] + bits}
 
 
 @pytest.mark.parametrize(

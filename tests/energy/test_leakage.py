@@ -40,6 +40,18 @@ def test_by_hand() -> None:
     assert account(counts, GATED, MEMORIES, 2.0e-6).parts["leakage"].nominal == pytest.approx(2.0e-9 * cycles + wakes, rel=1e-9, abs=0)
 
 
+@pytest.mark.parametrize("gating", ["none", "tiles"])
+def test_further_adders_and_comparators_leak_with_their_tile(gating: str) -> None:
+    """Two further heads of 64 keys and 32 lanes in each of four engines; norm, add and flits, outputs and scores of the engines."""
+    plain = PLAIN.with_fields({"power.gating": gating})
+    larger = plain.with_fields({"vector.head_lanes": 3, "vector.maximum": "written"})
+    watts = 4 * 2 * (64 + 32) * 1.1e-7 + (2 * 32 + 2 + 4 * (32 + 64)) * 3.5e-8
+    counts = Counters(vector_tile_cycles_on=600 if plain.gated else 0)
+    after, before = (account(counts, spec, MEMORIES, 2.0e-6).parts["leakage"].nominal for spec in (larger, plain))
+    cycles = 600 + 0.045 * (2 * 1000 - 600) if plain.gated else 2 * 1000
+    assert after - before == pytest.approx(2.0e-9 * cycles * watts, rel=1e-6, abs=0)
+
+
 def leakage(counts: Counters, gating: str) -> Range:
     """Leakage in a thousand cycles of 2 ns."""
     return account(counts, PLAIN.with_fields({"power.gating": gating}), MEMORIES, 2.0e-6).parts["leakage"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neuromorphic_llm.reference.activity import events, spikes_per_activation, trace_fields
+from neuromorphic_llm.reference.activity import events, most_in_sets, sets_of_heads, spikes_per_activation, trace_fields
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import random_decoder
 from neuromorphic_llm.simulation.trace import ActivityTrace
@@ -55,6 +55,19 @@ def test_a_trace_holds_the_spikes_of_the_record() -> None:
     assert trace.query_spikes[3, 1].tolist() == decode.attention[1].query_spikes[0].tolist()
     assert (trace.probability_keys <= trace.context[:, None, None]).all()
     assert (trace.probability_keys <= trace.probability_spikes).all()
+
+
+def test_sets_of_heads_do_not_cross_groups() -> None:
+    assert [(heads.start, heads.stop) for heads in sets_of_heads(6, 3, 2)] == [(0, 2), (2, 3), (3, 5), (5, 6)]
+    assert [(heads.start, heads.stop) for heads in sets_of_heads(4, 2, 5)] == [(0, 2), (2, 4)]
+
+
+def test_a_set_takes_as_long_as_its_head_with_most_spikes() -> None:
+    """A token, a group of three heads, four places."""
+    spikes = np.array([[[2, 0, 1, 0], [1, 0, 3, 0], [0, 0, 0, 1]]], np.int8)
+    for lanes, steps, places in ((1, [3, 4, 1], [2, 2, 1]), (2, [5, 0, 1], [2, 0, 1]), (3, [6, 0, 0], [3, 0, 0])):
+        found = most_in_sets(spikes, 3, lanes)
+        assert [each.tolist() for each in found] == [[steps], [places]]
 
 
 def test_sites_that_do_not_spike_have_no_phases() -> None:

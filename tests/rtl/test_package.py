@@ -22,6 +22,7 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
         if name != "clock_hz":
             assert f" int unsigned {name.upper()} = {spec.value(path)};\n" in text
     unknown = {f"readout.{name}" for name in ("kind", "converter_bits", "repeats", "range_bits", "high_bits", "joined")}
+    unknown |= {"vector.head_lanes", "vector.maximum"}
     unknown |= {"synapse.cell", "vector.encoder", "vector.kv_bank_bytes", "vector.memory_bank_bytes", "power.gating", "power.wake_cycles"}
     assert set(parameters()) - set(FLAT_NAMES.values()) == unknown
     assert " int unsigned CONVERTER_BITS = 10;\n" in text
@@ -31,6 +32,9 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
 def test_chips_with_units_that_the_rtl_lacks_are_refused() -> None:
     with pytest.raises(SimulationError, match=r"the RTL converts the membranes of every row block; .*set readout.joined: 1"):
         package_text(load_spec("nano2").with_fields({"readout.joined": 2}))
+    for fields in ({"vector.head_lanes": 2}, {"vector.maximum": "written"}):
+        with pytest.raises(SimulationError, match=r"set vector\.head_lanes: 1 and vector\.maximum: read and"):
+            package_text(load_spec("nano2").with_fields(fields))
 
 
 def test_derived_widths() -> None:

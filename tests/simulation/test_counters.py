@@ -57,7 +57,9 @@ def test_by_hand() -> None:
         query_phases=np.array([[[2, 1]]], np.int32),
         query_spikes=np.array([[[4, 1]]], np.int32),
         key_columns=np.array([[[2, 0]]], np.int32),
+        score_steps=np.array([[[4, 1]]], np.int32),
         probability_spikes=np.array([[[3, 2]]], np.int32),
+        value_steps=np.array([[[3, 2]]], np.int32),
         probability_keys=np.array([[[2, 1]]], np.int32),
     )
     timing = simulate_timing(program, trace)

@@ -16,10 +16,12 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.conversion.convert import ConvertConfig, convert
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.models.checkpoint import Checkpoint
+from neuromorphic_llm.reference.activity import trace_fields
 from neuromorphic_llm.reference.decoder import IntegerDecoder
 from neuromorphic_llm.reference.random_decoder import SMALL_CONFIG, random_decoder
 from neuromorphic_llm.reference.weights import DecoderWeights
 from neuromorphic_llm.simulation import crossbar_kernels
+from neuromorphic_llm.simulation.attention_kernels import COUNTS
 from neuromorphic_llm.simulation.events import EventDecoder
 
 SPEC = ChipSpec("test").with_fields({"mesh.width": 7, "mesh.height": 6, "synapse.rows": 16, "readout.active_rows": 16})
@@ -34,6 +36,9 @@ def check_parity(weights: DecoderWeights, tokens: list[int], spec: ChipSpec = SP
     result = reference.step(tokens, reference.new_cache(), full=True)
     assert np.array_equal(np.stack([row for row in logits if row is not None]), result.logits)
     trace = decoder.trace(len(tokens))
+    counted = trace_fields(weights.config, [result.record], spec.synapse.rows, spec.vector.head_lanes)
+    for name in COUNTS:
+        assert np.array_equal(getattr(trace, name), counted[name]), name
     assert decoder.records is not None
     for n, record in enumerate(decoder.records):
         for site, (ours, theirs) in enumerate(zip(record.sites, result.record.sites, strict=True)):
@@ -48,9 +53,6 @@ def check_parity(weights: DecoderWeights, tokens: list[int], spec: ChipSpec = SP
             for block in range(0, digits.shape[1], spec.synapse.rows):
                 expected[:phases, block // spec.synapse.rows] = np.count_nonzero(digits[:, block : block + spec.synapse.rows], axis=1)
             assert np.array_equal(trace.events[n, site], expected)
-        for layer, activity in enumerate(result.record.attention):
-            for field in ("query_phases", "query_spikes", "key_columns", "probability_spikes", "probability_keys"):
-                assert np.array_equal(getattr(trace, field)[n, layer], getattr(activity, field)[n]), field
         for ours, theirs in zip(record.hidden, result.record.hidden, strict=True):
             assert np.array_equal(ours, theirs[n])
 
@@ -74,10 +76,11 @@ def test_offsets_of_keys_equal_the_reference() -> None:
     group=st.integers(1, 3),
     kv_heads=st.integers(1, 2),
     half=st.integers(1, 9),
+    lanes=st.integers(1, 4),
     tokens=st.lists(st.integers(0, 60), min_size=1, max_size=6),
 )
 def test_random_shapes_equal_the_reference(
-    seed: int, code: str, hidden: int, intermediate: int, group: int, kv_heads: int, half: int, tokens: list[int]
+    seed: int, code: str, hidden: int, intermediate: int, group: int, kv_heads: int, half: int, lanes: int, tokens: list[int]
 ) -> None:
     config = replace(
         SMALL_CONFIG,
@@ -87,7 +90,7 @@ def test_random_shapes_equal_the_reference(
         kv_heads=kv_heads,
         head_dim=2 * half,
     )
-    check_parity(random_decoder(seed, config=config, code=code), tokens)
+    check_parity(random_decoder(seed, config=config, code=code), tokens, SPEC.with_fields({"vector.head_lanes": lanes}))
 
 
 def test_more_rows_than_one_partial_sum_takes() -> None:

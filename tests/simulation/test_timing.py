@@ -22,6 +22,17 @@ from neuromorphic_llm.simulation import timing
 from neuromorphic_llm.simulation.timing import simulate_timing
 from neuromorphic_llm.simulation.trace import ActivityTrace, joined
 
+ATTENTION = {
+    "query_phases": 5,
+    "query_spikes": 30,
+    "key_columns": 3,
+    "score_steps": 30,
+    "probability_spikes": 9,
+    "value_steps": 9,
+    "probability_keys": 3,
+}
+"""Counts of attention and the largest of each, less one."""
+
 
 def random_trace(program: Program, rng: np.random.Generator, prompt: int, decoded: int, density: float, every_logit: bool) -> ActivityTrace:
     """Counts with no model behind them: bursts, empty phases and full blocks."""
@@ -59,11 +70,7 @@ def random_trace(program: Program, rng: np.random.Generator, prompt: int, decode
         np.zeros(phases.shape, np.int64),
         np.zeros((*phases.shape, 3), np.int64),
         halves,
-        counts(5) + 1,
-        counts(30),
-        counts(3),
-        counts(9),
-        counts(3),
+        **{name: counts(high) + (name == "query_phases") for name, high in ATTENTION.items()},
     )
 
 
@@ -112,6 +119,7 @@ RANGES = {
     "vector.attention_engines": (1, 3),
     "vector.key_lanes": (1, 4),
     "vector.softmax_lanes": (1, 4),
+    "vector.head_lanes": (1, 3),
     "vector.attend_latency": (0, 9),
     "noc.fifo_depth": (1, 5),
     "noc.flit_bits": (32, 200),
@@ -122,9 +130,10 @@ RANGES = {
     "power.wake_cycles": (0, 120),
 }
 CHOICES = [
-    {"readout.kind": readout, "vector.encoder": encoder, "power.gating": gating}
+    {"readout.kind": readout, "vector.encoder": encoder, "vector.maximum": maximum, "power.gating": gating}
     for readout in ("exact", "membrane")
     for encoder in ENCODERS
+    for maximum in ("read", "written")
     for gating in ("none", "all")
 ] + [{"readout.kind": "reread"}]
 

@@ -173,6 +173,10 @@ class Chip:
     def passes(self, elements: int) -> int:
         return ceil(elements, self.spec.vector.lanes)
 
+    def norm(self, elements: int) -> int:
+        passes = 3 if self.spec.vector.maximum == "read" else 2
+        return passes * self.passes(elements) + self.spec.vector.norm_latency
+
     def attend(self, row: int, layer: int) -> int:
         spec, config, trace = self.spec, self.config, self.trace
         engines = [0] * spec.vector.attention_engines
@@ -181,16 +185,22 @@ class Chip:
             kv_head = head // (config.heads // config.kv_heads)
             cycles, phases = self.passes(config.head_dim), int(trace.query_phases[row, layer, head])
             cycles = cycles + phases if spec.vector.encoder == "element" else cycles * phases
-            cycles += int(trace.query_spikes[row, layer, head]) * ceil(context, spec.vector.key_lanes)
-            cycles += (
-                3 * ceil(context, spec.vector.softmax_lanes) + int(trace.probability_spikes[row, layer, head]) + spec.vector.attend_latency
-            )
+            words, place = ceil(context, spec.vector.softmax_lanes), head % (config.heads // config.kv_heads)
+            cycles += spec.vector.attend_latency + words  # exponentials
+            if spec.vector.maximum == "read":
+                cycles += words
+            if place % spec.vector.head_lanes == 0:  # the probabilities of a set of heads are coded together
+                cycles += words
+            cycles += int(trace.score_steps[row, layer, head]) * ceil(context, spec.vector.key_lanes)
+            cycles += int(trace.value_steps[row, layer, head])
             engines[kv_head % spec.vector.attention_engines] += cycles
         return max(engines)
 
     def encode(self, stage: int, site: int, row: int) -> Unit:
         spec, elements = self.spec, self.config.sites[site].shape[0]
-        yield from self.pause(self.passes(elements) + spec.vector.latency, stage)
+        if spec.vector.maximum == "read":
+            yield from self.pause(self.passes(elements), stage)
+        yield from self.pause(spec.vector.latency, stage)
         phases = int(self.trace.phases[row, site])
         awake = self.result.site_begin[row, site] + self.wake
         if spec.vector.encoder == "element":
@@ -246,7 +256,7 @@ class Chip:
         for row in range(self.trace.tokens):
             site = 4 * stage
             yield from self.receive_residual(stage, row)
-            yield from self.pause(3 * self.passes(n) + spec.vector.norm_latency, stage)
+            yield from self.pause(self.norm(n), stage)
             yield from self.encode(stage, site, row)
             yield from self.receive_site(stage, 0, row)
             yield from self.pause(self.passes(query + key_value) + spec.vector.latency, stage)  # rope
@@ -255,7 +265,7 @@ class Chip:
             yield from self.encode(stage, site + 1, row)
             yield from self.receive_site(stage, 1, row)
             yield from self.pause(self.passes(n) + spec.vector.latency, stage)  # add
-            yield from self.pause(3 * self.passes(n) + spec.vector.norm_latency, stage)
+            yield from self.pause(self.norm(n), stage)
             yield from self.encode(stage, site + 2, row)
             yield from self.receive_site(stage, 2, row)
             yield from self.encode(stage, site + 3, row)
@@ -274,7 +284,7 @@ class Chip:
             if not self.trace.logits_wanted[row]:
                 continue
             yield from self.receive_residual(stage, row)
-            yield from self.pause(3 * self.passes(self.config.hidden_size) + self.spec.vector.norm_latency, stage)
+            yield from self.pause(self.norm(self.config.hidden_size), stage)
             yield from self.encode(stage, 4 * stage, row)
             yield from self.receive_site(stage, 0, row)
             yield from self.push([Flit(self.program.routes.token, "token")], stage)

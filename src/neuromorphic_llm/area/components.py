@@ -69,6 +69,7 @@ GROUPS: Mapping[str, tuple[Component, ...]] = MappingProxyType(
         "schedulers": (Component(("synapse_tiles", "groups", "rows"), {"scheduled_row": 1}),),
         "outputs": (_OUTPUTS,),
         "vector": _VECTOR,
+        "maxima": (Component(("vector_tiles", "maximum_lanes"), {"maximum_lane": 1}, "maxima taken while vectors are written"),),
         "encoders": (
             Component(("vector_tiles", "lanes"), {"encoder_lane": 1}),
             Component(("vector_tiles", "lanes", "encoder_stages"), {"encoder_stage": 1}),
@@ -76,11 +77,16 @@ GROUPS: Mapping[str, tuple[Component, ...]] = MappingProxyType(
         "spike_attention": (
             Component(("vector_tiles", "engines", "lanes"), {"query_encoder_lane": 1, "value_lane": 1}),
             Component(("vector_tiles", "engines", "key_lanes"), {"score_lane": 1}),
+            Component(("vector_tiles", "engines", "key_lanes", "further_heads"), {"score_adder": 1}, "adders of further heads"),
+            Component(("vector_tiles", "engines", "lanes", "further_heads"), {"value_lane": 1}),
+            Component(("vector_tiles", "engines", "softmax_lanes", "further_heads"), {"probability_coder": 1}),
             *_ENGINE,
         ),
         "product_attention": (
             Component(
-                ("vector_tiles", "engines", "key_lanes"), {"dot_product": 1, "int8_product": 1}, "scores and values one after the other"
+                ("vector_tiles", "engines", "key_lanes", "head_lanes"),
+                {"dot_product": 1, "int8_product": 1},
+                "scores and values one after the other",
             ),
             *_ENGINE,
         ),
@@ -119,13 +125,13 @@ PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "membranes": ("membranes",),
             "accumulators": ("accumulators",),
             "synapse": ("schedulers", "outputs"),
-            "vector": ("vector", "encoders"),
+            "vector": ("vector", "maxima", "encoders"),
             "attention": ("spike_attention",),
             "routers": ("routers",),
             "host": ("host",),
         },
         "int8": _INT8_REGISTERS,
-        "int8_improved": _INT8_REGISTERS,
+        "int8_improved": {**_INT8_REGISTERS, "vector": ("vector", "maxima")},
         "int8_sram": _INT8,  # its weights are among its memories
         "bit_serial_crossbar": {
             "cells": ("crossbars",),
@@ -133,7 +139,7 @@ PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "membranes": ("membranes",),
             "accumulators": ("accumulators",),
             "synapse": ("schedulers", "outputs"),
-            "vector": ("vector",),
+            "vector": ("vector", "maxima"),
             "attention": ("product_attention",),
             "routers": ("plain_routers",),
             "host": ("host",),

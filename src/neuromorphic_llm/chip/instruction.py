@@ -43,7 +43,7 @@ class Activity(Protocol):
 
     @property
     def query_phases(self) -> NDArray[np.int32]:
-        """[tokens, layers, heads]; so are the next four."""
+        """[tokens, layers, heads]; so are the next six."""
 
     @property
     def query_spikes(self) -> NDArray[np.int32]:
@@ -54,12 +54,20 @@ class Activity(Protocol):
         """Elements of the queries in which a head of a group spikes."""
 
     @property
+    def score_steps(self) -> NDArray[np.int32]:
+        """Sum over the elements of the most spikes that a query of a set of heads has there, at its first head."""
+
+    @property
     def probability_spikes(self) -> NDArray[np.int32]:
         """Spikes of the coded probabilities."""
 
     @property
+    def value_steps(self) -> NDArray[np.int32]:
+        """Sum over the keys of the most spikes that a probability of a set of heads has there, at its first head."""
+
+    @property
     def probability_keys(self) -> NDArray[np.int32]:
-        """Keys with at least one spike."""
+        """Keys with at least one spike of a set of heads, at its first head."""
 
 
 class Tables(Protocol):

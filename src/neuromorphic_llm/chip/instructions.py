@@ -82,15 +82,15 @@ class Norm(_Sized):
         return cls(node.type.size, str(node.attributes["gain"]))
 
     def cycles(self, chip: ChipSpec, activity: Activity) -> int:
-        """Three passes, and the square root and reciprocal."""
-        return 3 * passes(self.size, chip) + chip.vector.norm_latency
+        """A pass for the maximum if it is read, two more, and the square root and reciprocal."""
+        return (2 + chip.maximum_read) * passes(self.size, chip) + chip.vector.norm_latency
 
     def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
-        """Three passes read the vector, the last one the gains too."""
+        """Every pass reads the vector, the last one the gains too."""
         tokens = _tokens(activity)
         elements = self.size * tokens
         counted = {"norm_elements": elements, "maximum_elements": elements, "square_roots": tokens, "divisions": tokens}
-        return counted | _words(4 * elements, elements)
+        return counted | _words((3 + chip.maximum_read) * elements, elements)
 
     def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
         """The gains."""
@@ -133,7 +133,7 @@ class Encode(_Sized):
     def cycles(self, chip: ChipSpec, activity: Activity) -> NDArray[np.int64]:
         """The maximum, and what else comes before the first scan."""
         each, phases = passes(self.size, chip), activity.phases[:, self.site.index].astype(np.int64)
-        return each + chip.vector.latency + chip.encoder.before_scans(each, phases)
+        return chip.maximum_read * each + chip.vector.latency + chip.encoder.before_scans(each, phases)
 
     def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """The signed-digit rule asks for the prices in every phase, other codes once."""
@@ -141,7 +141,7 @@ class Encode(_Sized):
         values, coded = self.size * int((phases > 0).sum()), self.size * int(phases.sum(dtype=np.int64))
         read, written = chip.encoder.words(values, coded, coded if self.code == "signed-digit" else values)
         banks = {"event_bank_bits_read": SPIKE_BITS * coded, "event_bank_bits_written": SPIKE_BITS * coded}
-        return {"maximum_elements": values, "encode_elements": coded, **banks, **_words(values + read, written)}
+        return {"maximum_elements": values, "encode_elements": coded, **banks, **_words(chip.maximum_read * values + read, written)}
 
     def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
         """The stop prices."""
@@ -299,10 +299,13 @@ class Attend(Instruction):
     def cycles(self, chip: ChipSpec, activity: Activity) -> NDArray[np.int64]:
         """The longest engine, which runs its heads one after another."""
         vector, context = chip.vector, activity.context.astype(np.int64)[:, None]
-        scores = self._of(activity.query_spikes) * -(-context // vector.key_lanes)
-        softmax = 3 * -(-context // vector.softmax_lanes) + self._of(activity.probability_spikes) + vector.attend_latency
-        heads = chip.encoder.coding(passes(self.head_dim, chip), self._of(activity.query_phases)) + scores + softmax
-        engine = np.arange(self.heads) // (self.heads // self.kv_heads) % vector.attention_engines
+        group = self.heads // self.kv_heads
+        first_of_set = np.arange(self.heads) % group % vector.head_lanes == 0
+        word_passes = 1 + chip.maximum_read + first_of_set  # all heads of a set are coded in one
+        softmax = word_passes * -(-context // vector.softmax_lanes) + vector.attend_latency
+        spikes = self._of(activity.score_steps) * -(-context // vector.key_lanes) + self._of(activity.value_steps)
+        heads = chip.encoder.coding(passes(self.head_dim, chip), self._of(activity.query_phases)) + spikes + softmax
+        engine = np.arange(self.heads) // group % vector.attention_engines
         busy = np.stack([heads[:, engine == number].sum(axis=1) for number in range(vector.attention_engines)])
         longest: NDArray[np.int64] = busy.max(axis=0)
         return longest
@@ -330,15 +333,15 @@ class Attend(Instruction):
             "value_operations": probability_spikes * self.head_dim,
             "attention_values": outputs,
             "kv_bits_read": STORED_BITS * (columns + exponents + rows),
-            "score_bits_read": (2 * SCORE_BITS + WEIGHT_BITS) * pairs,
+            "score_bits_read": ((1 + chip.maximum_read) * SCORE_BITS + WEIGHT_BITS) * pairs,
             "score_bits_written": (SCORE_BITS + WEIGHT_BITS) * pairs,
             **_words(read, written + outputs),
         }
 
     def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:
-        """Stop prices and exponents; per engine and token the scores of a group of heads, which share the reads of keys, and a weight."""
+        """Stop prices and exponents; per engine and token scores of a group of heads, which share reads of keys, and weights of a set."""
         engines, group = min(self.kv_heads, chip.vector.attention_engines), self.heads // self.kv_heads
-        scores = engines * (SCORE_BITS * group + WEIGHT_BITS) // 8 * context
+        scores = engines * (SCORE_BITS * group + WEIGHT_BITS * min(group, chip.vector.head_lanes)) // 8 * context
         return {"vector_memory": 4 * self.heads * self.head_dim + self.kv_heads, "attention_scores": scores}
 
     def fields(self, tables: Tables) -> dict[str, int]:

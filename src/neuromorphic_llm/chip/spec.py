@@ -162,10 +162,19 @@ class VectorSpec(Section):
         "`element`: area, a stage of every lane and an event bank for each phase",
         choices=ENCODERS,
     )
+    maximum: str = parameter(
+        "read",
+        "largest magnitude of a vector: by a read of it, or taken while it is written ([timing.md](timing.md#vector-tile))",
+        "`written`: area, comparisons at every writer; saves reads and time",
+        choices=("read", "written"),
+    )
     attention_engines: int = parameter(
         4, "engines per tile, each of which takes one key/value head at a time", "area, key/value memories", unit="engines"
     )
     key_lanes: int = parameter(64, "keys scored at once", "area", unit="keys")
+    head_lanes: int = parameter(
+        1, "query heads of a key/value head whose scores and values are added at once", "area, leakage, buffers of weights", unit="heads"
+    )
     softmax_lanes: int = parameter(32, "scores per cycle of a softmax", "area", unit="scores")
     attend_latency: int = cycles(24, "of attention's pipeline, per query head")
     kv_bytes_per_engine: int = parameter(
@@ -317,6 +326,18 @@ class ChipSpec:
     def encoder(self) -> Encoder:
         """Encoder of the vector tiles."""
         return ENCODERS[self.vector.encoder]
+
+    @property
+    def maximum_read(self) -> bool:
+        """The largest magnitude of a vector takes a read of it."""
+        return self.vector.maximum == "read"
+
+    @property
+    def maximum_lanes(self) -> int:
+        """Comparators of a vector tile that take maxima while vectors are written: norm, `add`, flits, outputs and scores of engines."""
+        vector = self.vector
+        written = 2 * vector.lanes + self.noc.values_per_flit + vector.attention_engines * (vector.lanes + vector.key_lanes)
+        return 0 if self.maximum_read else written
 
     @property
     def gated(self) -> bool:

@@ -88,7 +88,7 @@ def sent_bits(config: DecoderConfig, activation_bits: int) -> list[int]:
 
 
 def token_cycles(config: DecoderConfig, context: int, spec: ChipSpec, activation_bits: int, sequences: int = 1) -> TokenCycles:
-    """Inputs and outputs of every site stream over one link; attention takes as many keys at once as the chip's lanes."""
+    """Inputs and outputs of every site stream over one link; attention takes as many heads and keys at once as the chip's lanes."""
     flit_bits, sent = spec.noc.flit_bits, sent_bits(config, activation_bits)
     sites = (
         math.ceil(site.inputs * activation_bits / flit_bits) + math.ceil(bits / flit_bits)
@@ -96,6 +96,6 @@ def token_cycles(config: DecoderConfig, context: int, spec: ChipSpec, activation
     )
     attention = [0] * (config.layers + 1)
     for block in config.attention_blocks:
-        heads_per_engine = math.ceil(block.heads / spec.vector.attention_engines)
+        heads_per_engine = math.ceil(block.heads / (spec.vector.attention_engines * spec.vector.head_lanes))
         attention[block.layer] += heads_per_engine * 2 * block.head_dim * math.ceil(context / spec.vector.key_lanes)
     return TokenCycles(tuple(sites), tuple(attention), sequences)

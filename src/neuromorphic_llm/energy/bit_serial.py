@@ -105,7 +105,7 @@ def _counters(config: DecoderConfig, context: int, spec: ChipSpec, events: NDArr
     tiles = np.array([tiles_of_site(site, spec) for site in sites], np.int64)
     conversions = int(readout.conversions(events) @ outputs)
     axon_bits, accumulator = int(INPUT_BITS * inputs @ tiles), spec.synapse.accumulator_bits
-    counted = token_counters(config, context, spec, FORMATS["INT8"])
+    counted = token_counters(config, context, spec, FORMATS["INT8"], maximum_read=False)
     return replace(
         counted,
         synaptic_operations=int(rows @ outputs),

@@ -62,13 +62,13 @@ def _flits(config: DecoderConfig, spec: ChipSpec, activation_bits: int) -> tuple
     return flits + residual_flits, links + residual_flits * spec.mesh.vector_period
 
 
-def _work(node: Node, operands: Sequence[ValueType], context: int, bits: int) -> dict[str, int]:
+def _work(node: Node, operands: Sequence[ValueType], context: int, bits: int, maximum_read: bool) -> dict[str, int]:
     """Counts of an operation of the vector tiles, as timing.md counts them but with no spikes; none of others, in their favour."""
     size = node.type.size
-    if node.operation == "normalise":  # as `norm`: three passes, the gains
+    if node.operation == "normalise":  # as `norm`: a pass for the maximum if it is read, two more, the gains
         roots = size // (node.integer("channels") if "channels" in node.attributes else size)
         elements = dict.fromkeys(("norm_elements", "maximum_elements"), size)
-        return {**elements, "square_roots": roots, "divisions": roots, "vector_bits_read": WORD_BITS * 4 * size}
+        return {**elements, "square_roots": roots, "divisions": roots, "vector_bits_read": WORD_BITS * (3 + maximum_read) * size}
     if node.operation == "add":
         return {"add_elements": size, "vector_bits_read": WORD_BITS * 2 * size, "vector_bits_written": WORD_BITS * size}
     if node.operation == "rope":
@@ -86,7 +86,7 @@ def _work(node: Node, operands: Sequence[ValueType], context: int, bits: int) ->
             **dict.fromkeys(("score_operations", "value_operations"), pairs * (size // heads)),
             "attention_values": size,
             "kv_bits_read": bits * 2 * operands[1].size * context,
-            "score_bits_read": (2 * SCORE_BITS + bits) * pairs,
+            "score_bits_read": ((1 + maximum_read) * SCORE_BITS + bits) * pairs,
             "score_bits_written": (SCORE_BITS + bits) * pairs,
             "vector_bits_read": bits * size,  # the queries
         }
@@ -97,14 +97,19 @@ def _work(node: Node, operands: Sequence[ValueType], context: int, bits: int) ->
     return {}
 
 
-def token_counters(config: DecoderConfig, context: int, spec: ChipSpec, number_format: NumberFormat) -> Counters:
-    """Counters of one token in the chip's terms: every input meets every weight."""
+def token_counters(
+    config: DecoderConfig, context: int, spec: ChipSpec, number_format: NumberFormat, *, maximum_read: bool = True
+) -> Counters:
+    """Counters of one token in the chip's terms: every input meets every weight.
+
+    maximum_read: largest magnitudes, of the norm and the softmax, take a read of their vectors.
+    """
     bits, layers, hidden = number_format.activation_bits, config.layers, config.hidden_size
     nodes = build_graph(outline(config)).nodes
     types = {node.name: node.type for node in nodes}
     counted = Counter[str]()
     for node in nodes:
-        counted.update(_work(node, [types[operand] for operand in node.operands], context, bits))
+        counted.update(_work(node, [types[operand] for operand in node.operands], context, bits, maximum_read))
     outputs = sum(site.outputs for site in config.sites)
     # Inputs of sites are written once, in their own width: results of norms, attention and gates; the other results arrive in 32 bits.
     inputs = bits * sum(site.inputs for site in config.sites)
@@ -127,7 +132,7 @@ def token_counters(config: DecoderConfig, context: int, spec: ChipSpec, number_f
 
 @dataclass(frozen=True)
 class DigitalArray:
-    """A digital weight-stationary array; improved: its memories are banked, and its tiles and routers gated."""
+    """A digital weight-stationary array; improved: its memories are banked, its tiles and routers gated, its maxima taken while written."""
 
     number_format: NumberFormat
     weights_in_sram: bool = False
@@ -158,7 +163,7 @@ class DigitalArray:
         """Energy of one decoded token with `context` visible tokens, and `sequences` in flight with a token each."""
         check_load(context, sequences)
         constants, number_format = load_constants() if constants is None else constants, self.number_format
-        counters = token_counters(config, context, spec, number_format)
+        counters = token_counters(config, context, spec, number_format, maximum_read=not self.improved)
         cycles = token_cycles(config, context, spec, number_format.activation_bits, sequences)
         if self.improved:
             counters = cycles.with_wakes(counters, config, spec)

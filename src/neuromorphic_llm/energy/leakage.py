@@ -19,13 +19,22 @@ def leakage_power(
     """
     parts = {name: memory.leakage(constants) for name, memory in memories.items()}
     tile = constants["tile_logic_leakage"].value * spec.topology.tiles
+    further = further_logic(spec, constants) * len(spec.topology.vector_tiles())
     if working is None:
-        return Range.total([tile, *parts.values()])
+        return Range.total([tile, further, *parts.values()])
     share = constants["router_logic_share"].value
     logic = {"logic": _saved(tile, share), "routers": tile.scaled(share)}
     off, retained = constants["gated_logic_share"].value, constants["retained_bit_share"].value
     gated = [_gated(each, working.get(name, 1.0), off) for name, each in logic.items()]
+    gated.append(_gated(further, working.get("vector_memory", 1.0), off))  # as all of a vector tile
     return Range.total([*gated, *(_gated(each, working.get(name, 1.0), retained) for name, each in parts.items())])
+
+
+def further_logic(spec: ChipSpec, constants: Mapping[str, Constant]) -> Range:
+    """Leakage power of a vector tile beyond `tile_logic_leakage`, W: adders of further heads, maxima taken while vectors are written."""
+    vector = spec.vector
+    adders = vector.attention_engines * (vector.head_lanes - 1) * (vector.key_lanes + vector.lanes)
+    return constants["head_lane_leakage"].value * adders + constants["maximum_lane_leakage"].value * spec.maximum_lanes
 
 
 def all_off(spec: ChipSpec) -> dict[str, float]:
@@ -44,7 +53,8 @@ def gating_prices(spec: ChipSpec, memories: Mapping[str, Memory], constants: Map
     for kind, (names, tiles) in kinds.items():
         own = [memories[name] for name in names if name in memories]
         bits = [_saved(memory.leakage(constants), retained) * (1 / len(tiles)) for memory in own]
-        prices[f"{kind}_tile_on"] = Range.total([_saved(_saved(tile, share), off), *bits]) * cycle
+        logic = _saved(tile, share) + (further_logic(spec, constants) if kind == "vector" else Range(0.0, 0.0, 0.0))
+        prices[f"{kind}_tile_on"] = Range.total([_saved(logic, off), *bits]) * cycle
         raised = constants["bit_wake"].value * (sum(memory.bits for memory in own) / len(tiles))
         prices[f"{kind}_tile_wake"] = _saved(wake, share) + raised
     return prices

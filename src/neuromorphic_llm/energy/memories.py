@@ -128,12 +128,12 @@ def tile_weights(spec: ChipSpec) -> int:
 def _vector_memories(
     config: DecoderConfig, spec: ChipSpec, context: int, probability_bits: int, engine_bytes: int, banks: Banks
 ) -> dict[str, Memory]:
-    """Memories of the vector tiles: a score for each head of a group, one probability of `probability_bits`."""
-    tiles, others = len(spec.topology.vector_tiles()), banks.others
-    engines, score_bits = tiles * spec.vector.attention_engines, SCORE_BITS * (config.heads // config.kv_heads)
+    """Memories of the vector tiles: a score for each head of a group, a probability of `probability_bits` for each of a set."""
+    tiles, others, group = len(spec.topology.vector_tiles()), banks.others, config.heads // config.kv_heads
+    engines, weight_bits = tiles * spec.vector.attention_engines, probability_bits * min(group, spec.vector.head_lanes)
     return {
         "vector_memory": Memory(spec.vector.memory_bytes, tiles, bank_bytes=others),
         "key_value": Memory(engine_bytes, engines, bank_bytes=banks.key_value),
-        "attention_scores": Memory(_bytes(score_bits + probability_bits) * context, engines, bank_bytes=others),
+        "attention_scores": Memory(_bytes(SCORE_BITS * group + weight_bits) * context, engines, bank_bytes=others),
         "rotary_tables": Memory(2 * config.head_dim * context, tiles, bank_bytes=others),
     }

@@ -19,8 +19,8 @@ RESOLVED: Mapping[str, str] = MappingProxyType(
         "device_read": "read of a cell: `cell_read`, or that of the chip's `synapse.cell`",
         "conversion": "conversion of `converter_bits` in `conversion_cycles` (Converters), the mean over the slices",
         "table.bit": "bit of the table of powers of two or of the sigmoid (Memories)",
-        "leakage": "leakage in a second: `tile_logic_leakage` of every tile, `sram_leakage_bit` or `register_leakage_bit` of every bit; "
-        "less where tiles are gated (Power gating)",
+        "leakage": "leakage in a second: `tile_logic_leakage` of every tile and the further logic of vector tiles, `sram_leakage_bit` or "
+        "`register_leakage_bit` of every bit; less where tiles are gated (Power gating)",
         "vector_tile_on": "leakage of a vector tile in a cycle, less what it leaks while it is off (Power gating)",
         "synapse_tile_on": "leakage of a synapse tile in a cycle, less what it leaks while it is off",
         "router_on": "leakage of a router in a cycle, less what it leaks while it is off",

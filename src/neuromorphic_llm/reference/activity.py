@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,31 @@ def events(train: SpikeTrain, rows: int) -> NDArray[np.int32]:
     return result
 
 
-def trace_fields(config: DecoderConfig, records: Sequence[Record], rows: int) -> dict[str, NDArray[Any]]:
-    """The arrays of an ActivityTrace from the full records of consecutive steps, `rows` inputs to a block.
+def sets_of_heads(heads: int, group: int, lanes: int) -> Iterator[slice]:
+    """Query heads that an engine takes at once: of every group up to `lanes` consecutive ones (docs/reference/timing.md, attend)."""
+    for first in range(0, heads, group):
+        for head in range(first, first + group, lanes):
+            yield slice(head, min(head + lanes, first + group))
+
+
+def most_in_sets(spikes: NDArray[np.int8], group: int, lanes: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(Sum over the places of the most spikes that a head of a set has there, places with a spike), [tokens, heads], at its first head.
+
+    spikes [tokens, heads, places].
+    """
+    steps, places = np.zeros((2, *spikes.shape[:2]), np.int32)
+    for heads in sets_of_heads(spikes.shape[1], group, lanes):
+        most = spikes[:, heads].max(axis=1)
+        steps[:, heads.start], places[:, heads.start] = most.sum(axis=1), np.count_nonzero(most, axis=1)
+    return steps, places
+
+
+def trace_fields(config: DecoderConfig, records: Sequence[Record], rows: int, head_lanes: int = 1) -> dict[str, NDArray[Any]]:
+    """The arrays of an ActivityTrace from the full records of consecutive steps, `rows` inputs to a block, sets of `head_lanes` heads.
 
     A site that did not run for a token, or does not spike, has no phases and no events.
     """
-    parts = [_step_fields(config, record, rows) for record in records]
+    parts = [_step_fields(config, record, rows) | _attention_fields(config, record, head_lanes) for record in records]
     phases = max(part["events"].shape[2] for part in parts)
     for part in parts:
         missing = phases - part["events"].shape[2]
@@ -58,7 +77,6 @@ def _step_fields(config: DecoderConfig, record: Record, rows: int) -> dict[str, 
             phases[-len(used) :, index] = train.phases
             counts[-len(used) :, index, : used.shape[1], : used.shape[2]] = used
     head_tokens = len(record.sites[-1].coded.a)
-    attention = ("query_phases", "query_spikes", "key_columns", "probability_spikes", "probability_keys")
     return {
         "sequence": np.zeros(record.tokens, np.int32),
         "context": np.arange(record.position + 1, record.position + record.tokens + 1, dtype=np.int32),
@@ -66,8 +84,18 @@ def _step_fields(config: DecoderConfig, record: Record, rows: int) -> dict[str, 
         "phases": phases,
         "events": counts,
         "repeats": repeats,
-        **{name: np.stack([getattr(layer, name) for layer in record.attention], axis=1) for name in attention},
     }
+
+
+def _attention_fields(config: DecoderConfig, record: Record, lanes: int) -> dict[str, NDArray[Any]]:
+    """The arrays of one step's attention."""
+    own = ("query_phases", "query_spikes", "key_columns", "probability_spikes")
+    group = config.heads // config.kv_heads
+    found: dict[str, list[NDArray[np.int32]]] = {name: [getattr(layer, name) for layer in record.attention] for name in own}
+    found["score_steps"] = [most_in_sets(layer.element_spikes, group, lanes)[0] for layer in record.attention]
+    values = [most_in_sets(layer.key_spikes, group, lanes) for layer in record.attention]
+    found["value_steps"], found["probability_keys"] = [steps for steps, _ in values], [keys for _, keys in values]
+    return {name: np.stack(layers, axis=1) for name, layers in found.items()}
 
 
 def spikes_per_activation(config: DecoderConfig, records: Sequence[Record]) -> float:

@@ -57,6 +57,14 @@ class AttentionActivity:
     key_columns: NDArray[np.int32]  # [tokens, heads], elements in which a head of the group spikes, at the group's first head
     probability_spikes: NDArray[np.int32]  # [tokens, heads]
     probability_keys: NDArray[np.int32]  # [tokens, heads], keys with at least one spike
+    element_spikes: NDArray[np.int8]  # [tokens, heads, head_dim], spikes of the queries
+    key_spikes: NDArray[np.int8]  # [tokens, heads, positions], spikes of the probabilities
+
+    @classmethod
+    def empty(cls, tokens: int, heads: int, head_dim: int, positions: int) -> AttentionActivity:
+        """No spikes of tokens that see so many positions at most."""
+        a, b, c, d, e = np.zeros((5, tokens, heads), np.int32)
+        return cls(a, b, c, d, e, np.zeros((tokens, heads, head_dim), np.int8), np.zeros((tokens, heads, positions), np.int8))
 
 
 @dataclass(frozen=True)
@@ -135,8 +143,8 @@ def attend(
     the scores. Returns the output [tokens, heads, head_dim] and the spikes.
     """
     output, (_, heads, head_dim) = np.zeros_like(q), q.shape
-    activity = AttentionActivity(*np.zeros((5, len(q), heads), np.int32))
     group, seen = heads // len(value_base), position + len(q)
+    activity = AttentionActivity.empty(len(q), heads, head_dim, seen)
     base = value_base.repeat(group)
     keys, key_exponent = cache.keys[:seen].repeat(group, axis=1), cache.key_exponent[:seen].repeat(group, axis=1)
     values, value_exponent = cache.values[:seen].repeat(group, axis=1), cache.value_exponent[:seen].repeat(group, axis=1)
@@ -153,4 +161,5 @@ def attend(
         activity.key_columns[n, ::group] = (query.spikes > 0).reshape(-1, group, head_dim).any(axis=1).sum(axis=1)
         activity.probability_spikes[n] = coded.spikes.sum(axis=1)
         activity.probability_keys[n] = np.count_nonzero(coded.spikes, axis=1)
+        activity.element_spikes[n], activity.key_spikes[n, :, visible] = query.spikes, coded.spikes
     return output, activity

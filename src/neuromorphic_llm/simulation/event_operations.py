@@ -108,7 +108,7 @@ class _SelfAttention:
     value_base: Vector
     key_offset: Vector
     rope: tuple[NDArray[np.int16], NDArray[np.int16]]
-    formats: tuple[int, int, int, int]  # query phases, probability bits, fractions of queries and output
+    formats: tuple[int, int, int, int, int]  # query phases, probability bits, fractions of queries and output, heads taken at once
 
 
 def _bind_attention(decoder: EventDecoder, node: Node, types: Types) -> _SelfAttention:
@@ -117,6 +117,7 @@ def _bind_attention(decoder: EventDecoder, node: Node, types: Types) -> _SelfAtt
         what = "does not spike" if "dense" in node.attributes else "has soft caps"
         raise SimulationError(f"layers.{node.stage}.attention {what}, which the chip cannot run; use the functional backend")
     offset = weights.parameter(str(node.attributes["key_offset"])) if "key_offset" in node.attributes else _NO_OFFSET
+    phases, bits, lanes = weights.code.query_phases, weights.code.probability_bits, decoder.program.spec.vector.head_lanes
     return _SelfAttention(
         layer=node.stage,
         heads=node.integer("heads"),
@@ -126,7 +127,7 @@ def _bind_attention(decoder: EventDecoder, node: Node, types: Types) -> _SelfAtt
         value_base=weights.parameter(str(node.attributes["base"])),
         key_offset=offset,
         rope=weights.rope(str(node.attributes.get("table", "rope"))),
-        formats=(weights.code.query_phases, weights.code.probability_bits, types[0].fraction, node.type.fraction),
+        formats=(phases, bits, types[0].fraction, node.type.fraction, lanes),
     )
 
 

@@ -21,6 +21,7 @@ from neuromorphic_llm.graph.plan import run_steps, stage_plans
 from neuromorphic_llm.reference.build import engine_graph
 from neuromorphic_llm.reference.fixed_point import check_int32
 from neuromorphic_llm.simulation import crossbar_kernels, encoder_kernels
+from neuromorphic_llm.simulation.attention_kernels import COUNTS
 from neuromorphic_llm.simulation.event_operations import EVENT_OPERATIONS
 from neuromorphic_llm.simulation.rereads import Rereads
 from neuromorphic_llm.simulation.trace import ActivityTrace
@@ -52,7 +53,7 @@ class _TraceRow:
     repeats: NDArray[np.int64]  # [sites]
     rereads: NDArray[np.int64]  # [sites, 3]
     halves: NDArray[np.int64]  # [sites, max_phases]
-    attention: NDArray[np.int32]  # [5, layers, heads]
+    attention: NDArray[np.int32]  # [len(COUNTS), layers, heads]
 
 
 class EventDecoder:
@@ -111,7 +112,7 @@ class EventDecoder:
             np.zeros(len(config.sites), np.int64),
             np.zeros((len(config.sites), 3), np.int64),
             np.zeros((len(config.sites), weights.code.phases), np.int64),
-            np.zeros((5, config.layers, config.heads), np.int32),
+            np.zeros((len(COUNTS), config.layers, config.heads), np.int32),
         )
         if self.records is not None:
             self.records.append(TokenRecord())
@@ -182,7 +183,7 @@ class EventDecoder:
         return sums.astype(np.int64)
 
     def attention_counts(self, layer: int) -> NDArray[np.int32]:
-        """Counts of a layer's attention for the token in work, int32 [5, heads], to be filled (trace)."""
+        """Counts of a layer's attention for the token in work, int32 [len(COUNTS), heads], to be filled (trace)."""
         return self._row.attention[:, layer]
 
     def copy(self) -> EventDecoder:
@@ -206,9 +207,5 @@ class EventDecoder:
             repeats=np.stack([row.repeats for row in rows]),
             rereads=np.stack([row.rereads for row in rows]),
             halves=np.stack([row.halves for row in rows]),
-            query_phases=attention[:, 0],
-            query_spikes=attention[:, 1],
-            key_columns=attention[:, 2],
-            probability_spikes=attention[:, 3],
-            probability_keys=attention[:, 4],
+            **{name: attention[:, number] for number, name in enumerate(COUNTS)},
         )

@@ -28,8 +28,10 @@ class ActivityTrace:
     query_phases: NDArray[np.int32]  # [tokens, layers, heads]
     query_spikes: NDArray[np.int32]  # [tokens, layers, heads]
     key_columns: NDArray[np.int32]  # [tokens, layers, heads], at the first head of each group
+    score_steps: NDArray[np.int32]  # [tokens, layers, heads], at the first head of each set, as the next but one
     probability_spikes: NDArray[np.int32]  # [tokens, layers, heads]
-    probability_keys: NDArray[np.int32]  # [tokens, layers, heads]
+    value_steps: NDArray[np.int32]  # [tokens, layers, heads]
+    probability_keys: NDArray[np.int32]  # [tokens, layers, heads], at the first head of each set
 
     def __post_init__(self) -> None:
         tokens = len(self.context)
