@@ -111,7 +111,9 @@ def test_converters_of_an_exact_read() -> None:
     needed = f"converter_bits is 9, and an exact read of 32 rows of 4-bit cells needs 10; {advice}"
     with pytest.raises(FieldError, match=f"^readout 'exact': {needed}$"):
         spec.with_fields({"readout.converter_bits": 9})
-    with pytest.raises(FieldError, match=r"readout.kind must be one of exact, reread, membrane, membrane-energy, got 'noisy'"):
+    with pytest.raises(
+        FieldError, match=r"readout.kind must be one of exact, reread, membrane, membrane-energy, membrane-decay, got 'noisy'"
+    ):
         spec.with_fields({"readout.kind": "noisy"})
 
 

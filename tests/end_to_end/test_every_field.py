@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.energy.account import account
 from neuromorphic_llm.energy.memories import chip_memories
 from neuromorphic_llm.errors import CompileError
+from neuromorphic_llm.reference.config import CodeConfig
 from neuromorphic_llm.reference.random_decoder import random_decoder
 from neuromorphic_llm.simulation.run import simulate
 
@@ -27,7 +28,9 @@ WEIGHTS = random_decoder(0)
 PROMPT, NEW = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3], 2
 OF_MEMBRANES = ("readout.repeats", "readout.range_bits", "readout.joined")
 OF_REREADS = ("readout.high_bits",)
-NUMBERS = [path for path, entry in parameters().items() if not described(entry).choices and path not in (*OF_MEMBRANES, *OF_REREADS)]
+OF_DECAYS = ("readout.steps",)
+ELSEWHERE = (*OF_MEMBRANES, *OF_REREADS, *OF_DECAYS)
+NUMBERS = [path for path, entry in parameters().items() if not described(entry).choices and path not in ELSEWHERE]
 CHOICES = [path for path, entry in parameters().items() if described(entry).choices]
 
 
@@ -99,11 +102,23 @@ def test_another_value_is_seen_by_rereads(path: str) -> None:
     assert observed(spec) != observed(spec.with_fields({path: 5}))
 
 
+@pytest.mark.parametrize("path", OF_DECAYS)
+def test_another_value_is_for_another_code(path: str) -> None:
+    spec = CHIP.with_fields({"readout.kind": "membrane-decay"})
+    circuit = spec.readout_circuit
+    assert isinstance(circuit, Membrane)
+    coded = replace(WEIGHTS, code=CodeConfig("first-spike-log", 8, parameters={"steps": 8}))
+    weights = with_membranes(coded, circuit)
+    compile_network(weights, spec)
+    with pytest.raises(CompileError, match=r"chip nano: the readout membrane-decay with steps 4 takes the code .* steps=4"):
+        compile_network(weights, spec.with_fields({path: 4}))
+
+
 def test_the_name_is_that_of_the_report(before: dict[str, Any]) -> None:
     assert observed(CHIP.with_fields({"name": "other"}))["mapping"] == {**before["mapping"], "chip": "other"}
 
 
 def test_every_field_has_one_of_these_tests() -> None:
     sections = {field.name for field in fields(ChipSpec)} - {"name", "clock_hz"}
-    found = {"name", *NUMBERS, *CHOICES, *OF_MEMBRANES, *OF_REREADS}
+    found = {"name", *NUMBERS, *CHOICES, *ELSEWHERE}
     assert found == {"name", "clock_hz"} | {f"{title}.{field.name}" for title in sections for field in fields(getattr(CHIP, title))}

@@ -21,7 +21,7 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
     for name, path in FLAT_NAMES.items():
         if name != "clock_hz":
             assert f" int unsigned {name.upper()} = {spec.value(path)};\n" in text
-    unknown = {f"readout.{name}" for name in ("kind", "converter_bits", "repeats", "range_bits", "high_bits", "joined")}
+    unknown = {f"readout.{name}" for name in ("kind", "converter_bits", "repeats", "range_bits", "high_bits", "joined", "steps")}
     unknown |= {"vector.head_lanes", "vector.maximum"}
     unknown |= {"synapse.cell", "vector.encoder", "vector.kv_bank_bytes", "vector.memory_bank_bytes", "power.gating", "power.wake_cycles"}
     assert set(parameters()) - set(FLAT_NAMES.values()) == unknown

@@ -44,14 +44,17 @@ def random_trace(program: Program, rng: np.random.Generator, prompt: int, decode
     max_phases = 5
     blocks = max(program.row_blocks(site) for site in range(len(config.sites)))
     phases = rng.integers(1, max_phases + 1, (rows, len(config.sites))).astype(np.int32)
+    if program.spec.stamped:
+        phases[:] = 1
     phases[~wanted, -1] = 0
+    sent = max_phases * phases if program.spec.stamped else phases  # one phase has all slots
     events = np.zeros((rows, len(config.sites), max_phases, blocks), np.int32)
     for site in range(len(config.sites)):
         inputs = config.sites[site].shape[0]
         for block in range(program.row_blocks(site)):
             size = min(program.spec.synapse.rows, inputs - block * program.spec.synapse.rows)
             drawn = rng.binomial(size, density, (rows, max_phases)) * (rng.random((rows, max_phases)) < 0.7)
-            events[:, site, :, block] = drawn * (np.arange(max_phases) < phases[:, site, None])
+            events[:, site, :, block] = drawn * (np.arange(max_phases) < sent[:, site, None])
     heads = (rows, config.layers, config.heads)
 
     def counts(high: int) -> NDArray[np.int32]:
@@ -135,7 +138,7 @@ CHOICES = [
     for encoder in ENCODERS
     for maximum in ("read", "written")
     for gating in ("none", "all")
-] + [{"readout.kind": "reread"}]
+] + [{"readout.kind": "reread"}, *({"readout.kind": "membrane-decay", "vector.encoder": encoder} for encoder in ENCODERS)]
 
 
 def random_spec(rng: np.random.Generator) -> ChipSpec:
@@ -221,7 +224,7 @@ def test_slices_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_parameter_is_varied() -> None:
     untimed = {"clock_hz", "mesh.vector_period", "mesh.vector_offset", "vector.kv_bytes_per_engine", "vector.memory_bytes"}
     untimed |= {"readout.converter_bits", "readout.range_bits", "vector.kv_bank_bytes", "vector.memory_bank_bytes"}
-    untimed |= {"readout.repeats", "readout.joined", "readout.high_bits"}  # tests/devices/test_membrane.py, test_reread.py
+    untimed |= {"readout.repeats", "readout.joined", "readout.high_bits", "readout.steps"}  # tests/devices
     untimed |= {f"synapse.{name}" for name in ("cell", "crossbars", "columns", "cell_bits", "slices", "max_phases", "accumulator_bits")}
     assert {*RANGES, *CHOICES[0]} == set(parameters()) - untimed
 

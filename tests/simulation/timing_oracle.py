@@ -203,7 +203,7 @@ class Chip:
         yield from self.pause(spec.vector.latency, stage)
         phases = int(self.trace.phases[row, site])
         awake = self.result.site_begin[row, site] + self.wake
-        if spec.vector.encoder == "element":
+        if spec.vector.encoder == "element" or spec.readout.kind == "membrane-decay":
             yield from self.pause(self.passes(elements) + phases, stage)
             yield from self.pause(awake - self.cycle, stage)
             for phase in self.order(row, site):
@@ -229,9 +229,11 @@ class Chip:
         return phases[::-1] if self.spec.vector.encoder == "element" and self.spec.readout.kind == "membrane" else phases
 
     def inject(self, stage: int, site: int, row: int, phase: int) -> Unit:
-        events = int(self.trace.events[row, site, phase].sum())
+        events, held = int(self.trace.events[row, site, phase].sum()), self.spec.noc.events_per_flit
+        if self.spec.readout.kind == "membrane-decay":
+            events, held = int(self.trace.events[row, site].sum()), min(held, self.spec.noc.flit_bits // 21)
         route = int(self.program.routes.spike[site])
-        flits = [Flit(route, "spike") for _ in range(max(1, ceil(events, self.spec.noc.events_per_flit)))]
+        flits = [Flit(route, "spike") for _ in range(max(1, ceil(events, held)))]
         flits[-1].last = True
         yield from self.push(flits, stage)
 
@@ -312,6 +314,23 @@ class Chip:
         cycles = sum(readout.read_latency * self.groups(row, site, each) + 1 for each in integrated)
         return cycles + (4 * readout.column_mux * readout.conversion_cycles if converting else 0)
 
+    def decaying(self, row: int, site: int) -> int:
+        """Cycles of a stamped train (devices.md, Decay)."""
+        readout, trace = self.spec.readout, self.trace.events[row, site]
+        occupied = [slot for slot in range(len(trace)) if trace[slot].any()]
+        if not occupied:
+            return 1
+        decays = len(trace) - 1 - occupied[0]
+        integrations = sum(self.groups(row, site, slot) for slot in occupied)
+        return 1 + decays + readout.read_latency * integrations + 4 * readout.column_mux * readout.conversion_cycles
+
+    def phase_cycles(self, row: int, site: int, phase: int) -> int:
+        """Cycles of a phase in a tile."""
+        kind = self.spec.readout.kind
+        if kind == "membrane-decay":
+            return self.decaying(row, site)
+        return self.membrane(row, site, phase) if kind == "membrane" else self.reads(row, site, phase)
+
     def synapse(self, number: int) -> Unit:
         spec, region = self.spec, self.regions[number]
         head = region.site == self.config.head.index
@@ -326,7 +345,7 @@ class Chip:
                 while not self.phases_complete[number]:
                     yield None
                 self.phases_complete[number].popleft()
-                cycles = self.membrane(row, region.site, phase) if spec.readout.kind == "membrane" else self.reads(row, region.site, phase)
+                cycles = self.phase_cycles(row, region.site, phase)
                 self.result.read[number] += cycles
                 yield from self.pause(cycles)
             if head:

@@ -46,11 +46,11 @@ GROUPS: Mapping[str, tuple[Component, ...]] = MappingProxyType(
         ),
         "membranes": (
             Component(
-                ("synapse_tiles", "groups", "membrane_columns"),
-                {"membrane": 4},
-                "highest slice: charge of either sign, and the twin of each",
+                ("synapse_tiles", "groups", "membrane_columns", "membrane_capacitors"),
+                {"membrane": 1},
+                "highest slice: charge of either sign, and the twin of each where it is halved",
             ),
-            Component(("synapse_tiles", "groups", "lower_slices", "membrane_columns"), {"low_membrane": 4}),
+            Component(("synapse_tiles", "groups", "lower_slices", "membrane_columns", "membrane_capacitors"), {"low_membrane": 1}),
             Component(("synapse_tiles", "crossbars", "membrane_columns"), {"column_clamp": 1}),
             Component(("synapse_tiles", "groups", "membrane_columns", "range_bits"), {"register_bit": 1}, "ranges"),
             Component(
@@ -67,6 +67,7 @@ GROUPS: Mapping[str, tuple[Component, ...]] = MappingProxyType(
             ),
         ),
         "schedulers": (Component(("synapse_tiles", "groups", "rows"), {"scheduled_row": 1}),),
+        "stamps": (Component(("synapse_tiles", "stamped_rows"), {"register_bit": 8, "slot_match": 1}, "spike, sign and slot of an input"),),
         "outputs": (_OUTPUTS,),
         "vector": _VECTOR,
         "maxima": (Component(("vector_tiles", "maximum_lanes"), {"maximum_lane": 1}, "maxima taken while vectors are written"),),
@@ -124,7 +125,7 @@ PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "converters": ("converters",),
             "membranes": ("membranes",),
             "accumulators": ("accumulators",),
-            "synapse": ("schedulers", "outputs"),
+            "synapse": ("schedulers", "stamps", "outputs"),
             "vector": ("vector", "maxima", "encoders"),
             "attention": ("spike_attention",),
             "routers": ("routers",),

@@ -87,5 +87,13 @@ class ElementEncoder(Encoder):
         return phases
 
 
+class LevelEncoder(ElementEncoder):
+    """Finds the slot of every element in one stage; stamps lie beside the spikes in one bank."""
+
+    def banks(self, phases: int) -> int:  # noqa: ARG002 - a stamped train is one phase
+        """One."""
+        return 1
+
+
 ENCODERS: Mapping[str, Encoder] = MappingProxyType({"phase": PhaseEncoder(), "element": ElementEncoder()})
 """Encoders by the names of `vector.encoder`."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from neuromorphic_llm.chip.instruction import CACHE, RESIDUAL, SPIKES, WORD, WORK, Activity, Instruction, Scope, Tables, passes
 from neuromorphic_llm.chip.program import kv_bytes_per_token
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.chip.widths import SCORE_BITS, SPIKE_BITS, STORED_BITS, TABLE_BITS, WEIGHT_BITS, WORD_BITS
+from neuromorphic_llm.chip.widths import SCORE_BITS, STORED_BITS, TABLE_BITS, WEIGHT_BITS, WORD_BITS
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.graph.ir import Node
 from neuromorphic_llm.reference.blocks import Site
@@ -128,19 +128,20 @@ class Encode(_Sized):
 
     def scan(self, chip: ChipSpec) -> int:
         """Cycles in which one phase is scanned."""
-        return chip.encoder.scan(passes(self.size, chip))
+        return chip.site_encoder.scan(passes(self.size, chip))
 
     def cycles(self, chip: ChipSpec, activity: Activity) -> NDArray[np.int64]:
         """The maximum, and what else comes before the first scan."""
         each, phases = passes(self.size, chip), activity.phases[:, self.site.index].astype(np.int64)
-        return chip.maximum_read * each + chip.vector.latency + chip.encoder.before_scans(each, phases)
+        return chip.maximum_read * each + chip.vector.latency + chip.site_encoder.before_scans(each, phases)
 
     def counts(self, chip: ChipSpec, activity: Activity) -> dict[str, int]:
         """The signed-digit rule asks for the prices in every phase, other codes once."""
         phases = activity.phases[:, self.site.index]
         values, coded = self.size * int((phases > 0).sum()), self.size * int(phases.sum(dtype=np.int64))
-        read, written = chip.encoder.words(values, coded, coded if self.code == "signed-digit" else values)
-        banks = {"event_bank_bits_read": SPIKE_BITS * coded, "event_bank_bits_written": SPIKE_BITS * coded}
+        read, written = chip.site_encoder.words(values, coded, coded if self.code == "signed-digit" else values)
+        bank_bits = chip.spike_bits * coded
+        banks = {"event_bank_bits_read": bank_bits, "event_bank_bits_written": bank_bits}
         return {"maximum_elements": values, "encode_elements": coded, **banks, **_words(chip.maximum_read * values + read, written)}
 
     def memory(self, chip: ChipSpec, context: int) -> dict[str, int]:

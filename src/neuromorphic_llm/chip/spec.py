@@ -8,10 +8,11 @@ from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from neuromorphic_llm.chip.encoders import ENCODERS, Encoder
+from neuromorphic_llm.chip.encoders import ENCODERS, Encoder, LevelEncoder
 from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.parameter import LONGEST_SHOWN, FieldError, Section, cycles, described, parameter, refuse, shown
 from neuromorphic_llm.chip.topology import MeshTopology
+from neuromorphic_llm.chip.widths import SPIKE_BITS, STAMP_BITS
 from neuromorphic_llm.devices.cells import DEVICES
 from neuromorphic_llm.devices.readout import READOUTS, Readout, get_readout
 from neuromorphic_llm.errors import CompileError, UsageError
@@ -20,7 +21,7 @@ from neuromorphic_llm.registry import nearest
 LARGEST_MESH = 16384
 """Tiles of the largest mesh; route tables grow with it."""
 
-VALUE_BITS, EVENT_BITS = 32, 16
+VALUE_BITS, EVENT_BITS, STAMPED_EVENT_BITS = 32, 16, 21
 """Widths of a value and of an event in a flit (docs/reference/rtl/index.md, Flits)."""
 
 MAGNITUDE_BITS = 7
@@ -131,6 +132,14 @@ class ReadoutSpec(Section):
         "energy per conversion, area; saves rereads",
         unit="bits",
         most=32,
+        optional=True,
+    )
+    steps: int | None = parameter(
+        None,
+        "time slots of an octave, of a readout whose membranes decay, and of the networks that it takes; null: the readout's own",
+        "time, integrations",
+        unit="slots",
+        most=8,
         optional=True,
     )
     joined: int | None = parameter(
@@ -263,7 +272,7 @@ _PARTS_OF: Mapping[str, str] = MappingProxyType(
 """Field -> the field that bounds it."""
 
 _READOUT_FIELDS = tuple(
-    f"readout.{name}" for name in ("converter_bits", "repeats", "range_bits", "high_bits", "joined", "active_rows", "kind")
+    f"readout.{name}" for name in ("converter_bits", "repeats", "range_bits", "high_bits", "joined", "steps", "active_rows", "kind")
 )
 """Fields that a readout may refuse together."""
 
@@ -309,9 +318,8 @@ class ChipSpec:
     @cached_property
     def readout_circuit(self) -> Readout:
         """Definition of the readout, with the sizes of this chip (docs/reference/devices.md)."""
-        own = {
-            name: value for name in ("repeats", "range_bits", "high_bits", "joined") if (value := getattr(self.readout, name)) is not None
-        }
+        names = ("repeats", "range_bits", "high_bits", "joined", "steps")
+        own = {name: value for name in names if (value := getattr(self.readout, name)) is not None}
         return get_readout(
             self.readout.kind,
             **own,
@@ -324,7 +332,7 @@ class ChipSpec:
 
     @property
     def encoder(self) -> Encoder:
-        """Encoder of the vector tiles."""
+        """Encoder of the queries, and of the sites' vectors unless their trains are stamped."""
         return ENCODERS[self.vector.encoder]
 
     @property
@@ -338,6 +346,31 @@ class ChipSpec:
         vector = self.vector
         written = 2 * vector.lanes + self.noc.values_per_flit + vector.attention_engines * (vector.lanes + vector.key_lanes)
         return 0 if self.maximum_read else written
+
+    @property
+    def site_encoder(self) -> Encoder:
+        """Encoder of the vectors of sites."""
+        return LevelEncoder() if self.stamped else self.encoder
+
+    @property
+    def stamped(self) -> bool:
+        """The readout takes stamped trains (docs/reference/timing.md)."""
+        return self.readout_circuit.stamped
+
+    @property
+    def spike_bits(self) -> int:
+        """Bits of an element in one phase of a train, in an event bank or an axon memory."""
+        return SPIKE_BITS + (STAMP_BITS if self.stamped else 0)
+
+    def train_bits(self, phases: int) -> int:
+        """Bits of an input in an axon memory, for trains of at most so many phases."""
+        return self.spike_bits * (1 if self.stamped else phases)
+
+    @property
+    def flit_events(self) -> int:
+        """Events of a flit."""
+        held = self.noc.flit_bits // STAMPED_EVENT_BITS if self.stamped else self.noc.events_per_flit
+        return min(held, self.noc.events_per_flit)
 
     @property
     def gated(self) -> bool:

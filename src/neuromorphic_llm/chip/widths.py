@@ -14,3 +14,6 @@ TABLE_BITS = 16
 
 SPIKE_BITS = 2
 """An element in one phase, spike and sign, in an event bank or an axon memory."""
+
+STAMP_BITS = 6
+"""The slot of an event of a stamped train."""

@@ -74,7 +74,7 @@ def _described(code: SpikeCode, seed: int) -> dict[str, Any]:
     """A code as one entry of the JSON result. Raises ValueError or TypeError if it is none that codes vectors."""
     from dataclasses import asdict
 
-    from neuromorphic_llm.chip.codes import CHIP_CODES
+    from neuromorphic_llm.chip.codes import CHIP_CODES, STAMPED_CODE
     from neuromorphic_llm.spikes.compare import figures, gaussian
     from neuromorphic_llm.spikes.parameters import parameters_of
 
@@ -93,7 +93,7 @@ def _described(code: SpikeCode, seed: int) -> dict[str, Any]:
         "horner_shift": code.horner_shift,
         "graded": code.graded,
         "largest_value": code.largest_value,
-        "on_chip": code.name in CHIP_CODES,
+        "on_chip": code.name in (*CHIP_CODES, STAMPED_CODE),
         "parameters": parameters,
         "gaussian": asdict(figures(code, inputs)),
     }

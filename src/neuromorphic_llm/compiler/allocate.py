@@ -112,13 +112,13 @@ def _sram(module: Module, needed: Counter[str], vector_memory: int) -> dict[str,
     axon = accumulators = parameters = banks = 0
     for node in graph.linear_nodes():
         inputs, columns = sizes[node.operands[0]], node.integer("columns")
-        # Two bits per input and phase: a tile can store a whole train, so an event is never held back.
-        axon += len(node.integers("regions")) * -(-2 * inputs * phases // 8)
+        # A tile can store a whole train, so an event is never held back.
+        axon += len(node.integers("regions")) * -(-inputs * spec.train_bits(phases) // 8)
         accumulators += columns * -(-spec.synapse.accumulator_bits // 8)
         parameters += columns * (6 if "bias" in node.attributes else 2)
     for number in range(graph.stages):
         inputs = max(sizes[node.operands[0]] for node in graph.linear_nodes() if node.stage == number)
-        banks += spec.encoder.banks(phases) * -(-2 * inputs // 8)
+        banks += spec.site_encoder.banks(phases) * -(-spec.spike_bits * inputs // 8)
     return {
         "vector_memory": vector_memory,
         "event_banks": banks,

@@ -47,7 +47,7 @@ class _Placement:
         for site, stage in enumerate(self.stage):
             self.sites[stage].append(site)
         sizes = {node.name: node.type.size for node in graph.nodes}
-        self.spike_flits = [sizes[node.operands[0]] * EXPECTED_SPIKES / spec.noc.events_per_flit for node in linear]
+        self.spike_flits = [sizes[node.operands[0]] * EXPECTED_SPIKES / spec.flit_events for node in linear]
         self.value_flits = [_value_flits(node, spec.noc) for node in linear]
         self.residual_flits = module.weights.config.hidden_size / spec.noc.values_per_flit + 1  # and a credit back
         self.tiles, self.vector = _snake_fill(graph, self.topology)

@@ -21,7 +21,9 @@ from neuromorphic_llm.conversion.integers import integer_decoder
 from neuromorphic_llm.conversion.ranges import for_readout
 from neuromorphic_llm.conversion.text import fitting_windows
 from neuromorphic_llm.devices.readout import get_readout
+from neuromorphic_llm.errors import ConversionError
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.reference.weights import unfit_code
 from neuromorphic_llm.spikes.registry import get_code
 
 if TYPE_CHECKING:
@@ -89,7 +91,9 @@ def convert(
     Raises ConversionError if the calibration is of another checkpoint, the target cannot be met, or an accumulator could overflow.
     """
     code = get_code(options.code, options.phases, **dict(options.code_parameters))
-    get_readout(options.readout, **dict(options.readout_parameters))  # a wrong one is refused before the work begins
+    readout = get_readout(options.readout, **dict(options.readout_parameters))  # a wrong one is refused before the work begins
+    if reason := unfit_code(code, readout):
+        raise ConversionError(reason)
     ALLOCATIONS.check(options.allocation)
     changes, corrections = split_names(options.compensation)
     converted = converted_decoder(checkpoint)

@@ -76,6 +76,9 @@ class Readout(ABC):
     least_significant_first: ClassVar[bool] = False
     """Phases are taken from the least significant one on; other readouts begin with the most significant one."""
 
+    stamped: ClassVar[bool] = False
+    """Trains of one phase whose events carry their time slots; other readouts take events phase by phase."""
+
     bounds: ClassVar[Mapping[str, tuple[int, int]]] = BOUNDS
     """Least and largest value of parameters that are not bounded by 1 and 2^20."""
 
@@ -148,6 +151,14 @@ class Readout(ABC):
     def halvings(self, events: Counts, of_trains: Counts) -> Counts:  # noqa: ARG002 - there is no membrane
         """Halvings of charge of one column of weights, [sites], from events as in `conversions` and Drive.halvings [tokens, sites]."""
         return np.zeros(events.shape[1], np.int64)
+
+    def decays(self, events: Counts) -> Counts:
+        """Decays of charge of one column of weights from slot to slot, [sites], from events [tokens, sites, slots, row_blocks]."""
+        return np.zeros(events.shape[1], np.int64)
+
+    def train_cycles(self, events: Counts, read_latency: int, mux_cycles: int) -> Counts:
+        """Cycles of every stamped train, [tokens, sites], from events [tokens, sites, slots, row_blocks]; arguments as of phase_cycles."""
+        raise NotImplementedError(f"readout {self.name!r} takes no stamped trains")
 
     def phase_cycles(self, events: Counts, phases: Counts, read_latency: int, mux_cycles: int, *, in_order: bool) -> Counts:  # noqa: ARG002
         """Cycles of every phase in the order of their arrival, [tokens, sites, phases].
@@ -227,6 +238,9 @@ class BlockReadout(Readout):
     hold them (LinearWeights.ranges).
     """
 
+    capacitors: ClassVar[int] = 4
+    """Capacitors of a column and slice: for the charge of either sign, and the twin of each for the halving."""
+
     @property
     def block_rows(self) -> int:
         """Inputs of a block that is converted at once."""
@@ -302,6 +316,7 @@ READOUTS: Registry[type[Readout]] = Registry(
         ("reread", "neuromorphic_llm.devices.reread:Reread"),
         ("membrane", "neuromorphic_llm.devices.membrane:Membrane"),
         ("membrane-energy", "neuromorphic_llm.devices.membrane:MembraneEnergy"),
+        ("membrane-decay", "neuromorphic_llm.devices.decay:MembraneDecay"),
     ],
     group="neuromorphic_llm.readouts",
     flaw=subclass_flaw(Readout),

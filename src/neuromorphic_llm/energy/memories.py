@@ -97,8 +97,10 @@ def chip_memories(program: Program) -> dict[str, Memory]:
     synapse = len(spec.topology.synapse_tiles())
     return {
         **_vector_memories(config, spec, program.max_context, WEIGHT_BITS, spec.vector.kv_bytes_per_engine, Banks.of(spec)),
-        "event_banks": Memory(_bytes(2 * widest), spec.encoder.banks(weights.code.phases) * len(spec.topology.vector_tiles())),
-        "axon": Memory(_bytes(2 * widest * weights.code.phases), synapse),
+        "event_banks": Memory(
+            _bytes(spec.spike_bits * widest), spec.site_encoder.banks(weights.code.phases) * len(spec.topology.vector_tiles())
+        ),
+        "axon": Memory(_bytes(spec.train_bits(weights.code.phases) * widest), synapse, registers=spec.stamped),
         "accumulators": Memory(_bytes(spec.synapse.accumulator_bits) * columns, synapse, registers=True),
         "output_parameters": Memory(parameters, synapse),
         "routing_tables": Memory(_bytes(entries * entry_bits(len(program.route_sources))), spec.topology.tiles),

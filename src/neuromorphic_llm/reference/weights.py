@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromorphic_llm.devices.decay import MembraneDecay
 from neuromorphic_llm.devices.exact import Exact
 from neuromorphic_llm.devices.readout import Readout
 from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.config import CodeConfig, DecoderConfig, Formats
+from neuromorphic_llm.spikes.code import SpikeCode
+from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 
 GROUP, LARGEST_GROUP_WEIGHT, LARGEST_GROUP_MULTIPLIER = 32, 7, 15
 """Group-scaled weights: inputs of a group, largest magnitude of a 4-bit weight, largest multiplier of a group."""
@@ -128,3 +131,16 @@ class DecoderWeights:
     def parameters(self) -> int:
         """Number of synaptic weights over all crossbar sites."""
         return sum(self.site(site.name).weight.size for site in self.config.sites)
+
+
+def unfit_code(code: SpikeCode, readout: Readout) -> str | None:
+    """Reason why a readout cannot take the trains of a code; None if it can."""
+    if not isinstance(readout, MembraneDecay):
+        return None
+    if isinstance(code, FirstSpikeLog) and code == FirstSpikeLog(code.phases, steps=code.steps) and code.steps == readout.steps:
+        return None
+    given = ", ".join(f"{name}={value}" for name, value in code.parameters.items())
+    return (
+        f"the readout {readout.name} with steps {readout.steps} takes the code first-spike-log with steps={readout.steps} and no other "
+        f"parameter, not {code.name} ({given}); convert with --code first-spike-log --code-option steps={readout.steps}"
+    )

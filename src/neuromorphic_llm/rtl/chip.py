@@ -71,7 +71,7 @@ VECTOR_COUNTERS = (
 POWER_COUNTERS = ("cycles_on", "wakes")
 """Counters of a power switch in the order of the host port: of the tile, then of its router. In timing.md what is switched stands first."""
 
-_ABSENT = ("squared_elements",)
+_ABSENT = ("squared_elements", "decays", "slot_matches")
 """Counters of gains by energy, which the RTL does not have."""
 
 

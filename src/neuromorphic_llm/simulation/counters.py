@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program, Region
 from neuromorphic_llm.chip.routes import entry_bits, wire_hops
-from neuromorphic_llm.chip.widths import SPIKE_BITS, TABLE_BITS, WORD_BITS
+from neuromorphic_llm.chip.widths import TABLE_BITS, WORD_BITS
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.simulation.gating import gating_counts
 from neuromorphic_llm.simulation.trace import CELLS, READS, ROWS, ActivityTrace
@@ -59,6 +59,8 @@ class Counters:
     squared_elements: int = 0
     integrations: int = 0
     halvings: int = 0
+    decays: int = 0
+    slot_matches: int = 0
     accumulations: int = 0
     output_values: int = 0
     gate_operations: int = 0
@@ -215,7 +217,8 @@ def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) ->
     rereads = trace.rereads.sum(axis=(0, 1))
     side_by_side = spec.synapse.column_blocks
     regions = [(region, side_by_side(region.columns, region.columns // region.outputs)) for region in _regions(program)]
-    axon_bits = SPIKE_BITS * sum(int(work.phases[region.site] * work.inputs[region.site]) for region, _ in regions)
+    slots = (events.sum(axis=3) > 0).sum(axis=(0, 2)) if spec.stamped else np.zeros_like(groups)  # [sites], with an event
+    axon_bits = spec.spike_bits * sum(int(work.phases[region.site] * work.inputs[region.site]) for region, _ in regions)
     conversions = _over_columns(per_column, regions)
     accumulations = spec.readout_circuit.accumulations(conversions, repeated)
     sites, each = program.weights.config.sites, work.runs * work.outputs
@@ -233,6 +236,8 @@ def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) ->
         "squared_elements": int(work.runs @ work.inputs) if spec.readout_circuit.squares else 0,
         "integrations": _over_columns(integrations, regions),
         "halvings": _over_columns(halvings, regions),
+        "decays": _over_columns(spec.readout_circuit.decays(events), regions),
+        "slot_matches": sum(int(slots[region.site] * work.inputs[region.site]) for region, _ in regions),
         "accumulations": accumulations,
         "accumulator_bits_read": spec.synapse.accumulator_bits * (accumulations + output_values),
         "accumulator_bits_written": spec.synapse.accumulator_bits * accumulations,
@@ -249,8 +254,10 @@ def _network_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> 
     heads = int(trace.logits_wanted.sum())
     flits = np.zeros(len(program.route_sources), np.int64)
     per_phase = trace.events.sum(axis=3, dtype=np.int64)  # [rows, sites, phases]
+    if spec.stamped:
+        per_phase = per_phase.sum(axis=2, keepdims=True)
     ran = np.arange(per_phase.shape[2]) < trace.phases[:, :, None]
-    flits[routes.spike] = (np.maximum(-(-per_phase // spec.noc.events_per_flit), 1) * ran).sum(axis=(0, 2))
+    flits[routes.spike] = (np.maximum(-(-per_phase // spec.flit_events), 1) * ran).sum(axis=(0, 2))
     for region, route in zip(_regions(program), np.concatenate(routes.value), strict=True):
         flits[route] = work.runs[region.site] * program.result_flits(region)
     passes = np.array([trace.tokens] * (len(program.stages) - 1) + [heads], np.int64)

@@ -101,6 +101,20 @@ def accumulate_parallel(
 
 
 @kernel
+def accumulate_levels(weights_t: NDArray[np.int8], coded: NDArray[np.int32], total: NDArray[np.int32]) -> None:
+    """Products of weights_t [inputs, outputs] and signed levels [inputs], row by row of those that are not 0."""
+    total[:] = 0
+    for first in range(0, len(total), BLOCK_COLUMNS):
+        part = total[first : first + BLOCK_COLUMNS]
+        for i in range(len(coded)):
+            level = coded[i]
+            if level != 0:
+                row = weights_t[i, first : first + len(part)]
+                for j in range(len(part)):
+                    part[j] += level * np.int32(row[j])
+
+
+@kernel
 def scale(
     accumulators: NDArray[np.int32],
     multiplier: NDArray[np.int32],

@@ -149,3 +149,39 @@ def collect_events(
     """Lists of the spikes of digits [phases, n], as encode_events makes them; their number."""
     number: int = _collect_events(digits, phases, block_rows, rows, bounds, events)
     return number
+
+
+@kernel
+def encode_levels(
+    values: NDArray[np.int32],
+    stop: NDArray[np.int32],
+    levels: NDArray[np.int32],
+    block_rows: int,
+    coded: NDArray[np.int32],
+    events: NDArray[np.int32],
+) -> int:
+    """Exponent k_min of values [n], whose signed levels, 0 where silent, it writes to `coded` [n].
+
+    levels: values of the code, ascending; events [slots, row blocks]: spikes at each level.
+    """
+    m = largest_magnitude(values)
+    k = 0
+    while np.int64(levels[-1]) << k < m:
+        k += 1
+    for i in range(len(values)):
+        value = np.int64(values[i])
+        coded[i] = 0
+        if value * value <= stop[i]:
+            continue
+        size = 2 * abs(value) >> k
+        slot, above = -1, len(levels)  # the middle below `slot` + 1 is reached, that below `above` + 1 is not
+        while above - slot > 1:
+            between = (slot + above) // 2
+            if size >= levels[between] + (levels[between - 1] if between else 0):
+                slot = between
+            else:
+                above = between
+        if slot >= 0:
+            coded[i] = levels[slot] if value > 0 else -levels[slot]
+            events[slot, i // block_rows] += 1
+    return k

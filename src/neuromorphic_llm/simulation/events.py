@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
-from neuromorphic_llm.devices.readout import BlockReadout, Drive, horner_sum
+from neuromorphic_llm.devices.readout import BlockReadout, Drive, Reading, horner_sum
 from neuromorphic_llm.devices.reread import Reread
 from neuromorphic_llm.errors import SimulationError, UsageError
 from neuromorphic_llm.graph.plan import run_steps, stage_plans
@@ -24,6 +24,7 @@ from neuromorphic_llm.simulation import crossbar_kernels, encoder_kernels
 from neuromorphic_llm.simulation.attention_kernels import COUNTS
 from neuromorphic_llm.simulation.event_operations import EVENT_OPERATIONS
 from neuromorphic_llm.simulation.rereads import Rereads
+from neuromorphic_llm.simulation.stamped import StampedTrains
 from neuromorphic_llm.simulation.trace import ActivityTrace
 
 
@@ -73,8 +74,11 @@ class EventDecoder:
         self.position = 0
         self.records: list[TokenRecord] | None = [] if record else None
         self._rows: list[_TraceRow] = []
-        self._code = encoder_kernels.CODES[weights.code.name]
-        self._horner_shift = weights.code.spike_code().horner_shift
+        code = weights.code.spike_code()
+        self._code = encoder_kernels.CODES.get(code.name, -1)
+        self._stamped = StampedTrains(program) if program.spec.stamped else None
+        self._slots = self._stamped.slots if self._stamped else weights.code.phases
+        self._horner_shift = code.horner_shift
         self._row_blocks = max(program.row_blocks(site) for site in range(len(config.sites)))
         self._rows_per_block = program.spec.synapse.rows
         # Levels of the cells, for readouts whose accumulators are no products of the weights.
@@ -108,7 +112,7 @@ class EventDecoder:
             self.position + 1,
             logits_wanted,
             np.zeros(len(config.sites), np.int32),
-            np.zeros((len(config.sites), weights.code.phases, self._row_blocks), np.int32),
+            np.zeros((len(config.sites), self._slots, self._row_blocks), np.int32),
             np.zeros(len(config.sites), np.int64),
             np.zeros((len(config.sites), 3), np.int64),
             np.zeros((len(config.sites), weights.code.phases), np.int64),
@@ -137,6 +141,8 @@ class EventDecoder:
 
         stop: prices [inputs]; weights_t: weights [inputs, outputs].
         """
+        if self._stamped is not None:
+            return self._accumulate_stamped(self._stamped, site, stop, values)
         digits, row = self._digits[len(values)], self._row
         phases, exponent, spikes = encoder_kernels.encode_events(
             values, stop, self._code, self._rows_per_block, digits, self._events, self._bounds, row.events[site]
@@ -157,10 +163,30 @@ class EventDecoder:
             self.records[-1].sites.append(SiteEvents(digits[:phases].copy(), exponent, total))
         return exponent, total
 
+    def _accumulate_stamped(
+        self, trains: StampedTrains, site: int, stop: NDArray[np.int32], values: NDArray[np.int32]
+    ) -> tuple[int, NDArray[np.int32]]:
+        """See accumulate; a stamped train is one phase."""
+        readout, row = self.program.weights.readout, self._row
+        assert isinstance(readout, BlockReadout)
+        exponent, levels = trains.encode(values, stop, row.events[site])
+        row.phases[site] = 1
+        drive = Drive(np.array([trains.code.phases]), self._horner_shift, self.program.weights.site(site).ranges)
+        read = readout.read(trains.block_sums(levels, self.program.weights_t[site], readout.block_rows), drive, np)
+        total = self._checked(site, read)
+        if self.records is not None:
+            self.records[-1].sites.append(SiteEvents(trains.digits(levels), exponent, total))
+        return exponent, total
+
+    def _checked(self, site: int, read: Reading) -> NDArray[np.int32]:
+        """Accumulators of a reading of a site, whose repeated conversions are counted."""
+        self._row.repeats[site] = read.repeats[0]
+        return check_int32(read.accumulators[0], self.program.weights.config.sites[site].name).astype(np.int32)
+
     def _read_out(self, site: int, digits: NDArray[np.int8]) -> NDArray[np.int32]:
         """Accumulators of a site whose readout is not exact, of digits [phases, inputs]."""
-        weights, name = self.program.weights, self.program.weights.config.sites[site].name
-        drive = Drive(np.array([len(digits)]), self._horner_shift, weights.site(name).ranges)
+        weights = self.program.weights
+        drive = Drive(np.array([len(digits)]), self._horner_shift, weights.site(site).ranges)
         if isinstance(weights.readout, BlockReadout):
             if weights.readout.squares:
                 values = horner_sum(digits.astype(np.int64), self._horner_shift)[None]
@@ -168,8 +194,7 @@ class EventDecoder:
             read = weights.readout.read(self._block_sums(site, digits, weights.readout.block_rows), drive, np)
         else:
             read = weights.readout.accumulate_events(digits, self._levels[site], drive)
-        self._row.repeats[site] = read.repeats[0]
-        return check_int32(read.accumulators[0], name).astype(np.int32)
+        return self._checked(site, read)
 
     def _block_sums(self, site: int, digits: NDArray[np.int8], rows: int) -> NDArray[np.int64]:
         """Integer products of the blocks of `rows` inputs of a site, [blocks, 1, outputs]."""

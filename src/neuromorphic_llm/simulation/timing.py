@@ -148,10 +148,21 @@ def _reading_cycles(spec: ChipSpec, events: NDArray[np.int64], phases: NDArray[n
     return circuit.phase_cycles(events, phases, readout.read_latency, readout.mux_cycles, in_order=in_order)
 
 
+def _phase_work(spec: ChipSpec, trace: ActivityTrace) -> NDArray[np.int64]:
+    """Plan.work."""
+    readout, events, phases = spec.readout, trace.events.astype(np.int64), trace.phases.astype(np.int64)
+    if spec.stamped:
+        sent = events.sum(axis=(2, 3))[..., None]
+        reading = spec.readout_circuit.train_cycles(events, readout.read_latency, readout.mux_cycles)[..., None]
+    else:
+        events = _as_sent(spec, events, phases)
+        sent = events.sum(axis=3)
+        reading = _reading_cycles(spec, events, phases) + trace.halves * (readout.read_latency + readout.mux_cycles)
+    return np.stack([np.maximum(_ceil(sent, spec.flit_events), 1), reading], axis=3)
+
+
 def _plan(program: Program, trace: ActivityTrace) -> Plan:
     spec, config, stages = program.spec, program.weights.config, len(program.stages)
-    phases = trace.phases.astype(np.int64)
-    events = _as_sent(spec, trace.events.astype(np.int64), phases)
     delay, finish, scan = _delays(program, trace)
     units = _unit_table(program)
     regions = units[stages + 1 :]
@@ -162,8 +173,6 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
     np.add.at(sites[:, tables.VALUE_FLITS], regions[:, tables.FIRST_SITE], regions[:, tables.BURST_FLITS])
     sites[:, tables.SPIKE_ROUTE] = program.routes.spike
     sites[list(program.stages[-1].sites), tables.OF_HEAD] = 1
-    phase_flits = np.maximum(_ceil(events.sum(axis=3), spec.noc.events_per_flit), 1)
-    reading = _reading_cycles(spec, events, phases) + trace.halves * (spec.readout.read_latency + spec.readout.mux_cycles)
     row_flits = spec.noc.value_flits(config.hidden_size)
     return Plan(
         numbers=np.array([host_step_cycles(program), row_flits, stages], np.int64),
@@ -172,8 +181,8 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
         units=units,
         delay=delay,
         finish=finish,
-        phases=phases,
-        work=np.stack([phase_flits, reading], axis=3),
+        phases=trace.phases.astype(np.int64),
+        work=_phase_work(spec, trace),
         tile_unit=tile_unit,
         route_kind=_route_kinds(program),
     )

@@ -8,12 +8,15 @@ from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.spikes.arrays import Array, Library
 from neuromorphic_llm.spikes.integers import Integers
 from neuromorphic_llm.spikes.parameters import parameter
 from neuromorphic_llm.spikes.scaled import ScaledCode
+
+Integers8 = NDArray[np.int8]
 
 WEIGHTS = {1: (1,), 2: (5, 7), 3: (4, 5, 6), 4: (16, 19, 23, 27), 8: (32, 35, 38, 41, 45, 49, 54, 59)}
 """Steps per octave -> integer weights of the times within a phase, latest first, in the ratio of powers of 2^(1/steps)."""
@@ -54,6 +57,20 @@ class FirstSpikeLog(ScaledCode):
     def largest_value(self) -> int:
         """Bound of |a|: the earliest time."""
         return WEIGHTS[self.steps][-1] << (self.octaves * (self.phases - 1))
+
+    def slot_pulses(self, digits: Integers8) -> Integers8:
+        """Pulses -1, 0, 1 of every time slot, the least level first, [phases * steps, ...], of digits [phases, ...]."""
+        weights = np.array(WEIGHTS[self.steps], np.int8).reshape(1, -1, *(1,) * (digits.ndim - 1))
+        latest = digits[::-1, None]
+        pulses: Integers8 = (np.sign(latest) * (np.abs(latest) == weights)).reshape(-1, *digits.shape[1:])
+        return pulses
+
+    def digits_of(self, levels: Integers) -> Integers8:
+        """Digits [phases, ...] of signed levels."""
+        weights = np.array(self.levels).reshape(self.phases, self.steps, *(1,) * levels.ndim)[::-1]
+        found = (np.abs(levels) == weights) * np.array(WEIGHTS[self.steps]).reshape(1, -1, *(1,) * levels.ndim)
+        digits: Integers8 = (np.sign(levels) * found.sum(axis=1)).astype(np.int8)
+        return digits
 
     def digits(self, x: Array, k: Array, _: Array, xp: Library, /) -> Iterator[Array]:
         """The weight of the nearest level in its phase (the larger of two equally near ones), silence in the others."""
