@@ -52,7 +52,7 @@ from neuromorphic_llm.models.checkpoint import Checkpoint
 from neuromorphic_llm.models.text_tokens import choose_bos, plain_ids, text_prefix, token_windows
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.config import DecoderConfig
-from neuromorphic_llm.reference.weights import DecoderWeights
+from neuromorphic_llm.reference.weights import DecoderWeights, unfit_code
 from neuromorphic_llm.spikes.registry import get_code
 from neuromorphic_llm.text_file import LIMITS, FileRefusedError, read_bytes, write_text
 
@@ -116,6 +116,8 @@ def fine_tune(
             f"a batch of {recipe.batch} windows cannot be shared by {process_count()} processes; choose a multiple of them"
         )
     code = get_code(recipe.code, recipe.phases, **dict(recipe.code_parameters))
+    if readout is not None and (reason := unfit_code(code, readout)):
+        raise ConversionError(reason)
     surrogate = Surrogate(recipe.masked, recipe.activity)
     emulation = emulation_of(code, ConvertConfig().query_phases, surrogate, half=device.type == "cuda")
     with _nothing_left_behind(folder):
