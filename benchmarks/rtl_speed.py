@@ -50,8 +50,8 @@ def nano(tokens: int, checked: bool) -> list[str]:
     chip = RtlChip(compile_network(network.weights, load_spec("nano")), checked=checked)
     marks: list[tuple[float, float]] = []
     prompt = text_ids(tokenizer, "Once upon a time")
-    result = chip.run(prompt, tokens, (), lambda _: marks.append((time.process_time(), time.perf_counter())))
-    decoded, cycles = tokens - 1, result.token_end_cycle[-1] - result.token_end_cycle[0]
+    result = chip.run([prompt], tokens, (), lambda *_: marks.append((time.process_time(), time.perf_counter())))
+    decoded, cycles = tokens - 1, result.cycles - result.round_end(0)
     processor, wall = (last - first for first, last in zip(marks[0], marks[-1], strict=True))
     return [f"{cycles:,}", f"{cycles / processor:,.0f}", f"{decoded / processor:.2f}", f"{decoded / wall:.2f}"]
 

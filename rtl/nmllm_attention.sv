@@ -13,6 +13,8 @@
 // Keys and values come as rows: elements kv_word * LANES on of 8 bits (the first D lanes if LANES > D) with the row's exponent, taken always
 // while no command runs or its queries are being coded; one head a cycle and engine, so D times the engines must be at least LANES.
 //
+// The context of a sequence lies `base` places behind the first one of the key/value head.
+//
 // Register map (cfg_address): 0 D; 1 heads of a group; 2 query phases T (1..10); 3 probability bits P (1..10); 4 score shift 2 f_qkv - 8; 5 output shift
 // 15 + f_qkv - f_attention; 16 + 4 slot: element of the query vector at which its first head begins; + 1 first block of its keys; + 2 row of its first
 // value; + 3 value_base. Blocks are of KEY_LANES keys.
@@ -30,6 +32,7 @@ module nmllm_attention #(
     parameter int unsigned ROWS = nmllm_pkg::KV_BYTES_PER_ENGINE / (2 * HEAD_DIM + 1),  // keys and values of all slots
     localparam int unsigned CONTEXT = ROWS < 8192 ? ROWS : 8192,
     localparam int unsigned CONTEXT_BITS = $clog2(CONTEXT + 1),
+    localparam int unsigned ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1,
     localparam int unsigned SLOT_BITS = SLOTS > 1 ? $clog2(SLOTS) : 1,
     localparam int unsigned WORDS = HEAD_DIM > LANES ? HEAD_DIM / LANES : 1,
     localparam int unsigned WORD_BITS = WORDS > 1 ? $clog2(WORDS) : 1
@@ -47,6 +50,7 @@ module nmllm_attention #(
     input  logic                               kv_is_value,
     input  logic [   SLOT_BITS-1:0]            kv_slot,
     input  logic [CONTEXT_BITS-1:0]            kv_position,
+    input  logic [    ROW_BITS-1:0]            base,  // place of position 0, the first of a block; stays through a command
     input  logic [   WORD_BITS-1:0]            kv_word,
     input  logic [             4:0]            kv_exponent,
     input  logic [       LANES-1:0][7:0]       kv_data,
@@ -93,7 +97,6 @@ module nmllm_attention #(
   localparam int unsigned CONTEXT_BLOCK_BITS = CONTEXT_BLOCKS > 1 ? $clog2(CONTEXT_BLOCKS) : 1;
   localparam int unsigned KEY_ADDRESS_BITS = $clog2(BLOCKS * HEAD_DIM);
   localparam int unsigned KEY_LANE_BITS = $clog2(KEY_LANES);
-  localparam int unsigned ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1;
   localparam int unsigned SOFTMAX_WORDS = (CONTEXT + SOFTMAX_LANES - 1) / SOFTMAX_LANES;
   localparam int unsigned SOFTMAX_WORD_BITS = SOFTMAX_WORDS > 1 ? $clog2(SOFTMAX_WORDS) : 1;
   localparam int unsigned QUERY_PHASES = 10;
@@ -144,7 +147,7 @@ module nmllm_attention #(
   logic [KEY_ADDRESS_BITS-1:0] key_address;
   logic [KEY_LANE_BITS-1:0] key_skew;
   logic key_enable, exponent_enable, value_enable;
-  logic [BLOCK_BITS-1:0] exponent_block, kv_block;
+  logic [BLOCK_BITS-1:0] exponent_block, kv_block, base_block, first_block;  // `first`: of the context
   // A context has fewer blocks than the memory.
   // verilator lint_off UNUSEDSIGNAL
   logic [BLOCK_BITS-1:0] z_block;
@@ -175,7 +178,9 @@ module nmllm_attention #(
   assign finished = state_q == WAIT || (output_done && last_head);
   assign done = finished && idle_left_q == IDLE_BITS'(1);
   assign last_block = CONTEXT_BLOCK_BITS'((context_q - CONTEXT_BITS'(1)) >> KEY_LANE_BITS);
-  assign kv_block = slot_block_q[kv_slot] + BLOCK_BITS'(kv_position >> KEY_LANE_BITS);
+  assign base_block = BLOCK_BITS'(base >> KEY_LANE_BITS);
+  assign first_block = slot_block_q[slot_q] + base_block;
+  assign kv_block = slot_block_q[kv_slot] + base_block + BLOCK_BITS'(kv_position >> KEY_LANE_BITS);
 
   always_ff @(posedge clk) begin
     unique case (state_q)
@@ -234,7 +239,7 @@ module nmllm_attention #(
   nmllm_attention_memory #(.LANES(LANES), .KEY_LANES(KEY_LANES), .HEAD_DIM(HEAD_DIM), .BLOCKS(BLOCKS), .ROWS(ROWS)) u_memory (
       .clk, .rst, .write_valid(kv_valid), .write_is_value(kv_is_value), .write_block(kv_block),
       .write_lane(kv_position[KEY_LANE_BITS-1:0]), .write_key_address(KEY_ADDRESS_BITS'(32'(kv_block) * 32'(head_dim_q))),
-      .write_row(slot_row_q[kv_slot] + ROW_BITS'(kv_position)), .write_word(kv_word),
+      .write_row(slot_row_q[kv_slot] + base + ROW_BITS'(kv_position)), .write_word(kv_word),
       .write_lanes(32'(head_dim_q) < LANES ? ($clog2(LANES) + 1)'(head_dim_q) : ($clog2(LANES) + 1)'(LANES)), .write_exponent(kv_exponent),
       .write_data(kv_data), .key_enable, .key_address, .key_skew, .keys, .exponent_enable, .exponent_block, .key_exponents, .value_enable,
       .value_row, .values, .value_exponent);
@@ -262,8 +267,8 @@ module nmllm_attention #(
       .LANES(LANES), .KEY_LANES(KEY_LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .BLOCKS(BLOCKS), .PHASES(QUERY_PHASES)) u_scores (
       .clk, .rst, .clear(start), .spike_fired(encoder_fired), .spike_negative(encoder_negative), .spike_count(encoder_spikes),
       .spike_element(encoder_element), .spike_head(encoder_head), .start(state_q == SCORES_START), .head_dim(head_dim_q),
-      .last_block(BLOCK_BITS'(last_block)), .key_base(KEY_ADDRESS_BITS'(32'(slot_block_q[slot_q]) * 32'(head_dim_q))),
-      .block_base(slot_block_q[slot_q]), .places(score_places_q), .phases, .exponent, .working(scores_working), .done(scores_done),
+      .last_block(BLOCK_BITS'(last_block)), 
+      .key_base(KEY_ADDRESS_BITS'(32'(first_block) * 32'(head_dim_q))), .block_base(first_block), .places(score_places_q), .phases, .exponent, .working(scores_working), .done(scores_done),
       .spikes, .silent, .key_enable, .key_address, .key_skew, .keys, .exponent_enable, .exponent_block, .key_exponents, .in_last_block,
       .z_valid, .z_head, .z_block, .z);
 
@@ -275,7 +280,7 @@ module nmllm_attention #(
 
   nmllm_attention_values #(
       .LANES(LANES), .SOFTMAX_LANES(SOFTMAX_LANES), .HEAD_DIM(HEAD_DIM), .ROWS(ROWS), .WORDS(SOFTMAX_WORDS), .SUM_BITS(SUM_BITS)) u_values (
-      .clk, .rst, .clear(start_softmax), .row_base(slot_row_q[slot_q]), .least, .valid(coded_valid), .ready(coded_ready),
+      .clk, .rst, .clear(start_softmax), .row_base(slot_row_q[slot_q] + base), .least, .valid(coded_valid), .ready(coded_ready),
       .word(coded_word), .fired(coded_fired), .negative(coded_negative), .working(values_working), .idle(values_idle), .value_enable,
       .value_row, .values, .value_exponent, .read_element, .read_sums(sums));
 

@@ -19,6 +19,8 @@ module nmllm_attention_bank
     localparam int unsigned HEADS = SLOTS * E * GROUP,
     localparam int unsigned GROUPS = L / 2,
     localparam int unsigned WORD_BITS = $clog2(WORDS),
+    localparam int unsigned ROWS_HELD = KV_BYTES_PER_ENGINE / (2 * HEAD_DIM + 1),
+    localparam int unsigned PLACE_BITS = $clog2(ROWS_HELD),
     localparam int unsigned KV_WORD_BITS = $clog2(HEAD_DIM / L > 1 ? HEAD_DIM / L : 2),
     localparam int unsigned COUNTERS = 15
 ) (
@@ -30,6 +32,7 @@ module nmllm_attention_bank
     input  logic [ 3:0]                 index,
     input  logic [ 7:0]                 kv_heads,
     input  logic [14:0]                 position,
+    input  logic [PLACE_BITS-1:0]       base,  // place of position 0
     input  logic                        start,
     output logic                        done,
     input  logic [HEADS-1:0][31:0]      maxima,  // of the query heads
@@ -53,7 +56,6 @@ module nmllm_attention_bank
 );
   localparam int unsigned SLOT_BITS = SLOTS > 1 ? $clog2(SLOTS) : 1;
   localparam int unsigned HEAD_BITS = HEADS > 1 ? $clog2(HEADS) : 1;
-  localparam int unsigned ROWS_HELD = KV_BYTES_PER_ENGINE / (2 * HEAD_DIM + 1);
   localparam int unsigned CONTEXT = ROWS_HELD < 8192 ? ROWS_HELD : 8192;
   localparam int unsigned CONTEXT_BITS = $clog2(CONTEXT + 1);
   localparam int unsigned ENGINE_WORD_BITS = HEAD_DIM > 2 * L ? $clog2(HEAD_DIM / L) : 1;
@@ -123,7 +125,7 @@ module nmllm_attention_bank
   logic [L-1:0][31:0] engine_write_data, engine_stop_data;
   nmllm_attention #(.HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS)) engine (
       .clk, .rst, .cfg_valid, .cfg_address({4'd0, cfg_address}), .cfg_data, .kv_valid(row_valid), .kv_is_value(row_is_value), .kv_slot(row_slot),
-      .kv_position(CONTEXT_BITS'(position)), .kv_word(ENGINE_WORD_BITS'(kv_word)), .kv_exponent(row_exponent), .kv_data(row_data),
+      .kv_position(CONTEXT_BITS'(position)), .base, .kv_word(ENGINE_WORD_BITS'(kv_word)), .kv_exponent(row_exponent), .kv_data(row_data),
       .start(engine_start), .slot, .context_size(CONTEXT_BITS'(position + 15'd1)), .maximum, .done(engine_done), .read_enable(engine_read),
       .read_word(engine_read_word), .query_data(output_data), .stop_data(engine_stop_data), .write_enable(engine_write),
       .write_output(engine_write_output), .write_word(engine_write_word), .write_mask(engine_mask), .write_data(engine_write_data),

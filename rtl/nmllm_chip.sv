@@ -31,6 +31,7 @@ module nmllm_chip
     input  logic [DRAM_VALUES-1:0][15:0]     dram_data,
     output logic                             token_valid,
     output logic [         31:0]             token,
+    output logic [SEQUENCE_BITS-1:0]         token_sequence,
     output logic                             done,
     input  logic [TILE_BITS-1:0]             counter_tile,
     input  logic [          5:0]             counter_index,
@@ -160,7 +161,7 @@ module nmllm_chip
       nmllm_host_tile host (
           .clk, .rst, .cfg_valid(cfg_here), .cfg_unit, .cfg_address, .cfg_data, .in_valid(taken_valid), .in_flit(local_flit),
           .out_valid(offered_valid), .out_ready(tile_ready), .out_flit(tile_flit), .dram_enable, .dram_address, .dram_data, .token_valid, .token,
-          .done, .dram_bits_read(counts[t][0]), .orders(orders[t]), .token_ended(ended[t]));
+          .token_sequence, .done, .dram_bits_read(counts[t][0]), .orders(orders[t]), .token_ended(ended[t]));
       for (genvar i = 1; i < 32; i++) begin : g_none
         assign counts[t][i] = '0;
       end

@@ -24,6 +24,7 @@ module nmllm_injection
     input  logic                                send,
     input  logic [14:0]                         size,
     input  logic                                wanted,
+    input  logic [SEQUENCE_BITS-1:0]            stream_sequence,  // of what is sent
     output logic                                send_done,
     input  logic                                send_token,
     input  logic [31:0]                         token,
@@ -58,10 +59,11 @@ module nmllm_injection
     vector_flit = '0;
     vector_flit.route = vector_route;
     if (send_token) begin
+      vector_flit.tag = 16'(stream_sequence);
       vector_flit.payload = 64'(token);
     end else begin
       vector_flit.flag = last && size[0];
-      vector_flit.tag = {wanted, element_q};
+      vector_flit.tag = {wanted, 15'(stream_sequence)};
       vector_flit.payload = {read_data[lane|LANE_BITS'(1)], read_data[lane]};
       if (vector_flit.flag) vector_flit.payload[63:32] = '0;
     end

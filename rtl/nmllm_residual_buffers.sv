@@ -1,7 +1,8 @@
 // The residual stream of a stage and the two slots of the residual to come: three buffers that take turns (docs/reference/rtl/vector-tile.md).
 //
 // Flits of the incoming residual fill the slots in turn; `available` is high while one is full. `take` makes the oldest full slot the stream, from
-// this cycle on, and the old stream's buffer a free slot. Reads and writes go to the stream. A flit's tag[15] says whether the token's logits are wanted.
+// this cycle on, and the old stream's buffer a free slot. Reads and writes go to the stream. A flit's tag says whether the token's logits are wanted,
+// and whose token it is; its place in the vector, `arriving_element`, is counted here.
 `default_nettype none
 
 module nmllm_residual_buffers
@@ -14,14 +15,18 @@ module nmllm_residual_buffers
     input  logic                                clk,
     input  logic                                rst,
     input  logic [              14:0]           size,  // elements
-    // flits of the incoming residual: which lanes of which word they hold
+    // flits of the incoming residual: the lanes that they hold of the word of their first element
     input  logic                                arrives,
-    input  logic [              15:0]           arriving_tag,
+    // verilator lint_off UNUSEDSIGNAL
+    input  logic [              15:0]           arriving_tag,  // sequences have fewer bits
+    // verilator lint_on UNUSEDSIGNAL
+    output logic [              14:0]           arriving_element,
     input  logic [VECTOR_LANES-1:0]             arriving_mask,
     input  logic [VECTOR_LANES-1:0][31:0]       arriving_lanes,
     output logic                                available,
     input  logic                                take,
     output logic                                wanted,  // logits of the stream's token
+    output logic [ SEQUENCE_BITS-1:0]           stream_sequence,
     // the stream
     input  logic                                read_enable,
     input  logic [ADDRESS_BITS-1:0]             read_address,
@@ -34,8 +39,9 @@ module nmllm_residual_buffers
 
   buffer_t stream_q, stream_next, filling_q;
   logic [1:0] full_slots_q;
-  logic [14:0] flits_left_q;  // of the vector that is arriving
+  logic [14:0] element_q;  // the next one to arrive
   logic [2:0] wanted_q;  // of the token in each buffer
+  logic [SEQUENCE_BITS-1:0] sequence_q[3];
   logic complete;
 
   function automatic buffer_t following(input buffer_t number);
@@ -44,23 +50,25 @@ module nmllm_residual_buffers
 
   assign available = full_slots_q != '0;
   assign wanted = wanted_q[stream_q];
-  assign complete = arrives && (flits_left_q == 15'd1 || (flits_left_q == '0 && size <= 15'd2));
+  assign stream_sequence = sequence_q[stream_q];
+  assign arriving_element = element_q;
+  assign complete = arrives && element_q + 15'd2 >= size;
   assign stream_next = take ? following(stream_q) : stream_q;
 
   always_ff @(posedge clk) begin
     stream_q <= stream_next;
     full_slots_q <= full_slots_q + 2'(complete) - 2'(take);
     if (arrives) begin
-      // The counter is loaded by the first flit, so that it needs no start.
-      flits_left_q <= flits_left_q == '0 ? ((size + 15'd1) >> 1) - 15'd1 : flits_left_q - 15'd1;
+      element_q <= complete ? '0 : element_q + 15'd2;
       if (complete) filling_q <= following(filling_q);
-      if (flits_left_q == '0) wanted_q[filling_q] <= arriving_tag[15];
+      wanted_q[filling_q] <= arriving_tag[15];
+      sequence_q[filling_q] <= arriving_tag[SEQUENCE_BITS-1:0];
     end
     if (rst) begin
       stream_q <= 2'd2;
       filling_q <= 2'd0;
       full_slots_q <= '0;
-      flits_left_q <= '0;
+      element_q <= '0;
     end
   end
 
@@ -70,13 +78,11 @@ module nmllm_residual_buffers
     assign written = write_enable && stream_q == 2'(b);
     nmllm_lane_ram #(.LANES(VECTOR_LANES), .DEPTH(WORDS)) buffer_ram (
         .clk, .write_mask(written ? '1 : arriving_mask & {VECTOR_LANES{arrives && filling_q == 2'(b)}}),
-        .write_address(written ? write_address : ADDRESS_BITS'(arriving_tag[14:LANE_BITS])),
+        .write_address(written ? write_address : ADDRESS_BITS'(element_q >> LANE_BITS)),
         .write_data(written ? write_data : arriving_lanes), .read_enable(read_enable && stream_next == 2'(b)), .read_address,
         .read_data(datas[b]));
   end
   assign read_data = datas[stream_q];
-
-  wire unused = &{1'b0, arriving_tag[LANE_BITS-1:0]};
 
 `ifndef SYNTHESIS
   slots_free : assert property (@(posedge clk) disable iff (rst) arrives |-> full_slots_q < 2'd2 || take)

@@ -37,14 +37,12 @@ module nmllm_sequencer
     output logic                take_residual,
     output logic                take_values,
     output logic [        15:0] receive_size,
-    output logic [        14:0] position,  // of the token under way, from 0
     output logic                ended
 );
   instruction_t program_q[INSTRUCTIONS];
   instruction_t running_q;
   logic [4:0] pc_q, pc_running_q, pc_start;
-  logic skip_send, finish, started_q, sends;
-  logic [14:0] position_q;
+  logic skip_send, finish, sends;
 
   always_ff @(posedge clk) begin
     if (cfg_valid) program_q[cfg_address[4:0]] <= instruction_t'(cfg_data[51:0]);
@@ -66,12 +64,9 @@ module nmllm_sequencer
   assign finish = (start || busy) && finished[current.operation];
   assign sends = current.operation == SEND || current.operation == SEND_TOKEN;
   assign send_follows = program_q[pc_running_q+5'd1].operation == SEND;
-  assign position = position_q + 15'(take_residual && started_q);
   assign ended = skip_send || (finish && sends);
 
   always_ff @(posedge clk) begin
-    position_q <= position;
-    started_q <= started_q | take_residual;
     if (start) running_q <= current;
     if (finish) begin
       busy <= 1'b0;
@@ -85,8 +80,6 @@ module nmllm_sequencer
     if (rst) begin
       busy <= 1'b0;
       pc_q <= '0;
-      position_q <= '0;
-      started_q <= 1'b0;
     end
   end
 endmodule

@@ -5,14 +5,14 @@
 //   unit 1   0 route of the incoming residual    1 route of incoming credits    2 route of the outgoing residual or token
 //            3 route of outgoing credits         4 hidden size N                5 {head stage[1], last layer[0]}
 //            6 key/value heads                   7 words of the rotary table a position
-//            8 number of the stage's last site
+//            8 number of the stage's last site          9 tokens of a sequence's part of the key/value memories
 //   unit 2   instructions (nmllm_sequencer)
 //   unit 3   parameters (gains, stop prices and key offsets), unit 4 rotary table, unit 5 stop prices of the queries: address = word * LANES / 2 + pair,
 //            data = two lanes of 32 bits
 //   unit 6   norm   7 rope   8 kv-write   9 encoder   10 attention engine address[23:20]
 //   unit 11  engine that owns the lanes of a word of the attention output, 4 bits per lane; address = word * ceil(LANES / 16) + part
 //
-// Flits: see docs/reference/rtl/index.md. A residual flit carries in tag[15] whether the token's logits are wanted.
+// Flits: see docs/reference/rtl/index.md.
 `default_nettype none
 
 module nmllm_vector_tile
@@ -62,6 +62,7 @@ module nmllm_vector_tile
   localparam int unsigned GROUPS = L / 2;
   localparam int unsigned OWNER_PARTS = (L + 15) / 16;
   localparam int unsigned ENGINE_BITS = E > 1 ? $clog2(E) : 1;
+  localparam int unsigned PLACE_BITS = $clog2(KV_BYTES_PER_ENGINE / (2 * HEAD_DIM + 1));  // of the tokens that an engine holds
 
   // configuration
   logic [ROUTE_BITS-1:0] residual_route_q, credit_in_route_q, out_route_q, credit_route_q;
@@ -70,6 +71,7 @@ module nmllm_vector_tile
   logic [7:0] kv_heads_q;
   logic [7:0] table_words_q;
   logic [3:0] last_site_q;
+  logic [PLACE_BITS-1:0] part_q;
 
   always_ff @(posedge clk) begin
     if (cfg_valid && cfg_unit == 4'd1) begin
@@ -83,6 +85,7 @@ module nmllm_vector_tile
         4'd6: kv_heads_q <= cfg_data[7:0];
         4'd7: table_words_q <= cfg_data[7:0];
         4'd8: last_site_q <= cfg_data[3:0];
+        4'd9: part_q <= cfg_data[PLACE_BITS-1:0];
         default: ;
       endcase
     end
@@ -123,7 +126,9 @@ module nmllm_vector_tile
   // ---------------------------------------------------------------- sequencer
   logic start, busy, send_follows, take_residual, residual_available, stream_wanted;
   instruction_t current;
+  logic [SEQUENCE_BITS-1:0] stream_sequence;
   logic [14:0] position;
+  logic [PLACE_BITS-1:0] base;
   logic norm_done, encode_done, rope_done, kv_done, attend_done, add_done, send_done;
   logic [15:0] finished;
 
@@ -142,7 +147,9 @@ module nmllm_vector_tile
   nmllm_sequencer sequencer (
       .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd2), .cfg_address, .cfg_data, .last_layer(last_layer_q), .residual_available,
       .residual_wanted(stream_wanted), .values_arrived(value_flits_q), .finished, .current, .start, .busy, .send_follows, .take_residual,
-      .take_values, .receive_size, .position, .ended(row_done));
+      .take_values, .receive_size, .ended(row_done));
+  nmllm_positions #(.PLACE_BITS(PLACE_BITS)) positions (
+      .clk, .rst, .take(take_residual), .stream_sequence, .part(part_q), .position, .base);
 
   logic [WAKE_BITS-1:0] wake_left;
   logic [14:0] scan;  // cycles from what `hold` delays to the first injection: those of the first scan, if there is one
@@ -196,20 +203,22 @@ module nmllm_vector_tile
   logic [RESIDUAL_BITS-1:0] residual_address;
   logic [L-1:0][31:0] residual_data, add_write_data;
 
-  // Lanes of an arriving pair of values.
+  // Lanes of an arriving pair of values: those of a residual are counted, others say their place.
+  logic [14:0] arriving_element, residual_element;
   logic [L-1:0] arriving_mask;
   logic [L-1:0][31:0] arriving_lanes;
   assign arriving_lanes = {(L / 2){in_flit.payload}};
+  assign arriving_element = residual_arrives ? residual_element : in_flit.tag[14:0];
   always_comb begin
     for (int lane = 0; lane < int'(L); lane++) begin
-      arriving_mask[lane] = 16'(lane / 2 * 2) == (in_flit.tag & 16'(L - 2)) && !(lane % 2 == 1 && in_flit.flag);
+      arriving_mask[lane] = 15'(lane / 2 * 2) == (arriving_element & 15'(L - 2)) && !(lane % 2 == 1 && in_flit.flag);
     end
   end
 
   nmllm_residual_buffers #(.WORDS(RESIDUAL_WORDS)) residual (
-      .clk, .rst, .size(hidden_q), .arrives(residual_arrives), .arriving_tag(in_flit.tag), .arriving_mask, .arriving_lanes,
-      .available(residual_available), .take(take_residual), .wanted(stream_wanted), .read_enable(residual_read),
-      .read_address(residual_address), .read_data(residual_data), .write_enable(add_write), .write_address(RESIDUAL_BITS'(add_write_address)),
+      .clk, .rst, .size(hidden_q), .arrives(residual_arrives), .arriving_tag(in_flit.tag), .arriving_element(residual_element),
+      .arriving_mask, .arriving_lanes, .available(residual_available), .take(take_residual), .wanted(stream_wanted), .stream_sequence,
+      .read_enable(residual_read), .read_address(residual_address), .read_data(residual_data), .write_enable(add_write), .write_address(RESIDUAL_BITS'(add_write_address)),
       .write_data(add_write_data));
 
   // ---------------------------------------------------------------- units
@@ -329,7 +338,7 @@ module nmllm_vector_tile
   for (genvar e = 0; e < int'(E); e++) begin : g_engine
     nmllm_attention_bank #(.HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS), .WORDS(WORK_WORDS)) bank (
         .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd10 && cfg_address[23:20] == 4'(e)), .cfg_address(cfg_address[19:0]), .cfg_data,
-        .index(4'(e)), .kv_heads(kv_heads_q), .position, .start(start && current.operation == ATTEND), .done(engines_done[e]), .maxima(maxima_q),
+        .index(4'(e)), .kv_heads(kv_heads_q), .position, .base, .start(start && current.operation == ATTEND), .done(engines_done[e]), .maxima(maxima_q),
         .kv_valid, .kv_vector, .kv_word, .kv_exponent, .kv_data, .query_mask({L{query_write}}),
         .query_address(WORK_BITS'(rope_write ? rope_write_address : encode_write_address)),
         .query_data(rope_write ? rope_write_data : encode_write_data), .stop_mask(cfg_mask & {L{cfg_valid && cfg_unit == 4'd5}}),
@@ -352,7 +361,7 @@ module nmllm_vector_tile
   // ---------------------------------------------------------------- injection
   nmllm_injection #(.WORDS(RESIDUAL_WORDS)) injection (
       .clk, .rst, .vector_route(out_route_q), .credit_route(credit_route_q), .credit_due(take_residual), .credit_arrives,
-      .send(!rst && current.operation == SEND), .size(current.size), .wanted(stream_wanted), .send_done,
+      .send(!rst && current.operation == SEND), .size(current.size), .wanted(stream_wanted), .stream_sequence, .send_done,
       .send_token(!rst && current.operation == SEND_TOKEN), .token(best_index_q), .token_done(send_token_pushed),
       .prefetch(add_done && send_follows), .read_enable(send_read), .read_address(send_address), .read_data(residual_data), .spike_valid,
       .spike_ready, .spike_flit, .out_valid, .out_ready, .out_flit);

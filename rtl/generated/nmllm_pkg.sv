@@ -43,6 +43,8 @@ package nmllm_pkg;
   parameter int unsigned ROW_BLOCKS = 8;
   parameter int unsigned TILE_INPUTS = 512;
   parameter int unsigned TILE_COLUMNS = 512;
+  parameter int unsigned SEQUENCES = 64;
+  parameter int unsigned SEQUENCE_BITS = 6;
   parameter int unsigned GATED = 0;
   parameter int unsigned ROUTERS_GATED = 0;
   parameter int unsigned WAKE_CYCLES = 0;

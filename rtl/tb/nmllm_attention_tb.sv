@@ -9,6 +9,7 @@ module nmllm_attention_tb #(
     parameter int unsigned QUERY_WORDS = 1024,
     localparam int unsigned ROWS = nmllm_pkg::KV_BYTES_PER_ENGINE / (2 * HEAD_DIM + 1),
     localparam int unsigned CONTEXT_BITS = $clog2((ROWS < 8192 ? ROWS : 8192) + 1),
+    localparam int unsigned ROW_BITS = ROWS > 1 ? $clog2(ROWS) : 1,
     localparam int unsigned SLOT_BITS = SLOTS > 1 ? $clog2(SLOTS) : 1,
     localparam int unsigned WORDS = HEAD_DIM > LANES ? HEAD_DIM / LANES : 1,
     localparam int unsigned WORD_BITS = WORDS > 1 ? $clog2(WORDS) : 1
@@ -26,6 +27,7 @@ module nmllm_attention_tb #(
     input  logic                          kv_is_value,
     input  logic [   SLOT_BITS-1:0]       kv_slot,
     input  logic [CONTEXT_BITS-1:0]       kv_position,
+    input  logic [    ROW_BITS-1:0]       base,
     input  logic [   WORD_BITS-1:0]       kv_word,
     input  logic [             4:0]       kv_exponent,
     input  logic [       LANES-1:0][7:0]  kv_data,

@@ -23,6 +23,7 @@ module nmllm_chip_tb
     input  logic [         63:0] cfg_data,
     output logic                 token_valid,
     output logic [         31:0] token,
+    output logic [SEQUENCE_BITS-1:0] token_sequence,
     output logic                 done,
     input  logic [TILE_BITS-1:0] counter_tile,
     input  logic [          5:0] counter_index,
@@ -46,7 +47,7 @@ module nmllm_chip_tb
 
   nmllm_chip #(.USED(USED), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SLOTS(SLOTS), .PHASES(PHASES)) chip (
       .clk, .rst, .cfg_valid(cfg_valid && !cfg_dram), .cfg_tile, .cfg_unit, .cfg_address, .cfg_data, .dram_enable, .dram_address, .dram_data,
-      .token_valid, .token, .done, .counter_tile, .counter_index, .counter_value, .counts);
+      .token_valid, .token, .token_sequence, .done, .counter_tile, .counter_index, .counter_value, .counts);
 endmodule
 
 `default_nettype wire

@@ -49,6 +49,19 @@ def test_equal(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 @needs_tools
+def test_equal_in_several_sequences(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts, file = tmp_path / "prompts.txt", tmp_path / "result.json"
+    prompts.write_text("A\nOnce upon\nA\n", encoding="utf-8")
+    arguments = ["--prompts-file", str(prompts), "--sequences", "3", "--max-new-tokens", "2", "--json", str(file)]
+    assert run_command_line(["cosim", str(program), *arguments]) == 0
+    result = json.loads(file.read_text())
+    assert result["difference"] is None and result["sequences"] == 3 and result["compared"]["token"] == 6
+    first, second, third = result["generated"]
+    assert first == third != second and first["token_ids"] == result["token_ids"] and len(second["token_ids"]) == 2
+    assert f"2: {second['text']}" in capsys.readouterr().out
+
+
+@needs_tools
 def test_a_difference_is_exit_code_1_with_one_line_and_a_report(
     program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +99,9 @@ def test_a_difference_is_exit_code_1_with_one_line_and_a_report(
         (["--prompt", "a", "--trace", "wave.vcd", "--trace-tile", "24"], 2, "the tiles of nano are 0 to 23"),
         (["--prompt", "a", "--max-new-tokens", "1", "--trace", "wave.vcd", "--trace-cycles", "900000:900001"], 2, "begin before its end"),
         (["--prompt", "a", "--max-new-tokens", "100000"], 1, "exceed the program's context"),
+        (["--prompt", "a", "--sequences", "65", "--max-new-tokens", "2"], 1, "64 sequences in flight at most, got 65; run fewer"),
+        (["--prompt", "a", "--sequences", "60", "--max-new-tokens", "90"], 1, "the context of 32 that each of 60 sequences has"),
+        (["--prompt", "a", "--prompts-file", "b"], 2, "--prompts-file has all prompts; leave --prompt and --prompt-file out"),
     ],
 )
 def test_bad_input_is_one_line(

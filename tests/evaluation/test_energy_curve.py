@@ -15,7 +15,10 @@ from neuromorphic_llm.evaluation.energy_curve import (
     doubling_contexts,
     energy_over_sequences,
     observed_rows,
+    shifted_rows,
+    shifted_sequences,
     text_over_context,
+    text_trace,
 )
 from neuromorphic_llm.reference.random_decoder import random_decoder
 from neuromorphic_llm.simulation.run import simulate, simulate_sequences
@@ -69,6 +72,22 @@ def test_points_over_the_sequences_are_those_of_runs(program: Program) -> None:
         assert point.to_json()["sequences"] == point.sequences
     energies = [point.chip.chip_energy_j_per_token.nominal for point in points]
     assert energies[0] > energies[1] > 0
+
+
+def test_sequences_around_a_context_have_the_points_of_its_texts(program: Program) -> None:
+    """Sequences decode the tokens of one text, each a place later; a single one has the point of its text."""
+    rows = shifted_rows(16, 5, 4)
+    trace = text_trace(program, TEXT, rows)
+    (alone,) = energy_over_sequences(program, shifted_sequences(trace, 16, 5, 1), [1])
+    assert alone == text_over_context(program, TEXT, [16])[0]
+    several = shifted_sequences(trace, 16, 5, 4)
+    assert several.prompt_tokens == 4 and several.context[4:].mean() in (15.5, 16.0, 16.5)
+    for number in range(4):
+        contexts = several.context[several.sequence == number]
+        assert contexts.tolist() == list(range(rows.start + 1 + number, rows.start + 7 + number))
+    (together,) = energy_over_sequences(program, several, [4])
+    assert together.tokens == 20 and together.context == 16
+    assert together.cycles_per_token < alone.cycles_per_token / 2
 
 
 def test_figures_of_a_run(program: Program) -> None:

@@ -173,16 +173,18 @@ def compare(program: Program, prompt: Sequence[int], new: int) -> Comparison:
     begin = time.perf_counter()
     chip = RtlChip(program)
     built = time.perf_counter()
-    result = chip.run(prompt, new)
+    result = chip.run([prompt], new)
     ran = time.perf_counter()
-    pairs: list[tuple[str, Any, Any]] = [("tokens", result.token_ids, expected.token_ids)]
-    pairs.append(("cycles", result.token_end_cycle, tuple(expected.timing.token_end_cycle[len(prompt) - 1 :].tolist())))
-    for phase, ours, theirs in (("prefill", result.prefill, expected.prefill), ("decode", result.decode, expected.decode)):
+    phases, (tokens,), (ends,) = chip.phases(result), result.generated, result.token_end_cycle
+    pairs: list[tuple[str, Any, Any]] = [("tokens", tokens, expected.token_ids)]
+    pairs.append(("cycles", ends, tuple(expected.timing.token_end_cycle[len(prompt) - 1 :].tolist())))
+    for phase, ours, theirs in (("prefill", phases.prefill, expected.prefill), ("decode", phases.decode, expected.decode)):
         counted = asdict(theirs or Counters())
         # The chip does not count tokens.
-        pairs += [(f"{phase} {name}", ours.get(name), counted[name]) for name in counted.keys() - {"prompt_tokens", "decoded_tokens"}]
+        counts = ours or {}
+        pairs += [(f"{phase} {name}", counts.get(name), counted[name]) for name in counted.keys() - {"prompt_tokens", "decoded_tokens"}]
     differences = tuple(f"{name}: RTL {ours}, cycle simulation {theirs}" for name, ours, theirs in pairs if ours != theirs)
-    return Comparison(result.token_ids, result.token_end_cycle[-1], len(pairs) - 2, differences, built - begin, ran - built)
+    return Comparison(tokens, ends[-1], len(pairs) - 2, differences, built - begin, ran - built)
 
 
 def show(program: Program, network: LayerNetwork, number: int, words: Sequence[str]) -> None:

@@ -84,4 +84,4 @@ def chip() -> RtlChip:
 
 def recorded(prompt: Sequence[int], new: int) -> RecordedRun:
     """A generation by the simulators."""
-    return record_run(program(), prompt, new, ())
+    return record_run(program(), [prompt], new, ())

@@ -11,7 +11,7 @@ import pytest
 from attention_script import Integers, Network, Script, Shape, counts, group_cycles, random_network, random_queries
 
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.reference.attention import AttentionActivity
+from neuromorphic_llm.reference.attention import AttentionActivity, LayerCache
 from neuromorphic_llm.rtl.bench import Bench
 
 COUNTERS = (
@@ -54,8 +54,11 @@ def bench(name: str) -> Bench:
     return Bench("nmllm_attention_bank", parameters, spec=spec(shape))
 
 
-def load(script: Script, network: Network, index: int, kv_heads: int) -> None:
-    """Configuration, stop prices, and all keys and values as nmllm_kv_write gives them: several vectors a word where they are short."""
+def load(script: Script, network: Network, index: int, kv_heads: int, part: int, order: Integers) -> None:
+    """Configuration, stop prices, and all keys and values as nmllm_kv_write gives them: several vectors a word where they are short.
+
+    Tokens come in this order, and every `part` of them are a sequence.
+    """
     shape, code, formats, tokens = network.shape, network.code, network.formats, len(network.cache.keys)
     registers = {0: shape.head_dim, 1: shape.group, 2: code.query_phases, 3: code.probability_bits}
     registers |= {4: 2 * formats.qkv - 8, 5: 15 + formats.qkv - formats.attention}
@@ -69,12 +72,12 @@ def load(script: Script, network: Network, index: int, kv_heads: int) -> None:
         script.next(stop_mask=2**shape.lanes - 1, stop_address=word, stop_data=prices)
     cache = network.cache
     together = max(shape.lanes // shape.head_dim, 1)  # vectors a word
-    for token in range(tokens):
+    for token in order:
         vectors = np.concatenate([cache.keys[token], cache.values[token]])[: 2 * kv_heads]
         exponents = np.concatenate([cache.key_exponent[token], cache.value_exponent[token]])
         for first in range(0, 2 * kv_heads, together):
             numbers = range(first, first + together)
-            of_word = {"kv_valid": 2**together - 1, "position": token}
+            of_word = {"kv_valid": 2**together - 1, "position": token % part, "base": token - token % part}
             of_word |= {"kv_vector": sum(n << 6 * g for g, n in enumerate(numbers))}
             of_word |= {"kv_exponent": sum(int(exponents[n]) << 5 * g for g, n in enumerate(numbers))}
             for word, data in enumerate(vectors[first : first + together].reshape(-1, shape.lanes)):
@@ -89,9 +92,11 @@ def of_engine(activity: AttentionActivity, shape: Shape, index: int) -> tuple[Sh
     return replace(shape, slots=len(own) // shape.group), AttentionActivity(**parts)
 
 
-def attend(bench: Bench, network: Network, q: Integers, context: int, index: int) -> Counter[str]:
-    """Load queries, start, and read this engine's outputs back; counters expected of it."""
+def attend(bench: Bench, network: Network, base: int, q: Integers, context: int, index: int) -> Counter[str]:
+    """Load queries, start, and read this engine's outputs back; counters expected of it, with the tokens from `base` on visible."""
     shape, script = network.shape, Script()
+    own = (getattr(network.cache, each.name)[base:] for each in fields(LayerCache))
+    network = replace(network, cache=LayerCache(*own))
     output, activity = network.attend(q, context)
     for word, data in enumerate(q.reshape(-1, shape.lanes).astype(np.int32)):
         script.next(query_mask=2**shape.lanes - 1, query_address=word, query_data=data)
@@ -106,7 +111,7 @@ def attend(bench: Bench, network: Network, q: Integers, context: int, index: int
     for word in range(words):
         script.next(output_read=1, output_address=word)
     script.cycles += 1
-    held = {"maxima": maxima, "position": context - 1, "index": index, "kv_heads": shape.slots}
+    held = {"maxima": maxima, "position": context - 1, "base": base, "index": index, "kv_heads": shape.slots}
     seen = bench.run(script.inputs(bench) | held, outputs=["done", "output_data"])
     assert np.flatnonzero(seen["done"] == 0).tolist() == list(range(begin + 1, end - 1))  # high without work, and as the last head ends
     found = np.ascontiguousarray(seen["output_data"][end + 1 :]).view(np.int32).reshape(output.shape)
@@ -120,16 +125,18 @@ def attend(bench: Bench, network: Network, q: Integers, context: int, index: int
 def run(name: str, seed: int, rounds: int) -> None:
     rng, shape = np.random.default_rng(seed), SHAPES[name]
     for number in range(rounds):
-        index, tokens = number % ENGINES, int(rng.integers(1, 80))
+        index, sequences = number % ENGINES, int(rng.choice([1, 1, 2, 3]))
+        part = int(rng.integers(1, 80)) if sequences == 1 else shape.key_lanes * int(rng.integers(1, 5))
+        tokens = sequences * part
         network = random_network(shape, tokens, rng)
         bench(name).reset()
         script = Script()
-        load(script, network, index, shape.slots)
+        load(script, network, index, shape.slots, part, np.arange(tokens) if number % 3 else rng.permutation(tokens))
         bench(name).run(script.inputs(bench(name)) | {"index": index, "kv_heads": shape.slots}, outputs=[])
         own = len(range(index, shape.slots, ENGINES))
         expected: Counter[str] = Counter(kv_bits_written=2 * tokens * own * 8 * (shape.head_dim + 1))
-        for q, context in random_queries(shape, tokens, [1, tokens, int(rng.integers(1, tokens + 1))], rng):
-            expected += attend(bench(name), network, q, context, index)
+        for q, context in random_queries(shape, part, [1, part, int(rng.integers(1, part + 1))], rng):
+            expected += attend(bench(name), network, part * int(rng.integers(sequences)), q, context, index)
         found = bench(name).run({}, cycles=1, outputs=["counts"])["counts"][0]
         assert dict(zip(COUNTERS, found.tolist(), strict=True)) == {counter: expected[counter] for counter in COUNTERS}
 

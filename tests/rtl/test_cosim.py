@@ -273,9 +273,9 @@ def test_32_tokens_of_nano_equal_the_simulators() -> None:
 def test_a_waveform_shows_the_cycles_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "wave.vcd"
     cycles = range(160, 180)
-    write_waveform(program(), PROMPT, 2, (), path, cycles, 0, 1)
+    write_waveform(program(), [PROMPT], 2, (), path, cycles, 0, 1)
     text = path.read_text()
     times = [int(line[1:]) for line in text.splitlines() if line.startswith("#")]
     assert times[0] == 10 * cycles.start and times[-1] == 10 * (cycles.stop - 1) + 5
-    assert " decoded_q " in text and " position_q " not in text  # of the host tile, of vector tiles
+    assert " decoded_q " in text and " begun_q " not in text  # of the host tile, of vector tiles
     assert [path.name for path in tmp_path.iterdir()] == ["wave.vcd"]

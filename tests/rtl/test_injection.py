@@ -8,11 +8,12 @@ from vector_script import chip
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.rtl.bench import Bench, pack
+from neuromorphic_llm.rtl.package import SEQUENCES
 
 VECTOR_ROUTE, CREDIT_ROUTE, SPIKE_ROUTE = 77, 301, 9
 WORDS = 64
 CHIPS = [chip(8), chip(2), chip(32)]
-PULSES = ("credit_due", "credit_arrives", "prefetch", "send", "send_token", "wanted", "size", "token", "spike_valid")
+PULSES = ("credit_due", "credit_arrives", "prefetch", "send", "send_token", "wanted", "stream_sequence", "size", "token", "spike_valid")
 DONES = ("send_done", "token_done", "spike_ready")
 
 
@@ -54,7 +55,7 @@ class Run:
         """A residual, read word by word, when the receiver has a credit."""
         rng, size = self.rng, int(self.rng.choice([1, 2, 3, self.rng.integers(1, 4 * self.lanes + 2), self.rng.integers(1, 100)]))
         words = rng.integers(-(2**31), 2**31, (-(-size // self.lanes) + 1, self.lanes))
-        wanted = int(rng.integers(0, 2))
+        wanted, sequence = int(rng.integers(0, 2)), int(rng.integers(0, SEQUENCES))
         self.inputs["prefetch"][self.cycle] = self.expected["read_enable"][self.cycle] = 1
         begin = self.cycle + 1
         cycle = max(begin, self.blocked, self.credits.pop(0))
@@ -64,7 +65,7 @@ class Run:
             low, high = int(words[word, lane]), int(words[word, lane + 1])
             odd = element + 1 == size
             payload = (low & 0xFFFFFFFF) | (0 if odd else (high & 0xFFFFFFFF) << 32)
-            pushed = self.push(cycle, VECTOR_ROUTE, int(odd), wanted << 15 | element, payload)
+            pushed = self.push(cycle, VECTOR_ROUTE, int(odd), wanted << 15 | sequence, payload)
             if lane + 2 == self.lanes:
                 self.expected["read_enable"][pushed], self.expected["read_address"][pushed] = 1, word + 1
                 self.words.append((pushed + 1, words[word + 1]))
@@ -72,6 +73,7 @@ class Run:
         self.inputs["send"][begin:cycle] = 1
         self.inputs["size"][begin:cycle] = size
         self.inputs["wanted"][begin:cycle] = wanted
+        self.inputs["stream_sequence"][begin:cycle] = sequence
         self.expected["send_done"][cycle - 1] = 1
         arrives = cycle + int(rng.integers(0, 60))  # the receiver returns it
         while self.inputs["credit_arrives"][arrives]:
@@ -81,8 +83,10 @@ class Run:
         self.cycle = cycle
 
     def send_token(self) -> None:
-        token = int(self.rng.integers(0, 2**31))
-        pushed = self.push(max(self.cycle, self.blocked), VECTOR_ROUTE, 0, 0, token)
+        token, sequence = int(self.rng.integers(0, 2**31)), int(self.rng.integers(0, SEQUENCES))
+        pushed = self.push(max(self.cycle, self.blocked), VECTOR_ROUTE, 0, sequence, token)
+        self.inputs["stream_sequence"][self.cycle : pushed + 1] = sequence
+        self.inputs["wanted"][self.cycle : pushed + 1] = 1  # as of every token of the head
         self.inputs["send_token"][self.cycle : pushed + 1] = 1
         self.inputs["token"][self.cycle : pushed + 1] = token
         self.expected["token_done"][pushed] = 1

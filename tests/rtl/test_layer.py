@@ -90,9 +90,15 @@ def test_what_the_rtl_has_no_room_for(spec: dict[str, int], config: dict[str, in
         load_writes(program)
 
 
-def test_a_prompt_beyond_the_host_tile() -> None:
-    with pytest.raises(SimulationError, match="holds 8,192 prompt tokens, got 8,193; use a shorter prompt"):
-        request_writes(range(8193), 1, ())
+def test_requests_beyond_the_host_tile() -> None:
+    weights = random_decoder(1, config=replace(SMALL_CONFIG, layers=1))
+    program = compile_network(weights, layer_chip("engines"))
+    with pytest.raises(SimulationError, match="holds 8,192 prompt tokens, got 8,193; use shorter prompts or fewer of them"):
+        request_writes(program, [range(4096), range(4097)], 1, ())
+    with pytest.raises(SimulationError, match="the RTL has 64 sequences in flight at most, got 65; run fewer"):
+        request_writes(program, [[1]] * 65, 1, ())
+    with pytest.raises(SimulationError, match="compares with at most 4 end tokens, got 5; name fewer"):
+        request_writes(program, [[1]], 1, range(5))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from vector_script import chip, lanes_of
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.rtl.bench import Bench
+from neuromorphic_llm.rtl.package import SEQUENCES
 
 WORDS = 64
 CHIPS = [chip(8), chip(2), chip(32)]
@@ -24,7 +25,7 @@ class Run:
         self.words = -(-size // self.lanes)
         vectors = cycles // (size // 2 + 5) + 2
         self.values = rng.integers(-(2**31), 2**31, (vectors, self.words * self.lanes))
-        self.wanted = rng.integers(0, 2, vectors)
+        self.wanted, self.sequence = rng.integers(0, 2, vectors), rng.integers(0, SEQUENCES, vectors)
         self.schedule(vectors)
         self.cycles = self.takes[-1] + 1
         self.inputs = {
@@ -53,9 +54,7 @@ class Run:
         at, element, lanes = self.arrivals[vector], np.arange(0, self.size, 2), np.arange(self.lanes)
         pair = (np.minimum(self.size - element, 2) == 2) * 2 + 1  # both values, or the first only
         self.inputs["arrives"][at] = 1
-        # only the first flit's word about the logits counts
-        self.inputs["arriving_tag"][at] = element | self.rng.integers(0, 2, len(at)) << 15
-        self.inputs["arriving_tag"][at[0]] = self.wanted[vector] << 15
+        self.inputs["arriving_tag"][at] = self.wanted[vector] << 15 | self.sequence[vector]
         self.inputs["arriving_mask"][at] = pair << element % self.lanes
         word, lane = element // self.lanes, element % self.lanes
         values = self.values[vector].reshape(-1, self.lanes)[word]
@@ -88,7 +87,10 @@ class Run:
             for name in ("arriving_lanes", "write_data"):
                 low, high = self.inputs[name].T
                 self.inputs[name] = (low & 0xFFFFFFFF) | high << 32
-        found = bench.run(self.inputs | {"size": self.size}, outputs=["available", "wanted", "read_data"])
+        outputs = ["available", "wanted", "stream_sequence", "arriving_element", "read_data"]
+        found = bench.run(self.inputs | {"size": self.size}, outputs=outputs)
+        arrived = np.concatenate(self.arrivals)
+        assert np.array_equal(found["arriving_element"][arrived], np.tile(np.arange(0, self.size, 2), len(self.arrivals)))
         full = np.zeros(self.cycles + 1, np.int64)
         for at in self.arrivals:
             full[at[-1] + 1] += 1
@@ -96,6 +98,7 @@ class Run:
         assert np.array_equal(found["available"], np.cumsum(full)[:-1] > 0)
         for vector, (begin, end) in enumerate(zip(self.takes, self.takes[1:], strict=False)):
             assert (found["wanted"][begin + 1 : end + 1] == self.wanted[vector]).all()
+            assert (found["stream_sequence"][begin + 1 : end + 1] == self.sequence[vector]).all()
         at = np.array([cycle for cycle, _ in self.reads], np.int64)
         assert np.array_equal(
             lanes_of(found["read_data"][at], self.lanes), np.array([word for _, word in self.reads]).reshape(-1, self.lanes)

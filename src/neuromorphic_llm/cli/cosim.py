@@ -11,17 +11,17 @@ from rich.table import Table
 
 from neuromorphic_llm.cli.common import BosChoice, CommandRun, console, progress, status
 from neuromorphic_llm.cli.options import Given
-from neuromorphic_llm.cli.prompt import ParseSpecial, PromptOptions, load_prompted
+from neuromorphic_llm.cli.prompt import ParseSpecial, PromptedProgram, SequenceOptions, load_prompted
 from neuromorphic_llm.errors import UsageError
 from neuromorphic_llm.models.text_tokens import Bos
 
 if TYPE_CHECKING:
-    from neuromorphic_llm.chip.program import Program
     from neuromorphic_llm.rtl.lockstep import Difference, DifferenceFoundError, LockstepResult
     from neuromorphic_llm.simulation.recorded import RecordedRun
 
 EXAMPLES = """
 nmllm cosim programs/nano --prompt "Once upon a time" --max-new-tokens 4
+nmllm cosim programs/nano --prompt "Once upon a time" --sequences 3 --max-new-tokens 4
 nmllm cosim programs/nano --prompt "Once upon a time" --json result.json --trace difference.vcd
 nmllm cosim programs/nano --prompt "A river" --max-new-tokens 1 --trace tile.vcd --trace-cycles 1000:1500 --trace-tile 3
 """
@@ -30,7 +30,7 @@ nmllm cosim programs/nano --prompt "A river" --max-new-tokens 1 --trace tile.vcd
 def command(
     run: CommandRun,
     program: Annotated[Path, typer.Argument(help="Program folder that `nmllm compile` wrote.")],
-    asked: Given[PromptOptions],
+    asked: Given[SequenceOptions],
     trace: Annotated[Path | None, typer.Option(help="Write a VCD waveform around the first difference.", metavar="FILE")] = None,
     trace_cycles: Annotated[str | None, typer.Option(help="Cycles of the waveform, the last one excluded.", metavar="FROM:TO")] = None,
     trace_tile: Annotated[int | None, typer.Option(help="Waveform of this tile only (default: the whole chip).", min=0)] = None,
@@ -39,20 +39,19 @@ def command(
 ) -> None:
     """Compare the chip's SystemVerilog with the simulators, cycle by cycle, up to the first difference."""
     options = asked.build(bos=bos, parse_special=parse_special)
-    text = options.text()
+    texts = options.texts()
     window = _window(trace, trace_cycles, trace_tile)
     run.outputs(files={"--trace": trace})
     from neuromorphic_llm.rtl.trace import around
 
-    prompted = load_prompted(program, options, text)
+    prompted = load_prompted(program, options, *texts)
     spec, stop = prompted.program.spec, prompted.stop
     if trace_tile is not None and trace_tile >= spec.topology.tiles:
         raise UsageError(f"--trace-tile {trace_tile}: the tiles of {spec.name} are 0 to {spec.topology.tiles - 1}")
-    recorded = _simulate(prompted.program, prompted.prompt_ids, options.max_new_tokens, stop)
+    recorded = _simulate(prompted, options.max_new_tokens)
     window = _within(window, recorded.timing.cycles_total)
     result, error = _lockstep(recorded, stop, run.seed)
-    figures = _figures(recorded, result, error, prompted.bos_token)
-    figures["text"] = prompted.text(recorded.token_ids)
+    figures = _figures(prompted, recorded, result, error)
     _show(figures, error)
     run.keep(figures)  # neither the difference nor a waveform that fails may lose it
     if trace is not None:
@@ -88,11 +87,18 @@ def _within(window: range | None, total: int) -> range | None:
     return range(window.start, min(window.stop, total))
 
 
-def _figures(recorded: RecordedRun, result: LockstepResult, error: DifferenceFoundError | None, bos_token: str | None) -> dict[str, Any]:
+def _figures(
+    prompted: PromptedProgram, recorded: RecordedRun, result: LockstepResult, error: DifferenceFoundError | None
+) -> dict[str, Any]:
+    generated = [
+        {"prompt_tokens": len(prompt), "token_ids": list(tokens), "text": prompted.text(tokens)}
+        for prompt, tokens in zip(recorded.prompts, recorded.generated, strict=True)
+    ]
     return {
-        "prompt_tokens": len(recorded.prompt),
-        "bos_token": bos_token,
-        "token_ids": list(recorded.token_ids),
+        **generated[0],
+        "bos_token": prompted.bos_token,
+        "sequences": len(generated),
+        "generated": generated,
         "chip": recorded.program.spec.name,
         "cycles_total": recorded.timing.cycles_total,
         "compared": result.compared,
@@ -103,12 +109,15 @@ def _figures(recorded: RecordedRun, result: LockstepResult, error: DifferenceFou
     }
 
 
-def _simulate(program: Program, prompt_ids: list[int], max_new_tokens: int, stop: tuple[int, ...]) -> RecordedRun:
+def _simulate(prompted: PromptedProgram, max_new_tokens: int) -> RecordedRun:
+    from neuromorphic_llm.rtl.loader import check_room_of_request
     from neuromorphic_llm.simulation.recorded import record_run
 
+    check_room_of_request(prompted.prompts, prompted.stop)
     with progress() as bars:
-        bar = bars.add_task("simulators, tokens", total=len(prompt_ids) + max_new_tokens - 1)
-        return record_run(program, prompt_ids, max_new_tokens, stop, lambda done: bars.advance(bar, done))
+        total = sum(len(prompt) + max_new_tokens - 1 for prompt in prompted.prompts)
+        bar = bars.add_task("simulators, tokens", total=total)
+        return record_run(prompted.program, prompted.prompts, max_new_tokens, prompted.stop, lambda done: bars.advance(bar, done))
 
 
 def _lockstep(recorded: RecordedRun, stop: tuple[int, ...], seed: int) -> tuple[LockstepResult, DifferenceFoundError | None]:
@@ -127,7 +136,8 @@ def _trace(recorded: RecordedRun, stop: tuple[int, ...], path: Path, cycles: ran
     from neuromorphic_llm.rtl.trace import write_waveform
 
     with status(f"writing {path}, after a build with waveforms the first time"):
-        write_waveform(recorded.program, recorded.prompt, len(recorded.token_ids), stop, path, cycles, tile, seed + 1)
+        new = max(map(len, recorded.generated))
+        write_waveform(recorded.program, recorded.prompts, new, stop, path, cycles, tile, seed + 1)
     console.print(f"{path}: cycles {cycles.start:,} to {cycles.stop - 1:,}, ten time units per cycle", highlight=False)
 
 
@@ -135,7 +145,9 @@ def _show(figures: dict[str, Any], error: DifferenceFoundError | None) -> None:
     if error is not None:
         _print_difference(error.difference)
         return
-    console.print(figures["text"], markup=False, highlight=False)
+    for number, each in enumerate(figures["generated"], 1):
+        label = f"{number}: " if figures["sequences"] > 1 else ""
+        console.print(label + each["text"], markup=False, highlight=False)
     console.print("RTL and simulators are equal")
     console.print(_table(figures))
 
@@ -147,6 +159,7 @@ def _print_difference(difference: Difference) -> None:
         "layer": difference.layer,
         "site": difference.site,
         "signal": difference.signal,
+        "sequence": difference.sequence,
         "token": difference.token,
         "expected": difference.expected or "nothing",
         "seen": difference.seen or "nothing",
@@ -166,7 +179,7 @@ def _table(figures: dict[str, Any]) -> Table:
     for signal, count in figures["compared"].items():
         table.add_row(signal, f"{count:,}")
     table.add_section()
-    table.add_row("tokens generated", f"{len(figures['token_ids']):,}")
+    table.add_row("tokens generated", f"{sum(len(each['token_ids']) for each in figures['generated']):,}")
     table.add_row("cycles", f"{figures['cycles_total']:,}")
     table.add_row("cycles per second", f"{figures['cycles_per_s']:,.0f}")
     return table

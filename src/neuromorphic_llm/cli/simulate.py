@@ -26,7 +26,7 @@ nmllm simulate programs/smollm2-135m --chat --prompt "Name three rivers in Europ
 nmllm simulate programs/smollm2-135m --prompt-file ARTICLE.txt --max-new-tokens 96 --json result.json
 nmllm simulate programs/nano --prompt "Once upon a time"
 nmllm simulate programs/nano --prompt "Once upon a time" --sequences 3
-nmllm simulate programs/nano --prompt "Once upon a time" --backend rtl
+nmllm simulate programs/nano --prompt "Once upon a time" --sequences 3 --backend rtl
 """
 
 FUNCTIONAL_REASON = "the functional backend computes values only; use --backend cycle"
@@ -84,8 +84,6 @@ def command(
 ) -> None:
     """Generate text on the simulated chip: tokens, cycles and energy."""
     options = asked.build(bos=bos, parse_special=parse_special)
-    if backend is Backend.RTL and options.sequences > 1:
-        raise UsageError(f"the RTL runs one sequence, got --sequences {options.sequences}; use --backend cycle")
     prompted = load_prompted(program, options, *options.texts())
     shown = console.is_terminal and options.sequences == 1
     stream = TokenStream(console, prompted.tokenizer, prompted.stop) if shown else None
@@ -143,22 +141,24 @@ def _rtl(request: _Request) -> dict[str, Any]:
         raise UsageError("--threads is for --backend cycle")
     from neuromorphic_llm.evaluation.simulated import ChipText, rtl_generation
     from neuromorphic_llm.rtl.chip import RtlChip
+    from neuromorphic_llm.rtl.loader import check_room_of_request
     from neuromorphic_llm.simulation.run import check_request
 
     prompted = request.prompted
-    program, prompt_ids, stop = prompted.program, prompted.prompt_ids, prompted.stop
-    check_request(program, [prompt_ids], request.max_new_tokens)
+    program, prompts, stop = prompted.program, prompted.prompts, prompted.stop
+    check_request(program, prompts, request.max_new_tokens)
+    check_room_of_request(prompts, stop)
     begin = time.perf_counter()
     with status("building the chip with Verilator, which takes some minutes the first time"):
         chip = RtlChip(program, checked=False)
     built = time.perf_counter() - begin
-    with request.shown(request.max_new_tokens) as (done, on_token):
+    with request.shown(len(prompts) * request.max_new_tokens) as (done, on_token):
 
-        def told(token: int) -> None:
+        def told(_: int, token: int) -> None:
             done(1)
             on_token(token)
 
-        result = rtl_generation(chip, prompt_ids, request.max_new_tokens, stop, built, told)
+        result = rtl_generation(chip, prompts, request.max_new_tokens, stop, built, told)
     return ChipText(program, result, prompted.tokenizer, stop).to_json()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,37 @@ def energy_over_sequences(program: Program, trace: ActivityTrace, loads: Sequenc
     return points
 
 
+def shifted_sequences(trace: ActivityTrace, context: int, tokens: int, sequences: int) -> ActivityTrace:
+    """Sequences in flight that decode so many tokens of one text around a context, each a place later than the one before.
+
+    Their mean context is as near to `context` as whole places allow. The logits of shifted_rows must have been wanted in the trace.
+    """
+    begins = shifted_rows(context, tokens, sequences)[1 : sequences + 1]
+    return joined([trace.decoding(slice(begin, begin + tokens)) for begin in begins])
+
+
+def shifted_rows(context: int, tokens: int, sequences: int) -> range:
+    """Positions that shifted_sequences decodes, and the one before them."""
+    first = context - 1 - (tokens + sequences - 2) // 2
+    return range(first - 1, first + tokens + sequences - 1)
+
+
+def text_trace(
+    program: Program,
+    ids: Sequence[int],
+    observed: Collection[int],
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ActivityTrace:
+    """Activity of the tokens of a text, up to the last observed position; `progress` is called with 1 after each of them."""
+    decoder = EventDecoder(program, threads=threads)
+    for position, token in enumerate(ids[: max(observed) + 1]):
+        decoder.step(token, logits_wanted=position in observed)
+        if progress:
+            progress(1)
+    return decoder.trace(1)
+
+
 def text_over_context(
     program: Program, ids: Sequence[int], contexts: Sequence[int], progress: Callable[[int], None] | None = None
 ) -> list[EnergyPoint]:
@@ -101,12 +132,7 @@ def text_over_context(
     for context in contexts:
         if not SHORTEST <= context <= longest:
             raise UsageError(f"a context must lie in {SHORTEST}..{longest} for this text and program, got {context}")
-    decoder, rows = EventDecoder(program), observed_rows(contexts)
-    for position, token in enumerate(ids[: max(contexts) + AROUND]):
-        decoder.step(token, logits_wanted=position in rows)
-        if progress:
-            progress(1)
-    return energy_over_context(program, decoder.trace(1), contexts)
+    return energy_over_context(program, text_trace(program, ids, observed_rows(contexts), progress=progress), contexts)
 
 
 def decoding_figures(program: Program, result: SimulationResult, prompt_tokens: int, mean_context: int) -> dict[str, Any]:

@@ -51,31 +51,33 @@ def simulated_generation(result: SimulationResult) -> Generation:
 
 def rtl_generation(
     chip: RtlChip,
-    prompt_ids: Sequence[int],
+    prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     stop: Sequence[int],
     compile_s: float,
-    on_token: Callable[[int], None] | None = None,
+    on_token: Callable[[int, int], None] | None = None,
 ) -> Generation:
-    """A generation by the Verilated chip, which took `compile_s` to build or load. Raises as check_request and RtlChip do."""
-    check_request(chip.program, [prompt_ids], max_new_tokens)
+    """The generations of the Verilated chip, which took `compile_s` to build or load. Raises as check_request and RtlChip do."""
+    check_request(chip.program, prompts, max_new_tokens)
     begin = time.perf_counter()
-    result = chip.run(prompt_ids, max_new_tokens, stop, on_token)
+    result = chip.run(prompts, max_new_tokens, stop, on_token)
     seconds = time.perf_counter() - begin
-    decoded = len(result.token_ids) - 1
+    phases, lengths = chip.phases(result), tuple(map(len, prompts))
+    decoded, window = sum(map(len, result.generated)) - len(prompts), len(prompts) * result.rounds
     return Generation(
         backend="rtl",
-        prompt_tokens=(len(prompt_ids),),
-        generated=(result.token_ids,),
-        prefill=_counters(result.prefill, prompt_tokens=len(prompt_ids)),
-        decode=_counters(result.decode, decoded_tokens=decoded) if decoded else None,
-        tail=None,
-        wall_tokens_per_s=(len(prompt_ids) + decoded) / seconds,
+        prompt_tokens=lengths,
+        generated=result.generated,
+        prefill=rtl_counters(phases.prefill, prompt_tokens=sum(lengths)),
+        decode=rtl_counters(phases.decode, decoded_tokens=window) if phases.decode else None,
+        tail=rtl_counters(phases.tail, decoded_tokens=decoded - window) if phases.tail else None,
+        wall_tokens_per_s=(sum(lengths) + decoded) / seconds,
         compile_s=compile_s,
     )
 
 
-def _counters(counts: Counts, prompt_tokens: int = 0, decoded_tokens: int = 0) -> Counters:
+def rtl_counters(counts: Counts, prompt_tokens: int = 0, decoded_tokens: int = 0) -> Counters:
+    """Counters of the Verilated chip, which does not count tokens."""
     return Counters(prompt_tokens=prompt_tokens, decoded_tokens=decoded_tokens, **counts)  # type: ignore[arg-type]
 
 

@@ -22,6 +22,9 @@ _CHUNK = 512
 _LIMIT_A_TOKEN = 10_000_000
 """Cycles without a token after which the chip is taken to hang."""
 
+_TOLD = 2
+"""Cycles from the end of a token to the counters of the power switches that hear of it."""
+
 _ROUTER_COUNTERS = 32
 _LINKS = 4
 _POWER_COUNTERS = 41
@@ -81,12 +84,36 @@ Counts = dict[str, int | tuple[int, ...]]
 
 @dataclass(frozen=True)
 class RtlResult:
-    """One generation in RTL; cycles are as the timing simulation counts them."""
+    """Generations of the sequences of one run in RTL; cycles are as the timing simulation counts them."""
 
-    token_ids: tuple[int, ...]
-    token_end_cycle: tuple[int, ...]  # of each generated token
-    prefill: Counts  # until the first generated token
-    decode: Counts  # after it
+    prompts: tuple[tuple[int, ...], ...]
+    generated: tuple[tuple[int, ...], ...]  # by each sequence
+    token_end_cycle: tuple[tuple[int, ...], ...]  # of each generated token
+    counts: Counts  # of the run
+    prefill: Counts | None  # of one sequence; none of several, whose prompts and decoded tokens overlap
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of the steady window: decoded tokens of the sequence that has fewest."""
+        return min(map(len, self.generated)) - 1
+
+    def round_end(self, number: int) -> int:
+        """Cycle in which the last token of a round ends that all sequences have, 0 that of the prompts."""
+        return max(ends[number] for ends in self.token_end_cycle)
+
+    @property
+    def cycles(self) -> int:
+        """Cycle in which the last token ends."""
+        return max(ends[-1] for ends in self.token_end_cycle)
+
+
+@dataclass(frozen=True)
+class RtlPhases:
+    """Counters of a run's prompts, of its steady window and of what is decoded behind it; None where there is nothing."""
+
+    prefill: Counts
+    decode: Counts | None
+    tail: Counts | None
 
 
 @dataclass(frozen=True)
@@ -136,54 +163,72 @@ class RtlChip:
 
     def run(
         self,
-        prompt: Sequence[int],
+        prompts: Sequence[Sequence[int]],
         max_new_tokens: int,
         ends: Sequence[int] = (),
-        on_token: Callable[[int], None] | None = None,
+        on_token: Callable[[int, int], None] | None = None,
         watch: Callable[[int], None] | None = None,
         trace: Waveform | None = None,
     ) -> RtlResult:
-        """Generate greedily from reset, up to `max_new_tokens` tokens or one of `ends`; `on_token` is called with every new token.
+        """Generate greedily from reset, a sequence for each prompt, each up to `max_new_tokens` tokens or one of `ends`.
 
-        `watch` is called with the number of cycles run now and then, and may take `events` and raise; `trace` needs a chip built for it.
-        Raises SimulationError if an assertion of the RTL fails or no token comes.
+        `on_token` is called with (number of the sequence, new token), `watch` with the number of cycles run now and then, and may take
+        `events` and raise; `trace` needs a chip built for it. Raises SimulationError if an assertion of the RTL fails or no token comes.
         """
         self._bench.reset()
-        self._write(np.concatenate([self._load, request_writes(prompt, max_new_tokens, ends)]))
+        self._write(np.concatenate([self._load, request_writes(self.program, prompts, max_new_tokens, ends)]))
         self._origin = self._bench.cycle
         if self._checked:
             self._bench.record(watch is not None)
         if trace is not None:
             self._bench.trace(trace.path, trace.scope, trace.begin, trace.end)
-        tokens: list[int] = []
-        cycles: list[int] = []
-        cycle, finished = 0, False
-        prefill: Counts = {}
-        # After a token nothing is counted until the host has fetched the next embedding row, so the end of such a chunk is soon enough.
+        generated: list[list[int]] = [[] for _ in prompts]
+        cycles: list[list[int]] = [[] for _ in prompts]
+        latest, finished, limit = 0, False, _LIMIT_A_TOKEN * sum(map(len, prompts))
+        prefill: Counts | None = None
+        # Behind a token of a single sequence nothing is counted until its row is fetched, so the end of such a chunk is soon enough.
         chunk = max(min(_CHUNK, self.program.spec.host.latency + self.program.spec.host.dram_latency - 1), 1)
         while not finished:
-            seen = self._bench.run({}, cycles=chunk, outputs=("token_valid", "token", "done"))
+            begin = self.cycle
+            seen = self._bench.run({}, cycles=chunk, outputs=("token_valid", "token", "token_sequence", "done"))
             for index in np.flatnonzero(seen["token_valid"]):
-                tokens.append(int(seen["token"][index]))
-                cycles.append(cycle + int(index) + 1)
+                number, token, latest = int(seen["token_sequence"][index]), int(seen["token"][index]), begin + int(index) + 1
+                generated[number].append(token)
+                cycles[number].append(latest)
                 if on_token is not None:
-                    on_token(tokens[-1])
-            cycle += chunk
+                    on_token(number, token)
             if watch is not None:
-                watch(cycle)
-            if tokens and not prefill:
-                prefill = self._counters(cycles[0])
-                cycle += 1
+                watch(self.cycle)
+            if len(prompts) == 1 and latest and prefill is None:
+                prefill = self._counters(latest)
             finished = bool(seen["done"][-1])
-            if cycle - (cycles[-1] if cycles else 0) > _LIMIT_A_TOKEN * len(prompt):
-                raise SimulationError(f"the RTL gave no token for {_LIMIT_A_TOKEN * len(prompt):,} cycles; compare with the cycle backend")
-        return RtlResult(tuple(tokens), tuple(cycles), prefill, _minus(self._counters(cycles[-1]), prefill))
+            if self.cycle - latest > limit:
+                raise SimulationError(f"the RTL gave no token for {limit:,} cycles; compare with the cycle backend")
+        given = tuple(map(tuple, prompts)), tuple(map(tuple, generated)), tuple(map(tuple, cycles))
+        return RtlResult(*given, self._counters(latest), prefill)
+
+    def phases(self, result: RtlResult) -> RtlPhases:
+        """Counters of the phases of a run of this chip, which runs again for those of several sequences (docs/reference/rtl/network.md)."""
+        rounds, last = result.rounds, result.cycles
+        first, window = result.round_end(0), result.round_end(rounds)
+
+        def counted(number: int, end: int) -> Counts:
+            return result.counts if end == last else self.run(result.prompts, number + 1).counts
+
+        prefill = result.prefill or counted(0, first)
+        until = counted(rounds, window) if rounds else prefill
+        return RtlPhases(
+            prefill=prefill | {"cycles": first},
+            decode=_minus(until, prefill) | {"cycles": window - first} if rounds else None,
+            tail=_minus(result.counts, until) | {"cycles": last - window} if window < last else None,
+        )
 
     def greedy_tokens(
         self, prompt: Sequence[int], max_new_tokens: int, ends: Collection[int], on_token: Callable[[int], None] | None = None
     ) -> list[int]:
         """Tokens of a run: the chip reports no logits, so that this is all that token choice can ask of it (generation/engine.py)."""
-        return list(self.run(prompt, max_new_tokens, tuple(ends), on_token).token_ids)
+        told = None if on_token is None else lambda _, token: on_token(token)
+        return list(self.run([prompt], max_new_tokens, tuple(ends), told).generated[0])
 
     def _write(self, writes: Writes) -> None:
         tile, unit, address, data = writes.T
@@ -193,9 +238,9 @@ class RtlChip:
         self._bench.run(inputs, outputs=())
 
     def _counters(self, cycles: int) -> Counts:
-        """Sums over the tiles, in one cycle."""
+        """Sums over the tiles in a cycle in which the power switches have heard of the token that ended with the last of `cycles`."""
         program, spec, config = self.program, self.program.spec, self.program.weights.config
-        values = self._bench.run({}, cycles=1, outputs=("counts",))["counts"][0].astype(np.int64)
+        values = self._bench.run({}, cycles=max(cycles + _TOLD - self.cycle, 0) + 1, outputs=("counts",))["counts"][-1].astype(np.int64)
         synapse_tiles = [region.tile for stage in program.stages for regions in stage.regions for region in regions]
         vector_tiles = [stage.vector_tile for stage in program.stages]
         total = dict.fromkeys(_ABSENT, 0)

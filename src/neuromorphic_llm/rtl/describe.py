@@ -63,7 +63,7 @@ class Describer:
         if signal == "residual":
             return f"element {first} = {second}"
         if signal == "token":
-            return f"token {first}"
+            return f"token {first} of sequence {second}"
         if signal == "instructions_done":
             return "end of a token's instructions"
         group = self._config.heads // self._config.kv_heads
@@ -106,12 +106,13 @@ class Describer:
         values = [word - _HALF if word >> 31 else word for word in (low, high)]
         if route.kind == "value" and route.label.rsplit(".", 1)[0] == self._config.head.name:
             return f"result of {route.label}: largest logit {values[0]} of token {high}, region {tag}"
-        if route.kind in ("value", "residual"):
-            element = tag & 0x7FFF if route.kind == "residual" else tag
-            what = f"values of {route.label}" if route.kind == "value" else f"residual of stage {route.label}"
-            wanted = ", logits wanted" if route.kind == "residual" and tag >> 15 else ""
-            pair = f"element {element} = {values[0]}" + ("" if flag else f", {element + 1} = {values[1]}")
-            return f"{what}: {pair}{wanted}"
+        if route.kind == "value":
+            return f"values of {route.label}: element {tag} = {values[0]}" + ("" if flag else f", {tag + 1} = {values[1]}")
+        if route.kind == "residual":
+            wanted = ", logits wanted" if tag >> 15 else ""
+            return (
+                f"residual of stage {route.label}: {values[0]}" + ("" if flag else f", {values[1]}") + f"; sequence {tag & 0x7FFF}{wanted}"
+            )
         if route.kind == "credit":
             return f"credit of stage {route.label}"
-        return f"token {low}"
+        return f"token {low} of sequence {tag}"

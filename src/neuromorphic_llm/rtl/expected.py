@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.reference.decoder import Record
-from neuromorphic_llm.reference.interpreter import Cache
 from neuromorphic_llm.rtl.expected_attention import attention_channels
 from neuromorphic_llm.rtl.expected_flits import flit_channels
+from neuromorphic_llm.rtl.recorded import Run
 
 Unit = tuple[int, int]
 """Tile and attention engine, -1 for the tile itself."""
@@ -28,46 +27,6 @@ class Channel:
     cycles: NDArray[np.int64] | None = None  # [events]; None: any, in this order
 
 
-class Run(Protocol):
-    """Records of a generation by the simulators (simulation.recorded): a row is a token that the chip works on, prompt first."""
-
-    @property
-    def program(self) -> Program:
-        """Program that ran."""
-
-    @property
-    def prompt(self) -> tuple[int, ...]:
-        """Tokens of the prompt."""
-
-    @property
-    def token_ids(self) -> tuple[int, ...]:
-        """Tokens generated."""
-
-    @property
-    def tokens(self) -> tuple[int, ...]:
-        """The token of every row."""
-
-    @property
-    def logits_wanted(self) -> NDArray[np.bool_]:
-        """[rows]."""
-
-    @property
-    def token_end_cycle(self) -> NDArray[np.int64]:
-        """[rows]."""
-
-    @property
-    def record(self) -> Record:
-        """Full record of the integer reference."""
-
-    @property
-    def cache(self) -> Cache:
-        """Keys and values of the integer reference."""
-
-    @property
-    def flits(self) -> NDArray[np.int64]:
-        """[flits, 4], in order: cycle, tile, 2 * route + last of a burst, 1 of an arrival."""
-
-
 Channels = dict[tuple[Unit, str], Channel]
 
 
@@ -75,13 +34,13 @@ def expected_channels(run: Run) -> Channels:
     """Every event of every observed signal."""
     program, tokens = run.program, run.tokens
     channels: Channels = {}
-    for tile, signal, rows, words, cycles in flit_channels(program, tokens, run.token_ids, run.record, run.logits_wanted, run.flits):
+    for tile, signal, rows, words, cycles in flit_channels(run):
         channels[(tile, -1), signal] = Channel(words, rows, cycles)
     for number, tile, rows, cycles in _ends(run):
         channels[(tile, -1), "instructions_done"] = Channel(np.zeros((len(rows), 4), np.int32), rows, cycles)
         if number < program.weights.config.layers:
             channels[(tile, -1), "residual"] = _residual(program, tokens, run.record, number)
-            for engine, signal, head_rows, words in attention_channels(program, run.record, run.cache, number):
+            for engine, signal, head_rows, words in attention_channels(run, number):
                 channels[(tile, engine), signal] = Channel(words, head_rows)
     for region in (region for stage in program.stages for regions in stage.regions for region in regions):
         rows = np.flatnonzero(run.logits_wanted) if region.site == program.weights.config.head.index else np.arange(len(tokens))

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.reference.attention import PROBABILITY_TOP, LayerCache, encode_probabilities, scores, softmax_base2
-from neuromorphic_llm.reference.decoder import Record
 from neuromorphic_llm.reference.fixed_point import Integers, bit_length
-from neuromorphic_llm.reference.interpreter import Cache
 from neuromorphic_llm.reference.rotary import rotate
+from neuromorphic_llm.rtl.recorded import Run
 from neuromorphic_llm.spikes.code import coded
 from neuromorphic_llm.spikes.signed_digit import SignedDigit, signed_digits
 
@@ -22,18 +21,17 @@ Words = NDArray[np.int64]
 """[events, 4] as the observer gives them (nmllm_observe_attention)."""
 
 
-def attention_channels(
-    program: Program, record: Record, cache: Cache, layer: int
-) -> Iterator[tuple[int, str, NDArray[np.int64], NDArray[np.int32]]]:
+def attention_channels(run: Run, layer: int) -> Iterator[tuple[int, str, NDArray[np.int64], NDArray[np.int32]]]:
     """(engine, signal, tokens, words) of every engine of a layer's vector tile, by the functions of the reference."""
+    program = run.program
     weights, config, engines = program.weights, program.weights.config, program.spec.vector.attention_engines
-    outputs = record.sites[config.site(f"layers.{layer}.qkv").index].output
+    outputs = run.record.sites[config.site(f"layers.{layer}.qkv").index].output
     assert outputs is not None
     queries = outputs[:, : config.heads * config.head_dim].reshape(len(outputs), config.heads, config.head_dim)
-    queries = rotate(queries, weights.rope_cos[: len(outputs)], weights.rope_sin[: len(outputs)])
+    queries = rotate(queries, weights.rope_cos[run.position], weights.rope_sin[run.position])
     events: dict[tuple[int, str], list[tuple[int, Words]]] = {(e, s): [] for e in range(engines) for s in ATTENTION_SIGNALS}
-    for row in range(len(outputs)):
-        heads = _Heads(program, queries[row], cache.states[f"layers.{layer}.cache"], layer, row + 1)
+    for row, (sequence, position) in enumerate(zip(run.sequence.tolist(), run.position.tolist(), strict=True)):
+        heads = _Heads(program, queries[row], run.caches[sequence].states[f"layers.{layer}.cache"], layer, position + 1)
         for kv_head in range(config.kv_heads):
             slot, engine = divmod(kv_head, engines)
             for signal, words in zip(ATTENTION_SIGNALS, heads.group(kv_head, program.spec.vector.key_lanes), strict=True):

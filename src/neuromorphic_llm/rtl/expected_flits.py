@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,24 +12,15 @@ from neuromorphic_llm.chip.topology import HOST_TILE
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.decoder import Record
 from neuromorphic_llm.reference.gate import gated_product
+from neuromorphic_llm.rtl.recorded import Run
 
 Flits = tuple[NDArray[np.int32], NDArray[np.int64]]
 """Words [flits, 4] of the flits of a route in order, {route, flag, tag} and the halves of the payload, and the token of each."""
 
 
-def flit_channels(
-    program: Program,
-    tokens: Sequence[int],
-    generated: Sequence[int],
-    record: Record,
-    wanted: NDArray[np.bool_],
-    log: NDArray[np.int64],
-) -> Iterator[tuple[int, str, NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]]:
-    """(tile, signal, tokens, words, cycles) of what every tile injects and of what arrives there, and of the host's tokens.
-
-    `wanted` [tokens]: logits wanted; `log` as in expected.Run.
-    """
-    contents = _contents(program, tokens, generated, record, wanted)
+def flit_channels(run: Run) -> Iterator[tuple[int, str, NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]]:
+    """(tile, signal, tokens, words, cycles) of what every tile injects and of what arrives there, and of the host's tokens."""
+    program, log, contents = run.program, run.flits, _contents(run)
     words, rows = np.zeros((len(log), 4), np.int32), np.zeros(len(log), np.int64)
     for arrival in (0, 1):
         for route in np.unique(log[:, 2] >> 1):
@@ -49,7 +40,7 @@ def flit_channels(
             yield tile, signal, rows[places], words[places], log[places, 0]
     places = np.flatnonzero((log[:, 3] == 1) & (log[:, 2] >> 1 == program.routes.token))
     token = np.zeros((len(places), 4), np.int32)
-    token[:, 0] = generated
+    token[:, 0], token[:, 1] = run.chosen, run.sequence[run.logits_wanted]
     yield HOST_TILE, "token", rows[places], token, log[places, 0]
 
 
@@ -61,12 +52,11 @@ def _flits(
     return words.astype(np.int32)
 
 
-def _contents(
-    program: Program, tokens: Sequence[int], generated: Sequence[int], record: Record, wanted: NDArray[np.bool_]
-) -> dict[int, Flits]:
+def _contents(run: Run) -> dict[int, Flits]:
     """Route -> flits; none for credits, of which the log has the number."""
+    program, record = run.program, run.record
     weights, config, routes = program.weights, program.weights.config, program.routes
-    every, with_logits = np.arange(len(tokens)), np.flatnonzero(wanted)
+    every, with_logits = np.arange(len(run.tokens)), np.flatnonzero(run.logits_wanted)
     contents: dict[int, Flits] = {int(route): (np.zeros((0, 4), np.int32), np.zeros(0, np.int64)) for route in routes.credit}
     for stage in program.stages:
         for site, regions in zip(stage.sites, stage.regions, strict=True):
@@ -85,26 +75,26 @@ def _contents(
                     words = _flits(int(route), 0 * tag, tag, part[np.arange(len(rows)), best], region.first_output + best)
                     contents[int(route)] = words, rows
                 else:
-                    contents[int(route)] = _vectors(int(route), part, rows, np.full(len(rows), region.first_output))
-    embedding = weights.embedding[np.asarray(tokens)].astype(np.int64) << weights.formats.embedding_shift
+                    contents[int(route)] = _vectors(int(route), part, rows, np.full(len(rows), region.first_output), 2)
+    embedding = weights.embedding[np.asarray(run.tokens)].astype(np.int64) << weights.formats.embedding_shift
     for number, stream in enumerate((embedding, *record.hidden)):
         rows = with_logits if number == config.layers else every
-        tag = wanted[rows].astype(np.int64) << 15
-        contents[int(routes.residual[number])] = _vectors(int(routes.residual[number]), stream[rows], rows, tag)
+        tag = run.logits_wanted[rows].astype(np.int64) << 15 | run.sequence[rows]
+        contents[int(routes.residual[number])] = _vectors(int(routes.residual[number]), stream[rows], rows, tag, 0)
     none = np.zeros(len(with_logits), np.int64)
-    contents[routes.token] = _flits(routes.token, none, none, np.asarray(generated), none), with_logits
+    contents[routes.token] = _flits(routes.token, none, run.sequence[with_logits], np.asarray(run.chosen), none), with_logits
     return contents
 
 
-def _vectors(route: int, values: NDArray[np.integer], rows: NDArray[np.int64], first_tag: NDArray[np.int64]) -> Flits:
-    """Two values per flit of values [rows, elements]; the last of an odd number is flagged."""
+def _vectors(route: int, values: NDArray[np.integer], rows: NDArray[np.int64], first_tag: NDArray[np.int64], step: int) -> Flits:
+    """Two values per flit of values [rows, elements], tags by `step` from the first one on; the last of an odd number is flagged."""
     count, size = values.shape
     pairs = np.zeros((count, (size + 1) // 2 * 2), np.int64)
     pairs[:, :size] = values
     pairs = pairs.reshape(count, -1, 2)
     flag = np.zeros(pairs.shape[:2], np.int64)
     flag[:, -1] = size % 2
-    tag = first_tag[:, None] + 2 * np.arange(pairs.shape[1])
+    tag = first_tag[:, None] + step * np.arange(pairs.shape[1])
     low, high = pairs[:, :, 0].reshape(-1), pairs[:, :, 1].reshape(-1)
     return _flits(route, flag.reshape(-1), tag.reshape(-1), low, high), np.repeat(rows, pairs.shape[1])
 

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.codes import CHIP_CODES
 from neuromorphic_llm.chip.instructions import Attend, Encode, Receive, instruction_word
-from neuromorphic_llm.chip.program import Program, Region, Stage
+from neuromorphic_llm.chip.program import Program, Region, Stage, sequence_part, stored_tokens
 from neuromorphic_llm.chip.routes import router_stages
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.chip.topology import HOST_TILE
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.norm import epsilon_term
+from neuromorphic_llm.rtl.package import SEQUENCES
 from neuromorphic_llm.rtl.synapse import Epilogue, RegionLoad, interleave, synapse_writes
 from neuromorphic_llm.spikes.registry import get_code
 
@@ -54,23 +55,39 @@ def dram_words(program: Program) -> int:
 
 
 def load_writes(program: Program) -> Writes:
-    """Everything but the prompt. Raises SimulationError where the RTL has no room for what the program asks."""
+    """Everything but the prompts. Raises SimulationError where the RTL has no room for what the program asks."""
     _check_room(program)
-    parts = [_writes(0, *_host(program)), _dram(program), *_routes(program)]
+    parts = [_writes(HOST_TILE, *_host(program)), _dram(program), *_routes(program)]
     parts += [part for number, stage in enumerate(program.stages) for part in _stage(program, number, stage)]
     parts += [*_tile_switches(program), *_router_switches(program)]
     return np.concatenate(parts)
 
 
-def request_writes(prompt: Sequence[int], max_new_tokens: int, ends: Sequence[int]) -> Writes:
-    """The prompt, the number of new tokens and the tokens that end the text."""
-    if len(prompt) > _MOST_PROMPT:
-        raise SimulationError(f"the host tile of the RTL holds {_MOST_PROMPT:,} prompt tokens, got {len(prompt):,}; use a shorter prompt")
+def request_writes(program: Program, prompts: Sequence[Sequence[int]], max_new_tokens: int, ends: Sequence[int]) -> Writes:
+    """Prompts of the sequences, their parts of the key/value memories, the number of new tokens of each and the tokens that end it.
+
+    Raises as check_room_of_request does.
+    """
+    check_room_of_request(prompts, ends)
+    registers = [(1, 3, sum(map(len, prompts))), (1, 4, max_new_tokens), (1, 7, len(prompts))]
+    registers += [(1, 8 + i, 1 << 32 | ends[i] if i < len(ends) else _NO_TOKEN) for i in range(_MOST_ENDS)]
+    flagged = [(place == len(prompt) - 1) << 32 | token for prompt in prompts for place, token in enumerate(prompt)]
+    parts = [_writes(HOST_TILE, *registers, *((2, index, entry) for index, entry in enumerate(flagged)))]
+    part = sequence_part(program.spec, program.weights.config, len(prompts))
+    return np.concatenate([*parts, *(_writes(stage.vector_tile, (1, 9, part)) for stage in program.stages[:-1])])
+
+
+def check_room_of_request(prompts: Sequence[Sequence[int]], ends: Sequence[int]) -> None:
+    """SimulationError for more sequences, prompt tokens or end tokens than the host tile of the RTL has room for."""
+    sequences, tokens = len(prompts), sum(map(len, prompts))
+    if sequences > SEQUENCES:
+        raise SimulationError(f"the RTL has {SEQUENCES} sequences in flight at most, got {sequences}; run fewer")
+    if tokens > _MOST_PROMPT:
+        raise SimulationError(
+            f"the host tile of the RTL holds {_MOST_PROMPT:,} prompt tokens, got {tokens:,}; use shorter prompts or fewer of them"
+        )
     if len(ends) > _MOST_ENDS:
         raise SimulationError(f"the RTL compares with at most {_MOST_ENDS} end tokens, got {len(ends)}; name fewer")
-    registers = [(1, 3, len(prompt)), (1, 4, max_new_tokens)]
-    registers += [(1, 8 + i, 1 << 32 | ends[i] if i < len(ends) else _NO_TOKEN) for i in range(_MOST_ENDS)]
-    return _writes(0, *registers, *((2, index, token) for index, token in enumerate(prompt)))
 
 
 def _writes(tile: int, *entries: tuple[int, int, int]) -> Writes:
@@ -297,7 +314,8 @@ def _attention(program: Program, attend: Attend) -> list[tuple[int, int, int]]:
     formats, bases, group = weights.formats, weights.parameter(attend.base), attend.heads // attend.kv_heads
     entries = [(7, 0, attend.head_dim), (7, 1, attend.heads), (8, 0, attend.head_dim), (8, 1, attend.kv_heads)]
     entries += [(8, 32 + head, int(base)) for head, base in enumerate(bases)]
-    blocks = -(-program.max_context // spec.vector.key_lanes)
+    room = stored_tokens(spec, weights.config)  # of each key/value head
+    blocks = -(-room // spec.vector.key_lanes)
     common = [
         attend.head_dim,
         group,
@@ -309,7 +327,7 @@ def _attention(program: Program, attend: Attend) -> list[tuple[int, int, int]]:
     for engine in range(spec.vector.attention_engines):
         entries += [(10, engine << 20 | address, value) for address, value in enumerate(common)]
         for slot, head in enumerate(range(engine, attend.kv_heads, spec.vector.attention_engines)):
-            values = [head * group * attend.head_dim, slot * blocks, slot * program.max_context, int(bases[head])]
+            values = [head * group * attend.head_dim, slot * blocks, slot * room, int(bases[head])]
             entries += [(10, engine << 20 | 16 + 4 * slot + i, value) for i, value in enumerate(values)]
     return entries
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.chip import RtlChip
 from neuromorphic_llm.rtl.describe import Describer
-from neuromorphic_llm.rtl.expected import Channel, Run, Unit, expected_channels
+from neuromorphic_llm.rtl.expected import Channel, Unit, expected_channels
+from neuromorphic_llm.rtl.recorded import Run
 
 SIGNALS = (
     "arrive",
@@ -47,7 +48,8 @@ class Difference:
     layer: int | None
     site: str | None
     signal: str
-    token: int | None  # of the run, counted from 0; none where nothing more was expected
+    sequence: int | None  # number; none where nothing more was expected
+    token: int | None  # of the run, counted from 0 in the order in which the host takes them
     expected: str | None  # none: an additional event
     seen: str | None  # none: a missing one
     last_events: tuple[str, ...]  # of the unit, up to this one
@@ -84,6 +86,7 @@ class EventComparison:
     def __init__(self, run: Run) -> None:
         self._compared: Counter[str] = Counter()
         self._expected = expected_channels(run)
+        self._sequence = run.sequence
         self._describer = Describer(run.program)
         self._keys: list[tuple[Unit, str]] = []
         self._position: Counter[tuple[Unit, str]] = Counter()
@@ -150,8 +153,9 @@ class EventComparison:
         layer, site = self._describer.place(tile, signal, words, place)
         if part is not None:
             parts = parts | {key: part[: index + 1]}
+        sequence = None if token is None else int(self._sequence[token])
         history = self._history((tile, engine), parts, cycle)
-        return Difference(cycle, tile, self._describer.unit(tile, engine), layer, site, signal, token, expected, seen, history)
+        return Difference(cycle, tile, self._describer.unit(tile, engine), layer, site, signal, sequence, token, expected, seen, history)
 
     def _history(self, unit: Unit, parts: dict[tuple[Unit, str], NDArray[Any]], cycle: int) -> tuple[str, ...]:
         events = []
@@ -208,7 +212,7 @@ def run_lockstep(
     begin, found = time.perf_counter(), None
     try:
         try:
-            chip.run(run.prompt, len(run.token_ids), stop, watch=watch)
+            chip.run(run.prompts, max(map(len, run.generated)), stop, watch=watch)
         except DifferenceFoundError:
             raise
         except SimulationError as error:

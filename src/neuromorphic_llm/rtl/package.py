@@ -23,6 +23,9 @@ RTL_FOLDER = REPOSITORY / "rtl"
 
 PACKAGE_FILE = RTL_FOLDER / "generated" / "nmllm_pkg.sv"
 
+SEQUENCES = 64
+"""Sequences that a chip in RTL has in flight at most: places of the host's queue and positions of a vector tile."""
+
 _TABLE_COLUMNS = 16
 
 
@@ -43,6 +46,8 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "ROW_BLOCKS": row_blocks,
         "TILE_INPUTS": row_blocks * spec.synapse.rows,
         "TILE_COLUMNS": row_blocks * spec.synapse.columns,
+        "SEQUENCES": SEQUENCES,
+        "SEQUENCE_BITS": (SEQUENCES - 1).bit_length(),
         "GATED": int(spec.gated),
         "ROUTERS_GATED": int(spec.routers_gated),
         "WAKE_CYCLES": spec.wake_wait,

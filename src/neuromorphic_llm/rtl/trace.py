@@ -25,7 +25,7 @@ def around(cycle: int) -> range:
 
 def write_waveform(
     program: Program,
-    prompt: Sequence[int],
+    prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
     stop: Sequence[int],
     path: Path,
@@ -48,7 +48,7 @@ def write_waveform(
     temporary = path.with_name(temporary_name(path.name, "part"))
     try:
         with suppress(_EnoughError, SimulationError):  # a failed write shows in end_trace
-            chip.run(prompt, max_new_tokens, stop, watch=watch, trace=Waveform(temporary, cycles.start, cycles.stop, scope))
+            chip.run(prompts, max_new_tokens, stop, watch=watch, trace=Waveform(temporary, cycles.start, cycles.stop, scope))
         chip.end_trace()
         if not temporary.exists():
             raise SimulationError(f"{path} is not written: the run ended in cycle {chip.cycle:,}, before cycle {cycles.start:,}")

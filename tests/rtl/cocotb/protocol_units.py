@@ -83,9 +83,9 @@ def synapse_tile(bench: Bench, name: str, seed: int, cycles: int, idle: float, b
 def host_tile(bench: Bench, name: str, seed: int, cycles: int, idle: float, backpressure: float) -> None:
     rng = np.random.default_rng(seed)
     while cycles > 0:
-        hidden, prompt, new_tokens = (int(n) for n in rng.integers(1, [100, 5, 6]))
-        text = HOST_TILE.random_text(HOST_TILE.chip(name), hidden, 3, prompt, new_tokens, rng)
-        cycles -= HOST_TILE.check(bench, text, backpressure, rng)
+        hidden, prompt, new_tokens, sequences = (int(n) for n in rng.integers(1, [100, 5, 6, 4]))
+        texts = HOST_TILE.random_texts(HOST_TILE.chip(name), hidden, 3, [(prompt, new_tokens)] * sequences, rng)
+        cycles -= HOST_TILE.check(bench, texts, backpressure, rng)
 
 
 def injection(bench: Bench, spec: ChipSpec, seed: int, cycles: int, idle: float, backpressure: float) -> None:
