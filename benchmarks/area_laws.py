@@ -49,6 +49,19 @@ RUNS: Mapping[str, tuple[str, list[tuple[ChipSpec, Mapping[str, int]]]]] = {
     "output_stage": ("nmllm_output_stage", [(GROUP.with_fields({"synapse.argmax_lanes": lanes}), {}) for lanes in (8, 16)]),
     "add": ("nmllm_add", [(NANO.with_fields({"vector.lanes": lanes}), _VECTOR) for lanes in (8, 16)]),
     "encoder": ("nmllm_encoder", [(NANO.with_fields({"vector.lanes": lanes}), _VECTOR | {"MAX_INPUTS": 512}) for lanes in (8, 16)]),
+    "attention_scores": (
+        "nmllm_attention_scores",
+        [(NANO, {"HEAD_DIM": 16, "GROUP": group, "SET": heads, "BLOCKS": 128}) for group, heads in ((2, 1), (2, 2), (1, 1))],
+    ),
+    "attention_softmax": (
+        "nmllm_attention_softmax",
+        [(NANO, {"GROUP": 2, "SET": heads, "CONTEXT": 992, "MAXIMUM_WRITTEN": written}) for heads, written in ((1, 0), (2, 0), (1, 1))],
+    ),
+    "attention_values": (
+        "nmllm_attention_values",
+        [(NANO, {"HEAD_DIM": 16, "SET": heads, "ROWS": 1985, "WORDS": 124}) for heads in (1, 2)],
+    ),
+    "maximum": ("nmllm_maximum", [(NANO.with_fields({"vector.lanes": lanes}), {}) for lanes in (8, 16)]),
     "products": ("area_products", [(NANO, {"PRODUCTS": number}) for number in (1, 8)]),
 }
 """Unit -> module, and its chips and parameters."""

@@ -1,9 +1,9 @@
 // Spike attention engine: scores, softmax and outputs of the query heads of one key/value head after the other (numerics.md, Attention; timing.md, attend).
 //
 // Command: `start` with the key/value head (`slot`, its number within this engine), the context C and the largest magnitude of each query head; takes the
-// sum over the heads of E(D) + query spikes ceil(C / KEY_LANES) + 3 ceil(C / SOFTMAX_LANES) + probability spikes + LATENCY cycles.
-// All queries are coded, then all scores formed, then each head in turn has its softmax, values and outputs. Cycles of work are those of the formula; those
-// between them (18 + P(D) for the first head, 14 + P(D) for each other) come out of LATENCY, and `done` waits for the rest.
+// cycles of timing.md. All queries are coded, then all scores formed, SET heads side by side; then each set in turn has the softmax of its heads, their values side
+// by side, and their outputs one after another. Cycles of work are those of the formula; those
+// between them (18 + P(D) for the first head, 14 + P(D) for each other at most) come out of LATENCY, and `done` waits for the rest.
 //
 // Queries, stop prices and outputs are vectors of all heads, LANES elements per word, in the memories of the vector tile. With the encoder `phase` the
 // engine reads a word of remainders and of stop prices each query phase and writes the remainders back; write_output tells outputs from them. With
@@ -28,6 +28,8 @@ module nmllm_attention #(
     parameter bit ELEMENT = nmllm_pkg::ELEMENT_ENCODER != 0,
     parameter int unsigned HEAD_DIM = 16,  // largest D
     parameter int unsigned GROUP = 4,  // most query heads of a key/value head
+    parameter int unsigned HEAD_LANES = nmllm_pkg::HEAD_LANES,  // query heads taken at once
+    parameter bit MAXIMUM_WRITTEN = nmllm_pkg::MAXIMUM_WRITTEN != 0,
     parameter int unsigned SLOTS = 4,  // most key/value heads of the engine
     parameter int unsigned ROWS = nmllm_pkg::KV_BYTES_PER_ENGINE / (2 * HEAD_DIM + 1),  // keys and values of all slots
     localparam int unsigned CONTEXT = ROWS < 8192 ? ROWS : 8192,
@@ -91,6 +93,10 @@ module nmllm_attention #(
   localparam int unsigned DIM_BITS = $clog2(HEAD_DIM + 1);
   localparam int unsigned HEAD_BITS = GROUP > 1 ? $clog2(GROUP) : 1;
   localparam int unsigned HEADS_BITS = $clog2(GROUP + 1);
+  localparam int unsigned SET = HEAD_LANES < GROUP ? HEAD_LANES : GROUP;
+  localparam int unsigned SETS = (GROUP + SET - 1) / SET;
+  localparam int unsigned SET_BITS = SETS > 1 ? $clog2(SETS) : 1;
+  localparam int unsigned LANE_BITS = SET > 1 ? $clog2(SET) : 1;
   localparam int unsigned BLOCKS = (ROWS + KEY_LANES - 1) / KEY_LANES + SLOTS;
   localparam int unsigned BLOCK_BITS = $clog2(BLOCKS);
   localparam int unsigned CONTEXT_BLOCKS = (CONTEXT + KEY_LANES - 1) / KEY_LANES;
@@ -124,9 +130,11 @@ module nmllm_attention #(
   logic [SLOT_BITS-1:0] slot_q;
   logic [CONTEXT_BITS-1:0] context_q;
   logic [HEAD_BITS-1:0] head_q;
+  logic [SET_BITS-1:0] set_q;  // of the head
+  logic [LANE_BITS-1:0] lane_q, last_lane;  // of the head, and of the last one, in its set
   logic [14:0] first_q;  // of the head
   logic [IDLE_BITS-1:0] idle_left_q;  // cycles that do no work
-  logic working, finished, divided_q, last_head, start_softmax;
+  logic working, finished, divided_q, last_head, last_of_set, start_softmax, start_divide;
 
   // units
   logic encoder_working, encoder_done, encoder_write;
@@ -135,8 +143,9 @@ module nmllm_attention #(
   logic [3:0] encoder_coded;
   logic [LANES-1:0] encoder_mask, output_mask;
   logic [DIM_BITS-1:0] encoder_element, read_element;
-  logic [HEAD_BITS-1:0] encoder_head, z_head;
-  logic [3:0] least;
+  logic [HEAD_BITS-1:0] encoder_head;
+  logic [SET_BITS-1:0] z_set;
+  logic [SET-1:0][3:0] least;
   logic [GROUP-1:0][3:0] phases;
   logic [GROUP-1:0][4:0] exponent;
   logic [14:0] encoder_word, output_word;
@@ -154,14 +163,15 @@ module nmllm_attention #(
   // verilator lint_on UNUSEDSIGNAL
   logic [KEY_LANES-1:0][7:0] keys;
   logic [KEY_LANES-1:0][4:0] key_exponents;
-  logic z_valid;
-  logic [KEY_LANES-1:0][23:0] z;
+  logic [SET-1:0] score_adding, z_valid, set_silent;
+  logic [SET-1:0][KEY_LANES-1:0][23:0] z;
   logic softmax_working, softmax_done;
-  logic [PROBABILITY_SUM_BITS-1:0] probability_sum;
+  logic [SET-1:0][PROBABILITY_SUM_BITS-1:0] probability_sum;
   logic coded_valid, coded_ready;
   logic [SOFTMAX_WORD_BITS-1:0] coded_word;
-  logic [SOFTMAX_LANES-1:0][PHASES-1:0] coded_fired, coded_negative;
+  logic [SET-1:0][SOFTMAX_LANES-1:0][PHASES-1:0] coded_fired, coded_negative;
   logic values_working, values_idle;
+  logic [SET-1:0] value_adding;
   logic [ROW_BITS-1:0] value_row;
   logic [HEAD_DIM-1:0][7:0] values;
   logic [1:0] value_exponent;
@@ -172,7 +182,10 @@ module nmllm_attention #(
   logic [CONTEXT_BLOCK_BITS-1:0] last_block;
 
   assign last_head = HEADS_BITS'(head_q) + HEADS_BITS'(1) == heads_q;
-  assign start_softmax = scores_done || (output_done && !last_head);
+  assign last_lane = 32'(set_q) * SET + SET > 32'(heads_q) ? LANE_BITS'(32'(heads_q) - 1 - 32'(set_q) * SET) : LANE_BITS'(SET - 1);
+  assign last_of_set = lane_q == last_lane;
+  assign start_softmax = scores_done || (output_done && last_of_set && !last_head);
+  assign start_divide = softmax_done || (output_done && !last_of_set);
   assign output_start = state_q == DIVIDE && (divide_done || divided_q) && values_idle;
   assign working = encoder_working || scores_working || softmax_working || values_working;
   assign finished = state_q == WAIT || (output_done && last_head);
@@ -190,7 +203,7 @@ module nmllm_attention #(
       SCORES: if (scores_done) state_q <= SOFTMAX;
       SOFTMAX: if (softmax_done) state_q <= DIVIDE;
       DIVIDE: if (output_start) state_q <= OUTPUT;
-      OUTPUT: if (output_done) state_q <= !last_head ? SOFTMAX : done ? IDLE : WAIT;
+      OUTPUT: if (output_done) state_q <= !last_of_set ? DIVIDE : !last_head ? SOFTMAX : done ? IDLE : WAIT;
       WAIT: if (done) state_q <= IDLE;
       default: state_q <= IDLE;
     endcase
@@ -200,12 +213,16 @@ module nmllm_attention #(
       context_q <= context_size;
       first_q <= slot_first_q[slot];
       head_q <= '0;
+      set_q <= '0;
+      lane_q <= '0;
       idle_left_q <= IDLE_BITS'(32'(heads_q) * LATENCY - 1);
     end else begin
       if (!working && state_q != IDLE) idle_left_q <= idle_left_q - IDLE_BITS'(1);
       if (output_done) begin
         first_q <= first_q + 15'(head_dim_q);
         head_q <= last_head ? '0 : head_q + HEAD_BITS'(1);
+        lane_q <= last_of_set ? '0 : lane_q + LANE_BITS'(1);
+        if (last_of_set && !last_head) set_q <= set_q + SET_BITS'(1);
       end
     end
     if (rst) begin
@@ -264,28 +281,35 @@ module nmllm_attention #(
   end
 
   nmllm_attention_scores #(
-      .LANES(LANES), .KEY_LANES(KEY_LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .BLOCKS(BLOCKS), .PHASES(QUERY_PHASES)) u_scores (
+      .LANES(LANES), .KEY_LANES(KEY_LANES), .HEAD_DIM(HEAD_DIM), .GROUP(GROUP), .SET(SET), .BLOCKS(BLOCKS), .PHASES(QUERY_PHASES)) u_scores (
       .clk, .rst, .clear(start), .spike_fired(encoder_fired), .spike_negative(encoder_negative), .spike_count(encoder_spikes),
       .spike_element(encoder_element), .spike_head(encoder_head), .start(state_q == SCORES_START), .head_dim(head_dim_q),
-      .last_block(BLOCK_BITS'(last_block)), 
-      .key_base(KEY_ADDRESS_BITS'(32'(first_block) * 32'(head_dim_q))), .block_base(first_block), .places(score_places_q), .phases, .exponent, .working(scores_working), .done(scores_done),
+      .last_block(BLOCK_BITS'(last_block)), .key_base(KEY_ADDRESS_BITS'(32'(first_block) * 32'(head_dim_q))),
+      .block_base(first_block), .places(score_places_q), .phases, .exponent, .working(scores_working), .adding(score_adding), .done(scores_done),
       .spikes, .silent, .key_enable, .key_address, .key_skew, .keys, .exponent_enable, .exponent_block, .key_exponents, .in_last_block,
-      .z_valid, .z_head, .z_block, .z);
+      .z_valid, .z_set, .z_block, .z);
+
+  always_comb begin
+    for (int unsigned h = 0; h < SET; ++h) set_silent[h] = 32'(set_q) * SET + h < GROUP && silent[HEAD_BITS'(32'(set_q)*SET+h)];
+  end
 
   nmllm_attention_softmax #(
-      .KEY_LANES(KEY_LANES), .SOFTMAX_LANES(SOFTMAX_LANES), .GROUP(GROUP), .CONTEXT(CONTEXT), .SUM_BITS(PROBABILITY_SUM_BITS)) u_softmax (
-      .clk, .rst, .z_valid, .z_head, .z_block(CONTEXT_BLOCK_BITS'(z_block)), .z, .start(start_softmax), .head(head_q),
-      .silent(silent[head_q]), .context_size(context_q), .probability_bits(probability_bits_q), .working(softmax_working),
+      .KEY_LANES(KEY_LANES), .SOFTMAX_LANES(SOFTMAX_LANES), .GROUP(GROUP), .SET(SET), .MAXIMUM_WRITTEN(MAXIMUM_WRITTEN), .CONTEXT(CONTEXT),
+      .SUM_BITS(PROBABILITY_SUM_BITS)) u_softmax (
+      .clk, .rst, .clear(start), .z_valid, .z_set, .z_block(CONTEXT_BLOCK_BITS'(z_block)), .z, .start(start_softmax), .set(set_q), .last_head(last_lane),
+      .silent(set_silent), .context_size(context_q), .probability_bits(probability_bits_q), .working(softmax_working),
       .done(softmax_done), .sum(probability_sum), .least, .coded_valid, .coded_ready, .coded_word, .coded_fired, .coded_negative);
 
   nmllm_attention_values #(
-      .LANES(LANES), .SOFTMAX_LANES(SOFTMAX_LANES), .HEAD_DIM(HEAD_DIM), .ROWS(ROWS), .WORDS(SOFTMAX_WORDS), .SUM_BITS(SUM_BITS)) u_values (
+      .LANES(LANES), .SOFTMAX_LANES(SOFTMAX_LANES), .HEAD_DIM(HEAD_DIM), .SET(SET), .ROWS(ROWS), .WORDS(SOFTMAX_WORDS), .SUM_BITS(SUM_BITS)) u_values (
       .clk, .rst, .clear(start_softmax), .row_base(slot_row_q[slot_q] + base), .least, .valid(coded_valid), .ready(coded_ready),
-      .word(coded_word), .fired(coded_fired), .negative(coded_negative), .working(values_working), .idle(values_idle), .value_enable,
-      .value_row, .values, .value_exponent, .read_element, .read_sums(sums));
+      .word(coded_word), .fired(coded_fired), .negative(coded_negative), .working(values_working), .adding(value_adding), .idle(values_idle), .value_enable,
+      .value_row, .values, .value_exponent, .read_head(lane_q), .read_element, .read_sums(sums));
 
+  logic [LANE_BITS-1:0] divide_lane;  // of the head to come
+  assign divide_lane = output_done ? lane_q + LANE_BITS'(1) : lane_q;
   nmllm_attention_divide #(.BITS(PROBABILITY_SUM_BITS)) u_divide (
-      .clk, .rst, .start(softmax_done), .sum(probability_sum), .done(divide_done), .inverse, .length);
+      .clk, .rst, .start(start_divide), .sum(probability_sum[divide_lane]), .done(divide_done), .inverse, .length);
 
   nmllm_attention_output #(.LANES(LANES), .HEAD_DIM(HEAD_DIM), .SUM_BITS(SUM_BITS)) u_output (
       .clk, .rst, .start(output_start), .head_dim(head_dim_q), .first(first_q), .inverse, .length,
@@ -311,17 +335,15 @@ module nmllm_attention #(
     if (read_enable) count_words_read <= count_words_read + {47'(word_elements), 1'b0};
     if (write_enable) count_words_written <= count_words_written + 48'(word_elements);
     if (state_q == SCORES_START) count_query_spikes <= count_query_spikes + 48'(spikes);
-    if (scores_working) count_score_operations <= count_score_operations + 48'(keys_in_block);
-    if (start_softmax) begin
+    count_score_operations <= count_score_operations + 48'($countones(score_adding)) * 48'(keys_in_block);
+    count_probability_spikes <= count_probability_spikes + 48'($countones(value_adding));
+    count_value_operations <= count_value_operations + 48'($countones(value_adding)) * 48'(head_dim_q);
+    if (start_divide) begin  // once for each head
       count_softmax_elements <= count_softmax_elements + 48'(context_q);
-      count_score_bits_read <= count_score_bits_read + 48'(context_q) * 48'd64;
+      count_score_bits_read <= count_score_bits_read + 48'(context_q) * (MAXIMUM_WRITTEN ? 48'd40 : 48'd64);
       count_score_bits_written <= count_score_bits_written + 48'(context_q) * 48'd40;
+      count_divisions <= count_divisions + 48'd1;
     end
-    if (values_working) begin
-      count_probability_spikes <= count_probability_spikes + 48'd1;
-      count_value_operations <= count_value_operations + 48'(head_dim_q);
-    end
-    if (softmax_done) count_divisions <= count_divisions + 48'd1;
     if (output_done) count_attention_values <= count_attention_values + 48'(head_dim_q);
     // All keys' exponents are counted with the command.
     count_kv_bits_read <= count_kv_bits_read + (state_q == SCORES_START ? 48'(context_q) << 3 : '0) +

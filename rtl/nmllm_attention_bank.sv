@@ -52,6 +52,7 @@ module nmllm_attention_bank
     input  logic                        output_read,
     input  logic [WORD_BITS-1:0]        output_address,
     output logic [L-1:0][31:0]          output_data,
+    output logic [31:0]                 output_maximum,  // largest magnitude of its outputs, with MAXIMUM_WRITTEN
     output logic [47:0]                 counts [COUNTERS]
 );
   localparam int unsigned SLOT_BITS = SLOTS > 1 ? $clog2(SLOTS) : 1;
@@ -133,6 +134,13 @@ module nmllm_attention_bank
       .count_maximum_elements(counts[4]), .count_probability_spikes(counts[5]), .count_value_operations(counts[6]), .count_divisions(counts[7]),
       .count_attention_values(counts[8]), .count_kv_bits_read(counts[9]), .count_kv_bits_written(counts[10]),
       .count_score_bits_read(counts[11]), .count_score_bits_written(counts[12]), .count_words_read(counts[13]), .count_words_written(counts[14]));
+
+  if (MAXIMUM_WRITTEN != 0) begin : g_maximum
+    nmllm_maximum maximum_of_outputs (
+        .clk, .clear(start), .mask(engine_mask & {L{engine_write && engine_write_output}}), .data(engine_write_data), .maximum(output_maximum));
+  end else begin : g_none
+    assign output_maximum = '0;
+  end
 
   nmllm_lane_ram #(.LANES(L), .DEPTH(WORDS)) queries (
       .clk, .write_mask(engine_write ? engine_mask : query_mask), .write_address(engine_write ? WORD_BITS'(engine_write_word) : query_address),

@@ -1,10 +1,10 @@
-// Scores of a head group (timing.md, attend): keeps the query spikes, then adds one spike per cycle to the score registers of its head for
-// KEY_LANES keys, and hands on the scaled scores z of a block of keys.
+// Scores of a head group (timing.md, attend): keeps the query spikes, then adds one spike of each head of a set per cycle to the head's score
+// registers for KEY_LANES keys, and hands on the scaled scores z of a block of keys.
 //
-// `start` one cycle after the last spikes were taken; one cycle later `working` is high for one cycle per spike and block without a gap; `done` two
-// cycles after the last one, together with the last z (at once if there is no spike). Spikes in the order element, head, phase; an element is
-// read once a block however many spikes it has. The z of a head leave two cycles after its last spike of the block, which frees its registers:
-// a head has at least one spike per block, so one z word per cycle is enough. Heads without spikes have no z (they are 0).
+// `start` one cycle after the last spikes were taken; one cycle later `working` is high for the steps of every block without a gap; `done` two
+// cycles after the last one, together with the last z (at once if there is no spike). Spikes in the order element, set, phase, those of the heads of a
+// set side by side; an element is read once a block however many spikes it has. The z of a head leave two cycles after its last spike of the block, which
+// frees its registers: head h of every set has the z port h. Heads without spikes have no z (they are 0).
 // Paths of a cycle: next element (priority over HEAD_DIM) and its spikes; shift, sum; exponent, rounding shift, saturation.
 `default_nettype none
 
@@ -13,16 +13,20 @@ module nmllm_attention_scores #(
     parameter int unsigned KEY_LANES = nmllm_pkg::KEY_LANES,
     parameter int unsigned HEAD_DIM = 64,
     parameter int unsigned GROUP = 4,
+    parameter int unsigned SET = 1,  // heads taken at once
     parameter int unsigned BLOCKS = 64,
     localparam int unsigned DIM_BITS = $clog2(HEAD_DIM + 1),
     localparam int unsigned INDEX_BITS = $clog2(HEAD_DIM),
     localparam int unsigned HEAD_BITS = GROUP > 1 ? $clog2(GROUP) : 1,
+    localparam int unsigned SETS = (GROUP + SET - 1) / SET,
+    localparam int unsigned SET_BITS = SETS > 1 ? $clog2(SETS) : 1,
     localparam int unsigned KEY_ADDRESS_BITS = $clog2(BLOCKS * HEAD_DIM),
     localparam int unsigned BLOCK_BITS = BLOCKS > 1 ? $clog2(BLOCKS) : 1,
     localparam int unsigned KEY_LANE_BITS = $clog2(KEY_LANES),
     parameter int unsigned PHASES = 10,
     localparam int unsigned WORD_SPIKE_BITS = $clog2(LANES * PHASES + 1),
-    localparam int unsigned SPIKE_BITS = $clog2(HEAD_DIM * GROUP * PHASES + 1)
+    localparam int unsigned SPIKE_BITS = $clog2(HEAD_DIM * GROUP * PHASES + 1),
+    localparam int unsigned SCORE_BITS = SETS * SET > 1 ? $clog2(SETS * SET) : 1
 ) (
     input  logic                                clk,
     input  logic                                rst,
@@ -43,6 +47,7 @@ module nmllm_attention_scores #(
     input  logic [       GROUP-1:0][3:0]        phases,
     input  logic [       GROUP-1:0][4:0]        exponent,
     output logic                                working,
+    output logic [         SET-1:0]             adding,  // heads of the set
     output logic                                done,
     output logic [  SPIKE_BITS-1:0]             spikes,  // of all heads
     output logic [       GROUP-1:0]             silent,  // heads without a spike
@@ -54,12 +59,12 @@ module nmllm_attention_scores #(
     output logic                                exponent_enable,
     output logic [  BLOCK_BITS-1:0]             exponent_block,
     input  logic [   KEY_LANES-1:0][4:0]        key_exponents,
-    output logic                                in_last_block,  // of the spike added in this cycle
+    output logic                                in_last_block,  // of the spikes added in this cycle
     // scaled scores
-    output logic                                z_valid,
-    output logic [   HEAD_BITS-1:0]             z_head,
+    output logic [         SET-1:0]             z_valid,
+    output logic [    SET_BITS-1:0]             z_set,
     output logic [  BLOCK_BITS-1:0]             z_block,
-    output logic [   KEY_LANES-1:0][23:0]       z
+    output logic [         SET-1:0][KEY_LANES-1:0][23:0] z
 );
   // The spikes of an element: bit 16 * head + phase.
   typedef logic [GROUP-1:0][15:0] element_spikes_t;
@@ -67,29 +72,30 @@ module nmllm_attention_scores #(
   element_spikes_t fired_q[HEAD_DIM], negative_q[HEAD_DIM];
   logic [HEAD_DIM-1:0] occupied_q;
   logic [GROUP-1:0][SPIKE_BITS-1:0] head_spikes_q, left_q;
-  logic [SPIKE_BITS-1:0] all_left_q;
 
-  // next spike
-  logic active_q, fresh_q;
+  // next spikes
+  logic active_q, fresh_q, opens_q;
   logic [INDEX_BITS-1:0] element_q, following;
   element_spikes_t bits_q, signs_q, chosen, rest;
   logic [HEAD_DIM-1:0] beyond, candidates, lowest;
-  logic [HEAD_BITS-1:0] head;
-  logic [3:0] phase;
-  logic last_in_block, last_of_head;
+  logic [SET_BITS-1:0] set;
+  logic [SET-1:0][HEAD_BITS-1:0] head;
+  logic [SET-1:0][3:0] phase;
+  logic last_in_block;
   logic [BLOCK_BITS-1:0] block_q;
   logic [KEY_ADDRESS_BITS-1:0] block_address_q;
 
-  // spike being added
-  logic add_valid_q, add_negative_q, add_first_q, add_last_q, add_opens_q, add_final_q;
-  logic [HEAD_BITS-1:0] add_head_q;
-  logic [3:0] add_shift_q;
+  // spikes being added, of every head of the set
+  logic [SET-1:0] add_valid_q, add_negative_q, add_first_q, add_last_q;
+  logic add_opens_q, add_final_q;
+  logic [SET_BITS-1:0] add_set_q;
+  logic [SET-1:0][3:0] add_shift_q;
   logic [BLOCK_BITS-1:0] add_block_q;
-  logic signed [31:0] score_q[GROUP][KEY_LANES];
+  logic signed [31:0] score_q[SETS*SET][KEY_LANES];
 
   // scores being scaled
   logic z_final_q;
-  logic signed [8:0] head_places_q;
+  logic signed [8:0] head_places_q[SET];
 
   // Arithmetic shift with rounding, or to the left by up to 24 places; saturated to 24 bits.
   function automatic logic [23:0] scaled(input logic signed [31:0] score, input logic signed [8:0] shift);
@@ -128,14 +134,12 @@ module nmllm_attention_scores #(
     end
   end
 
-  // next spike: the lowest one left of the element; the next element with one, after the last the first
+  // next spikes: of the lowest set with one left of the element, the lowest phase of each head; the next element with a spike, after the last the first
   assign beyond = active_q ? occupied_q & ~((HEAD_DIM'(2) << element_q) - HEAD_DIM'(1)) : '0;
   assign candidates = beyond != '0 ? beyond : occupied_q;
   assign lowest = candidates & -candidates;
-  assign chosen = bits_q & -bits_q;
   assign rest = bits_q ^ chosen;
-  assign last_in_block = all_left_q == SPIKE_BITS'(1);
-  assign last_of_head = left_q[head] == SPIKE_BITS'(1);
+  assign last_in_block = rest == '0 && beyond == '0;
   assign working = active_q;
   assign in_last_block = block_q == last_block;
   assign key_enable = active_q && fresh_q;
@@ -145,10 +149,16 @@ module nmllm_attention_scores #(
   always_comb begin
     following = '0;
     for (int unsigned i = 0; i < HEAD_DIM; ++i) if (lowest[i]) following |= INDEX_BITS'(i);
-    head = '0;
-    for (int unsigned g = 0; g < GROUP; ++g) if (chosen[g] != '0) head |= HEAD_BITS'(g);
+    set = '0;
+    for (int unsigned g = GROUP; g > 0; --g) if (bits_q[g-1] != '0) set = SET_BITS'((g - 1) / SET);
+    chosen = '0;
     phase = '0;
-    for (int unsigned t = 0; t < PHASES; ++t) if (chosen[head][t]) phase |= 4'(t);
+    for (int unsigned h = 0; h < SET; ++h) begin
+      head[h] = HEAD_BITS'(32'(set) * SET + h);
+      adding[h] = active_q && 32'(set) * SET + h < GROUP && bits_q[head[h]] != '0;
+      if (32'(set) * SET + h < GROUP) chosen[head[h]] = bits_q[head[h]] & -bits_q[head[h]];
+      for (int unsigned t = 0; t < PHASES; ++t) if (adding[h] && chosen[head[h]][t]) phase[h] |= 4'(t);
+    end
   end
 
   always_ff @(posedge clk) begin
@@ -166,67 +176,74 @@ module nmllm_attention_scores #(
       bits_q <= rest;
       fresh_q <= 1'b0;
     end
-    if (start || (active_q && last_in_block)) begin
-      left_q <= head_spikes_q;
-      all_left_q <= spikes;
-    end else if (active_q) begin
-      left_q[head] <= left_q[head] - SPIKE_BITS'(1);
-      all_left_q <= all_left_q - SPIKE_BITS'(1);
-    end
+    if (start || (active_q && last_in_block)) left_q <= head_spikes_q;
+    else for (int unsigned h = 0; h < SET; ++h) if (adding[h]) left_q[head[h]] <= left_q[head[h]] - SPIKE_BITS'(1);
+    opens_q <= start || (active_q ? last_in_block : opens_q);
     if (active_q && last_in_block) begin
       block_q <= block_q + BLOCK_BITS'(1);
       block_address_q <= block_address_q + KEY_ADDRESS_BITS'(head_dim);
       if (in_last_block) active_q <= 1'b0;
     end
-    add_valid_q <= active_q;
+    add_valid_q <= adding;
     if (active_q) begin
-      add_negative_q <= (chosen & signs_q) != '0;
-      add_first_q <= left_q[head] == head_spikes_q[head];
-      add_last_q <= last_of_head;
-      add_opens_q <= all_left_q == spikes;
-      add_final_q <= last_in_block && in_last_block;
-      add_head_q <= head;
-      add_shift_q <= phases[head] - 4'd1 - phase;
+      for (int unsigned h = 0; h < SET; ++h) begin
+        add_negative_q[h] <= (chosen[head[h]] & signs_q[head[h]]) != '0;
+        add_first_q[h] <= left_q[head[h]] == head_spikes_q[head[h]];
+        add_last_q[h] <= adding[h] && left_q[head[h]] == SPIKE_BITS'(1);
+        add_shift_q[h] <= phases[head[h]] - 4'd1 - phase[h];
+      end
+      add_set_q <= set;
       add_block_q <= block_q;
     end
-    if (rst) {active_q, add_valid_q} <= '0;
+    add_opens_q <= active_q && opens_q;
+    add_final_q <= active_q && last_in_block && in_last_block;
+    if (rst) {active_q, add_valid_q, add_opens_q, add_final_q} <= '0;
   end
 
   // Exponents are read a cycle after the block's first key element: the block before may still need its own.
-  assign exponent_enable = add_valid_q && add_opens_q;
+  assign exponent_enable = add_opens_q;
   assign exponent_block = block_base + add_block_q;
 
   always_ff @(posedge clk) begin
-    if (add_valid_q) begin
-      for (int unsigned a = 0; a < KEY_LANES; ++a) begin
-        automatic logic signed [31:0] step = 32'(signed'(keys[a])) <<< add_shift_q;
-        automatic logic signed [31:0] old = add_first_q ? '0 : score_q[add_head_q][a];
-        score_q[add_head_q][a] <= add_negative_q ? old - step : old + step;
+    for (int unsigned h = 0; h < SET; ++h) begin
+      if (add_valid_q[h]) begin
+        for (int unsigned a = 0; a < KEY_LANES; ++a) begin
+          automatic logic signed [31:0] step = 32'(signed'(keys[a])) <<< add_shift_q[h];
+          automatic logic signed [31:0] old = add_first_q[h] ? '0 : score_q[SCORE_BITS'(32'(add_set_q)*SET+h)][a];
+          score_q[SCORE_BITS'(32'(add_set_q)*SET+h)][a] <= add_negative_q[h] ? old - step : old + step;
+        end
+        head_places_q[h] <= 9'(places) - 9'(signed'({1'b0, exponent[HEAD_BITS'(32'(add_set_q)*SET+h)]}));
       end
-      z_head <= add_head_q;
-      z_block <= add_block_q;
-      head_places_q <= 9'(places) - 9'(signed'({1'b0, exponent[add_head_q]}));
+      z_valid[h] <= add_valid_q[h] && add_last_q[h];
     end
-    z_valid <= add_valid_q && add_last_q;
-    z_final_q <= add_valid_q && add_final_q;
+    z_set <= add_set_q;
+    z_block <= add_block_q;
+    z_final_q <= add_final_q;
     if (rst) {z_valid, z_final_q} <= '0;
   end
 
   // The shifters stand still while scores are being formed.
   always_comb begin
-    for (int unsigned a = 0; a < KEY_LANES; ++a)
-      z[a] = scaled(z_valid ? score_q[z_head][a] : '0, head_places_q - 9'(signed'({1'b0, key_exponents[a]})));
+    for (int unsigned h = 0; h < SET; ++h) begin
+      for (int unsigned a = 0; a < KEY_LANES; ++a) begin
+        z[h][a] = scaled(z_valid[h] ? score_q[SCORE_BITS'(32'(z_set)*SET+h)][a] : '0, head_places_q[h] - 9'(signed'({1'b0, key_exponents[a]})));
+      end
+    end
   end
 
   assign done = z_final_q || (start && occupied_q == '0);
 
 `ifndef SYNTHESIS
-  start_when_idle : assert property (@(posedge clk) disable iff (rst) start |-> !active_q && !add_valid_q)
+  start_when_idle : assert property (@(posedge clk) disable iff (rst) start |-> !active_q && add_valid_q == '0)
   else $error("start_when_idle: scores are being formed");
-  spikes_left : assert property (@(posedge clk) disable iff (rst) active_q |-> bits_q != '0 && left_q[head] != '0)
+  spikes_left : assert property (@(posedge clk) disable iff (rst) active_q |-> adding != '0)
   else $error("spikes_left: no spike to add");
-  one_block_order : assert property (@(posedge clk) disable iff (rst) active_q && last_in_block |-> rest == '0 && last_of_head)
-  else $error("one_block_order: the last spike of a block is not the last of its element");
+  for (genvar h = 0; h < SET; ++h) begin : g_assert
+    head_left : assert property (@(posedge clk) disable iff (rst) adding[h] |-> left_q[head[h]] != '0)
+    else $error("head_left: head %0d of the set has more spikes than were counted", h);
+    one_block_order : assert property (@(posedge clk) disable iff (rst) active_q && last_in_block && adding[h] |-> left_q[head[h]] == SPIKE_BITS'(1))
+    else $error("one_block_order: a spike of head %0d of the set is left behind the block", h);
+  end
 `endif
 endmodule
 

@@ -1,7 +1,7 @@
 // Spike encoder: a vector of the vector memory to the flits of a spike train (numerics.md, the codes; timing.md, `encode`).
 //
 // Command: `start` with `size` (N <= MAX_INPUTS), the first words of the vector and of its stop prices, and the route of the site. The maximum takes
-// P(N) + LATENCY cycles, of which 4 are needed beyond P(N). Digits and injections are those of the encoder that the chip has: `phase`
+// P(N) + LATENCY cycles, of which 4 are needed beyond P(N); with MAXIMUM_WRITTEN `maximum` comes with `start`, and takes LATENCY. Digits and injections are those of the encoder that the chip has: `phase`
 // (nmllm_phase_encoder, which destroys the vector) or, with ELEMENT, `element` (nmllm_element_encoder, of PHASES stages). Injection sends
 // EVENTS events per flit in ascending order, one flit per cycle as `spike_ready` allows. `done` is high in the cycle of the last push, so it follows
 // `spike_ready` within the cycle. `hold` delays the first scan of encoder `phase`, the first injection of encoder `element`: these begin in
@@ -40,6 +40,7 @@ module nmllm_encoder
     input  logic                  [        ADDRESS_BITS-1:0] stop_base,
     input  logic                  [ROUTE_BITS-1:0] route,
     input  logic                                             hold,
+    input  logic                  [                    31:0] maximum,
     output logic                                             done,
     // vector memory
     output logic                                             read_enable,
@@ -121,6 +122,7 @@ module nmllm_encoder
       .code(code_q),
       .limit(limit_q),
       .hold(hold && !ELEMENT),
+      .written(maximum),
       .read_enable(maximum_read),
       .read_word(maximum_word),
       .read_data,

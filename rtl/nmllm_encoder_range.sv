@@ -2,7 +2,8 @@
 //
 // From the cycle after `start` the vector is read, a word per cycle. With `known`, four cycles after the last word was asked for, `k_first` (weight of
 // the first phase; all phases of rate have it, bit-planes round by it), `k_min` and `phases` hold, in that cycle only. `ready` is the cycle before the coding,
-// the last of P(N) + LATENCY from `start` on; `hold` keeps it off.
+// the last of P(N) + LATENCY from `start` on; `hold` keeps it off. With MAXIMUM_WRITTEN `written` is the largest magnitude in the cycle of `start`, nothing is
+// read, `known` follows in the next cycle, and `ready` is the last of LATENCY.
 `default_nettype none
 
 module nmllm_encoder_range
@@ -11,6 +12,7 @@ module nmllm_encoder_range
     parameter int unsigned LANES = VECTOR_LANES,
     parameter int unsigned LATENCY = VECTOR_LATENCY,
     parameter int unsigned WORDS = (TILE_INPUTS + LANES - 1) / LANES,
+    parameter bit WRITTEN = MAXIMUM_WRITTEN != 0,
     localparam int unsigned LANE_BITS = $clog2(LANES),
     localparam int unsigned WORD_BITS = $clog2(WORDS + 1)
 ) (
@@ -21,6 +23,7 @@ module nmllm_encoder_range
     input  code_t                          code,
     input  logic [          8:0]           limit,  // T
     input  logic                           hold,
+    input  logic [         31:0]           written,
     // vector memory
     output logic                           read_enable,
     output logic [WORD_BITS-1:0]           read_word,
@@ -39,8 +42,7 @@ module nmllm_encoder_range
 
   logic [TIMER_BITS-1:0] timer_q;  // cycles left before the coding
   logic [WORD_BITS-1:0] left_q;  // words to read
-  logic last, arrives_q, arrives_last_q, lanes_known_q;
-  logic [31:0] lane_maximum_q[LANES];
+  logic last;
   logic [31:0] maximum_q;
 
   function automatic logic [5:0] bit_length(input logic [32:0] value);
@@ -59,32 +61,44 @@ module nmllm_encoder_range
     if (start) begin
       words <= WORD_BITS'((32'(size) + LANES - 1) >> LANE_BITS);
       tail <= size[LANE_BITS-1:0] == '0 ? (LANE_BITS + 1)'(LANES) : {1'b0, size[LANE_BITS-1:0]};
-      left_q <= WORD_BITS'((32'(size) + LANES - 1) >> LANE_BITS);
-      timer_q <= TIMER_BITS'((32'(size) + LANES - 1) >> LANE_BITS) + TIMER_BITS'(LATENCY - 1);
+      left_q <= WRITTEN ? '0 : WORD_BITS'((32'(size) + LANES - 1) >> LANE_BITS);
+      timer_q <= (WRITTEN ? '0 : TIMER_BITS'((32'(size) + LANES - 1) >> LANE_BITS)) + TIMER_BITS'(LATENCY - 1);
     end
     if (rst) {left_q, timer_q} <= '0;
   end
 
-  // Magnitudes lane by lane, then over the lanes, then the range.
-  always_ff @(posedge clk) begin
-    arrives_q <= read_enable;
-    arrives_last_q <= last;
-    lanes_known_q <= arrives_last_q;
-    known <= lanes_known_q;
-    if (start) begin
-      for (int unsigned i = 0; i < LANES; ++i) lane_maximum_q[i] <= '0;
-    end else if (arrives_q) begin
-      for (int unsigned i = 0; i < LANES; ++i) begin
-        automatic logic [31:0] magnitude = read_data[i][31] ? -read_data[i] : read_data[i];
-        if ((!arrives_last_q || (LANE_BITS + 1)'(i) < tail) && magnitude > lane_maximum_q[i]) lane_maximum_q[i] <= magnitude;
+  if (WRITTEN) begin : g_written
+    always_ff @(posedge clk) begin
+      known <= start;
+      if (start) maximum_q <= written;
+      if (rst) known <= 1'b0;
+    end
+    wire unused = &{1'b0, last, read_data};
+  end else begin : g_read
+    // Magnitudes lane by lane, then over the lanes, then the range.
+    logic arrives_q, arrives_last_q, lanes_known_q;
+    logic [31:0] lane_maximum_q[LANES];
+    always_ff @(posedge clk) begin
+      arrives_q <= read_enable;
+      arrives_last_q <= last;
+      lanes_known_q <= arrives_last_q;
+      known <= lanes_known_q;
+      if (start) begin
+        for (int unsigned i = 0; i < LANES; ++i) lane_maximum_q[i] <= '0;
+      end else if (arrives_q) begin
+        for (int unsigned i = 0; i < LANES; ++i) begin
+          automatic logic [31:0] magnitude = read_data[i][31] ? -read_data[i] : read_data[i];
+          if ((!arrives_last_q || (LANE_BITS + 1)'(i) < tail) && magnitude > lane_maximum_q[i]) lane_maximum_q[i] <= magnitude;
+        end
       end
+      if (lanes_known_q) begin
+        automatic logic [31:0] largest = '0;
+        for (int unsigned i = 0; i < LANES; ++i) if (lane_maximum_q[i] > largest) largest = lane_maximum_q[i];
+        maximum_q <= largest;
+      end
+      if (rst) {arrives_q, arrives_last_q, lanes_known_q, known} <= '0;
     end
-    if (lanes_known_q) begin
-      automatic logic [31:0] largest = '0;
-      for (int unsigned i = 0; i < LANES; ++i) if (lane_maximum_q[i] > largest) largest = lane_maximum_q[i];
-      maximum_q <= largest;
-    end
-    if (rst) {arrives_q, arrives_last_q, lanes_known_q, known} <= '0;
+    wire unused = &{1'b0, written};
   end
 
   always_comb begin

@@ -1,18 +1,20 @@
-// RMSNorm of one vector (numerics.md): reads the residual memory three times and the gains once, writes the vector memory.
+// RMSNorm of one vector (numerics.md): reads the residual memory three times and the gains once, writes the vector memory. With MAXIMUM_WRITTEN
+// all magnitudes, joined by OR, come with `start`, and the residual memory is read twice.
 //
-// Command: `start` with `size` (N) and the addresses of the first words; takes 3 P(N) + LATENCY cycles. Lanes of the last word beyond N are
+// Command: `start` with `size` (N) and the addresses of the first words; takes 3 P(N) + LATENCY cycles, or 2 P(N) + LATENCY. Lanes of the last word beyond N are
 // read as 0 and written as 0. The exponent needs 3 cycles after the maximum pass, sum, root and reciprocal 56 after the squares,
 // scaling 4 after the last word; what LATENCY has beyond its least, 63, is idle.
 //
 // Register map (cfg_address): 0 E, the epsilon term (62 bits); 1 the output shift 24 + gain_fraction - f_norm (1..54).
 // Counters: elements (N a norm, which are also those compared for the maximum), square roots and divisions (one each), words of 32 bits read
-// (4 N) and written (N).
+// (4 N, or 3 N) and written (N).
 `default_nettype none
 
 module nmllm_norm #(
     parameter int unsigned LANES = nmllm_pkg::VECTOR_LANES,
     parameter int unsigned LATENCY = nmllm_pkg::NORM_LATENCY,
-    parameter int unsigned ADDRESS_BITS = $clog2(nmllm_pkg::VECTOR_MEMORY_BYTES / 4 / LANES)
+    parameter int unsigned ADDRESS_BITS = $clog2(nmllm_pkg::VECTOR_MEMORY_BYTES / 4 / LANES),
+    parameter bit WRITTEN = nmllm_pkg::MAXIMUM_WRITTEN != 0
 ) (
     input  logic                           clk,
     input  logic                           rst,
@@ -28,6 +30,9 @@ module nmllm_norm #(
     input  logic        [ADDRESS_BITS-1:0] residual_base,
     input  logic        [ADDRESS_BITS-1:0] gain_base,
     input  logic        [ADDRESS_BITS-1:0] output_base,
+    // verilator lint_off UNUSEDSIGNAL
+    input  logic        [            31:0] magnitudes,  // with MAXIMUM_WRITTEN
+    // verilator lint_on UNUSEDSIGNAL
     output logic                           done,
     // memories
     output logic                           residual_enable,
@@ -147,7 +152,7 @@ module nmllm_norm #(
   // sequence
   always_ff @(posedge clk) begin
     unique case (state_q)
-      IDLE: if (start) state_q <= MAXIMUM;
+      IDLE: if (start) state_q <= WRITTEN ? EXPONENT : MAXIMUM;
       MAXIMUM: if (s1_valid_q && s1_last_q) state_q <= EXPONENT;
       EXPONENT: state_q <= SQUARES;
       SQUARES: if (s3_valid_q && s3_last_q) state_q <= EPSILON;
@@ -170,7 +175,7 @@ module nmllm_norm #(
       residual_base_q <= residual_base;
       gain_base_q <= gain_base;
       output_base_q <= output_base;
-      timer_q <= TIMER_BITS'(words) + (TIMER_BITS'(words) << 1) + TIMER_BITS'(LATENCY - 1);
+      timer_q <= (WRITTEN ? '0 : TIMER_BITS'(words)) + (TIMER_BITS'(words) << 1) + TIMER_BITS'(LATENCY - 1);
     end
     if (cfg_valid) begin
       if (cfg_address) output_shift_q <= cfg_data[5:0];
@@ -194,7 +199,7 @@ module nmllm_norm #(
   // maximum and squares
   always_ff @(posedge clk) begin
     if (start) begin
-      magnitudes_q <= '0;
+      magnitudes_q <= WRITTEN ? magnitudes : '0;
       sum_q <= '0;
     end
     if (state_q == MAXIMUM && s1_valid_q) begin
@@ -254,7 +259,7 @@ module nmllm_norm #(
   always_ff @(posedge clk) begin
     if (start) begin
       count_elements <= count_elements + 48'(size);
-      count_words_read <= count_words_read + (48'(size) << 2);
+      count_words_read <= count_words_read + (48'(size) << 2) - (WRITTEN ? 48'(size) : '0);
       count_words_written <= count_words_written + 48'(size);
     end
     if (state_q == ROOT_START) count_square_roots <= count_square_roots + 48'd1;

@@ -1,14 +1,16 @@
 // The residual stream of a stage and the two slots of the residual to come: three buffers that take turns (docs/reference/rtl/vector-tile.md).
 //
 // Flits of the incoming residual fill the slots in turn; `available` is high while one is full. `take` makes the oldest full slot the stream, from
-// this cycle on, and the old stream's buffer a free slot. Reads and writes go to the stream. A flit's tag says whether the token's logits are wanted,
-// and whose token it is; its place in the vector, `arriving_element`, is counted here.
+// this cycle on, and the old stream's buffer a free slot. Reads and writes go to the stream, and a write of word 0 begins a new vector. A flit's tag says
+// whether the token's logits are wanted, and whose token it is; its place in the vector, `arriving_element`, is counted here. With MAXIMUM_WRITTEN `magnitudes`
+// of the stream, all joined by OR, are those of what was written last.
 `default_nettype none
 
 module nmllm_residual_buffers
   import nmllm_pkg::*;
 #(
     parameter int unsigned WORDS = 64,
+    parameter bit WRITTEN = MAXIMUM_WRITTEN != 0,
     localparam int unsigned ADDRESS_BITS = $clog2(WORDS),
     localparam int unsigned LANE_BITS = $clog2(VECTOR_LANES)
 ) (
@@ -27,6 +29,7 @@ module nmllm_residual_buffers
     input  logic                                take,
     output logic                                wanted,  // logits of the stream's token
     output logic [ SEQUENCE_BITS-1:0]           stream_sequence,
+    output logic [              31:0]           magnitudes,
     // the stream
     input  logic                                read_enable,
     input  logic [ADDRESS_BITS-1:0]             read_address,
@@ -83,6 +86,28 @@ module nmllm_residual_buffers
         .read_data(datas[b]));
   end
   assign read_data = datas[stream_q];
+
+  if (WRITTEN) begin : g_magnitudes
+    logic [31:0] magnitudes_q[3];
+
+    function automatic logic [31:0] joined(input logic [VECTOR_LANES-1:0] mask, input logic [VECTOR_LANES-1:0][31:0] data);
+      joined = '0;
+      for (int unsigned i = 0; i < VECTOR_LANES; ++i) if (mask[i]) joined |= data[i][31] ? -data[i] : data[i];
+    endfunction
+
+    logic [VECTOR_LANES-1:0] in_vector;
+    always_comb for (int unsigned i = 0; i < VECTOR_LANES; ++i) in_vector[i] = 32'({write_address, LANE_BITS'(i)}) < 32'(size);
+
+    always_ff @(posedge clk) begin
+      for (int unsigned b = 0; b < 3; ++b) begin
+        if (write_enable && stream_q == 2'(b)) magnitudes_q[b] <= joined(in_vector, write_data) | (write_address == '0 ? '0 : magnitudes_q[b]);
+        else if (arrives && filling_q == 2'(b)) magnitudes_q[b] <= joined(arriving_mask, arriving_lanes) | (element_q == '0 ? '0 : magnitudes_q[b]);
+      end
+    end
+    assign magnitudes = magnitudes_q[stream_next];
+  end else begin : g_none
+    assign magnitudes = '0;
+  end
 
 `ifndef SYNTHESIS
   slots_free : assert property (@(posedge clk) disable iff (rst) arrives |-> full_slots_q < 2'd2 || take)

@@ -215,9 +215,10 @@ module nmllm_vector_tile
     end
   end
 
+  logic [31:0] residual_magnitudes;
   nmllm_residual_buffers #(.WORDS(RESIDUAL_WORDS)) residual (
       .clk, .rst, .size(hidden_q), .arrives(residual_arrives), .arriving_tag(in_flit.tag), .arriving_element(residual_element),
-      .arriving_mask, .arriving_lanes, .available(residual_available), .take(take_residual), .wanted(stream_wanted), .stream_sequence,
+      .arriving_mask, .arriving_lanes, .available(residual_available), .take(take_residual), .wanted(stream_wanted), .stream_sequence, .magnitudes(residual_magnitudes),
       .read_enable(residual_read), .read_address(residual_address), .read_data(residual_data), .write_enable(add_write), .write_address(RESIDUAL_BITS'(add_write_address)),
       .write_data(add_write_data));
 
@@ -228,7 +229,7 @@ module nmllm_vector_tile
   nmllm_norm #(.ADDRESS_BITS(ADDRESS_BITS)) norm (
       .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd6), .cfg_address(cfg_address[0]), .cfg_data,
       .start(start && current.operation == NORM), .size(current.size), .residual_base('0), .gain_base(current.base[ADDRESS_BITS-1:0]),
-      .output_base('0), .done(norm_done), .residual_enable(norm_residual_read), .residual_address(norm_residual_address), .residual_data,
+      .output_base('0), .magnitudes(residual_magnitudes), .done(norm_done), .residual_enable(norm_residual_read), .residual_address(norm_residual_address), .residual_data,
       .gain_enable(norm_gain_read), .gain_address(norm_gain_address), .gain_data(parameter_data), .write_enable(norm_write),
       .write_address(norm_write_address), .write_data(norm_write_data), .count_elements(norm_elements), .count_square_roots(square_roots),
       .count_divisions(norm_divisions), .count_words_read(norm_words_read), .count_words_written(norm_words_written));
@@ -267,10 +268,11 @@ module nmllm_vector_tile
   logic [L-1:0][31:0] encode_read_data, encode_write_data, attention_data;
   flit_t spike_flit;
   logic [47:0] encode_maximum_elements, encode_elements, encode_words_read, encode_words_written, bank_bits, spikes, spike_flits;
+  logic [31:0] encode_maximum;  // of the vector, with MAXIMUM_WRITTEN
   nmllm_encoder #(.ADDRESS_BITS(ADDRESS_BITS), .PHASES(PHASES)) encoder (
       .clk, .rst, .cfg_valid(cfg_valid && cfg_unit == 4'd9), .cfg_address(cfg_address[0]), .cfg_data,
       .start(start && current.operation == ENCODE), .size(current.size), .vector_base('0), .stop_base(current.base[ADDRESS_BITS-1:0]),
-      .route(current.route[ROUTE_BITS-1:0]), .hold, .done(encode_done), .read_enable(encode_read), .read_address(encode_read_address),
+      .route(current.route[ROUTE_BITS-1:0]), .hold, .maximum(encode_maximum), .done(encode_done), .read_enable(encode_read), .read_address(encode_read_address),
       .read_data(encode_read_data), .stop_enable(stop_read), .stop_address, .stop_data(parameter_data), .write_enable(encode_write),
       .write_address(encode_write_address), .write_data(encode_write_data), .spike_valid, .spike_ready, .spike_flit,
       .count_maximum_elements(encode_maximum_elements), .count_encode_elements(encode_elements), .count_words_read(encode_words_read),
@@ -331,6 +333,7 @@ module nmllm_vector_tile
   logic [E-1:0] engines_done;
   logic [47:0] engine_counts[E][15];
   logic [L-1:0][31:0] bank_datas[E];
+  logic [E-1:0][31:0] output_maxima;
   logic query_write;
   assign query_write = rope_write || (encode_write && encode_attention);
   assign attend_done = busy && &engines_done;
@@ -343,7 +346,22 @@ module nmllm_vector_tile
         .query_address(WORK_BITS'(rope_write ? rope_write_address : encode_write_address)),
         .query_data(rope_write ? rope_write_data : encode_write_data), .stop_mask(cfg_mask & {L{cfg_valid && cfg_unit == 4'd5}}),
         .stop_address(cfg_word[WORK_BITS-1:0]), .stop_data(cfg_lanes), .output_read(encode_read && encode_attention),
-        .output_address(WORK_BITS'(encode_read_address)), .output_data(bank_datas[e]), .counts(engine_counts[e]));
+        .output_address(WORK_BITS'(encode_read_address)), .output_data(bank_datas[e]), .output_maximum(output_maxima[e]), .counts(engine_counts[e]));
+  end
+
+  // Maximum of what was written last: the norm's output or arrived values, or the outputs of all engines.
+  if (MAXIMUM_WRITTEN != 0) begin : g_maximum
+    logic [31:0] work_maximum;
+    nmllm_maximum maximum_of_work (
+        .clk, .clear(start && (current.operation == NORM || current.operation == ENCODE)), .mask(work_mask & {L{!rope_write && !encode_write}}),
+        .data(work_write_data), .maximum(work_maximum));
+    always_comb begin
+      encode_maximum = encode_attention ? '0 : work_maximum;
+      for (int e = 0; e < int'(E); e++) if (encode_attention && output_maxima[e] > encode_maximum) encode_maximum = output_maxima[e];
+    end
+  end else begin : g_maximum_read
+    assign encode_maximum = '0;
+    wire unused = &{1'b0, output_maxima};
   end
 
   logic [15:0][3:0] owners_q[WORK_WORDS*OWNER_PARTS];

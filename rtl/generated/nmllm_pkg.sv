@@ -55,6 +55,8 @@ package nmllm_pkg;
   parameter int unsigned RANGE_BITS = 1;
   parameter int unsigned ELEMENT_ENCODER = 0;
   parameter int unsigned LEAST_FIRST = 0;
+  parameter int unsigned HEAD_LANES = 1;
+  parameter int unsigned MAXIMUM_WRITTEN = 0;
 
   // docs/reference/rtl/index.md says what tag and payload hold for each kind of flit.
   typedef struct packed {

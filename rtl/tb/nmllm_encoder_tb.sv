@@ -25,6 +25,7 @@ module nmllm_encoder_tb #(
     input  logic                  [        ADDRESS_BITS-1:0] stop_base,
     input  logic                  [nmllm_pkg::ROUTE_BITS-1:0] route,
     input  logic                                             hold,
+    input  logic                  [                    31:0] maximum,
     output logic                                             done,
     output logic                                             write_enable,
     output logic                  [        ADDRESS_BITS-1:0] write_address,

@@ -20,6 +20,7 @@ module nmllm_norm_tb #(
     input  logic        [ADDRESS_BITS-1:0] residual_base,
     input  logic        [ADDRESS_BITS-1:0] gain_base,
     input  logic        [ADDRESS_BITS-1:0] output_base,
+    input  logic        [            31:0] magnitudes,
     output logic                           done,
     output logic                           write_enable,
     output logic        [ADDRESS_BITS-1:0] write_address,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.reference.activity import most_in_sets
 from neuromorphic_llm.reference.attention import AttentionActivity, LayerCache, attend
 from neuromorphic_llm.reference.config import CodeConfig, Formats
 from neuromorphic_llm.rtl.bench import Bench
@@ -34,6 +35,8 @@ class Shape:
     largest_dim: int = 0  # that of the hardware; 0: head_dim
     largest_group: int = 0
     encoder: str = "phase"
+    head_lanes: int = 1
+    maximum: str = "read"
 
     @property
     def spec(self) -> ChipSpec:
@@ -45,6 +48,8 @@ class Shape:
                 "vector.attend_latency": self.latency,
                 "vector.kv_bytes_per_engine": self.kv_bytes,
                 "vector.encoder": self.encoder,
+                "vector.head_lanes": self.head_lanes,
+                "vector.maximum": self.maximum,
             }
         )
 
@@ -192,9 +197,11 @@ def group_cycles(shape: Shape, activity: AttentionActivity, context: int, slot: 
     """Cycles of a command (timing.md, attend)."""
     heads = slice(slot * shape.group, (slot + 1) * shape.group)
     coding = int(shape.spec.encoder.coding(shape.head_words, activity.query_phases[0, heads].astype(np.int64)).sum())
-    query, probability = (int(counts[0, heads].sum()) for counts in (activity.query_spikes, activity.probability_spikes))
-    passes = 3 * -(-context // shape.softmax_lanes) + shape.latency
-    return coding + query * -(-context // shape.key_lanes) + shape.group * passes + probability
+    spikes = (activity.element_spikes, activity.key_spikes)
+    scores, values = (int(most_in_sets(each[:, heads], shape.group, shape.head_lanes)[0].sum()) for each in spikes)
+    passes = shape.group * (2 if shape.maximum == "read" else 1) + -(-shape.group // shape.head_lanes)
+    words = passes * -(-context // shape.softmax_lanes) + shape.group * shape.latency
+    return coding + scores * -(-context // shape.key_lanes) + words + values
 
 
 def counts(shape: Shape, activity: AttentionActivity, context: int) -> Counter[str]:
@@ -215,8 +222,8 @@ def counts(shape: Shape, activity: AttentionActivity, context: int) -> Counter[s
         value_operations=probability * shape.head_dim,
         divisions=shape.heads,
         attention_values=outputs,
-        kv_bits_read=keys + row * int(activity.probability_keys.sum()),
-        score_bits_read=64 * pairs,
+        kv_bits_read=keys + row * int(most_in_sets(activity.key_spikes, shape.group, shape.head_lanes)[1].sum()),
+        score_bits_read=(64 if shape.maximum == "read" else 40) * pairs,
         score_bits_written=40 * pairs,
         words_read=read,
         words_written=written + outputs,

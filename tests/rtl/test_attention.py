@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -24,11 +25,22 @@ SHAPES = {
     "nc1": Shape(64, group=3, slots=1, lanes=32, key_lanes=64, softmax_lanes=32, kv_bytes=262144),
 }
 SLOW = {"nc1", *(f"{name}-element" for name in SHAPES)} - {"nano-element", "long-heads-element"}
+ONE_BY_ONE = tuple(SHAPES)
 SHAPES |= {f"{name}-element": replace(shape, encoder="element") for name, shape in SHAPES.items()}
+TOGETHER = {
+    "nano-heads": replace(NANO, encoder="element", head_lanes=2, maximum="written"),
+    "uneven-sets": Shape(16, group=3, slots=2, lanes=8, key_lanes=8, softmax_lanes=16, head_lanes=2, latency=22),
+    "more-lanes-than-heads": Shape(8, group=2, slots=2, lanes=4, key_lanes=16, softmax_lanes=4, head_lanes=3, maximum="written"),
+    "one-head-written": Shape(16, group=2, slots=2, lanes=8, key_lanes=16, softmax_lanes=8, maximum="written"),
+    "smaller-group": Shape(16, group=3, slots=1, lanes=8, key_lanes=16, softmax_lanes=8, largest_group=5, head_lanes=2, maximum="written"),
+}
+"""Heads of a group side by side, in one set or in several, with maxima that are read or taken while scores are written."""
+SHAPES |= TOGETHER
+SLOW |= {"more-lanes-than-heads", "one-head-written", "smaller-group"}
 FAST = [name for name in SHAPES if name not in SLOW]
 """Built in some ten seconds each, together with the units that both encoders share."""
 
-NANOS = ("nano", "nano-element")
+NANOS = ("nano", "nano-element", "nano-heads")
 
 
 @functools.cache
@@ -48,13 +60,13 @@ def realistic(shape: Shape, tokens: int, rng: np.random.Generator) -> tuple[Netw
     return network, rng.normal(0, scale, (tokens, shape.heads, shape.head_dim)).astype(np.int64)
 
 
-def of_both_encoders(*names: str) -> list[Any]:
-    """Shapes of these names with either encoder as parameters; those that take long to build are slow."""
-    every = [name + encoder for name in names for encoder in ("", "-element")]
+def of_both_encoders(*names: str, beside: Iterable[str] = ()) -> list[Any]:
+    """Shapes of these names with either encoder, and those beside them, as parameters; those that take long to build are slow."""
+    every = [*(name + encoder for name in names for encoder in ("", "-element")), *beside]
     return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in every]
 
 
-@pytest.mark.parametrize("name", of_both_encoders(*(name for name in SHAPES if not name.endswith("-element"))))
+@pytest.mark.parametrize("name", of_both_encoders(*ONE_BY_ONE, beside=TOGETHER))
 def test_any_queries_keys_and_values(name: str) -> None:
     rng = np.random.default_rng(1)
     shape = SHAPES[name]
@@ -66,7 +78,7 @@ def test_any_queries_keys_and_values(name: str) -> None:
         check(bench(name), network, random_queries(shape, tokens, contexts, rng), rng)
 
 
-@pytest.mark.parametrize("name", of_both_encoders("nano", "long-heads", "one-head"))
+@pytest.mark.parametrize("name", of_both_encoders("nano", "long-heads", "one-head", beside=("nano-heads", "uneven-sets")))
 def test_scores_as_of_a_network(name: str) -> None:
     rng = np.random.default_rng(2)
     network, queries = realistic(SHAPES[name], 300, rng)

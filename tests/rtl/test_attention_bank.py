@@ -38,6 +38,7 @@ WORDS = 64
 # All key/value heads are slots of these shapes; a bank of two engines has every other one: three and two, two each.
 SHAPES = {
     "unequal": Shape(16, group=2, slots=5, lanes=8, key_lanes=16, softmax_lanes=8),
+    "written": Shape(16, group=2, slots=4, lanes=8, key_lanes=16, softmax_lanes=8, head_lanes=2, maximum="written"),
     "shared-words": Shape(8, group=2, slots=4, lanes=16, key_lanes=16, softmax_lanes=4, latency=40, kv_bytes=16384),
 }
 ENGINES = 2
@@ -112,12 +113,14 @@ def attend(bench: Bench, network: Network, base: int, q: Integers, context: int,
         script.next(output_read=1, output_address=word)
     script.cycles += 1
     held = {"maxima": maxima, "position": context - 1, "base": base, "index": index, "kv_heads": shape.slots}
-    seen = bench.run(script.inputs(bench) | held, outputs=["done", "output_data"])
+    seen = bench.run(script.inputs(bench) | held, outputs=["done", "output_data", "output_maximum"])
     assert np.flatnonzero(seen["done"] == 0).tolist() == list(range(begin + 1, end - 1))  # high without work, and as the last head ends
     found = np.ascontiguousarray(seen["output_data"][end + 1 :]).view(np.int32).reshape(output.shape)
     for head in heads:
         group = slice(head * shape.group, (head + 1) * shape.group)
         assert np.array_equal(found[group], output[group])
+    own_outputs = np.concatenate([output[head * shape.group : (head + 1) * shape.group] for head in heads])
+    assert seen["output_maximum"][end] == (np.abs(own_outputs).max() if shape.maximum == "written" else 0)
     own, part = of_engine(activity, shape, index)
     return counts(own, part, context)
 

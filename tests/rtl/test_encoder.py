@@ -24,7 +24,7 @@ class Size:
     ascending: bool = False
 
     def __str__(self) -> str:
-        return f"{self.spec.vector.encoder}-L{self.spec.vector.lanes}-E{self.spec.noc.events_per_flit}"
+        return f"{self.spec.vector.encoder}-{self.spec.vector.maximum}-L{self.spec.vector.lanes}-E{self.spec.noc.events_per_flit}"
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -50,6 +50,8 @@ SIZES = [
     by_elements(4, 20, True),
     by_elements(32, 14, False, latency=5),
     by_elements(16, 3, True, events=1),
+    Size(chip(8, {"vector.maximum": "written"})),
+    Size(chip(4, {"vector.maximum": "written", "vector.encoder": "element", "vector.latency": 6}), 20, True),
 ]
 LONG_TRAINS = by_elements(4, 256, True)
 COUNTERS = (
@@ -144,13 +146,15 @@ class Run:
         script.configure(1, limit)
         script.load(vector_base, words(x, self.lanes, rng), 0)
         script.load(stop_base, words(stop, self.lanes, rng), 1)
-        script.drive(start=1, size=size, vector_base=vector_base, stop_base=stop_base, route=route)
+        maximum = int(np.abs(x.astype(np.int64)).max())
+        script.drive(start=1, size=size, vector_base=vector_base, stop_base=stop_base, route=route, maximum=maximum)
         train = get_code(name, limit).encode(x[None], stop[None])
         digits, phases = train.digits[-int(train.phases[0]) :, 0], int(train.phases[0])
         sent = digits[::-1] if self.size.ascending else digits
         flits = flits_of(sent, int(train.exponent[0]), self.spec.noc.events_per_flit)
         encoder = self.spec.encoder
-        begin = script.cycle + passes + self.spec.vector.latency + encoder.before_scans(passes, phases)
+        is_read = self.spec.maximum_read
+        begin = script.cycle + is_read * passes + self.spec.vector.latency + encoder.before_scans(passes, phases)
         offered, pushed = schedule(begin, encoder.scan(passes), [len(phase) for phase in flits], self.ready, self.hold)
         self.offered += offered
         self.pushed += pushed
@@ -165,7 +169,7 @@ class Run:
         if written and name == "signed-digit":
             decoded = get_code(name, limit).decode(train)[0]
             self.left.append((self.written - passes, x - decoded))
-        self.counts += [size, coded, size + read, written, 2 * coded, events, len(pushed)]
+        self.counts += [size, coded, is_read * size + read, written, 2 * coded, events, len(pushed)]
 
     def run(self) -> None:
         while self.script.cycle < self.cycles:

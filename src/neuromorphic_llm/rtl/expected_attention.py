@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.chip.spec import VectorSpec
 from neuromorphic_llm.reference.attention import PROBABILITY_TOP, LayerCache, encode_probabilities, scores, softmax_base2
 from neuromorphic_llm.reference.fixed_point import Integers, bit_length
 from neuromorphic_llm.reference.rotary import rotate
@@ -34,7 +35,7 @@ def attention_channels(run: Run, layer: int) -> Iterator[tuple[int, str, NDArray
         heads = _Heads(program, queries[row], run.caches[sequence].states[f"layers.{layer}.cache"], layer, position + 1)
         for kv_head in range(config.kv_heads):
             slot, engine = divmod(kv_head, engines)
-            for signal, words in zip(ATTENTION_SIGNALS, heads.group(kv_head, program.spec.vector.key_lanes), strict=True):
+            for signal, words in zip(ATTENTION_SIGNALS, heads.group(kv_head, program.spec.vector), strict=True):
                 words[:, 0] |= slot << 16
                 events[engine, signal].append((row, words))
     for (engine, signal), parts in events.items():
@@ -62,35 +63,58 @@ class _Heads:
         values = cache.values[:context].astype(np.int64) << cache.value_exponent[:context].astype(np.int64)[..., None]
         self._sums = np.einsum("hc,chi->hi", p, values.repeat(self._size, axis=1))
 
-    def group(self, kv_head: int, key_lanes: int) -> tuple[Words, Words, Words, Words]:
+    def group(self, kv_head: int, vector: VectorSpec) -> tuple[Words, Words, Words, Words]:
         """Words of the four signals for the query heads of a key/value head."""
         heads = range(kv_head * self._size, (kv_head + 1) * self._size)
-        spikes, probabilities, sums = [], [], []
-        last_spike = {}  # element of each head's last spike of a block: spikes are added element by element, heads inside an element
+        spikes, sums = [], []
         for number, head in enumerate(heads):
-            digits = self._digits[-int(self._phases[head]) :, head]
-            # Coded phase by phase, or element by element.
-            element, phase = np.nonzero(digits.T) if self._by_elements else np.nonzero(digits)[::-1]
-            spikes.append(_columns(number, phase, element, digits[phase, element] < 0))
-            if len(element):
-                last_spike[number] = int(element.max())
-            coded_phases = self._probabilities[:, head]
-            key, step = np.nonzero(coded_phases.T)
-            k = int(self._least[head]) + len(coded_phases) - 1 - step
-            probabilities.append(_columns(number, key, k, coded_phases[step, key] < 0))
+            phase, element = self._query_events(head)
+            spikes.append(_columns(number, phase, element, self._train_digits(head)[phase, element] < 0))
             sums.append(_columns(number, np.arange(self._sums.shape[1]), self._sums[head], np.zeros(self._sums.shape[1])))
-        finish = sorted(last_spike, key=lambda number: (last_spike[number], number))
-        scored = []
-        for first in range(0, self._z.shape[1], key_lanes):
-            for number in finish:
-                z = self._z[heads[number], first : first + key_lanes]
+        return np.concatenate(spikes), self._scored(heads, vector), self._probability_spikes(heads, vector), np.concatenate(sums)
+
+    def _train_digits(self, head: int) -> NDArray[np.int8]:
+        """Digits of a query in its own phases, [phases, elements]."""
+        own: NDArray[np.int8] = self._digits[-int(self._phases[head]) :, head]
+        return own
+
+    def _query_events(self, head: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """(phases, elements) of the spikes of a query, as they are coded: phase by phase, or element by element."""
+        digits = self._train_digits(head)
+        if not self._by_elements:
+            phase, element = np.nonzero(digits)
+            return phase, element
+        element, phase = np.nonzero(digits.T)
+        return phase, element
+
+    def _scored(self, heads: range, vector: VectorSpec) -> Words:
+        """Scores, block by block of keys, of each head after its last spike there."""
+        finish = []  # of a head with spikes: its last element, its set, the step there
+        for number, head in enumerate(heads):
+            spikes = np.count_nonzero(self._train_digits(head), axis=0)
+            if spikes.any():
+                last = int(np.flatnonzero(spikes)[-1])
+                finish.append((last, number // vector.head_lanes, int(spikes[last]), number))
+        scored = [np.zeros((0, 4), np.int64)]
+        for first in range(0, self._z.shape[1], vector.key_lanes):
+            for *_, number in sorted(finish):
+                z = self._z[heads[number], first : first + vector.key_lanes]
                 scored.append(_columns(number, first + np.arange(len(z)), z, np.zeros(len(z))))
-        return (
-            np.concatenate(spikes),
-            np.concatenate([*scored, np.zeros((0, 4), np.int64)]),
-            np.concatenate(probabilities),
-            np.concatenate(sums),
-        )
+        return np.concatenate(scored)
+
+    def _probability_spikes(self, heads: range, vector: VectorSpec) -> Words:
+        """Spikes of the probabilities: set by set of heads, in it word by word of keys, in that head by head."""
+        words, order = [], []
+        for number, head in enumerate(heads):
+            phases = self._probabilities[:, head]
+            key, step = np.nonzero(phases.T)
+            k = int(self._least[head]) + len(phases) - 1 - step
+            words.append(_columns(number, key, k, phases[step, key] < 0))
+            sets = np.full_like(key, number // vector.head_lanes)
+            order.append(np.stack([sets, key // vector.softmax_lanes, np.full_like(key, number)]))
+        rows = np.lexsort(np.concatenate(order, axis=1)[::-1])
+        ordered: Words = np.concatenate(words)[rows]
+        return ordered
 
 
 def _columns(number: int, *columns: NDArray[np.generic]) -> Words:

@@ -14,7 +14,6 @@ from neuromorphic_llm.chip.instruction import WORD
 from neuromorphic_llm.chip.instructions import operation_codes
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
-from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.fixed_point import EXP2, SIG
 from neuromorphic_llm.repository import IS_CHECKOUT, REPOSITORY
 
@@ -32,11 +31,6 @@ _TABLE_COLUMNS = 16
 def derived_parameters(spec: ChipSpec) -> dict[str, int]:
     """Widths and counts that follow from the spec, by their names in the package. SimulationError if the RTL lacks a unit of the chip."""
     readout = spec.readout_circuit.rtl_parameters()
-    if spec.vector.head_lanes > 1 or not spec.maximum_read:
-        raise SimulationError(
-            f"the RTL adds the query heads of a group one after another and reads a vector for its maximum, chip {spec.name} does not; "
-            "simulate its cycles, or set vector.head_lanes: 1 and vector.maximum: read and compile again"
-        )
     row_blocks = spec.synapse.crossbars // spec.synapse.slices
     return {
         "TILES": spec.topology.tiles,
@@ -55,6 +49,8 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         **readout,
         "ELEMENT_ENCODER": int(spec.encoder.whole_train),
         "LEAST_FIRST": int(spec.least_significant_first),
+        "HEAD_LANES": spec.vector.head_lanes,
+        "MAXIMUM_WRITTEN": int(not spec.maximum_read),
     }
 
 
