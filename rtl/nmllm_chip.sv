@@ -198,9 +198,9 @@ module nmllm_chip
           .row_drives(counts[t][2]), .cell_reads(counts[t][3]), .conversions(counts[t][4]),
           .repeated_conversions(counts[t][5]), .integrations(counts[t][6]), .halvings(counts[t][7]), .output_values(counts[t][8]),
           .gate_operations(counts[t][9]), .maximum_elements(counts[t][10]), .axon_bits_read(counts[t][11]),
-          .output_parameter_bits_read(counts[t][12]), .read_cycles(counts[t][13]), .asleep, .accumulator_valid(), .accumulator_values());
+          .output_parameter_bits_read(counts[t][12]), .slot_matches(counts[t][13]), .read_cycles(counts[t][14]), .asleep, .accumulator_valid(), .accumulator_values());
       // verilator lint_on PINCONNECTEMPTY
-      for (genvar i = 14; i < 32; i++) begin : g_none
+      for (genvar i = 15; i < 32; i++) begin : g_none
         assign counts[t][i] = '0;
       end
     end

@@ -2,12 +2,13 @@
 //
 // Command: `start` with `size` (N <= MAX_INPUTS), the first words of the vector and of its stop prices, and the route of the site. The maximum takes
 // P(N) + LATENCY cycles, of which 4 are needed beyond P(N); with MAXIMUM_WRITTEN `maximum` comes with `start`, and takes LATENCY. Digits and injections are those of the encoder that the chip has: `phase`
-// (nmllm_phase_encoder, which destroys the vector) or, with ELEMENT, `element` (nmllm_element_encoder, of PHASES stages). Injection sends
+// (nmllm_phase_encoder, which destroys the vector) or, with ELEMENT, `element` (nmllm_element_encoder, of PHASES stages); where membranes decay (STEPS)
+// nmllm_level_encoder, for its own code and stamped trains. Injection sends
 // EVENTS events per flit in ascending order, one flit per cycle as `spike_ready` allows. `done` is high in the cycle of the last push, so it follows
 // `spike_ready` within the cycle. `hold` delays the first scan of encoder `phase`, the first injection of encoder `element`: these begin in
 // no cycle after one in which it is high.
 //
-// Register map (cfg_address): 0 code (0 signed-digit, 1 rate, 2 first-spike, 3 bit-planes); 1 phases at most, T (1..256; 1..14 but for rate).
+// Register map (cfg_address): 0 code (0 signed-digit, 1 rate, 2 first-spike, 3 bit-planes; not where membranes decay); 1 phases at most, T (1..256; 1..14 but for rate).
 // k_min must fit the 5 bits of the tag; only T = 1 with an element of -2^31 does not (asserted).
 // Counters: elements compared for the maximum, elements coded (encode_elements), words of 32 bits read and written in the vector memory
 // (stop prices included), bits of the event banks (read as many as written), spikes, flits.
@@ -92,7 +93,8 @@ module nmllm_encoder
 
   // flits
   logic last_flit, last_phase, sent;
-  logic [EVENTS-1:0][15:0] chosen;
+  logic [63:0] payload;
+  logic [2:0] count;  // of the events of a flit
 
   always_ff @(posedge clk) begin
     if (cfg_valid) begin
@@ -121,7 +123,7 @@ module nmllm_encoder
       .size,
       .code(code_q),
       .limit(limit_q),
-      .hold(hold && !ELEMENT),
+      .hold(hold && !ELEMENT && STEPS == 0),
       .written(maximum),
       .read_enable(maximum_read),
       .read_word(maximum_word),
@@ -135,7 +137,42 @@ module nmllm_encoder
       .ready
   );
 
-  if (ELEMENT) begin : g_element
+  if (STEPS != 0) begin : g_level
+    nmllm_level_encoder #(
+        .LANES (LANES),
+        .EVENTS(EVENTS),
+        .WORDS (WORDS)
+    ) coder (
+        .clk,
+        .rst,
+        .words,
+        .tail,
+        .known,
+        .k(k_first),
+        .ready,
+        .hold,
+        .read_enable(coding_read),
+        .read_word(coding_word),
+        .read_data,
+        .stop_data,
+        .spike_valid,
+        .spike_ready,
+        .payload,
+        .count(count[1:0]),
+        .last_flit,
+        .done
+    );
+    assign count[2] = 1'b0;
+    assign last_phase = 1'b1;
+    assign sent = done;
+    assign stop_enable = coding_read;
+    assign write_enable = 1'b0;
+    assign write_word = '0;
+    assign write_data = '0;
+  end else if (ELEMENT) begin : g_element
+    logic [EVENTS-1:0][15:0] chosen;
+    assign payload = 64'(chosen);
+    assign count = events_of(chosen);
     nmllm_element_encoder #(
         .LANES(LANES),
         .EVENTS(EVENTS),
@@ -171,6 +208,9 @@ module nmllm_encoder
     assign write_word = '0;
     assign write_data = '0;
   end else begin : g_phase
+    logic [EVENTS-1:0][15:0] chosen;
+    assign payload = 64'(chosen);
+    assign count = events_of(chosen);
     nmllm_phase_encoder #(
         .LANES (LANES),
         .EVENTS(EVENTS),
@@ -212,8 +252,8 @@ module nmllm_encoder
   assign spike_flit = '{
           route: route_q,
           flag: last_flit,
-          tag: {10'd0, last_phase, k_min_q[4:0]},
-          payload: 64'(chosen)
+          tag: {8'd0, STEPS != 0 ? count[1:0] : 2'd0, last_phase, k_min_q[4:0]},
+          payload: payload
       };
 
   // counters
@@ -226,7 +266,7 @@ module nmllm_encoder
     for (int unsigned j = 0; j < EVENTS; ++j) events_of += 3'(events[j][15]);
   endfunction
 
-  assign count_bank_bits = {count_encode_elements[46:0], 1'b0};
+  assign count_bank_bits = STEPS != 0 ? 48'(2 + STAMP_BITS) * count_encode_elements : {count_encode_elements[46:0], 1'b0};
 
   always_ff @(posedge clk) begin
     if (start) count_maximum_elements <= count_maximum_elements + 48'(size);
@@ -235,7 +275,7 @@ module nmllm_encoder
     if (write_enable) count_words_written <= count_words_written + lanes_of(write_word);
     if (spike_valid && spike_ready) begin
       count_flits <= count_flits + 48'd1;
-      count_spikes <= count_spikes + 48'(events_of(chosen));
+      count_spikes <= count_spikes + 48'(count);
     end
     if (sent) count_encode_elements <= count_encode_elements + 48'(size_q);
     if (rst) begin

@@ -1,7 +1,7 @@
 // Largest magnitude of a vector, and the range of phases of its spike train that follows from it (numerics.md, the codes).
 //
 // From the cycle after `start` the vector is read, a word per cycle. With `known`, four cycles after the last word was asked for, `k_first` (weight of
-// the first phase; all phases of rate have it, bit-planes round by it), `k_min` and `phases` hold, in that cycle only. `ready` is the cycle before the coding,
+// the first phase; all phases of rate have it, bit-planes round by it, levels too), `k_min` and `phases` hold, in that cycle only. `ready` is the cycle before the coding,
 // the last of P(N) + LATENCY from `start` on; `hold` keeps it off. With MAXIMUM_WRITTEN `written` is the largest magnitude in the cycle of `start`, nothing is
 // read, `known` follows in the next cycle, and `ready` is the last of LATENCY.
 `default_nettype none
@@ -102,25 +102,27 @@ module nmllm_encoder_range
   end
 
   always_comb begin
-    automatic logic [8:0] numerator = code == RATE ? limit : 9'd3;  // smallest k with numerator * 2^k >= bound
-    automatic logic [32:0] bound = code == RATE ? {1'b0, maximum_q} : {maximum_q, 1'b0};
+    // smallest k with numerator * 2^k >= bound
+    automatic logic [13:0] numerator = STEPS != 0 ? LEVELS[6'(STEPS*32'(limit)-1)][13:0] : code == RATE ? 14'(limit) : 14'd3;
+    automatic logic [32:0] bound = STEPS != 0 || code == RATE ? {1'b0, maximum_q} : {maximum_q, 1'b0};
     automatic logic [5:0] length = bit_length({1'b0, maximum_q});
     automatic logic [5:0] bound_length = bit_length(bound);
-    automatic logic [5:0] numerator_length = bit_length({24'd0, numerator});
+    automatic logic [5:0] numerator_length = bit_length({19'd0, numerator});
     automatic logic [5:0] least = bound_length > numerator_length ? bound_length - numerator_length : '0;
-    automatic logic [41:0] reached = 42'(numerator) << least;
-    automatic logic [5:0] covering = reached >= 42'(bound) ? least : least + 6'd1;
+    automatic logic [46:0] reached = 47'(numerator) << least;
+    automatic logic [5:0] covering = reached >= 47'(bound) ? least : least + 6'd1;
     automatic logic [5:0] top;
     unique case (code)
       FIRST_SPIKE: top = length;
       BIT_PLANES: top = length;
       default: top = covering;
     endcase
-    if (code == RATE) k_min = covering;
+    if (STEPS != 0) top = covering;
+    if (STEPS != 0 || code == RATE) k_min = covering;
     else if (9'(top) + 9'd1 > limit) k_min = 6'(9'(top) + 9'd1 - limit);
     else k_min = '0;
     k_first = code == BIT_PLANES ? k_min : top;
-    if (maximum_q == '0) phases = 9'd1;
+    if (STEPS != 0 || maximum_q == '0) phases = 9'd1;
     else if (code == RATE || code == BIT_PLANES) phases = limit;
     else phases = 9'(top) - 9'(k_min) + 9'd1;
   end

@@ -1,4 +1,5 @@
-// Event bank: the events of one phase of a train, word by word, as entries {word, signs, spikes} of the words that have any.
+// Event bank: the events of one phase of a train, word by word, as entries {word, signs, spikes} of the words that have any; of a stamped train their
+// slots stand before these.
 //
 // Entries lie in EVENTS memories in turn, so that a flit takes its events from that many words. With `read_enable`, `slot` shows in the next cycle, for each
 // memory, its first entry at or after the entry `head`. FORWARD: the one written in the cycle before is there too.
@@ -10,15 +11,13 @@ module nmllm_event_bank #(
     parameter int unsigned WORDS = (nmllm_pkg::TILE_INPUTS + LANES - 1) / LANES,
     parameter bit FORWARD = 1'b0,
     localparam int unsigned WORD_BITS = $clog2(WORDS + 1),
-    localparam int unsigned ENTRY_BITS = WORD_BITS + 2 * LANES
+    parameter int unsigned ENTRY_BITS = WORD_BITS + 2 * LANES
 ) (
     input  logic                                  clk,
     input  logic                                  rst,
     input  logic                                  clear,
     input  logic                                  write,
-    input  logic [ WORD_BITS-1:0]                 word,
-    input  logic [     LANES-1:0]                 fires,
-    input  logic [     LANES-1:0]                 negative,
+    input  logic [ENTRY_BITS-1:0]                 entry,
     output logic [ WORD_BITS-1:0]                 entries,
     input  logic                                  read_enable,
     input  logic [ WORD_BITS-1:0]                 head,
@@ -28,11 +27,8 @@ module nmllm_event_bank #(
   localparam int unsigned SLOT_BITS = EVENT_BITS > 0 ? EVENT_BITS : 1;
   localparam int unsigned ROW_BITS = $clog2((WORDS + EVENTS - 1) / EVENTS + 1);
 
-  logic write_entry;
-  assign write_entry = write && |fires;
-
   always_ff @(posedge clk) begin
-    if (write_entry) entries <= entries + WORD_BITS'(1);
+    if (write) entries <= entries + WORD_BITS'(1);
     if (clear || rst) entries <= '0;
   end
 
@@ -41,7 +37,7 @@ module nmllm_event_bank #(
     logic [ROW_BITS-1:0] write_row, read_row;
     logic [ENTRY_BITS-1:0] stored;
 
-    assign write_here = write_entry && (EVENTS == 1 || SLOT_BITS'(entries) == SLOT_BITS'(s));
+    assign write_here = write && (EVENTS == 1 || SLOT_BITS'(entries) == SLOT_BITS'(s));
     assign write_row = ROW_BITS'(entries >> EVENT_BITS);
     assign read_row = ROW_BITS'((32'(head) + 32'(EVENTS - 1 - s)) >> EVENT_BITS);
 
@@ -52,7 +48,7 @@ module nmllm_event_bank #(
         .clk,
         .write_enable(write_here),
         .write_address(write_row),
-        .write_data({word, negative, fires}),
+        .write_data(entry),
         .read_enable,
         .read_address(read_row),
         .read_data(stored)
@@ -63,7 +59,7 @@ module nmllm_event_bank #(
       logic [ENTRY_BITS-1:0] passed_entry_q;
       always_ff @(posedge clk) begin
         passed_q <= write_here && write_row == read_row;
-        if (write_here) passed_entry_q <= {word, negative, fires};
+        if (write_here) passed_entry_q <= entry;
       end
       assign slot[s] = passed_q ? passed_entry_q : stored;
     end else begin : g_stored

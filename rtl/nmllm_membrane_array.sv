@@ -1,7 +1,7 @@
 // Macro of a group with membranes: ROWS x COLUMNS weights in SLICES pairs of cells each, a membrane for each slice and column, converters.
 //
-//   discharge  all membranes
-//   halve      the charge of all membranes
+//   discharge  all membranes; where they decay, before the slot `place`
+//   halve      the charge of all membranes; where they decay, from one slot to the next
 //   integrate  the charge of the cells in the rows `driven`, at most ACTIVE_ROWS, +1 or -1 each; all columns at once
 //   convert    the columns c with c % COLUMN_MUX == slot, converter l the column l * COLUMN_MUX + slot, if it is in `active`: its slices'
 //              charges in the ratio 2^CELL_BITS : 1, halved `range` times before, rounded half up to CONVERTER_BITS bits. From the next
@@ -9,7 +9,8 @@
 //              not active keeps both
 //
 // Charge is an integer: what was halved t times before weighs 2^-t of what comes next, so instead of halving, what comes after t halvings
-// counts 2^t times, and a conversion at `shift` = t + range places is one of that sum.
+// counts 2^t times, and a conversion at `shift` = t + range places is one of that sum. Where membranes decay, what comes in a slot counts its level
+// times, and a conversion after the last slot is one of that sum too.
 //
 // DIGITAL = 0 is the behavioural macro: levels of the cells, charges of the membranes, successive approximation. DIGITAL = 1 is its digital
 // twin, which can be synthesised: a memory of weights and for each column an adder tree over the rows and a sum, whose shifted part rounds
@@ -33,6 +34,7 @@ module nmllm_membrane_array
     input  logic        [     WORD_BITS-1:0] write_word,
     input  logic        [              63:0] write_data,
     input  logic                             discharge,
+    input  logic        [               5:0] place,
     input  logic                             halve,
     input  logic                             integrate,
     input  logic        [          ROWS-1:0] driven,
@@ -45,9 +47,9 @@ module nmllm_membrane_array
     output logic                             saturated[CONVERTERS]
 );
   // verilator no_inline_module
-  logic [5:0] halvings_q;
+  logic [5:0] halvings_q;  // or, where membranes decay, slot
   always_ff @(posedge clk) begin
-    if (discharge) halvings_q <= '0;
+    if (discharge) halvings_q <= place;
     else if (halve) halvings_q <= halvings_q + 1'b1;
   end
 
@@ -82,7 +84,8 @@ module nmllm_membrane_array
             automatic logic signed [SUM_BITS-1:0] term = driven[r] ? SUM_BITS'(weights[r*COLUMNS+c]) : '0;
             sum = negative[r] ? sum - term : sum + term;
           end
-          charge_q[c] <= charge_q[c] + (ACCUMULATOR_BITS'(sum) <<< halvings_q);
+          if (STEPS != 0) charge_q[c] <= charge_q[c] + ACCUMULATOR_BITS'(sum) * signed'(ACCUMULATOR_BITS'(LEVELS[halvings_q]));
+          else charge_q[c] <= charge_q[c] + (ACCUMULATOR_BITS'(sum) <<< halvings_q);
         end
       end
       if (convert) begin
@@ -151,7 +154,8 @@ module nmllm_membrane_array
           end
           // verilator unroll_disable
           for (int c = 0; c < COLUMNS; c++) begin
-            automatic longint total = 64'(charge[s*COLUMNS+c]) + (64'(sums[c]) <<< halvings_q);
+            automatic longint weight = STEPS != 0 ? 64'(LEVELS[halvings_q]) : 64'sd1 <<< halvings_q;
+            automatic longint total = 64'(charge[s*COLUMNS+c]) + 64'(sums[c]) * weight;
             charge[s*COLUMNS+c] = int'(total);
 `ifndef SYNTHESIS
             charge_fits : assert (total == 64'(charge[s*COLUMNS+c]))

@@ -2,7 +2,8 @@
 //
 //   write_...     weights of the macros and their ranges: address and data of the units 3 and 4 of nmllm_synapse_tile
 //   least_range   of the site; horner: phases are halved
-//   start, ...    a phase, see nmllm_axon_memory; `take`: another one can start in the next cycle
+//   start, ...    a phase, see nmllm_axon_memory; `take`: another one can start in the next cycle. Where membranes decay it is a slot, `place` its
+//                 number, and `decay` one that does not start (nmllm_slot_memory)
 //   add, ...      values `terms` of a slot, for nmllm_accumulators; `empty_train`: of a train without events nothing comes
 //   pick, busy    for the counters, as of nmllm_membrane_scheduler. `converting`: the conversions of a train begin, of the row blocks
 //                 `spiked` and after `halvings`; `repeats`: columns converted again in this cycle
@@ -35,6 +36,8 @@ module nmllm_membrane_readout
     input  logic                               first,
     input  logic                               last,
     input  logic        [        PHASE_BITS:0] phases,
+    input  logic        [                 5:0] place,
+    input  logic                               decay,
     output logic                               take,
     output logic                               add,
     output logic        [       SLOT_BITS-1:0] add_slot,
@@ -88,7 +91,7 @@ module nmllm_membrane_readout
       .pick_counts,
       .busy
   );
-  assign halvings = horner ? phases - 1'b1 : '0;
+  assign halvings = horner && STEPS == 0 ? phases - 1'b1 : '0;
   assign converting = convert_first && slot == '0;
 
   for (genvar g = 0; g < ROW_BLOCKS; g++) begin : g_groups
@@ -109,7 +112,8 @@ module nmllm_membrane_readout
         .write_word(write_address[WORD_BITS-1:0]),
         .write_data,
         .discharge(used && discharge),
-        .halve(used && halve),
+        .place,
+        .halve(used && (halve || decay)),
         .integrate(used && integrate),
         .driven(integrate_driven[group_row_block[g]]),
         .negative(integrate_negative[group_row_block[g]]),

@@ -2,8 +2,9 @@
 //
 //   arriving_events  events of the flit that arrives; closed: it completes a phase of the `inputs`
 //   pick             rows are picked for a read or an integration, `pick_counts` in each row block
-//   converting       the membranes of the row blocks `spiked` begin to be converted, after `train_halvings`; repeats: columns that are
-//                    converted again
+//   converting       the membranes of the row blocks `spiked` begin to be converted, after `train_halvings` (or decays, `halvings` counts either);
+//                    repeats: columns that are converted again
+//   matching          the inputs are compared with the number of a slot
 //   busy             a cycle of a phase
 //   stage_count      columns that the output stage reads
 //
@@ -13,7 +14,6 @@
 module nmllm_synapse_counters
   import nmllm_pkg::*;
 #(
-    localparam int unsigned PHASE_BITS  = MAX_PHASES > 1 ? $clog2(MAX_PHASES) : 1,
     localparam int unsigned BLOCK_BITS  = ROW_BLOCKS > 1 ? $clog2(ROW_BLOCKS) : 1,
     localparam int unsigned COLUMN_BITS = $clog2(COLUMNS + 1),
     localparam int unsigned INPUT_BITS  = $clog2(TILE_INPUTS + 1),
@@ -33,7 +33,8 @@ module nmllm_synapse_counters
     input  logic [ COUNT_BITS-1:0] pick_counts               [ROW_BLOCKS],
     input  logic                   converting,
     input  logic [ ROW_BLOCKS-1:0] spiked,
-    input  logic [   PHASE_BITS:0] train_halvings,
+    input  logic [            6:0] train_halvings,
+    input  logic                   matching,
     input  logic [           15:0] repeats,
     input  logic                   busy,
     input  logic [    LANE_BITS:0] stage_count,
@@ -50,6 +51,7 @@ module nmllm_synapse_counters
     output logic [           63:0] maximum_elements,
     output logic [           63:0] axon_bits_read,
     output logic [           63:0] output_parameter_bits_read,
+    output logic [           63:0] slot_matches,
     output logic [           63:0] read_cycles
 );
   logic [15:0] picked_macros, picked_rows;
@@ -87,7 +89,8 @@ module nmllm_synapse_counters
 
   always_ff @(posedge clk) begin
     events <= events + 64'(arriving_events);
-    if (closed) axon_bits_read <= axon_bits_read + 64'(inputs) * 2;
+    if (closed) axon_bits_read <= axon_bits_read + 64'(inputs) * (STEPS != 0 ? 64'(2 + STAMP_BITS) : 64'd2);
+    if (matching) slot_matches <= slot_matches + 64'(inputs);
     if (pick) begin
       crossbar_reads <= crossbar_reads + 64'(picked_macros);
       row_drives <= row_drives + 64'(picked_rows);
@@ -114,6 +117,7 @@ module nmllm_synapse_counters
       integrations <= '0;
       halvings <= '0;
       read_cycles <= '0;
+      slot_matches <= '0;
       output_values <= '0;
     end
   end

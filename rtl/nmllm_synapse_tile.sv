@@ -7,7 +7,7 @@
 //            4 output shift S    5 gate fraction   6 hidden fraction        7 output route
 //            8 first output (even)  9 first vocabulary index  10 region number  11 biases in use (0, 1)
 //           12 row blocks       13 columns of a full column block: COLUMNS, or the next lower even number for gate and up
-//           14 least range of the site, signed (with membranes)
+//           14 least range of the site, signed (with membranes)       15 last slot (where they decay; the least range is then beside phases - 1)
 //           256 + g: group g of macros, {last[25], first[24], row block[23:16], columns with weights[15:0]}, 0: not in use. Groups of the
 //           row blocks 0 .. of a column block follow each other (first, .., last), and then those of the next column block
 //   unit 2   address = column: {bias[47:16], multiplier[15:0]}
@@ -53,6 +53,7 @@ module nmllm_synapse_tile
     output logic        [                63:0] maximum_elements,
     output logic        [                63:0] axon_bits_read,
     output logic        [                63:0] output_parameter_bits_read,
+    output logic        [                63:0] slot_matches,
     output logic        [                63:0] read_cycles,
     // verilator lint_off UNUSEDSIGNAL
     input  logic                               asleep,                     // by nmllm_tile_switch, for verification
@@ -87,6 +88,7 @@ module nmllm_synapse_tile
   logic signed [7:0] output_shift;
   // verilator lint_off UNUSEDSIGNAL
   logic signed [7:0] least_range;  // with membranes
+  logic [STAMP_BITS-1:0] last_slot;  // where they decay
   // verilator lint_on UNUSEDSIGNAL
   logic [5:0] gate_fraction, hidden_fraction;
   logic [ROUTE_BITS-1:0] route;
@@ -115,6 +117,7 @@ module nmllm_synapse_tile
         24'd12: row_blocks <= GROUP_BITS'(cfg_data);
         24'd13: block_columns <= COLUMN_BITS'(cfg_data);
         24'd14: least_range <= cfg_data[7:0];
+        24'd15: last_slot <= STAMP_BITS'(cfg_data);
         default: begin
           for (int g = 0; g < ROW_BLOCKS; g++) begin
             if (cfg_address == 24'(256 + g)) begin
@@ -137,25 +140,66 @@ module nmllm_synapse_tile
   logic [TILE_INPUTS-1:0] driven, negative;
   logic [PHASE_BITS:0] phases;
 
-  nmllm_axon_memory #(
-      .REVERSED(MEMBRANE != 0 && LEAST_FIRST == 0)
-  ) u_axons (
-      .clk,
-      .rst,
-      .in_valid,
-      .in_flit,
-      .events(arriving_events),
-      .closed,
-      .take,
-      .start (phase_start),
-      .driven,
-      .negative,
-      .first,
-      .last,
-      .finished,
-      .phases,
-      .waiting
-  );
+  logic [STAMP_BITS-1:0] place, train_decays;
+  logic decay, matching;
+  // verilator lint_off UNUSEDSIGNAL
+  logic filled;  // for verification
+  // verilator lint_on UNUSEDSIGNAL
+
+  if (STEPS != 0) begin : g_slots
+    nmllm_slot_memory u_axons (
+        .clk,
+        .rst,
+        .in_valid,
+        .in_flit,
+        .last_slot,
+        .events(arriving_events),
+        .closed,
+        .take,
+        .start  (phase_start),
+        .driven,
+        .negative,
+        .first,
+        .last,
+        .slot   (place),
+        .decay,
+        .decays (train_decays),
+        .finished,
+        .waiting(filled)
+    );
+    assign phases = '0;
+    assign waiting = decay;
+    assign matching = phase_start && driven != '0;
+  end else begin : g_phases
+    nmllm_axon_memory #(
+        .REVERSED(MEMBRANE != 0 && LEAST_FIRST == 0)
+    ) u_axons (
+        .clk,
+        .rst,
+        .in_valid,
+        .in_flit,
+        .events(arriving_events),
+        .closed,
+        .take,
+        .start (phase_start),
+        .driven,
+        .negative,
+        .first,
+        .last,
+        .finished,
+        .phases,
+        .waiting
+    );
+    assign place = '0;
+    assign decay = 1'b0;
+    assign train_decays = '0;
+    assign matching = 1'b0;
+`ifndef SYNTHESIS
+    assign filled = phases != '0 || u_axons.filling_driven_q != '0;
+`else
+    assign filled = 1'b0;
+`endif
+  end
 
   // Readout.
   logic add, add_first, add_clear, empty_phase, empty_clear, pick, busy;
@@ -187,6 +231,8 @@ module nmllm_synapse_tile
         .first,
         .last,
         .phases,
+        .place,
+        .decay,
         .take,
         .add,
         .add_slot,
@@ -325,7 +371,8 @@ module nmllm_synapse_tile
       .pick_counts,
       .converting,
       .spiked,
-      .train_halvings,
+      .train_halvings(STEPS != 0 ? 7'(train_decays) : 7'(train_halvings)),
+      .matching,
       .repeats,
       .busy(busy || waiting),
       .stage_count(stage_read ? stage_count : '0),
@@ -342,21 +389,25 @@ module nmllm_synapse_tile
       .maximum_elements,
       .axon_bits_read,
       .output_parameter_bits_read,
+      .slot_matches,
       .read_cycles
   );
 
 `ifndef SYNTHESIS
   one_train : assert property (@(posedge clk) disable iff (rst) in_valid |-> !outputs_left && !finished)
   else $error("one_train: an event flit arrived before the results of the last train had left");
-  at_rest : assert property (@(posedge clk) disable iff (rst) asleep |-> !busy && !outputs_left && phases == '0 && u_axons.filling_driven_q == '0)
+  at_rest : assert property (@(posedge clk) disable iff (rst) asleep |-> !busy && !outputs_left && !filled)
   else $error("at_rest: a tile that is off or waking has work under way");
-  same_exponent : assert property (@(posedge clk) disable iff (rst) closed && phases != 0 |-> in_flit.tag[4:0] == k_min)
+  same_exponent : assert property (@(posedge clk) disable iff (rst) closed && STEPS == 0 && phases != 0 |-> in_flit.tag[4:0] == k_min)
   else $error("same_exponent: k_min changes within a train");
   even_output : assert property (@(posedge clk) disable iff (rst) out_valid && epilogue != 2'd2 |-> !out_flit.tag[0])
   else $error("even_output: a region starts at an odd output");
-  for (genvar e = 0; e < EVENTS_PER_FLIT; e++) begin : gen_events
-    known_input : assert property (@(posedge clk) disable iff (rst) in_valid && in_flit.payload[16*e+15] |-> 32'(in_flit.payload[16*e+:14]) < 32'(inputs))
-    else $error("known_input: an event of input %0d, the region has %0d", in_flit.payload[16*e+:14], inputs);
+  localparam int unsigned EVENT_BITS = STEPS != 0 ? 15 + STAMP_BITS : 16;
+  for (genvar e = 0; e < int'(FLIT_EVENTS); e++) begin : gen_events
+    logic there;
+    assign there = in_valid && (STEPS != 0 ? 3'(e) < arriving_events : in_flit.payload[16*e+15]);
+    known_input : assert property (@(posedge clk) disable iff (rst) there |-> 32'(in_flit.payload[EVENT_BITS*e+:14]) < 32'(inputs))
+    else $error("known_input: an event of input %0d, the region has %0d", in_flit.payload[EVENT_BITS*e+:14], inputs);
   end
 `endif
 endmodule

@@ -50,9 +50,12 @@ package nmllm_pkg;
   parameter int unsigned WAKE_CYCLES = 0;
   parameter int unsigned WAKE_BITS = 1;
   parameter int unsigned MEMBRANE = 0;
+  parameter int unsigned STEPS = 0;
   parameter int unsigned CONVERTER_BITS = 9;
   parameter int unsigned REPEATS = 0;
   parameter int unsigned RANGE_BITS = 1;
+  parameter int unsigned FLIT_EVENTS = 4;
+  parameter int unsigned STAMP_BITS = 6;
   parameter int unsigned ELEMENT_ENCODER = 0;
   parameter int unsigned LEAST_FIRST = 0;
   parameter int unsigned HEAD_LANES = 1;
@@ -128,6 +131,13 @@ package nmllm_pkg;
     16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768,
     16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768, 16'd32768,
     16'd32768
+  };
+  // Levels of the slots of a stamped train
+  parameter logic [15:0] LEVELS [64] = '{
+    16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0,
+    16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0,
+    16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0,
+    16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0
   };
 endpackage
 // verilator lint_on UNUSEDPARAM

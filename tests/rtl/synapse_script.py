@@ -16,6 +16,7 @@ from neuromorphic_llm.reference.weights import LinearWeights
 from neuromorphic_llm.rtl.bench import Bench, pack
 from neuromorphic_llm.rtl.synapse import Epilogue, RegionLoad, interleave, synapse_writes
 from neuromorphic_llm.spikes.code import SpikeCode, SpikeTrain
+from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 
 Integers = NDArray[np.int64]
 
@@ -33,6 +34,7 @@ COUNTERS = (
     "maximum_elements",
     "axon_bits_read",
     "output_parameter_bits_read",
+    "slot_matches",
     "read_cycles",
 )
 
@@ -84,7 +86,13 @@ class Region:
             hidden_fraction=self.hidden_fraction,
             ranges=None if site.ranges is None else self.order(site.ranges.T).T,
             least_range=0 if site.ranges is None else int(site.ranges.min()),
+            **self.slots(),
         )
+
+    def slots(self) -> dict[str, int]:
+        """Last slot of a stamped train, and the octaves that it spans; none of trains of phases."""
+        stamped = isinstance(self.code, FirstSpikeLog)
+        return {"last_slot": len(self.code.levels) - 1, "octaves": self.code.phases - 1} if stamped else {}
 
     def readings(self, train: SpikeTrain) -> tuple[Integers, Integers]:
         """Accumulators [tokens, columns], and repeated conversions [tokens]."""
@@ -164,7 +172,7 @@ def random_values(region: Region, tokens: int, rng: np.random.Generator) -> Inte
 
 def random_trace(region: Region, cycles: int, ready: NDArray[np.bool_], idle: float, rng: np.random.Generator) -> Trace:
     """Trains of random tokens one after another, until the next would begin after `cycles`; `ready` says when the router takes a flit."""
-    trace = Trace()
+    trace, spec = Trace(), region.spec
     while trace.cycle < cycles:
         x = random_values(region, TOKENS, rng)
         train = region.code.encode(x, rng.integers(0, 1 << 20, region.inputs))
@@ -174,7 +182,10 @@ def random_trace(region: Region, cycles: int, ready: NDArray[np.bool_], idle: fl
             if trace.cycle >= cycles:
                 break
             digits = train.digits[train.digits.shape[0] - int(train.phases[token]) :, token]
-            finish = _send(region, trace, digits, int(train.exponent[token]), idle, rng)
+            if isinstance(region.code, FirstSpikeLog):
+                digits = stamped_pulses(region.code, train.digits[:, token])
+            send = _send_stamped if spec.stamped else _send
+            finish = send(region, trace, digits, int(train.exponent[token]), idle, rng)
             _count_train(region, trace, digits, int(repeats[token]))
             trace.accumulators.append(region.order(accumulators[token]))
             _receive(region, trace, finish, values[token], ready)
@@ -202,6 +213,29 @@ def _send(region: Region, trace: Trace, digits: NDArray[np.int8], exponent: int,
     return finish
 
 
+def stamped_pulses(code: FirstSpikeLog, digits: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Pulses of every slot, also of a vector of zeros, which has one phase."""
+    whole = np.zeros((code.phases, digits.shape[1]), np.int8)
+    whole[code.phases - len(digits) :] = digits
+    return code.slot_pulses(whole)
+
+
+def _send_stamped(region: Region, trace: Trace, pulses: NDArray[np.int8], exponent: int, idle: float, rng: np.random.Generator) -> int:
+    """Flits of a stamped train, its events in any order; returns the cycle in which it has finished."""
+    cycle, held = trace.cycle, region.spec.flit_events
+    inputs = rng.permutation(np.flatnonzero(pulses.any(axis=0)))
+    slots = np.abs(pulses[:, inputs]).argmax(axis=0)
+    events = [int(pulses[slot, n] < 0) << 20 | int(slot) << 14 | int(n) for slot, n in zip(slots, inputs, strict=True)]
+    flits = [events[i : i + held] for i in range(0, len(events), held)] or [[]]
+    for flit in flits:
+        while rng.random() < idle:
+            cycle += 1
+        payload = sum(event << 21 * i for i, event in enumerate(flit))
+        trace.flits.append((cycle, int(flit is flits[-1]), exponent | 1 << 5 | len(flit) << 6, payload))
+        cycle += 1
+    return cycle + sum(phase_cycles(region, pulses))
+
+
 def reads_of(region: Region, digits: NDArray[np.int8]) -> Integers:
     """Reads, or integrations, of each phase and row block, [phases, row_blocks]."""
     rows, active = region.spec.synapse.rows, region.spec.readout.active_rows
@@ -213,6 +247,11 @@ def phase_cycles(region: Region, sent: NDArray[np.int8]) -> list[int]:
     """Cycles of the phases of a train as they are sent: timing.md, and devices.md for membranes."""
     spec, readout = region.spec, region.spec.readout
     reads = reads_of(region, sent).max(axis=1).tolist()
+    if spec.stamped:
+        occupied = np.flatnonzero(reads)
+        decays = len(sent) - 1 - int(occupied[0]) if len(occupied) else 0
+        conversions = readout.mux_cycles * (1 + spec.readout_circuit.repeats) if len(occupied) else 0
+        return [1 + decays + readout.read_latency * sum(reads) + conversions]
     if not isinstance(spec.readout_circuit, Membrane):
         return [readout.read_latency + readout.mux_cycles * read if read else 1 for read in reads]
     cycles = [1 + readout.read_latency * read for read in reads]
@@ -232,14 +271,20 @@ def _count_train(region: Region, trace: Trace, digits: NDArray[np.int8], repeats
     counts["crossbar_reads"] += int(reads.sum()) * macros * slices
     counts["row_drives"] += events * macros * slices
     counts["cell_reads"] += events * region.columns * slices
-    counts["axon_bits_read"] += 2 * region.inputs * len(digits)
-    counts["read_cycles"] += sum(phase_cycles(region, digits[::-1] if spec.least_significant_first else digits))
+    counts["axon_bits_read"] += 8 * region.inputs if spec.stamped else 2 * region.inputs * len(digits)
+    sent = digits[::-1] if spec.least_significant_first and not spec.stamped else digits
+    counts["read_cycles"] += sum(phase_cycles(region, sent))
     if isinstance(spec.readout_circuit, Membrane):
         spiking = int(reads.any(axis=0).sum()) * region.columns
         counts["conversions"] += spiking + repeats
         counts["repeated_conversions"] += repeats
         counts["integrations"] += int(reads.sum()) * region.columns * slices
-        counts["halvings"] += region.code.horner_shift * (len(digits) - 1) * spiking * slices
+        halvings = region.code.horner_shift * (len(digits) - 1)
+        if spec.stamped:
+            occupied = np.flatnonzero(reads.any(axis=1))
+            halvings = len(digits) - 1 - int(occupied[0]) if len(occupied) else 0
+            counts["slot_matches"] += region.inputs * len(occupied)
+        counts["halvings"] += halvings * spiking * slices
     else:
         counts["conversions"] += int(reads.sum()) * region.columns * slices
 

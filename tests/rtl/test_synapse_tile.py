@@ -13,6 +13,7 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench, pack
 from neuromorphic_llm.rtl.synapse import Epilogue
+from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 from neuromorphic_llm.spikes.registry import get_code
 
 NANO = load_spec("nano")
@@ -71,6 +72,14 @@ SPECS |= {
         }
     ),
 }
+# Membranes that decay, and a code for each.
+SPECS |= {
+    f"decay {steps}": SPECS[name].with_fields(
+        {"readout.kind": "membrane-decay", "readout.steps": steps, **({} if name == "membranes" else {"readout.repeats": 2})}
+    )
+    for steps, name in ((8, "membranes"), (4, "stored"), (1, "single conversion"))
+}
+LOG = {8: FirstSpikeLog(8, steps=8), 4: FirstSpikeLog(6, steps=4), 1: FirstSpikeLog(13, steps=1)}
 VALUES, GATE, ARGMAX = Epilogue.VALUES, Epilogue.GATE, Epilogue.ARGMAX
 
 
@@ -106,6 +115,12 @@ CASES = [
     ("single conversion", 47, 16, "first-spike", VALUES, 60),
     ("single conversion", 30, 19, "signed-digit", ARGMAX, 20),
 ]
+DECAYS = [
+    ("decay 8", 84, 15, 8, ARGMAX, 30),
+    ("decay 8", 41, 26, 8, GATE, 13),
+    ("decay 4", 64, 64, 4, VALUES, 14),
+    ("decay 1", 47, 16, 1, VALUES, 20),
+]
 STREAMS = [(0.0, 0.0), (0.3, 0.5), (0.85, 0.1)]
 """Probability of an idle cycle before a flit, and of a cycle in which the router takes none."""
 
@@ -116,6 +131,17 @@ def test_every_output_in_its_cycle(name: str, inputs: int, columns: int, code: s
     for number, (idle, backpressure) in enumerate(STREAMS):
         region = random_region(SPECS[name], inputs, columns, get_code(code), epilogue, rng, shift, bias=number != 1)
         compare(bench, region, 34_000, idle, backpressure, rng)
+
+
+@pytest.mark.parametrize("digital", [0, 1])
+@pytest.mark.parametrize(("name", "inputs", "columns", "steps", "epilogue", "shift"), DECAYS)
+def test_stamped_trains_in_their_cycles(
+    name: str, inputs: int, columns: int, steps: int, epilogue: Epilogue, shift: int, digital: int
+) -> None:
+    rng, bench = np.random.default_rng(inputs), Bench("nmllm_synapse_tile", {"DIGITAL": digital}, spec=SPECS[name])
+    for number, (idle, backpressure) in enumerate(STREAMS):
+        region = random_region(SPECS[name], inputs, columns, LOG[steps], epilogue, rng, shift, bias=number != 1)
+        compare(bench, region, 20_000, idle, backpressure, rng)
 
 
 @pytest.mark.parametrize("name", ["odd", "slices", "membranes", "single conversion"])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.devices.membrane import Membrane
-from neuromorphic_llm.devices.readout import Counts, Readout
+from neuromorphic_llm.devices.readout import Counts
 from neuromorphic_llm.errors import UsageError
 
 STEPS = (1, 2, 3, 4, 8)
@@ -51,8 +51,8 @@ class MembraneDecay(Membrane):
         return cycles
 
     def rtl_parameters(self) -> dict[str, int]:
-        """See Readout.rtl_parameters: none."""
-        return Readout.rtl_parameters(self)
+        """See Readout.rtl_parameters."""
+        return {**super().rtl_parameters(), "STEPS": self.steps}
 
 
 def _decays(events: Counts) -> NDArray[np.int64]:

@@ -43,6 +43,7 @@ SYNAPSE_COUNTERS = (
     "maximum_elements",
     "axon_bits_read",
     "output_parameter_bits_read",
+    "slot_matches",
 )
 """Counters of a synapse tile in the order of the host port (nmllm_chip); spikes are those of its site."""
 
@@ -74,8 +75,8 @@ VECTOR_COUNTERS = (
 POWER_COUNTERS = ("cycles_on", "wakes")
 """Counters of a power switch in the order of the host port: of the tile, then of its router. In timing.md what is switched stands first."""
 
-_ABSENT = ("squared_elements", "decays", "slot_matches")
-"""Counters of gains by energy, which the RTL does not have."""
+_ABSENT = ("squared_elements", "decays")
+"""Counters that no tile has under this name: of gains by energy, which the RTL does not have, and decays, which count as halvings there."""
 
 
 Counts = dict[str, int | tuple[int, ...]]
@@ -250,6 +251,8 @@ class RtlChip:
             powered = zip((f"{kind}_tile_{name}" for name in POWER_COUNTERS), sums[_POWER_COUNTERS:], strict=False)
             for name, amount in (*named, *powered):
                 total[name] = total.get(name, 0) + int(amount)
+        if spec.stamped:
+            total["decays"], total["halvings"] = total["halvings"], 0
         routers = values[:, _POWER_COUNTERS + len(POWER_COUNTERS) :].sum(axis=0)
         total |= {f"router_{name}": int(amount) for name, amount in zip(POWER_COUNTERS, routers, strict=True)}
         # Every region of a site gets all of its events.

@@ -13,6 +13,7 @@ from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.decoder import Record
 from neuromorphic_llm.reference.gate import gated_product
 from neuromorphic_llm.rtl.recorded import Run
+from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 
 Flits = tuple[NDArray[np.int32], NDArray[np.int64]]
 """Words [flits, 4] of the flits of a route in order, {route, flag, tag} and the halves of the payload, and the token of each."""
@@ -62,7 +63,8 @@ def _contents(run: Run) -> dict[int, Flits]:
         for site, regions in zip(stage.sites, stage.regions, strict=True):
             head = site == config.head.index
             rows = with_logits if head else every
-            contents[int(routes.spike[site])] = _spikes(program, record, site, rows)
+            spikes = _stamped if program.spec.stamped else _spikes
+            contents[int(routes.spike[site])] = spikes(program, record, site, rows)
             values = record.sites[site].output
             assert values is not None
             if config.sites[site].epilogue == "gate":
@@ -97,6 +99,27 @@ def _vectors(route: int, values: NDArray[np.integer], rows: NDArray[np.int64], f
     tag = first_tag[:, None] + step * np.arange(pairs.shape[1])
     low, high = pairs[:, :, 0].reshape(-1), pairs[:, :, 1].reshape(-1)
     return _flits(route, flag.reshape(-1), tag.reshape(-1), low, high), np.repeat(rows, pairs.shape[1])
+
+
+def _stamped(program: Program, record: Record, site: int, rows: NDArray[np.int64]) -> Flits:
+    """Flits of the stamped trains of a site."""
+    held, route = program.spec.flit_events, int(program.routes.spike[site])
+    train, code = record.sites[site].train, program.weights.code.spike_code()
+    assert train is not None and isinstance(code, FirstSpikeLog)
+    parts, owners = [], []
+    for row in rows:
+        pulses = code.slot_pulses(train.digits[:, row])
+        place = np.flatnonzero(pulses.any(axis=0))
+        slots = np.abs(pulses[:, place]).argmax(axis=0)
+        events = np.zeros((max(-(-len(place) // held), 1), held), np.int64)
+        events.reshape(-1)[: len(place)] = (pulses[slots, place] < 0).astype(np.int64) << 20 | slots << 14 | place
+        payload = (events << 21 * np.arange(held)).sum(axis=1)
+        flag = (np.arange(len(events)) == len(events) - 1).astype(np.int64)
+        count = np.minimum(len(place) - held * np.arange(len(events)), held)
+        tag = int(train.exponent[row]) | 1 << 5 | count << 6
+        parts.append(_flits(route, flag, tag, payload & 0xFFFFFFFF, payload >> 32))
+        owners.append(np.full(len(events), row))
+    return np.concatenate(parts), np.concatenate(owners)
 
 
 def _spikes(program: Program, record: Record, site: int, rows: NDArray[np.int64]) -> Flits:

@@ -15,9 +15,11 @@ from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.chip.topology import HOST_TILE
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.blocks import Site
+from neuromorphic_llm.reference.fixed_point import isqrt
 from neuromorphic_llm.reference.norm import epsilon_term
 from neuromorphic_llm.rtl.package import SEQUENCES
 from neuromorphic_llm.rtl.synapse import Epilogue, RegionLoad, interleave, synapse_writes
+from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 from neuromorphic_llm.spikes.registry import get_code
 
 Writes = NDArray[np.uint64]
@@ -231,7 +233,16 @@ def _region(program: Program, site: int, index: int, region: Region) -> RegionLo
         hidden_fraction=weights.layers[described.stage].hidden_fraction if gate else 0,
         ranges=None if linear.ranges is None else linear.ranges[:, columns],
         least_range=0 if linear.ranges is None else int(linear.ranges.min()),
+        **_slots(program),
     )
+
+
+def _slots(program: Program) -> dict[str, int]:
+    """Last slot of a stamped train, and the octaves that it spans; none of trains of phases."""
+    code = program.weights.code.spike_code()
+    if not program.spec.stamped or not isinstance(code, FirstSpikeLog):
+        return {}
+    return {"last_slot": len(code.levels) - 1, "octaves": code.phases - 1}
 
 
 class _TileTables:
@@ -252,8 +263,9 @@ class _TileTables:
         return self._place(np.concatenate([before, self._program.weights.parameter(name).reshape(-1)]))
 
     def stop_prices(self, site: Site) -> int:
-        """Word of the stop prices of a site."""
-        return self._place(self._program.weights.site(site.name).stop)
+        """Word of the stop prices of a site, of stamped trains of their square roots."""
+        stop = self._program.weights.site(site.name).stop
+        return self._place(isqrt(stop).astype(np.int32) if self._program.spec.stamped else stop)
 
     def spike_route(self, site: Site) -> int:
         """Route of the spikes to a site."""
@@ -299,7 +311,7 @@ def _vector_tile(program: Program, number: int, stage: Stage) -> Writes:
     half = spec.vector.memory_bytes // 4 // spec.vector.lanes // 2
     _refuse_beyond(program, "words of gains, stop prices and key offsets", len(tables.words), half, "raise vector.memory_bytes")
     entries += [(6, 0, epsilon_term(config, formats)), (6, 1, 24 + formats.gain_fraction - formats.norm)]
-    entries += [(9, 0, CHIP_CODES.index(weights.code.name)), (9, 1, weights.code.phases)]
+    entries += [(9, 0, 0 if spec.stamped else CHIP_CODES.index(weights.code.name)), (9, 1, weights.code.phases)]
     parts = [_block(tile, 3, _pairs(np.array(tables.words)))]
     for attend in (each for each in stage.program if isinstance(each, Attend)):
         entries += _attention(program, attend)

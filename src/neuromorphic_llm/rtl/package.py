@@ -8,14 +8,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from neuromorphic_llm.chip.codes import CHIP_CODES
+from neuromorphic_llm.chip.codes import CHIP_CODES, MOST_SLOTS
 from neuromorphic_llm.chip.flat_names import FLAT_NAMES
 from neuromorphic_llm.chip.instruction import WORD
 from neuromorphic_llm.chip.instructions import operation_codes
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
+from neuromorphic_llm.chip.widths import STAMP_BITS
+from neuromorphic_llm.devices.decay import MembraneDecay
 from neuromorphic_llm.reference.fixed_point import EXP2, SIG
 from neuromorphic_llm.repository import IS_CHECKOUT, REPOSITORY
+from neuromorphic_llm.spikes.code import LARGEST_VALUE
+from neuromorphic_llm.spikes.first_spike_log import WEIGHTS
 
 RTL_FOLDER = REPOSITORY / "rtl"
 """SystemVerilog sources."""
@@ -47,6 +51,8 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "WAKE_CYCLES": spec.wake_wait,
         "WAKE_BITS": max(1, spec.wake_wait.bit_length()),
         **readout,
+        "FLIT_EVENTS": spec.flit_events,
+        "STAMP_BITS": STAMP_BITS,
         "ELEMENT_ENCODER": int(spec.encoder.whole_train),
         "LEAST_FIRST": int(spec.least_significant_first),
         "HEAD_LANES": spec.vector.head_lanes,
@@ -93,10 +99,20 @@ def package_text(spec: ChipSpec) -> str:
         *_table("EXP2", [int(value) for value in EXP2]),
         "  // round(2^15 / (1 + exp(-i/16)))",
         *_table("SIG", [int(value) for value in SIG]),
+        "  // Levels of the slots of a stamped train",
+        *_table("LEVELS", _levels(spec)),
         "endpackage",
         "// verilator lint_on UNUSEDPARAM",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _levels(spec: ChipSpec) -> list[int]:
+    """Weights of the slots of a stamped train, as far as a code has them; zeros of a chip whose membranes do not decay."""
+    circuit = spec.readout_circuit
+    steps = circuit.steps if isinstance(circuit, MembraneDecay) else 1
+    levels = [WEIGHTS[steps][slot % steps] << slot // steps for slot in range(MOST_SLOTS)]
+    return [level if spec.stamped and level <= LARGEST_VALUE else 0 for level in levels]
 
 
 def _enumeration(name: str, bits: int, values: Iterable[str]) -> list[str]:

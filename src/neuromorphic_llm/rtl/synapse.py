@@ -44,6 +44,8 @@ class RegionLoad:
     hidden_fraction: int = 0
     ranges: NDArray[np.integer] | None = None  # [row_blocks, columns], of a tile with membranes
     least_range: int = 0  # of the site
+    last_slot: int = 0  # of a stamped train
+    octaves: int = 0  # from its first phase to its last one, beside which its ranges stand
 
     @property
     def inputs(self) -> int:
@@ -87,7 +89,8 @@ def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
         int(load.bias is not None),
         row_blocks,
         block,
-        load.least_range & 0xFF,
+        (load.least_range + load.octaves) & 0xFF,
+        load.last_slot,
     ]
     writes = [(REGISTERS, address, value) for address, value in enumerate(registers)]
     for group in range(groups):
