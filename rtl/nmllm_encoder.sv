@@ -85,7 +85,9 @@ module nmllm_encoder
   logic [LANE_BITS:0] tail;
   logic known, ready;
   logic [5:0] k_first, k_min, k_min_q;
-  logic [8:0] phases;
+  // verilator lint_off UNUSEDSIGNAL
+  logic [8:0] phases;  // one of a stamped train
+  // verilator lint_on UNUSEDSIGNAL
 
   // memories
   logic maximum_read, coding_read;

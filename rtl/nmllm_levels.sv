@@ -47,10 +47,6 @@ module nmllm_levels
       end
     end
   end
-
-  if (STEPS == 0) begin : g_steps_check
-    $error("nmllm_levels: the chip's membranes do not decay");
-  end
 endmodule
 
 `default_nettype wire

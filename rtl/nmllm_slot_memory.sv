@@ -42,6 +42,7 @@ module nmllm_slot_memory
 );
   localparam int unsigned EVENT_BITS = 15 + STAMP_BITS;
   localparam int unsigned SLOTS = 1 << STAMP_BITS;
+  localparam int unsigned HELD = FLIT_EVENTS < 3 ? FLIT_EVENTS : 3;  // events of a flit
 
   typedef struct packed {
     logic negative;
@@ -54,13 +55,13 @@ module nmllm_slot_memory
   logic [SLOTS-1:0] occupied_q;  // slots with an event that have not started
   logic [STAMP_BITS-1:0] slot_q, first_q, next;
   logic complete_q, started_q, ready_q;
-  event_t arriving[FLIT_EVENTS];
+  event_t arriving[HELD];
 
   // Arrival.
   assign closed = in_valid && in_flit.flag;
   assign events = in_valid ? {1'b0, in_flit.tag[7:6]} : '0;
   always_comb begin
-    for (int e = 0; e < FLIT_EVENTS; e++) arriving[e] = event_t'(in_flit.payload[EVENT_BITS*e+:EVENT_BITS]);
+    for (int e = 0; e < HELD; e++) arriving[e] = event_t'(in_flit.payload[EVENT_BITS*e+:EVENT_BITS]);
   end
 
   // Turns: a slot that has none before it to start, else the next decay.
@@ -88,7 +89,7 @@ module nmllm_slot_memory
   always_ff @(posedge clk) begin
     ready_q <= take;
     if (in_valid) begin
-      for (int e = 0; e < FLIT_EVENTS; e++) begin
+      for (int e = 0; e < HELD; e++) begin
         if (e < 32'(in_flit.tag[7:6]) && 32'(arriving[e].place) < TILE_INPUTS) begin
           spiked_q[$clog2(TILE_INPUTS)'(arriving[e].place)] <= 1'b1;
           negative[$clog2(TILE_INPUTS)'(arriving[e].place)] <= arriving[e].negative;
@@ -117,7 +118,7 @@ module nmllm_slot_memory
 `ifndef SYNTHESIS
   one_train : assert property (@(posedge clk) disable iff (rst) in_valid |-> !complete_q)
   else $error("one_train: a flit beyond the last of its train");
-  for (genvar e = 0; e < int'(FLIT_EVENTS); e++) begin : g_events
+  for (genvar e = 0; e < int'(HELD); e++) begin : g_events
     one_event : assert property (@(posedge clk) disable iff (rst) in_valid && 2'(e) < in_flit.tag[7:6] |-> !spiked_q[$clog2(TILE_INPUTS)'(arriving[e].place)])
     else $error("one_event: a second event of input %0d", arriving[e].place);
     slot_of_the_train : assert property (@(posedge clk) disable iff (rst) in_valid && 2'(e) < in_flit.tag[7:6] |-> arriving[e].slot <= last_slot)

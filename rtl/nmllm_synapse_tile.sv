@@ -140,9 +140,11 @@ module nmllm_synapse_tile
   logic [TILE_INPUTS-1:0] driven, negative;
   logic [PHASE_BITS:0] phases;
 
-  logic [STAMP_BITS-1:0] place, train_decays;
-  logic decay, matching;
+  logic [STAMP_BITS-1:0] train_decays;
+  logic matching;
   // verilator lint_off UNUSEDSIGNAL
+  logic [STAMP_BITS-1:0] place;  // with membranes
+  logic decay;
   logic filled;  // for verification
   // verilator lint_on UNUSEDSIGNAL
 

@@ -49,8 +49,8 @@ package nmllm_pkg;
   parameter int unsigned ROUTERS_GATED = 0;
   parameter int unsigned WAKE_CYCLES = 0;
   parameter int unsigned WAKE_BITS = 1;
-  parameter int unsigned MEMBRANE = 0;
   parameter int unsigned STEPS = 0;
+  parameter int unsigned MEMBRANE = 0;
   parameter int unsigned CONVERTER_BITS = 9;
   parameter int unsigned REPEATS = 0;
   parameter int unsigned RANGE_BITS = 1;
@@ -134,7 +134,7 @@ package nmllm_pkg;
   };
   // Levels of the slots of a stamped train
   parameter logic [15:0] LEVELS [64] = '{
-    16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0,
+    16'd1, 16'd2, 16'd4, 16'd8, 16'd16, 16'd32, 16'd64, 16'd128, 16'd256, 16'd512, 16'd1024, 16'd2048, 16'd4096, 16'd8192, 16'd0, 16'd0,
     16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0,
     16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0,
     16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0, 16'd0

@@ -190,5 +190,5 @@ def test_a_class_that_is_no_readout_is_refused() -> None:
 
 
 def test_the_rtl_has_no_other_readout() -> None:
-    with pytest.raises(SimulationError, match="the RTL has no readout 'offset', only 'exact' and 'membrane'"):
+    with pytest.raises(SimulationError, match="the RTL has no readout 'offset', only 'exact', 'membrane' and 'membrane-decay'"):
         Offset().rtl_parameters()

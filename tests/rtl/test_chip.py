@@ -7,7 +7,17 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from nano_chip import calibrated_program, centred_program, chip, element_program, gated_program, membrane_program, nano2_program, program
+from nano_chip import (
+    calibrated_program,
+    centred_program,
+    chip,
+    decay_program,
+    element_program,
+    gated_program,
+    membrane_program,
+    nano2_program,
+    program,
+)
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
@@ -158,6 +168,17 @@ def test_nano2_decodes_as_simulated() -> None:
     assert all(counted[name] for name in ("repeated_conversions", "integrations", "halvings", "vector_tile_wakes", "synapse_tile_wakes"))
     result, difference = run_lockstep(rtl, record_run(nano2_program(), [[5, 17, 3]], 2, ()), ())
     assert difference is None and result.compared["query_spike"] > 0
+
+
+@pytest.mark.slow
+def test_nano2_with_membranes_that_decay_decodes_as_simulated() -> None:
+    """Trains are stamped, each spike one pulse; and the same event by event."""
+    rtl = RtlChip(decay_program())
+    check(rtl, [5, 17, 3], 3, chip_program=decay_program)
+    counted = rtl.run([5, 17, 3], 1).prefill
+    assert all(counted[name] for name in ("repeated_conversions", "integrations", "decays", "slot_matches")) and not counted["halvings"]
+    result, difference = run_lockstep(rtl, record_run(decay_program(), [5, 17, 3], 2, ()), ())
+    assert difference is None and result.compared["accumulator"] > 0
 
 
 @pytest.mark.slow

@@ -7,9 +7,8 @@ import pytest
 from test_encoder import COUNTERS, MAX_INPUTS, Run, Size, random_stop, schedule
 from vector_script import WORDS, chip, random_vector, words
 
-from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.fixed_point import isqrt
-from neuromorphic_llm.rtl.bench import Bench, unpack
+from neuromorphic_llm.rtl.bench import unpack
 from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 
 
@@ -108,8 +107,3 @@ def test_zeros_and_one_phase() -> None:
         run.encode_levels(FirstSpikeLog(phases, steps=8), np.zeros(5, np.int64))
         run.encode_levels(FirstSpikeLog(phases, steps=8), np.array([-(2**31) + 1, 1, 0]))
     run.finish()
-
-
-def test_levels_need_membranes_that_decay() -> None:
-    with pytest.raises(SimulationError, match="the chip's membranes do not decay"):
-        Bench("nmllm_levels", spec=chip(8))

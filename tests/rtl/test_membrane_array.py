@@ -10,10 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.devices.cells import words
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.reference.fixed_point import rsh
 from neuromorphic_llm.rtl.bench import Bench, signed
+from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 
 SPEC = load_spec("nano").with_fields(
     {
@@ -27,6 +29,7 @@ SPEC = load_spec("nano").with_fields(
         "readout.converter_bits": 6,
     }
 )
+DECAY = SPEC.with_fields({"readout.kind": "membrane-decay", "readout.steps": 3})
 ROWS, COLUMNS, MUX, BITS = 17, 15, 4, 6
 WEIGHTS = np.arange(-127, 128, dtype=np.int8).reshape(ROWS, COLUMNS)
 
@@ -44,7 +47,15 @@ class Script:
     def command(self, **given: Any) -> None:
         """A cycle; what no command needs is random."""
         rows, shifts = self.rng.integers(0, 1 << ROWS, 2), self.rng.integers(0, 46, 4)
-        idle: dict[str, Any] = {"discharge": 0, "halve": 0, "integrate": 0, "convert": 0, "driven": rows[0], "negative": rows[1]}
+        idle: dict[str, Any] = {
+            "place": 0,
+            "discharge": 0,
+            "halve": 0,
+            "integrate": 0,
+            "convert": 0,
+            "driven": rows[0],
+            "negative": rows[1],
+        }
         self.commands.append(idle | {"slot": self.rng.integers(4), "active": self.rng.integers(0, 2, 4), "shift": shifts} | given)
         self.expected.append((self.converted.copy(), self.saturated.copy()))
 
@@ -78,9 +89,9 @@ class Script:
         self.saturated = np.where(taken, (rounded > most) | (rounded < -most - 1), self.saturated)
 
 
-def loaded(parameters: dict[str, int]) -> Bench:
+def loaded(parameters: dict[str, int], spec: ChipSpec = SPEC) -> Bench:
     """The macro with its weights; discharged."""
-    bench, data = Bench("nmllm_membrane_array", parameters, spec=SPEC), words(WEIGHTS, COLUMNS)
+    bench, data = Bench("nmllm_membrane_array", parameters, spec=spec), words(WEIGHTS, COLUMNS)
     row, word = np.divmod(np.arange(data.size), data.shape[1])
     writes = {"write_enable": np.ones(data.size, np.uint64), "write_row": row, "write_word": word, "write_data": data.reshape(-1)}
     bench.run(writes | {"discharge": 1}, outputs=())
@@ -93,12 +104,38 @@ def test_a_train_is_converted_as_the_sum_of_its_products(digital: int) -> None:
     script.convert(np.zeros(4, np.int64), 0, np.zeros(4, np.int64), np.ones(4, np.int64))  # known results to begin with
     for phases in (1, 2, 3, 14, 17, *script.rng.integers(1, 18, 200)):
         script.train(int(phases))
+    check(bench, script)
+
+
+def check(bench: Bench, script: Script) -> None:
+    """Run a script and compare the converters in every cycle."""
     inputs = {name: np.array([each[name] for each in script.commands], np.uint64) for name in script.commands[0]}
     got = bench.run(inputs, outputs=["converted", "saturated"])
     converted, saturated = (np.array(each)[1:] for each in zip(*script.expected, strict=True))
     np.testing.assert_array_equal(signed(got["converted"], BITS)[1:], converted)
     np.testing.assert_array_equal(got["saturated"][1:], saturated)
     assert 0.1 < saturated.mean() < 0.9
+
+
+@pytest.mark.parametrize("digital", [0, 1])
+def test_what_comes_in_a_slot_counts_its_level_times(digital: int) -> None:
+    """Trains that begin in any slot and decay to the last one, with several integrations in some slots."""
+    code, rng = FirstSpikeLog(4, steps=3), np.random.default_rng(5)
+    bench, script = loaded({"DIGITAL": digital}, DECAY), Script(rng)
+    script.convert(np.zeros(4, np.int64), 0, np.zeros(4, np.int64), np.ones(4, np.int64))
+    for first in rng.integers(0, len(code.levels), 60):
+        charge, bit = np.zeros(MUX * 4, np.int64), 1 << np.arange(ROWS)
+        for slot in range(int(first), len(code.levels)):
+            script.command(**({"halve": 1} if slot > first else {"discharge": 1, "place": slot}))
+            for _ in range(rng.integers(3)):
+                digits = np.zeros(ROWS, np.int64)
+                digits[rng.choice(ROWS, rng.integers(1, 6), replace=False)] = rng.choice([-1, 1])
+                charge[:COLUMNS] += code.levels[slot] * (digits @ WEIGHTS.astype(np.int64))
+                script.command(integrate=1, driven=np.abs(digits) @ bit, negative=(digits < 0) @ bit)
+        for slot in range(MUX):
+            shift = rng.integers(0, 16, 4)
+            script.convert(charge[slot::MUX], slot, shift, np.ones(4, np.int64))
+    check(bench, script)
 
 
 @pytest.mark.parametrize("digital", [0, 1])

@@ -29,4 +29,4 @@ class Exact(ConvertedReads):
 
     def rtl_parameters(self) -> dict[str, int]:
         """See Readout.rtl_parameters; there are no ranges and no repeated conversions."""
-        return {"MEMBRANE": 0, "STEPS": 0, "CONVERTER_BITS": self.converter_bits, "REPEATS": 0, "RANGE_BITS": 1}
+        return {"MEMBRANE": 0, "CONVERTER_BITS": self.converter_bits, "REPEATS": 0, "RANGE_BITS": 1}

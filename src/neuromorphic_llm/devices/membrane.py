@@ -118,7 +118,7 @@ class Membrane(BlockReadout):
         """See Readout.rtl_parameters."""
         if self.joined > 1:
             raise SimulationError("the RTL converts the membranes of every row block; simulate with events, or set readout.joined: 1")
-        return {"MEMBRANE": 1, "STEPS": 0, "CONVERTER_BITS": self.converter_bits, "REPEATS": self.repeats, "RANGE_BITS": self.range_bits}
+        return {"MEMBRANE": 1, "CONVERTER_BITS": self.converter_bits, "REPEATS": self.repeats, "RANGE_BITS": self.range_bits}
 
 
 class MembraneEnergy(Membrane):

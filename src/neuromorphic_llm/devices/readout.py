@@ -172,7 +172,8 @@ class Readout(ABC):
     def rtl_parameters(self) -> dict[str, int]:
         """Constants of the SystemVerilog package, by name. SimulationError if the RTL does not have this readout."""
         raise SimulationError(
-            f"the RTL has no readout {self.name!r}, only 'exact' and 'membrane'; simulate with events, or convert for one of these"
+            f"the RTL has no readout {self.name!r}, only 'exact', 'membrane' and 'membrane-decay'; simulate with events, or convert for "
+            "one of these"
         )
 
     def described(self) -> str:

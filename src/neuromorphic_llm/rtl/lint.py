@@ -1,4 +1,4 @@
-"""`python -m neuromorphic_llm.rtl.lint`: Verilator's warnings for every module under rtl/, each on its own, and for the chip nano2."""
+"""`python -m neuromorphic_llm.rtl.lint`: Verilator's warnings for every module under rtl/, each on its own, and of chips with membranes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ def lint() -> list[str]:
     """Messages of the modules that are not clean."""
     messages = []
     with TemporaryDirectory() as folder:
-        other = Path(folder) / PACKAGE_FILE.name
-        other.write_text(package_text(load_spec("nano2")), encoding="utf-8")
+        others = [Path(folder) / kind / PACKAGE_FILE.name for kind in ("membrane", "membrane-decay")]
+        for other in others:
+            other.parent.mkdir()
+            other.write_text(package_text(load_spec("nano2").with_fields({"readout.kind": other.parent.name})), encoding="utf-8")
         modules = [*sorted(RTL_FOLDER.glob("*.sv")), *sorted(RTL_FOLDER.glob("tb/*.sv"))]
-        for package, path in [*((PACKAGE_FILE, path) for path in modules), (other, RTL_FOLDER / "nmllm_chip.sv")]:
+        chips = ((other, RTL_FOLDER / "nmllm_chip.sv") for other in others)
+        for package, path in [*((PACKAGE_FILE, path) for path in modules), *chips]:
             files = [str(package), *(str(file) for file in source_files(path.stem))]
             try:
                 verilator([*_FLAGS, "--top-module", path.stem, *files])

@@ -50,6 +50,7 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "ROUTERS_GATED": int(spec.routers_gated),
         "WAKE_CYCLES": spec.wake_wait,
         "WAKE_BITS": max(1, spec.wake_wait.bit_length()),
+        "STEPS": 0,
         **readout,
         "FLIT_EVENTS": spec.flit_events,
         "STAMP_BITS": STAMP_BITS,
@@ -108,11 +109,11 @@ def package_text(spec: ChipSpec) -> str:
 
 
 def _levels(spec: ChipSpec) -> list[int]:
-    """Weights of the slots of a stamped train, as far as a code has them; zeros of a chip whose membranes do not decay."""
+    """Levels of the slots of a stamped train, as far as a code has them; in one step of a chip whose membranes do not decay."""
     circuit = spec.readout_circuit
     steps = circuit.steps if isinstance(circuit, MembraneDecay) else 1
     levels = [WEIGHTS[steps][slot % steps] << slot // steps for slot in range(MOST_SLOTS)]
-    return [level if spec.stamped and level <= LARGEST_VALUE else 0 for level in levels]
+    return [level if level <= LARGEST_VALUE else 0 for level in levels]
 
 
 def _enumeration(name: str, bits: int, values: Iterable[str]) -> list[str]:
