@@ -177,7 +177,7 @@ def test_nano2_with_membranes_that_decay_decodes_as_simulated() -> None:
     check(rtl, [5, 17, 3], 3, chip_program=decay_program)
     counted = rtl.run([5, 17, 3], 1).prefill
     assert all(counted[name] for name in ("repeated_conversions", "integrations", "decays", "slot_matches")) and not counted["halvings"]
-    result, difference = run_lockstep(rtl, record_run(decay_program(), [5, 17, 3], 2, ()), ())
+    result, difference = run_lockstep(rtl, record_run(decay_program(), [[5, 17, 3]], 2, ()), ())
     assert difference is None and result.compared["accumulator"] > 0
 
 
