@@ -56,7 +56,7 @@ def gated_program(gating: str, wake_cycles: int) -> Program:
 @cache
 def decay_program() -> Program:
     """The model on nano2 with membranes that decay, in four steps to an octave."""
-    changes = {"readout.kind": "membrane-decay", "readout.steps": 4, "vector.head_lanes": 1, "vector.maximum": "read"}
+    changes = {"readout.kind": "membrane-decay", "readout.steps": 4}
     spec, checkpoint = load_spec("nano2").with_fields(changes), load_checkpoint("nano")
     options = ConvertConfig(spikes=0.9, code="first-spike-log", phases=8, code_parameters=(("steps", 4),))
     network = convert(checkpoint, for_chip(options, spec), calibration_windows(checkpoint.tokenizer(), count=2))

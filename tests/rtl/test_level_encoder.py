@@ -12,15 +12,16 @@ from neuromorphic_llm.rtl.bench import unpack
 from neuromorphic_llm.spikes.first_spike_log import FirstSpikeLog
 
 
-def stamped(lanes: int, steps: int, **changes: int) -> Size:
-    paths = {{"events": "noc.events_per_flit", "latency": "vector.latency"}[name]: value for name, value in changes.items()}
+def stamped(lanes: int, steps: int, **changes: int | str) -> Size:
+    places = {"events": "noc.events_per_flit", "latency": "vector.latency", "maximum": "vector.maximum"}
+    paths = {places[name]: value for name, value in changes.items()}
     decay = {"readout.kind": "membrane-decay", "readout.steps": steps, "readout.converter_bits": 9}
     return Size(chip(lanes, {"vector.encoder": "element", **decay, **paths}))
 
 
 SIZES = {
     "8 steps": stamped(8, 8),
-    "4 steps": stamped(4, 4, latency=7),
+    "4 steps": stamped(4, 4, latency=7, maximum="written"),
     "3 steps": stamped(2, 3, events=2),
     "2 steps": stamped(32, 2),
     "1 step": stamped(16, 1, events=1),
@@ -38,10 +39,11 @@ class LevelRun(Run):
         script.configure(1, code.phases)
         script.load(vector_base, words(x, self.lanes, rng), 0)
         script.load(stop_base, words(isqrt(stop), self.lanes, rng), 1)
-        script.drive(start=1, size=size, vector_base=vector_base, stop_base=stop_base, route=route)
+        maximum = int(np.abs(x.astype(np.int64)).max())
+        script.drive(start=1, size=size, vector_base=vector_base, stop_base=stop_base, route=route, maximum=maximum)
         train = code.encode(x[None], stop[None])
         flits = stamped_flits(code, train.digits[:, 0], int(train.exponent[0]), spec.flit_events)
-        begin = script.cycle + passes + spec.vector.latency + passes + 1
+        begin = script.cycle + spec.maximum_read * passes + spec.vector.latency + passes + 1
         offered, pushed = schedule(begin, 0, [len(flits)], self.ready, self.hold)
         self.offered += offered
         self.pushed += pushed
@@ -49,7 +51,7 @@ class LevelRun(Run):
         self.routes += [route] * len(pushed)
         self.done.append(pushed[-1])
         script.cycle = pushed[-1] + 1
-        self.counts += [size, size, 3 * size, 0, 8 * size, int(np.count_nonzero(train.digits)), len(pushed)]
+        self.counts += [size, size, (2 + spec.maximum_read) * size, 0, 8 * size, int(np.count_nonzero(train.digits)), len(pushed)]
 
     def run(self) -> None:
         steps = self.spec.readout.steps
