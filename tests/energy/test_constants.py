@@ -141,6 +141,7 @@ def test_sram_bit_meets_its_table_and_grows_with_size() -> None:
     bits = [sram_bit(constants, size) for size in (512, 700, 2048, 5000, 8192, 30000, 65536, 262144, 1 << 19, 1 << 21)]
     for bound in ("low", "nominal", "high"):
         assert [getattr(bit, bound) for bit in bits] == sorted(getattr(bit, bound) for bit in bits)
+    assert all(bit.low <= bit.nominal <= bit.high for bit in (*bits, sram_bit(constants, 1 << 24)))
     with pytest.raises(ValueError, match="a memory needs at least 1 byte, got 0"):
         sram_bit(constants, 0)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
-
 import numpy as np
 import pytest
+from chip_parity import check
 from nano_chip import (
     calibrated_program,
     centred_program,
@@ -19,49 +17,15 @@ from nano_chip import (
     program,
 )
 
-from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.chip import SYNAPSE_COUNTERS, VECTOR_COUNTERS, RtlChip
 from neuromorphic_llm.rtl.lockstep import run_lockstep
-from neuromorphic_llm.simulation.counters import Counters, count
 from neuromorphic_llm.simulation.recorded import record_run
-from neuromorphic_llm.simulation.run import simulate, simulate_sequences
+from neuromorphic_llm.simulation.run import simulate
 
-Prompts = Sequence[Sequence[int]]
-Counted = dict[str, int | tuple[int, ...]]
-
-
-def check(
-    rtl: RtlChip, prompts: Prompts, new: int, stop: Sequence[int] = (), chip_program: Callable[[], Program] = program
-) -> tuple[tuple[int, ...], ...]:
-    """Tokens of every sequence, the cycle in which each ends, and every counter of the run and of its phases."""
-    expected = simulate_sequences(chip_program(), prompts, new, stop=stop)
-    result = rtl.run(prompts, new, stop)
-    assert result.generated == expected.generated
-    wanted, trace = expected.trace.logits_wanted, expected.trace
-    for number, ends in enumerate(result.token_end_cycle):
-        assert ends == tuple(expected.timing.token_end_cycle[wanted & (trace.sequence == number)].tolist())
-    parts = {"prefill": expected.prefill, "decode": expected.decode, "tail": expected.tail}
-    assert result.counts == counted(count(chip_program(), trace, expected.timing, slice(0, trace.tokens)))
-    phases = rtl.phases(result)
-    for name, theirs in parts.items():
-        ours = getattr(phases, name)
-        assert (ours is None) == (theirs is None)
-        if ours is not None and theirs is not None:
-            # Tokens behind a phase delay its last ones on links that they share, so that tiles and routers may be on for longer.
-            timed = {each for each in ours if len(prompts) > 1 and each.endswith(("_cycles_on", "_wakes"))}
-            assert without(ours, timed) == without(counted(theirs), timed)
-    return result.generated
-
-
-def counted(counters: Counters) -> Counted:
-    """Counters of the simulation that the chip has too: it does not count tokens."""
-    return without(asdict(counters), {"prompt_tokens", "decoded_tokens"})
-
-
-def without(counts: Counted, names: Collection[str]) -> Counted:
-    return {name: value for name, value in counts.items() if name not in names}
+PROMPTS = [[5, 17, 3], [9], [5, 17, 3], [60, 2], [1, 1, 1, 1], [33, 4], [70]]
+"""More sequences than stages."""
 
 
 def test_nano_decodes_as_simulated() -> None:
@@ -78,13 +42,11 @@ def test_nano_decodes_as_simulated() -> None:
 
 def test_nano_decodes_several_sequences_as_simulated() -> None:
     """More sequences than stages, of which some end before others; the tokens of each are those of the sequence alone."""
-    prompts = [[5, 17, 3], [9], [5, 17, 3], [60, 2], [1, 1, 1, 1], [33, 4], [70]]
-    tokens = check(chip(), prompts, 4)
-    alone = [simulate(program(), prompt, 4, stop=()).token_ids for prompt in prompts]
-    assert tokens == tuple(alone)
-    shorter = check(chip(), prompts[:3], 4, stop=[tokens[1][0], tokens[0][2]])  # one with its first token
+    tokens = check(chip(), PROMPTS, 4)
+    assert tokens == tuple(simulate(program(), prompt, 4, stop=()).token_ids for prompt in PROMPTS)
+    shorter = check(chip(), PROMPTS[:3], 4, stop=[tokens[1][0], tokens[0][2]])  # one with its first token
     assert list(map(len, shorter)) == [3, 1, 3]
-    run = record_run(program(), prompts[:3], 2, ())
+    run = record_run(program(), PROMPTS[:3], 2, ())
     result, difference = run_lockstep(chip(), run, ())
     assert difference is None and result.compared["token"] == 6
 
@@ -109,23 +71,21 @@ def check_single_counters(rows: int, wanted: int) -> None:
 
 
 def test_nano_with_offsets_of_keys_decodes_as_simulated() -> None:
-    (tokens,) = check(RtlChip(centred_program()), [[5, 17, 3]], 3, chip_program=centred_program)
+    (tokens,) = check(RtlChip(centred_program()), [[5, 17, 3]], 3)
     assert tokens != simulate(program(), [5, 17, 3], 3).token_ids  # as the integers say: the offsets are not of this model
 
 
 @pytest.mark.slow
 def test_nano_with_the_encoder_by_elements_decodes_as_simulated() -> None:
     """Tokens are those of the encoder `phase`: only cycles and words differ, and memories in banks change neither."""
-    (tokens,) = check(RtlChip(element_program()), [[5, 17, 3]], 3, chip_program=element_program)
+    (tokens,) = check(RtlChip(element_program()), [[5, 17, 3]], 3)
     assert tokens == simulate(program(), [5, 17, 3], 3).token_ids
 
 
 def check_gated(gating: str, wake_cycles: int) -> RtlChip:
-    def chip_program() -> Program:
-        return gated_program(gating, wake_cycles)
-
-    rtl = RtlChip(chip_program())
-    check(rtl, [[5, 17, 3]], 4, chip_program=chip_program)
+    rtl = RtlChip(gated_program(gating, wake_cycles))
+    check(rtl, [[5, 17, 3]], 4)
+    check(rtl, PROMPTS, 3)
     return rtl
 
 
@@ -152,7 +112,7 @@ def test_nano_with_other_times_to_wake(gating: str, wake_cycles: int) -> None:
 def test_nano_with_membranes_decodes_as_simulated() -> None:
     """Phases arrive most significant first and are integrated in reverse; and the same event by event."""
     rtl = RtlChip(membrane_program())
-    check(rtl, [[5, 17, 3]], 3, chip_program=membrane_program)
+    check(rtl, [[5, 17, 3]], 3)
     counted = rtl.run([[5, 17, 3]], 1).counts
     assert all(counted[name] for name in ("repeated_conversions", "integrations", "halvings"))
     result, difference = run_lockstep(rtl, record_run(membrane_program(), [[5, 17, 3]], 2, ()), ())
@@ -163,10 +123,11 @@ def test_nano_with_membranes_decodes_as_simulated() -> None:
 def test_nano2_decodes_as_simulated() -> None:
     """Phases arrive least significant first and are integrated as they come; tiles are off in between; and the same event by event."""
     rtl = RtlChip(nano2_program())
-    check(rtl, [[5, 17, 3]], 3, chip_program=nano2_program)
+    check(rtl, [[5, 17, 3]], 3)
+    check(rtl, PROMPTS, 3)
     counted = rtl.run([[5, 17, 3]], 1).counts
     assert all(counted[name] for name in ("repeated_conversions", "integrations", "halvings", "vector_tile_wakes", "synapse_tile_wakes"))
-    result, difference = run_lockstep(rtl, record_run(nano2_program(), [[5, 17, 3]], 2, ()), ())
+    result, difference = run_lockstep(rtl, record_run(nano2_program(), PROMPTS[:3], 2, ()), ())
     assert difference is None and result.compared["query_spike"] > 0
 
 
@@ -194,4 +155,4 @@ def test_nano_writes_32_tokens(checked: bool) -> None:
 def test_nano2_writes_32_tokens() -> None:
     tokenizer = load_checkpoint("nano").tokenizer()
     prompt = tokenizer("Once upon a time", add_special_tokens=False)["input_ids"]
-    check(RtlChip(calibrated_program()), [prompt], 32, chip_program=calibrated_program)
+    check(RtlChip(calibrated_program()), [prompt], 32)
