@@ -2,9 +2,11 @@
 
 python benchmarks/energy_over_sequences.py runs/smollm2-135m/program
 python benchmarks/energy_over_sequences.py programs/nano --sequences 1,2,5 --picture curve.svg
-python benchmarks/energy_over_sequences.py runs/smollm2-135m/program --sequences 1,30 --context 677 --new-tokens 6
+python benchmarks/energy_over_sequences.py runs/smollm2-135m/program --sequences 1,30 --context 677 --new-tokens 6 \\
+    --kv-bytes-per-engine 2724480
 
 With --context the text is read once, and every sequence decodes tokens of it around that context, each a place later than the one before.
+With --kv-bytes-per-engine the key/value memories of the chip and its rivals are so large, and all else stays as it is.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
 from rich.progress import Progress
 
+from neuromorphic_llm.area import area_figures
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.program_io import load_program
 from neuromorphic_llm.evaluation.energy_curve import EnergyPoint, energy_over_sequences, shifted_rows, shifted_sequences, text_trace
@@ -28,7 +32,7 @@ from neuromorphic_llm.report.plots import context_plot
 from neuromorphic_llm.report.tables import Table, context_table
 from neuromorphic_llm.simulation.run import simulate_sequences
 from neuromorphic_llm.text_file import write_text
-from neuromorphic_llm.units import format_si
+from neuromorphic_llm.units import format_mm2, format_si
 
 
 def main() -> None:
@@ -38,21 +42,31 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=6)
     parser.add_argument("--new-tokens", type=int, default=12)
     parser.add_argument("--context", type=int, help="mean of the visible tokens, instead of prompts of --prompt-tokens")
+    parser.add_argument("--kv-bytes-per-engine", type=int)
     parser.add_argument("--task", default="default", help="from whose text the prompts are cut, one behind another")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--picture", type=Path, metavar="FILE.svg")
     arguments = parser.parse_args()
-    program = load_program(arguments.program)
+    program = with_memories(load_program(arguments.program), arguments.kv_bytes_per_engine)
     loads = sorted(int(load) for load in arguments.sequences.split(","))
     text = load_text(TASKS[arguments.task])
     ids = cycle(load_tokenizer(program.tokenizer_files)(text, add_special_tokens=False, verbose=False)["input_ids"])
     points = around_context(program, ids, loads, arguments) if arguments.context else behind_prompts(program, ids, loads, arguments)
     content = [point.to_json() for point in points]
-    print(f"{points[-1].context} visible tokens in the mean\n")
+    print(f"{points[-1].context} visible tokens in the mean; chip of {format_mm2(area_figures(program)['area_mm2'])}\n")
     print(markdown(context_table(content, "sequences")))
     print(markdown(speed_table(points, program.spec.clock_hz)))
     if arguments.picture:
         write_text(arguments.picture, context_plot(content, "sequences"))
+
+
+def with_memories(program: Program, kv_bytes: int | None) -> Program:
+    """The program on a chip with key/value memories of this size; contexts, and so scores and rotary tables, are no longer than before."""
+    if kv_bytes is None:
+        return program
+    config = replace(program.weights.config, max_positions=program.max_context)
+    spec = program.spec.with_fields({"vector.kv_bytes_per_engine": kv_bytes})
+    return replace(program, spec=spec, weights=replace(program.weights, config=config))
 
 
 def behind_prompts(program: Program, ids: Iterable[int], loads: list[int], arguments: argparse.Namespace) -> list[EnergyPoint]:

@@ -146,7 +146,8 @@ def _power_law(below: Range, above: Range, share: float) -> Range:
 def sram_bit(constants: Mapping[str, Constant], size_bytes: int) -> Range:
     """Energy of one bit read from or written to an SRAM of `size_bytes`, J.
 
-    The tabulated sizes, a power law in the size between and above them; the smallest one's value below it. ValueError for no size.
+    The tabulated sizes, a power law in the size between and above them (above them the low bound by the flattest law of the three, the
+    high one by the steepest); the smallest one's value below it. ValueError for no size.
     """
     return _of_size(constants, "J/bit", size_bytes)
 
@@ -169,7 +170,13 @@ def _of_size(constants: Mapping[str, Constant], unit: str, size_bytes: int) -> R
         return table[0][1]
     upper = next((i for i, (size, _) in enumerate(table) if size >= size_bytes), len(table) - 1)
     (below, at_below), (above, at_above) = table[upper - 1 : upper + 1]
-    return _power_law(at_below, at_above, math.log(size_bytes / below) / math.log(above / below))
+    share = math.log(size_bytes / below) / math.log(above / below)
+    if share <= 1:
+        return _power_law(at_below, at_above, share)
+    # The bounds meet at the largest size: the low one goes on by the flattest of the three laws, the high one by the steepest.
+    beyond = _power_law(at_below, at_above, share)
+    growth = [getattr(beyond, bound) / getattr(at_above, bound) for bound in ("low", "nominal", "high")]
+    return Range(at_above.low * min(growth), beyond.nominal, at_above.high * max(growth))
 
 
 def of_width(constants: Mapping[str, Constant], name: str, bits: int) -> Range:
