@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from chip_parity import check
@@ -18,13 +20,14 @@ from nano_chip import (
 )
 
 from neuromorphic_llm.errors import SimulationError
+from neuromorphic_llm.evaluation.simulated import rtl_generation, simulated_generation
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.rtl.chip import SYNAPSE_COUNTERS, VECTOR_COUNTERS, RtlChip
 from neuromorphic_llm.rtl.lockstep import run_lockstep
 from neuromorphic_llm.simulation.recorded import record_run
-from neuromorphic_llm.simulation.run import simulate
+from neuromorphic_llm.simulation.run import simulate, simulate_sequences
 
-PROMPTS = [[5, 17, 3], [9], [5, 17, 3], [60, 2], [1, 1, 1, 1], [33, 4], [70]]
+PROMPTS = [[5, 17, 3], [9], [5, 17], [60], [1], [33]]
 """More sequences than stages."""
 
 
@@ -41,14 +44,23 @@ def test_nano_decodes_as_simulated() -> None:
 
 
 def test_nano_decodes_several_sequences_as_simulated() -> None:
-    """More sequences than stages, of which some end before others; the tokens of each are those of the sequence alone."""
-    tokens = check(chip(), PROMPTS, 4)
-    assert tokens == tuple(simulate(program(), prompt, 4, stop=()).token_ids for prompt in PROMPTS)
-    shorter = check(chip(), PROMPTS[:3], 4, stop=[tokens[1][0], tokens[0][2]])  # one with its first token
-    assert list(map(len, shorter)) == [3, 1, 3]
-    run = record_run(program(), PROMPTS[:3], 2, ())
-    result, difference = run_lockstep(chip(), run, ())
-    assert difference is None and result.compared["token"] == 6
+    """More sequences than stages, then some of which one ends with its first token; the tokens of each are those of the sequence alone."""
+    tokens = check(chip(), PROMPTS, 2)
+    assert tokens == tuple(simulate(program(), prompt, 2, stop=()).token_ids for prompt in PROMPTS)
+    prompts, stop = PROMPTS[:2], [tokens[1][0]]
+    ours, theirs = rtl_generation(chip(), prompts, 2, stop, 0.0), simulate_sequences(program(), prompts, 2, stop=stop)
+    assert list(map(len, ours.generated)) == [2, 1] and ours.tail is not None
+    assert replace(simulated_generation(theirs), backend="rtl", wall_tokens_per_s=ours.wall_tokens_per_s, compile_s=0.0) == ours
+
+
+@pytest.mark.slow
+def test_nano_decodes_many_tokens_of_several_sequences_as_simulated() -> None:
+    """The same for longer, with sequences that end one by one, and event by event."""
+    tokens = check(chip(), PROMPTS, 12)
+    shorter = check(chip(), PROMPTS, 12, stop=[tokens[1][0], tokens[0][2], tokens[3][7]])
+    assert len(set(map(len, shorter))) > 2
+    result, difference = run_lockstep(chip(), record_run(program(), PROMPTS, 12, ()), ())
+    assert difference is None and result.compared["token"] == 12 * len(PROMPTS)
 
 
 def check_single_counters(rows: int, wanted: int) -> None:
