@@ -147,8 +147,8 @@ def test_nano2_decodes_as_simulated() -> None:
 def test_nano2_with_membranes_that_decay_decodes_as_simulated() -> None:
     """Trains are stamped, each spike one pulse; and the same event by event."""
     rtl = RtlChip(decay_program())
-    check(rtl, [5, 17, 3], 3, chip_program=decay_program)
-    counted = rtl.run([5, 17, 3], 1).prefill
+    check(rtl, [[5, 17, 3]], 3)
+    counted = rtl.run([[5, 17, 3]], 1).counts
     assert all(counted[name] for name in ("repeated_conversions", "integrations", "decays", "slot_matches")) and not counted["halvings"]
     result, difference = run_lockstep(rtl, record_run(decay_program(), [[5, 17, 3]], 2, ()), ())
     assert difference is None and result.compared["accumulator"] > 0

@@ -25,7 +25,7 @@ def run(seed: int, cycles: int) -> None:
         take[takes] = 1
         sequence = rng.integers(0, SEQUENCES, length)  # counts in the cycle after the turn alone
         sequence[takes + 1] = numbers
-        bench.run({"rst": [1]}, outputs=())
+        bench.run({"rst": [1], "take": [1]}, outputs=())  # a turn in a reset is none
         found = bench.run({"take": take, "stream_sequence": sequence, "part": part}, outputs=["position", "base"])
         expected = np.array([np.count_nonzero(numbers[:turn] == number) for turn, number in enumerate(numbers)])
         shown = takes + AFTER_TAKE
