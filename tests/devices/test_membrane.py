@@ -26,7 +26,7 @@ from neuromorphic_llm.errors import ArtefactError, CompileError, SimulationError
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.network.cpu_operations import CpuOperations
 from neuromorphic_llm.network.functional import FunctionalDecoder
-from neuromorphic_llm.network.operations import CodedRows, Operations, SiteTensors
+from neuromorphic_llm.network.operations import CodedRows, Operations, SiteTensors, row_blocks
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.activity import trace_fields
 from neuromorphic_llm.reference.config import DecoderConfig
@@ -324,6 +324,37 @@ def test_a_chip_states_the_parameters_of_its_readout() -> None:
 def test_parameters_of_the_rtl() -> None:
     spec = load_spec("nano2").with_fields({"readout.repeats": 1, "readout.range_bits": 2})
     assert spec.readout_circuit.rtl_parameters() == {"MEMBRANE": 1, "CONVERTER_BITS": 9, "REPEATS": 1, "RANGE_BITS": 2}
+
+
+@pytest.mark.parametrize("kind", [Membrane, MembraneEnergy])
+@pytest.mark.parametrize(
+    ("rows", "inputs", "outputs", "block", "bits", "repeats"),
+    [
+        (1, 64, 10, 64, 9, 3),
+        (17, 100, 70, 32, 4, 3),
+        (5, 40, 64, 16, 9, 0),
+        (70, 300, 33, 256, 6, 8),
+        (3, 7, 5, 4, 2, 1),
+        (150, 96, 200, 32, 9, 3),
+    ],
+)
+def test_kernel_of_the_cpu_equals_the_operations(
+    kind: type[Membrane], rows: int, inputs: int, outputs: int, block: int, bits: int, repeats: int
+) -> None:
+    """All bytes as planes and weights of all magnitudes; ranges that saturate and that lose everything; rows beyond a part of the cache."""
+    generator = torch.Generator().manual_seed(rows)
+
+    def draw(low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high, shape, dtype=torch.int8, generator=generator)
+
+    readout = kind(rows=block, active_rows=block, converter_bits=bits, repeats=repeats)
+    weight, planes = draw(-127, 128, outputs, inputs), draw(-128, 128, 2, rows, inputs)
+    ranges, phases = draw(-5, 12, readout.row_blocks(inputs), outputs), draw(1, 15, rows).long()
+    none = torch.zeros(0)
+    site = SiteTensors(weight, none, none, none, None, True, ranges, row_blocks(weight, block))
+    coded = CodedRows(planes, none, none)
+    expected, found = (each.read_blocks(coded, phases, 1, site, readout) for each in (Operations(), CpuOperations()))
+    assert torch.equal(found, expected) and len(found.unique()) > 2
 
 
 class Silent(Membrane):

@@ -37,7 +37,7 @@ class _Recorder:
         shape = self._readout.blocks(inputs), outputs, len(_RANGES)
         found = self.needs.setdefault(site, torch.zeros(shape, dtype=torch.int64))
         blocks = row_blocks(self._decoder.site_tensors(site).weight, self._readout.block_rows)
-        for needs, products, own in zip(found, self._decoder.operations.block_products(coded, blocks), exponents, strict=True):
+        for needs, products, own in zip(found, self._decoder.operations.block_products(coded.planes, blocks), exponents, strict=True):
             for some in torch.split(torch.arange(len(x)), max(_PART // outputs, 1)):
                 high, low = products[:, some].long()
                 sums = 128 * high + low

@@ -11,12 +11,15 @@ from neuromorphic_llm.devices.readout import BlockReadout, Drive
 from neuromorphic_llm.network import kernels
 from neuromorphic_llm.network.cache import SlotCache
 from neuromorphic_llm.network.kernels import Array
-from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, CodedRows, Operations, Rows, SiteTensors, energies, split
+from neuromorphic_llm.network.operations import NO_WINDOW, AttentionResult, CodedRows, Operations, Rows, SiteTensors, energies
 from neuromorphic_llm.reference.config import Formats
 from neuromorphic_llm.reference.fixed_point import SHARES
 from neuromorphic_llm.reference.soft_cap import SoftCap
 
 _PARALLEL_ROWS = 8
+_READ_ROWS = 64
+"""Rows whose products with a block stay in a core's cache until they are read."""
+
 _QUERY_BLOCK = 256
 
 
@@ -59,10 +62,12 @@ class CpuOperations(Operations):
             return super().read_blocks(coded, phases, horner_shift, site, readout)
         ranges = site.ranges.numpy()
         exponents = readout.exponents(Drive(phases, horner_shift, energies=energies(coded, readout)), torch).expand(len(ranges), -1).numpy()
-        total = torch.zeros(len(phases), ranges.shape[1], dtype=torch.int64)
-        for block, products in enumerate(self.block_products(coded, site.blocks)):
-            kernels.read_membrane(products.numpy(), exponents[block], ranges[block], readout.converter_bits, readout.repeats, total.numpy())
-        return split(total)
+        accumulators = np.empty((2, len(phases), ranges.shape[1]), np.int32)
+        for first in range(0, len(phases), _READ_ROWS):
+            rows = slice(first, first + _READ_ROWS)
+            products = torch.stack(list(self.block_products(coded.planes[:, rows], site.blocks))).numpy()
+            kernels.read_membranes(products, exponents[:, rows], ranges, readout.converter_bits, readout.repeats, accumulators[:, rows])
+        return torch.from_numpy(accumulators)
 
     def scale(self, acc: torch.Tensor, exponent: torch.Tensor, site: SiteTensors) -> torch.Tensor:
         accumulators = acc.numpy()

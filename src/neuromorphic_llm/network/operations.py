@@ -160,16 +160,16 @@ class Operations:
         """Crossbar product: accumulators 128 acc[0] + acc[1], int32 [2, rows, outputs]."""
         return product(coded.planes, site.weight, self._int8_exact)
 
-    def block_products(self, coded: CodedRows, blocks: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Products with the row_blocks of a site's weights, each as `accumulate` gives that of the whole."""
-        inputs = torch.split(coded.planes, blocks[0].shape[1], -1)
-        return (product(planes.contiguous(), weight, self._int8_exact) for planes, weight in zip(inputs, blocks, strict=True))
+    def block_products(self, planes: torch.Tensor, blocks: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Products of CodedRows.planes with the row_blocks of a site's weights, each as `accumulate` gives that of the whole."""
+        inputs = torch.split(planes, blocks[0].shape[1], -1)
+        return (product(part.contiguous(), weight, self._int8_exact) for part, weight in zip(inputs, blocks, strict=True))
 
     def read_blocks(
         self, coded: CodedRows, phases: torch.Tensor, horner_shift: int, site: SiteTensors, readout: BlockReadout
     ) -> torch.Tensor:
         """Accumulators that a readout makes of the products of a site's row blocks, as `accumulate`; phases int64 [rows]."""
-        products = (each.long() for each in self.block_products(coded, site.blocks))
+        products = (each.long() for each in self.block_products(coded.planes, site.blocks))
         sums = torch.stack([128 * high + low for high, low in products])
         drive = Drive(phases, horner_shift, site.ranges, energies(coded, readout))
         return split(readout.read(sums, drive, torch).accumulators)
