@@ -8,8 +8,9 @@
 //   add          the terms of `slot` are taken in this cycle; with `first` (first read of a phase) the accumulators are shifted
 //                by `horner` before, with `clear` (first phase) they start from zero
 //   empty_phase  a phase without events: all are shifted, or set to zero with `empty_clear`
-//   read         accumulators of the columns read_column .. + READ_LANES - 1, counted from column 0 of the group read_group on and
-//                going on in the last group of the next column block (read_stride further); in `values` from the next cycle on
+//   read         a word of the group read_group, accumulators of the columns READ_LANES * read_word .. + READ_LANES - 1; in `values` from
+//                the next cycle on, until the next read. A lane's selector sees the columns of its own only, and lets nothing through
+//                while no word is read
 `default_nettype none
 
 module nmllm_accumulators
@@ -21,7 +22,9 @@ module nmllm_accumulators
     localparam int unsigned CONVERTERS  = (COLUMNS + COLUMN_MUX - 1) / COLUMN_MUX,
     localparam int unsigned SLOT_BITS   = COLUMN_MUX > 1 ? $clog2(COLUMN_MUX) : 1,
     localparam int unsigned GROUP_BITS  = $clog2(ROW_BLOCKS + 1),
-    localparam int unsigned COLUMN_BITS = $clog2(COLUMNS + 1)
+    localparam int unsigned COLUMN_BITS = $clog2(COLUMNS + 1),
+    localparam int unsigned WORDS       = COLUMNS / READ_LANES,
+    localparam int unsigned WORD_BITS   = WORDS > 1 ? $clog2(WORDS) : 1
 ) (
     input  logic                               clk,
     input  logic        [     COLUMN_BITS-1:0] group_columns[ROW_BLOCKS],
@@ -37,32 +40,31 @@ module nmllm_accumulators
     input  logic                               empty_clear,
     input  logic                               read,
     input  logic        [      GROUP_BITS-1:0] read_group,
-    input  logic        [     COLUMN_BITS-1:0] read_column,
-    input  logic        [      GROUP_BITS-1:0] read_stride,
-    input  logic        [     COLUMN_BITS-1:0] read_block,  // columns of a full block
+    input  logic        [       WORD_BITS-1:0] read_word,
     output logic signed [ACCUMULATOR_BITS-1:0] values       [READ_LANES]
 );
   /* verilator no_inline_module */  // one C++ function for all instances
   logic signed [ACCUMULATOR_BITS-1:0] accumulators[ROW_BLOCKS*COLUMNS];
-  logic signed [ACCUMULATOR_BITS-1:0] sums[CONVERTERS];
+  logic signed [ACCUMULATOR_BITS-1:0] sums[CONVERTERS], selected[READ_LANES];
 
   // verilator lint_off BLKSEQ
-  // Both arrays are used in this block only, the accumulators read before they are written; assigned at once they simulate several
+  // The arrays are used in this block only, the accumulators read before they are written; assigned at once they simulate several
   // times as fast.
   always_ff @(posedge clk) begin
+    // verilator unroll_disable
+    for (int i = 0; i < READ_LANES; i++) selected[i] = '0;
     if (read) begin
       // verilator unroll_disable
-      for (int i = 0; i < READ_LANES; i++) begin
-        automatic int group = int'(read_group);
-        automatic int column = int'(read_column) + i;
-        if (column >= int'(read_block)) begin
-          group = group + int'(read_stride);
-          column = column - int'(read_block);
+      for (int n = 0; n < ROW_BLOCKS * WORDS; n++) begin
+        if (n == int'(read_group) * WORDS + int'(read_word)) begin
+          // verilator unroll_disable
+          for (int i = 0; i < READ_LANES; i++) selected[i] = selected[i] | accumulators[n*READ_LANES+i];
         end
-        // A lane beyond the last column reads anything: it is not used.
-        values[i] <= group < ROW_BLOCKS && column < COLUMNS ? accumulators[group*COLUMNS+column] : '0;
       end
+      values <= selected;
     end
+    // verilator unroll_disable
+    for (int l = 0; l < CONVERTERS; l++) sums[l] = '0;
     if (add) begin
       // verilator unroll_disable
       for (int g = 0; g < ROW_BLOCKS; g++) begin

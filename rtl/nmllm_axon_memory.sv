@@ -1,6 +1,7 @@
 // Axon memory of a synapse tile: the phases of a train as their events arrive, and as the tile's scheduler takes them.
 //
-//   in_valid, in_flit  spike flits, always taken; `events` of the flit, `closed`: the phase under way is complete with it
+//   in_valid, in_flit  spike flits, always taken; `events` of the flit, `closed`: the phase under way is complete with it, `stored` and
+//                      written to the memory
 //   take               the scheduler can start a phase in the next cycle
 //   start              a phase starts in this cycle, with its inputs `driven`, `negative`
 //   first, last        of the phases of the train, as they are taken; from `start` until the next one starts
@@ -9,7 +10,7 @@
 //   waiting            a phase that is taken with the train's last one only has its one cycle
 //
 // Phases are taken as they arrive. With REVERSED they are taken from the last one on, when that has arrived; of a train without a spike
-// only that one. A phase that can start in the cycle after its last flit is taken past the memory.
+// only that one. A phase that can start in the cycle after its last flit is taken past the memory; with LEAST_FIRST it is not written either.
 `default_nettype none
 
 module nmllm_axon_memory
@@ -26,6 +27,7 @@ module nmllm_axon_memory
     // verilator lint_on UNUSEDSIGNAL
     output logic [            2:0] events,
     output logic                   closed,
+    output logic                   stored,
     input  logic                   take,
     output logic                   start,
     output logic [TILE_INPUTS-1:0] driven,
@@ -42,7 +44,7 @@ module nmllm_axon_memory
   logic last_known_q;  // the last closed phase is the train's last
   logic spiked_q;  // the train has an event
   logic from_arrived_q;  // the phase that starts was closed in the cycle before
-  logic start_q, waiting_q, available, ending;
+  logic start_q, waiting_q, available, ending, passing;
 
   // A phase fills in registers and is written as one word when its last flit arrives.
   assign closed = in_valid && in_flit.flag;
@@ -68,7 +70,7 @@ module nmllm_axon_memory
       .DEPTH(MAX_PHASES)
   ) u_words (
       .clk,
-      .write_enable (closed),
+      .write_enable (stored),
       .write_address(phases_q[PHASE_BITS-1:0]),
       .write_data   ({arriving_negative, arriving_driven}),
       .read_enable  (take && !last && available),
@@ -77,6 +79,8 @@ module nmllm_axon_memory
   );
 
   assign available = (!REVERSED || last_known_q) && started_q != phases_q;
+  assign passing = take && !last && !available && (REVERSED ? ending : closed);
+  assign stored = closed && !(LEAST_FIRST != 0 && passing);
   assign start = start_q;
   assign driven = from_arrived_q ? arrived_driven_q : memory_driven;
   assign negative = from_arrived_q ? arrived_negative_q : memory_negative;
@@ -98,11 +102,11 @@ module nmllm_axon_memory
       phases_q <= phases_q + 1'b1;
       last_known_q <= ending;
     end
-    if (take && !last && (available || (REVERSED ? ending : closed))) begin
+    if (passing || (take && !last && available)) begin
       start_q <= 1'b1;
       started_q <= started_q + 1'b1;
-      from_arrived_q <= !available;
-      if (!available) begin
+      from_arrived_q <= passing;
+      if (passing) begin
         arrived_driven_q   <= arriving_driven;
         arrived_negative_q <= arriving_negative;
       end

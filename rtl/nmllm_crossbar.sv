@@ -3,8 +3,8 @@
 // A pair holds CELL_BITS bits of a weight's magnitude, from bit SLICE * CELL_BITS on: in its positive cell for a positive weight, in
 // its negative cell otherwise; the other cell is off. In a cycle with `read` the driven rows put +1 or -1 on the pairs, and the
 // converters take the columns c with c % COLUMN_MUX == slot: converter l serves the columns l * COLUMN_MUX .. + COLUMN_MUX - 1. Their
-// results stand in `converted` from the next cycle on. A read is the slots 0 .. COLUMN_MUX - 1 in turn, with the same
-// rows driven. At most ACTIVE_ROWS rows are driven, so that CONVERTER_BITS bits hold every sum exactly.
+// results stand in `converted` from the next cycle on, 0 with `saturated` where BITS bits do not hold a sum. A read is the slots 0 .. COLUMN_MUX - 1 in turn, with the same
+// rows driven, at most ACTIVE_ROWS. Without REREAD the bits hold every sum exactly.
 //
 // DIGITAL = 0 is the behavioural macro: the column sums form in slot 0 and are held while the converters work through them.
 // DIGITAL = 1 is its digital twin, which can be synthesised: a memory of weights, and in each slot an adder tree for each converter. Its
@@ -17,6 +17,7 @@ module nmllm_crossbar
   import nmllm_pkg::*;
 #(
     parameter  int unsigned SLICE      = 0,
+    parameter  int unsigned BITS       = CONVERTER_BITS,
     parameter  bit          DIGITAL    = 1'b0,
     localparam int unsigned CONVERTERS = (COLUMNS + COLUMN_MUX - 1) / COLUMN_MUX,
     localparam int unsigned SLOT_BITS  = COLUMN_MUX > 1 ? $clog2(COLUMN_MUX) : 1,
@@ -32,7 +33,8 @@ module nmllm_crossbar
     input  logic        [     SLOT_BITS-1:0] slot,
     input  logic        [          ROWS-1:0] driven,
     input  logic        [          ROWS-1:0] negative,
-    output logic signed [CONVERTER_BITS-1:0] converted[CONVERTERS]
+    output logic signed [    BITS-1:0] converted[CONVERTERS],
+    output logic                       saturated[CONVERTERS]
 );
   // verilator no_inline_module
   // Positive minus negative cell of a pair that holds this slice of a weight.
@@ -44,6 +46,8 @@ module nmllm_crossbar
   endfunction
 
   if (DIGITAL) begin : gen_twin
+    localparam int unsigned SUM_BITS = $clog2(2 * ACTIVE_ROWS * ((1 << CELL_BITS) - 1) + 1) > BITS ? $clog2(2 * ACTIVE_ROWS * ((1 << CELL_BITS) - 1) + 1) : BITS;
+    localparam logic signed [SUM_BITS-1:0] LARGEST = SUM_BITS'((64'd1 << (BITS - 1)) - 1);
     logic [7:0] weights[ROWS*COLUMNS];
 
     always_ff @(posedge clk) begin
@@ -61,19 +65,21 @@ module nmllm_crossbar
       if (read) begin
         // verilator unroll_disable
         for (int l = 0; l < CONVERTERS; l++) begin
-          automatic logic signed [CONVERTER_BITS-1:0] sum = '0;
+          automatic logic signed [SUM_BITS-1:0] sum = '0;
           // verilator unroll_disable
           for (int r = 0; r < ROWS; r++) begin
             automatic int column = l * COLUMN_MUX + int'(slot);
             automatic logic signed [CELL_BITS:0] term = column < COLUMNS && driven[r] ? pair(weights[r*COLUMNS+column]) : '0;
-            sum = negative[r] ? sum - CONVERTER_BITS'(term) : sum + CONVERTER_BITS'(term);
+            sum = negative[r] ? sum - SUM_BITS'(term) : sum + SUM_BITS'(term);
           end
-          converted[l] <= sum;
+          saturated[l] <= sum > LARGEST || sum < -LARGEST - 1;
+          converted[l] <= sum > LARGEST || sum < -LARGEST - 1 ? '0 : BITS'(sum);
         end
       end
     end
     // verilator lint_on BLKSEQ
   end else begin : gen_macro
+    localparam int LARGEST = int'((64'd1 << (BITS - 1)) - 1);
     logic signed [7:0] cells[ROWS*COLUMNS];
     logic signed [15:0] held[COLUMNS];  // samples of the column sums
 
@@ -108,14 +114,18 @@ module nmllm_crossbar
 `ifndef SYNTHESIS
           // verilator unroll_disable
           for (int c = 0; c < COLUMNS; c++) begin
-            exact_conversion : assert (int'(held[c]) < (1 << (CONVERTER_BITS - 1)) && int'(held[c]) >= -(1 << (CONVERTER_BITS - 1)))
-            else $error("exact_conversion: column %0d sums to %0d, beyond %0d bits", c, held[c], CONVERTER_BITS);
+            exact_conversion : assert (REREAD != 0 || (int'(held[c]) <= LARGEST && int'(held[c]) >= -LARGEST - 1))
+            else $error("exact_conversion: column %0d sums to %0d, beyond %0d bits", c, held[c], BITS);
           end
 `endif
         end
         // verilator unroll_disable
         for (int l = 0; l < CONVERTERS; l++) begin
-          if (l * COLUMN_MUX + int'(slot) < COLUMNS) converted[l] <= CONVERTER_BITS'(held[l*COLUMN_MUX+int'(slot)]);
+          if (l * COLUMN_MUX + int'(slot) < COLUMNS) begin
+            automatic int sum = int'(held[l*COLUMN_MUX+int'(slot)]);
+            saturated[l] <= sum > LARGEST || sum < -LARGEST - 1;
+            converted[l] <= sum > LARGEST || sum < -LARGEST - 1 ? '0 : BITS'(sum);
+          end
         end
       end
     end

@@ -3,8 +3,9 @@
 //   discharge  all membranes; where they decay, before the slot `place`
 //   halve      the charge of all membranes; where they decay, from one slot to the next
 //   integrate  the charge of the cells in the rows `driven`, at most ACTIVE_ROWS, +1 or -1 each; all columns at once
-//   convert    the columns c with c % COLUMN_MUX == slot, converter l the column l * COLUMN_MUX + slot, if it is in `active`: its slices'
-//              charges in the ratio 2^CELL_BITS : 1, halved `range` times before, rounded half up to CONVERTER_BITS bits. From the next
+//   convert    the columns c with c % COLUMN_MUX == slot, converter l the column l * COLUMN_MUX + slot: its slices' charges meet in the
+//              ratio 2^CELL_BITS : 1, and with those of the row blocks before, `charge_in`; together they are `charge_out` in this cycle. If
+//              the converter is in `active`, that charge is rounded half up after `shift` halvings to CONVERTER_BITS bits: from the next
 //              cycle on the result stands in `converted`, the nearer end where it did not fit, in `saturated` whether that is so; what is
 //              not active keeps both
 //
@@ -41,6 +42,8 @@ module nmllm_membrane_array
     input  logic        [          ROWS-1:0] negative,
     input  logic                             convert,
     input  logic        [     SLOT_BITS-1:0] slot,
+    input  logic signed [ACCUMULATOR_BITS-1:0] charge_in [CONVERTERS],
+    output logic signed [ACCUMULATOR_BITS-1:0] charge_out[CONVERTERS],
     input  logic                             active   [CONVERTERS],
     input  logic        [               5:0] shift    [CONVERTERS],
     output logic signed [CONVERTER_BITS-1:0] converted[CONVERTERS],
@@ -92,7 +95,7 @@ module nmllm_membrane_array
         // verilator unroll_disable
         for (int l = 0; l < CONVERTERS; l++) begin
           if (active[l] && l * COLUMN_MUX + int'(slot) < COLUMNS) begin
-            automatic logic signed [ACCUMULATOR_BITS:0] charge = (ACCUMULATOR_BITS + 1)'(charge_q[l*COLUMN_MUX+int'(slot)]);
+            automatic logic signed [ACCUMULATOR_BITS:0] charge = (ACCUMULATOR_BITS + 1)'(charge_out[l]);
             automatic logic signed [ACCUMULATOR_BITS:0] rounded = shift[l] == 0 ? charge : ((charge >>> (shift[l] - 1'b1)) + 1) >>> 1;
             converted[l] <= CONVERTER_BITS'(rounded > LARGEST ? LARGEST : rounded < -LARGEST - 1 ? -LARGEST - 1 : rounded);
             saturated[l] <= rounded > LARGEST || rounded < -LARGEST - 1;
@@ -101,6 +104,14 @@ module nmllm_membrane_array
       end
     end
     // verilator lint_on BLKSEQ
+
+    always_comb begin
+      // verilator unroll_disable
+      for (int l = 0; l < CONVERTERS; l++) begin
+        charge_out[l] = '0;
+        if (convert && l * COLUMN_MUX + int'(slot) < COLUMNS) charge_out[l] = charge_in[l] + charge_q[l*COLUMN_MUX+int'(slot)];
+      end
+    end
   end else begin : g_macro
     logic signed [7:0] cells[SLICES*ROWS*COLUMNS];
     int charge[SLICES*COLUMNS];
@@ -129,7 +140,7 @@ module nmllm_membrane_array
     end
 
     // verilator lint_off BLKSEQ
-    // Charges are read in this block only; assigned at once they simulate several times as fast.
+    // Charges are converted in other cycles than they change; assigned at once they simulate several times as fast.
     always_ff @(posedge clk) begin
       if (discharge) begin
         // verilator unroll_disable
@@ -169,12 +180,10 @@ module nmllm_membrane_array
         for (int l = 0; l < CONVERTERS; l++) begin
           if (active[l] && l * COLUMN_MUX + int'(slot) < COLUMNS) begin
             automatic longint half = shift[l] == 0 ? 64'sd0 : 64'sd1 <<< (shift[l] - 1'b1);
-            automatic longint held = half;
+            automatic longint held = half + 64'(charge_out[l]);
             automatic longint lowest = -(64'sd1 <<< (CONVERTER_BITS - 1));
             automatic longint code = lowest;
             automatic logic beyond;
-            // verilator unroll_disable
-            for (int s = 0; s < SLICES; s++) held = held + (64'(charge[s*COLUMNS+l*COLUMN_MUX+int'(slot)]) <<< (CELL_BITS * s));
             beyond = held < lowest <<< shift[l] || held >= (-lowest) <<< shift[l];
             // verilator unroll_disable
             for (int b = CONVERTER_BITS - 1; b >= 0; b--) begin
@@ -191,6 +200,22 @@ module nmllm_membrane_array
       end
     end
     // verilator lint_on BLKSEQ
+
+    always_comb begin
+      // verilator unroll_disable
+      for (int l = 0; l < CONVERTERS; l++) charge_out[l] = '0;
+      if (convert) begin
+        // verilator unroll_disable
+        for (int l = 0; l < CONVERTERS; l++) begin
+          if (l * COLUMN_MUX + int'(slot) < COLUMNS) begin
+            automatic longint met = 64'(charge_in[l]);
+            // verilator unroll_disable
+            for (int s = 0; s < SLICES; s++) met = met + (64'(charge[s*COLUMNS+l*COLUMN_MUX+int'(slot)]) <<< (CELL_BITS * s));
+            charge_out[l] = ACCUMULATOR_BITS'(met);
+          end
+        end
+      end
+    end
   end
 
 `ifndef SYNTHESIS

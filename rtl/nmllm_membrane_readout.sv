@@ -5,8 +5,10 @@
 //   start, ...    a phase, see nmllm_axon_memory; `take`: another one can start in the next cycle. Where membranes decay it is a slot, `place` its
 //                 number, and `decay` one that does not start (nmllm_slot_memory)
 //   add, ...      values `terms` of a slot, for nmllm_accumulators; `empty_train`: of a train without events nothing comes
-//   pick, busy    for the counters, as of nmllm_membrane_scheduler. `converting`: the conversions of a train begin, of the row blocks
-//                 `spiked` and after `halvings`; `repeats`: columns converted again in this cycle
+//   group_...     map of the macros. The charge of a group that is `group_joined` meets that of the group before it, and the last one of
+//                 those that are joined `group_converts`
+//   pick, busy    for the counters, as of nmllm_membrane_scheduler. `converting`: the conversions of a train begin, by the groups
+//                 `converted_groups`, of the row blocks `spiked` and after `halvings`; `repeats`: columns converted again in this cycle
 `default_nettype none
 
 module nmllm_membrane_readout
@@ -30,6 +32,10 @@ module nmllm_membrane_readout
     input  logic signed [                 7:0] least_range,
     input  logic        [      BLOCK_BITS-1:0] group_row_block[ROW_BLOCKS],
     input  logic        [     COLUMN_BITS-1:0] group_columns  [ROW_BLOCKS],
+    // verilator lint_off UNUSEDSIGNAL
+    input  logic        [      ROW_BLOCKS-1:0] group_joined,               // nothing stands before the first group
+    // verilator lint_on UNUSEDSIGNAL
+    input  logic        [      ROW_BLOCKS-1:0] group_converts,
     input  logic                               start,
     input  logic        [     TILE_INPUTS-1:0] driven,
     input  logic        [     TILE_INPUTS-1:0] negative,
@@ -48,6 +54,7 @@ module nmllm_membrane_readout
     output logic                               busy,
     output logic                               converting,
     output logic        [      ROW_BLOCKS-1:0] spiked,
+    output logic        [      ROW_BLOCKS-1:0] converted_groups,
     output logic        [        PHASE_BITS:0] halvings,
     output logic        [                15:0] repeats
 );
@@ -95,13 +102,27 @@ module nmllm_membrane_readout
   assign converting = convert_first && slot == '0;
 
   for (genvar g = 0; g < ROW_BLOCKS; g++) begin : g_groups
-    logic used, group_spiked, group_convert;
+    logic used, block_spiked, group_convert;
     logic active[CONVERTERS], saturated[CONVERTERS];
     logic [5:0] shift[CONVERTERS];
     logic signed [CONVERTER_BITS-1:0] converted[CONVERTERS];
+    logic signed [ACCUMULATOR_BITS-1:0] charge_in[CONVERTERS];
+    // verilator lint_off UNUSEDSIGNAL
+    logic signed [ACCUMULATOR_BITS-1:0] charge_out[CONVERTERS];  // nothing stands behind the last group
+    // verilator lint_on UNUSEDSIGNAL
     assign used = group_columns[g] != 0;
-    assign group_spiked = used && spiked[group_row_block[g]];
-    assign group_convert = group_spiked && convert;
+    if (g == 0) begin : g_first
+      assign block_spiked = used && spiked[group_row_block[g]];
+      assign charge_in = '{default: '0};
+    end else begin : g_next
+      assign block_spiked = used && (spiked[group_row_block[g]] || (group_joined[g] && g_groups[g-1].block_spiked));
+      always_comb begin
+        // verilator unroll_disable
+        for (int l = 0; l < CONVERTERS; l++) charge_in[l] = group_joined[g] ? g_groups[g-1].charge_out[l] : '0;
+      end
+    end
+    assign converted_groups[g] = block_spiked && group_converts[g];
+    assign group_convert = block_spiked && convert;
 
     nmllm_membrane_array #(
         .DIGITAL(DIGITAL)
@@ -119,6 +140,8 @@ module nmllm_membrane_readout
         .negative(integrate_negative[group_row_block[g]]),
         .convert(group_convert),
         .slot,
+        .charge_in,
+        .charge_out,
         .active,
         .shift,
         .converted,
@@ -131,8 +154,8 @@ module nmllm_membrane_readout
         .write_word(write_address[WORD_BITS-1:0]),
         .write_data,
         .base(9'(least_range) + 9'(signed'({1'b0, halvings}))),
-        .spiked(group_spiked),
-        .convert(group_convert),
+        .spiked(converted_groups[g]),
+        .convert(convert && converted_groups[g]),
         .convert_first,
         .slot,
         .converted,

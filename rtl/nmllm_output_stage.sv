@@ -21,7 +21,7 @@ module nmllm_output_stage
     localparam int unsigned LANE_BITS   = $clog2(READ_LANES),
     localparam int unsigned INDEX_BITS  = $clog2(TILE_COLUMNS + READ_LANES + 1),
     localparam int unsigned GROUP_BITS  = $clog2(ROW_BLOCKS + 1),
-    localparam int unsigned COLUMN_BITS = $clog2(COLUMNS + 1)
+    localparam int unsigned WORD_BITS   = COLUMNS > READ_LANES ? $clog2(COLUMNS / READ_LANES) : 1
 ) (
     input  logic                               clk,
     input  logic                               rst,
@@ -37,7 +37,6 @@ module nmllm_output_stage
     input  logic        [                31:0] first_token,
     input  logic        [                15:0] region,
     input  logic        [      GROUP_BITS-1:0] row_blocks,
-    input  logic        [     COLUMN_BITS-1:0] block_columns,
     input  logic                               parameter_write,
     input  logic        [      INDEX_BITS-1:0] parameter_column,
     input  logic        [                47:0] parameter_data,
@@ -45,12 +44,12 @@ module nmllm_output_stage
     input  logic                               start,
     input  logic        [                 4:0] k_min,
     output logic                               done,
-    // accumulators
+    // accumulators, a word of READ_LANES columns at a time
     output logic                               read,
     output logic        [      GROUP_BITS-1:0] read_group,
-    output logic        [     COLUMN_BITS-1:0] read_column,
+    output logic        [       WORD_BITS-1:0] read_word,
     input  logic signed [ACCUMULATOR_BITS-1:0] accumulators    [READ_LANES],
-    // columns read in this cycle, for the counters
+    // columns taken in this cycle, for the counters
     output logic        [         LANE_BITS:0] read_count,
     output logic                               out_valid,
     input  logic                               out_ready,
@@ -62,13 +61,14 @@ module nmllm_output_stage
   localparam int unsigned LONGEST_WAIT = OUTPUT_LATENCY > GATE_LATENCY ? OUTPUT_LATENCY : GATE_LATENCY;
   localparam int unsigned WAIT_BITS = $clog2(LONGEST_WAIT + 1);
   localparam int unsigned WORDS = (TILE_COLUMNS + READ_LANES - 1) / READ_LANES;
-  localparam int unsigned WORD_BITS = WORDS > 1 ? $clog2(WORDS) : 1;
+  localparam int unsigned ADDRESS_BITS = WORDS > 1 ? $clog2(WORDS) : 1;
+  localparam logic [WORD_BITS-1:0] LAST_WORD = WORD_BITS'(COLUMNS / READ_LANES - 1);  // of a group
 
   if (OUTPUT_LATENCY < ARGMAX_STAGES || GATE_LATENCY < GATE_STAGES) begin : gen_latency_check
     $error("nmllm_output_stage: OUTPUT_LATENCY is at least 5 and GATE_LATENCY at least 10");
   end
-  if ((ARGMAX_LANES & (ARGMAX_LANES - 1)) != 0 || READ_LANES > COLUMNS / 2 * 2 || ACCUMULATOR_BITS > 32) begin : gen_size_check
-    $error("nmllm_output_stage: ARGMAX_LANES is a power of two, it and 4 are at most COLUMNS rounded down to even, and ACCUMULATOR_BITS is at most 32");
+  if ((ARGMAX_LANES & (ARGMAX_LANES - 1)) != 0 || COLUMNS % READ_LANES != 0 || ACCUMULATOR_BITS > 32) begin : gen_size_check
+    $error("nmllm_output_stage: ARGMAX_LANES is a power of two, COLUMNS a multiple of it and of 4, and ACCUMULATOR_BITS at most 32");
   end
 
   function automatic logic signed [31:0] saturate(input logic signed [63:0] x);
@@ -87,13 +87,14 @@ module nmllm_output_stage
   assign argmax = epilogue == EPILOGUE_ARGMAX;
   assign advance = !out_valid || out_ready;
 
-  // Reading: after the wait a step of columns in every cycle in which the pipeline moves.
+  // After the wait a step of columns is taken in every cycle in which the pipeline moves; a word is read with the first of its columns.
   logic waiting, reading;
   logic [WAIT_BITS-1:0] wait_cycles, wait_length;
   logic [INDEX_BITS-1:0] column;
   logic [LANE_BITS:0] step;
-  logic last_read;
-  logic [COLUMN_BITS:0] next_column;
+  logic take, last_take;
+  logic [LANE_BITS:0] count;
+  logic [INDEX_BITS-1:0] next_column;
 
   always_comb begin
     unique case (epilogue)
@@ -111,10 +112,12 @@ module nmllm_output_stage
       end
     endcase
   end
-  assign read = (start && wait_length == 0) || (waiting && wait_cycles == 0) || (reading && advance);
-  assign last_read = column + INDEX_BITS'(step) >= columns;
-  assign read_count = last_read ? (LANE_BITS + 1)'(columns - column) : step;
-  assign next_column = (COLUMN_BITS + 1)'(read_column) + (COLUMN_BITS + 1)'(step);
+  assign take = (start && wait_length == 0) || (waiting && wait_cycles == 0) || (reading && advance);
+  assign last_take = next_column >= columns;
+  assign count = last_take ? (LANE_BITS + 1)'(columns - column) : step;
+  assign next_column = column + INDEX_BITS'(step);
+  assign read = take && column[LANE_BITS-1:0] == '0;
+  assign read_count = columns - column < INDEX_BITS'(READ_LANES) ? (LANE_BITS + 1)'(columns - column) : (LANE_BITS + 1)'(READ_LANES);
 
   always_ff @(posedge clk) begin
     if (start && wait_length != 0) begin
@@ -125,20 +128,18 @@ module nmllm_output_stage
       wait_cycles <= wait_cycles - 1'b1;
       if (wait_cycles == 0) waiting <= 1'b0;
     end
-    if (read) begin
-      reading <= !last_read;
-      column  <= column + INDEX_BITS'(step);
-      if (next_column >= (COLUMN_BITS + 1)'(block_columns)) begin
-        read_group  <= read_group + row_blocks;
-        read_column <= COLUMN_BITS'(next_column - (COLUMN_BITS + 1)'(block_columns));
-      end else begin
-        read_column <= COLUMN_BITS'(next_column);
+    if (take) begin
+      reading <= !last_take;
+      column  <= next_column;
+      if (next_column[LANE_BITS-1:0] == '0) begin
+        read_word <= read_word == LAST_WORD ? '0 : read_word + 1'b1;
+        if (read_word == LAST_WORD) read_group <= read_group + row_blocks;
       end
     end
     if (!start && !waiting && !reading) begin
       column <= '0;
       read_group <= row_blocks - 1'b1;  // last group of the first column block
-      read_column <= '0;
+      read_word <= '0;
     end
     if (rst) begin
       waiting <= 1'b0;
@@ -155,15 +156,15 @@ module nmllm_output_stage
     ) u_ram (
         .clk,
         .write_enable (parameter_write && parameter_column[LANE_BITS-1:0] == LANE_BITS'(i)),
-        .write_address(WORD_BITS'(parameter_column >> LANE_BITS)),
+        .write_address(ADDRESS_BITS'(parameter_column >> LANE_BITS)),
         .write_data   (parameter_data),
         .read_enable  (read),
-        .read_address (WORD_BITS'(column >> LANE_BITS)),
+        .read_address (ADDRESS_BITS'(column >> LANE_BITS)),
         .read_data    (parameters[i])
     );
   end
 
-  // Stages 1 to 3. Lane 0 is the first column of the step, in lane `offset` of the parameter word.
+  // Stages 1 to 3. Lane 0 is the first column of the step, in lane `offset` of its words; a step of more than four columns is a whole word.
   logic valid_1, valid_2, valid_3, valid_4, last_1, last_2, last_3, last_4;
   logic [LANE_BITS-1:0] offset;
   logic [LANE_BITS:0] count_1, count_2, count_3, count_4;
@@ -182,15 +183,15 @@ module nmllm_output_stage
 
   always_ff @(posedge clk) begin
     if (advance) begin
-      valid_1 <= read;
+      valid_1 <= take;
       valid_2 <= valid_1;
       valid_3 <= valid_2;
       valid_4 <= valid_3;
-      last_1  <= last_read;
+      last_1  <= last_take;
       last_2  <= last_1;
       last_3  <= last_2;
       last_4  <= last_3;
-      count_1 <= read_count;
+      count_1 <= count;
       count_2 <= count_1;
       count_3 <= count_2;
       count_4 <= count_3;
@@ -200,8 +201,9 @@ module nmllm_output_stage
         for (int i = 0; i < READ_LANES; i++) begin
           // Lanes without a column stand still: a step of values uses two of them.
           automatic logic used = i < int'(count_1);
-          product[i] <= 48'(signed'(used ? accumulators[i] : '0)) * signed'({32'd0, parameters[LANE_BITS'(int'(offset)+i)][15:0]});
-          bias_2[i]  <= used && has_bias ? parameters[LANE_BITS'(int'(offset)+i)][47:16] : '0;
+          automatic logic [LANE_BITS-1:0] lane = LANE_BITS'(i) + (i < 4 ? offset : '0);
+          product[i] <= 48'(signed'(used ? accumulators[lane] : '0)) * signed'({32'd0, parameters[lane][15:0]});
+          bias_2[i]  <= used && has_bias ? parameters[lane][47:16] : '0;
         end
       end
       if (valid_2) begin

@@ -8,8 +8,10 @@
 //   empty_phase  a phase without events, in the only cycle it takes
 //   pick_counts  rows picked in each row block, valid with `pick` (for the counters)
 //   busy         a phase is under way: start_t .. finish_t - 1 of timing.md
+//   over         what was read is converted and added; with `again` a half is read next instead of ending the phase: `half_pick` in its first
+//                cycle, in which `half_driven` are its rows (nmllm_reread_tree)
 //
-// A phase of r reads takes COLUMN_MUX * CONVERSION_CYCLES * r + READ_LATENCY cycles: picking, conversion and accumulation are a pipeline of three, so
+// A phase of r reads takes COLUMN_MUX * CONVERSION_CYCLES * r + READ_LATENCY cycles, each half as many as a read and READ_LATENCY: picking, conversion and accumulation are a pipeline of three, so
 // READ_LATENCY is at least 2. The longest path is the pick of the first read of a phase, from the axon memory's output through the
 // search of the first ACTIVE_ROWS driven inputs of every row block; the others have the cycles of a read.
 `default_nettype none
@@ -36,7 +38,11 @@ module nmllm_read_scheduler
     output logic                   empty_phase,
     output logic                   pick,
     output logic [ COUNT_BITS-1:0] pick_counts  [ROW_BLOCKS],
-    output logic                   busy
+    output logic                   busy,
+    output logic                   over,
+    input  logic                   again,
+    output logic                   half_pick,
+    input  logic [       ROWS-1:0] half_driven  [ROW_BLOCKS]
 );
   /* verilator no_inline_module */  // one C++ function for all instances
   typedef enum logic [1:0] {
@@ -54,11 +60,11 @@ module nmllm_read_scheduler
   logic [DRAIN_BITS-1:0] drain;
   logic [SLOT_BITS-1:0] slot;
   logic [CYCLE_BITS-1:0] cycle;  // of the slot
-  logic first_read;
+  logic first_read, half;
   logic [ROWS-1:0] left_driven[ROW_BLOCKS], phase_negative[ROW_BLOCKS];
 
   logic [ROWS-1:0] source[ROW_BLOCKS], next_left[ROW_BLOCKS], next_negative[ROW_BLOCKS], picked[ROW_BLOCKS];
-  logic issue, slot_end, read_end, reads_end, phase_end, remaining, has_events;
+  logic issue, row_pick, slot_end, read_end, reads_end, phase_end, remaining, has_events;
   logic [SLOT_BITS-1:0] issue_slot;
   logic [CYCLE_BITS-1:0] issue_cycle;
 
@@ -66,7 +72,9 @@ module nmllm_read_scheduler
   assign issue = has_events || state == READ;
   assign issue_slot = start ? '0 : slot;
   assign issue_cycle = start ? '0 : cycle;
-  assign pick = issue && issue_slot == '0 && issue_cycle == '0;
+  assign row_pick = issue && issue_slot == '0 && issue_cycle == '0;
+  assign pick = row_pick && (start || !half);
+  assign half_pick = row_pick && !start && half;
   assign slot_end = issue && issue_cycle == LAST_CYCLE;
   assign read_end = slot_end && issue_slot == LAST_SLOT;
   assign empty_phase = start && !has_events;
@@ -92,7 +100,8 @@ module nmllm_read_scheduler
   end
 
   assign reads_end = read_end && !remaining;
-  assign phase_end = empty_phase || (state == DRAIN && drain == 1);
+  assign over = state == DRAIN && drain == 1;
+  assign phase_end = empty_phase || (over && !again);
   assign take = (state == IDLE && !start) || phase_end;
   assign busy = start || state != IDLE;
 
@@ -102,7 +111,7 @@ module nmllm_read_scheduler
     end else if (reads_end) begin
       state <= DRAIN;
       drain <= DRAIN_BITS'(READ_LATENCY);
-    end else if (issue) begin
+    end else if (issue || over) begin
       state <= READ;
     end else if (state == DRAIN) begin
       drain <= drain - 1'b1;
@@ -113,16 +122,17 @@ module nmllm_read_scheduler
       cycle <= slot_end ? '0 : issue_cycle + 1'b1;
       slot <= read_end ? '0 : slot_end ? issue_slot + 1'b1 : issue_slot;
       read_slot <= issue_slot;
-      read_first <= start || (first_read && !pick);
-      first_read <= start || (first_read && !pick);
+      read_first <= start || (first_read && !row_pick);
+      first_read <= start || (first_read && !row_pick);
       read_clear <= first;
     end
+    half <= over || (half && !start);
     if (pick) begin
       left_driven <= next_left;
       phase_negative <= next_negative;
-      read_driven <= picked;
       read_negative <= next_negative;
     end
+    if (row_pick) read_driven <= half_pick ? half_driven : picked;
     if (rst) begin
       state <= IDLE;
       read  <= 1'b0;

@@ -6,10 +6,11 @@
 //   unit 1   0 inputs            1 columns         2 Horner shift (0, 1)    3 epilogue (0 values, 1 gate, 2 arg-max)
 //            4 output shift S    5 gate fraction   6 hidden fraction        7 output route
 //            8 first output (even)  9 first vocabulary index  10 region number  11 biases in use (0, 1)
-//           12 row blocks       13 columns of a full column block: COLUMNS, or the next lower even number for gate and up
-//           14 least range of the site, signed (with membranes)       15 last slot (where they decay; the least range is then beside phases - 1)
-//           256 + g: group g of macros, {last[25], first[24], row block[23:16], columns with weights[15:0]}, 0: not in use. Groups of the
-//           row blocks 0 .. of a column block follow each other (first, .., last), and then those of the next column block
+//           12 row blocks       13 least range of the site, signed (with membranes)
+//           14 last slot (where they decay; the least range is then beside phases - 1)
+//           256 + g: group g of macros, {converts[27], joined[26], last[25], first[24], row block[23:16], columns with weights[15:0]}, 0: not
+//           in use. Groups of the row blocks 0 .. of a column block follow each other (first, .., last), and then those of the next column
+//           block. With membranes the charge of a group that is joined meets that of the group before it; a joined block's last group converts
 //   unit 2   address = column: {bias[47:16], multiplier[15:0]}
 //   unit 3   address = {group, row, word}, each field as wide as its largest value needs: weights of the columns 8 * word .. + 7 of the
 //            group, from the low byte up. With gate, column 2i holds the gate's weights of output i, column 2i + 1 those of up
@@ -18,7 +19,7 @@
 // Counters (timing.md, Counters) start at zero with `rst`; read_cycles are the cycles of phases. Those that are multiples of others
 // are formed outside: axon_bits_written = axon_bits_read, accumulations = conversions - repeated_conversions, accumulator_bits_read and
 // _written = ACCUMULATOR_BITS times accumulations + output_values and accumulations.
-// `accumulator_valid`, `accumulator_values`: what the output stage read in the cycle before, for verification.
+// `accumulator_valid`, `accumulator_values`: the word that the output stage read in the cycle before, for verification.
 `default_nettype none
 
 module nmllm_synapse_tile
@@ -65,7 +66,7 @@ module nmllm_synapse_tile
   localparam int unsigned CONVERTERS = (COLUMNS + COLUMN_MUX - 1) / COLUMN_MUX;
   localparam int unsigned SLOT_BITS = COLUMN_MUX > 1 ? $clog2(COLUMN_MUX) : 1;
   localparam int unsigned TERMS = MEMBRANE != 0 ? 1 : SLICES;
-  localparam int unsigned TERM_BITS = MEMBRANE != 0 ? ACCUMULATOR_BITS : CONVERTER_BITS;
+  localparam int unsigned TERM_BITS = MEMBRANE != 0 ? ACCUMULATOR_BITS : HIGH_BITS > CONVERTER_BITS ? HIGH_BITS : CONVERTER_BITS;
   localparam int unsigned GROUP_BITS = $clog2(ROW_BLOCKS + 1);
   localparam int unsigned BLOCK_BITS = ROW_BLOCKS > 1 ? $clog2(ROW_BLOCKS) : 1;
   localparam int unsigned COLUMN_BITS = $clog2(COLUMNS + 1);
@@ -74,6 +75,7 @@ module nmllm_synapse_tile
   localparam int unsigned PHASE_BITS = MAX_PHASES > 1 ? $clog2(MAX_PHASES) : 1;
   localparam int unsigned COUNT_BITS = $clog2(ACTIVE_ROWS + 1);
   localparam int unsigned LANE_BITS = $clog2(READ_LANES);
+  localparam int unsigned WORD_BITS = COLUMNS > READ_LANES ? $clog2(COLUMNS / READ_LANES) : 1;
   localparam logic [3:0] UNIT_REGISTERS = 4'd1, UNIT_PARAMETERS = 4'd2, UNIT_WEIGHTS = 4'd3, UNIT_RANGES = 4'd4;
 
   if (EVENTS_PER_FLIT > 4 || TILE_INPUTS > 16384) begin : gen_size_check
@@ -96,8 +98,11 @@ module nmllm_synapse_tile
   logic [31:0] first_token;
   logic [GROUP_BITS-1:0] row_blocks;
   logic [BLOCK_BITS-1:0] group_row_block[ROW_BLOCKS];
-  logic [COLUMN_BITS-1:0] block_columns, group_columns[ROW_BLOCKS];
+  logic [COLUMN_BITS-1:0] group_columns[ROW_BLOCKS];
   logic [ROW_BLOCKS-1:0] group_first, group_last;
+  // verilator lint_off UNUSEDSIGNAL
+  logic [ROW_BLOCKS-1:0] group_joined, group_converts;  // with membranes
+  // verilator lint_on UNUSEDSIGNAL
 
   always_ff @(posedge clk) begin
     if (cfg_valid && cfg_unit == UNIT_REGISTERS) begin
@@ -115,9 +120,8 @@ module nmllm_synapse_tile
         24'd10: region <= cfg_data[15:0];
         24'd11: has_bias <= cfg_data[0];
         24'd12: row_blocks <= GROUP_BITS'(cfg_data);
-        24'd13: block_columns <= COLUMN_BITS'(cfg_data);
-        24'd14: least_range <= cfg_data[7:0];
-        24'd15: last_slot <= STAMP_BITS'(cfg_data);
+        24'd13: least_range <= cfg_data[7:0];
+        24'd14: last_slot <= STAMP_BITS'(cfg_data);
         default: begin
           for (int g = 0; g < ROW_BLOCKS; g++) begin
             if (cfg_address == 24'(256 + g)) begin
@@ -125,6 +129,8 @@ module nmllm_synapse_tile
               group_row_block[g] <= BLOCK_BITS'(cfg_data[23:16]);
               group_first[g] <= cfg_data[24];
               group_last[g] <= cfg_data[25];
+              group_joined[g] <= cfg_data[26];
+              group_converts[g] <= cfg_data[27];
             end
           end
         end
@@ -132,7 +138,7 @@ module nmllm_synapse_tile
     end
   end
 
-  logic closed, take, phase_start, first, finished, waiting;
+  logic closed, stored, take, phase_start, first, finished, waiting;
   // verilator lint_off UNUSEDSIGNAL
   logic last;  // with membranes
   // verilator lint_on UNUSEDSIGNAL
@@ -169,6 +175,7 @@ module nmllm_synapse_tile
         .finished,
         .waiting(filled)
     );
+    assign stored = closed;
     assign phases = '0;
     assign waiting = decay;
     assign matching = phase_start && driven != '0;
@@ -182,6 +189,7 @@ module nmllm_synapse_tile
         .in_flit,
         .events(arriving_events),
         .closed,
+        .stored,
         .take,
         .start (phase_start),
         .driven,
@@ -209,9 +217,12 @@ module nmllm_synapse_tile
   logic [COUNT_BITS-1:0] pick_counts[ROW_BLOCKS];
   logic signed [TERM_BITS-1:0] terms[ROW_BLOCKS*TERMS][CONVERTERS];
   logic converting;
-  logic [ROW_BLOCKS-1:0] spiked;
+  logic [ROW_BLOCKS-1:0] spiked, converted_groups;
   logic [PHASE_BITS:0] train_halvings;
   logic [15:0] repeats;
+  logic half_pick;
+  logic [COUNT_BITS-1:0] half_counts[ROW_BLOCKS];
+  logic [SLICES-1:0] half_macros[ROW_BLOCKS];
 
   if (MEMBRANE != 0) begin : g_membranes
     nmllm_membrane_readout #(
@@ -227,6 +238,8 @@ module nmllm_synapse_tile
         .least_range,
         .group_row_block,
         .group_columns,
+        .group_joined,
+        .group_converts,
         .start(phase_start),
         .driven,
         .negative,
@@ -245,12 +258,16 @@ module nmllm_synapse_tile
         .busy,
         .converting,
         .spiked,
+        .converted_groups,
         .halvings(train_halvings),
         .repeats
     );
     assign add_first = 1'b1;
     assign add_clear = 1'b1;
     assign empty_clear = 1'b1;
+    assign half_pick = 1'b0;
+    assign half_counts = '{default: '0};
+    assign half_macros = '{default: '0};
   end else begin : g_exact
     nmllm_exact_readout #(
         .DIGITAL(DIGITAL)
@@ -275,18 +292,22 @@ module nmllm_synapse_tile
         .empty_phase,
         .pick,
         .pick_counts,
-        .busy
+        .busy,
+        .half_pick,
+        .half_counts,
+        .again(half_macros),
+        .repeats
     );
     assign empty_clear = first;
     assign converting = 1'b0;
     assign spiked = '0;
+    assign converted_groups = '0;
     assign train_halvings = '0;
-    assign repeats = '0;
   end
 
   logic stage_read, output_start, output_done, outputs_left;
   logic [GROUP_BITS-1:0] stage_group;
-  logic [COLUMN_BITS-1:0] stage_column;
+  logic [WORD_BITS-1:0] stage_word;
   logic [LANE_BITS:0] stage_count;
   logic [4:0] k_min;
 
@@ -309,9 +330,7 @@ module nmllm_synapse_tile
       .empty_clear,
       .read(stage_read),
       .read_group(stage_group),
-      .read_column(stage_column),
-      .read_stride(row_blocks),
-      .read_block(block_columns),
+      .read_word(stage_word),
       .values(accumulator_values)
   );
 
@@ -342,7 +361,6 @@ module nmllm_synapse_tile
       .first_token,
       .region,
       .row_blocks,
-      .block_columns,
       .parameter_write(cfg_valid && cfg_unit == UNIT_PARAMETERS),
       .parameter_column(INDEX_BITS'(cfg_address)),
       .parameter_data(cfg_data[47:0]),
@@ -351,7 +369,7 @@ module nmllm_synapse_tile
       .done(output_done),
       .read(stage_read),
       .read_group(stage_group),
-      .read_column(stage_column),
+      .read_word(stage_word),
       .accumulators(accumulator_values),
       .read_count(stage_count),
       .out_valid,
@@ -368,14 +386,18 @@ module nmllm_synapse_tile
       .epilogue,
       .has_bias,
       .arriving_events,
-      .closed,
+      .stored,
       .pick,
       .pick_counts,
       .converting,
       .spiked,
+      .converted_groups,
       .train_halvings(STEPS != 0 ? 7'(train_decays) : 7'(train_halvings)),
       .matching,
       .repeats,
+      .half_pick,
+      .half_counts,
+      .again(half_macros),
       .busy(busy || waiting),
       .stage_count(stage_read ? stage_count : '0),
       .events,

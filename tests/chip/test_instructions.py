@@ -69,7 +69,7 @@ def trace() -> ActivityTrace:
         events=np.zeros((2, 2, 5, 1), np.int32),
         repeats=np.zeros((2, 2), np.int64),
         rereads=np.zeros((2, 2, 3), np.int64),
-        halves=np.zeros((2, 2, 5), np.int64),
+        halves=np.zeros((2, 0, 5), np.int64),
         query_phases=heads([1, 2, 3, 4], [2, 2, 2, 2]),
         query_spikes=heads([1, 1, 2, 0], [3, 0, 0, 1]),
         key_columns=heads([2, 0, 1, 0], [3, 0, 1, 0]),

@@ -149,7 +149,9 @@ def test_a_chip_with_another_readout_is_refused(tmp_path: Path) -> None:
 
 
 def test_engines_without_the_readout_refuse_it(tmp_path: Path) -> None:
-    with pytest.raises(SimulationError, match="the RTL has no readout 'saturating', only 'exact', 'membrane' and 'membrane-decay'"):
+    with pytest.raises(
+        SimulationError, match="the RTL has no readout 'saturating', only 'exact', 'reread', 'membrane' and 'membrane-decay'"
+    ):
         package_text(EXACT.with_fields(CHIP))
     weights = saturating(random_decoder(5))
     with pytest.raises(ConversionError, match=r"NIR cannot say layers.0.qkv read out by 'saturating'"):

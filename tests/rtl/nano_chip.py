@@ -64,11 +64,19 @@ def decay_program() -> Program:
 
 
 @cache
-def membrane_program() -> Program:
+def membrane_program(joined: int = 1) -> Program:
     """The same on nano with membranes, whose random ranges make conversions saturate."""
-    spec = load_spec("nano").with_fields({"readout.kind": "membrane", "readout.converter_bits": 7, "readout.conversion_cycles": 2})
+    fields = {"readout.kind": "membrane", "readout.converter_bits": 7, "readout.conversion_cycles": 2, "readout.joined": joined}
+    spec = load_spec("nano").with_fields(fields)
     assert isinstance(spec.readout_circuit, Membrane)
     return compile_network(with_membranes(program().weights, spec.readout_circuit), spec)
+
+
+@cache
+def reread_program() -> Program:
+    """The same on nano with converters that saturate."""
+    fields = {"readout.kind": "reread", "readout.converter_bits": 7, "readout.high_bits": 5}
+    return compile_network(program().weights, load_spec("nano").with_fields(fields))
 
 
 @cache

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.devices.membrane import Membrane
+from neuromorphic_llm.devices.reread import Reread
 from neuromorphic_llm.reference.gate import gated_product
 from neuromorphic_llm.reference.linear import linear_events, read_out, scale_output
 from neuromorphic_llm.reference.weights import LinearWeights
@@ -125,7 +126,7 @@ def random_region(
     weight[0], weight[-1] = 127, rng.choice([-127, 127], inputs)
     ranges = None
     if isinstance(spec.readout_circuit, Membrane):
-        ranges = rng.integers(0, 1 << spec.readout_circuit.range_bits, (spec.synapse.row_blocks(inputs), columns)) + rng.integers(-8, 3)
+        ranges = rng.integers(0, 1 << spec.readout_circuit.range_bits, (spec.readout_circuit.blocks(inputs), columns)) + rng.integers(-8, 3)
     biases = np.where(rng.random(columns) < 0.2, rng.integers(-(1 << 31), 1 << 31, columns), rng.integers(-5000, 5000, columns))
     return Region(
         spec=spec,
@@ -194,7 +195,7 @@ def random_trace(region: Region, cycles: int, ready: NDArray[np.bool_], idle: fl
 
 
 def _send(region: Region, trace: Trace, digits: NDArray[np.int8], exponent: int, idle: float, rng: np.random.Generator) -> int:
-    """Flits of a train from trace.cycle on; returns the cycle in which the last phase has finished."""
+    """Flits of a train from trace.cycle on, and phases that wait; returns the cycle in which the last phase has finished."""
     spec, cycle, finish = region.spec, trace.cycle, 0
     sent = digits[::-1] if spec.least_significant_first else digits
     cycles = phase_cycles(region, sent)
@@ -209,6 +210,8 @@ def _send(region: Region, trace: Trace, digits: NDArray[np.int8], exponent: int,
             last = flit is flits[-1]
             trace.flits.append((cycle, int(last), exponent | int(phase == len(digits) - 1) << 5, payload))
             cycle += 1
+        if finish > cycle or not spec.least_significant_first:
+            trace.counts["axon_bits_read"] += 2 * region.inputs
         finish = max(cycle, finish) + cycles[phase]
     return finish
 
@@ -243,6 +246,61 @@ def reads_of(region: Region, digits: NDArray[np.int8]) -> Integers:
     return -(-np.stack(blocks, axis=1) // active)
 
 
+@dataclass
+class Halves:
+    """Halves that a tile reads again: those it waits for, reads of its macros, their rows and cells, and conversions."""
+
+    steps: int = 0
+    reads: int = 0
+    rows: int = 0
+    cells: int = 0
+    conversions: int = 0
+
+
+def halves_of(region: Region, digits: NDArray[np.int8]) -> Halves:
+    """Halves of the reads of one phase, of digits [inputs], whose columns saturate."""
+    spec, halves = region.spec, Halves()
+    circuit, rows, active = spec.readout_circuit, spec.synapse.rows, spec.readout.active_rows
+    if not isinstance(circuit, Reread):
+        return halves
+    levels = circuit.cell.levels(region.order(region.site.weight).T).astype(np.int64)  # [slices, inputs, columns]
+    driven = [np.flatnonzero(digits[i : i + rows]) + i for i in range(0, region.inputs, rows)]
+    for first in range(0, max(len(block) for block in driven), active):
+        whole = []
+        for block in driven:
+            read = block[first : first + active]
+            for cells, bits in zip(levels, circuit.converter_widths, strict=True):
+                sums = np.concatenate([np.zeros((1, region.columns), np.int64), np.cumsum(digits[read, None] * cells[read], axis=0)])
+                parts = np.split(sums, range(spec.synapse.columns, region.columns, spec.synapse.columns), axis=1)
+                whole += [(part, 1 << bits - 1, 0, len(read), np.ones(part.shape[1], np.bool_)) for part in parts]
+        _halve(whole, halves)
+    return halves
+
+
+Half = tuple[Integers, int, int, int, NDArray[np.bool_]]
+"""Sums of a macro over the first rows of a read [rows + 1, columns], limit of its converters, first and last row, columns read."""
+
+
+def _halve(whole: list[Half], halves: Halves) -> None:
+    """Count the halves of what macros have read at one place of the tree, and theirs."""
+    parts: tuple[list[Half], list[Half]] = ([], [])
+    for sums, limit, low, high, columns in whole:
+        total = sums[high] - sums[low]
+        saturated = columns & ((total >= limit) | (total < -limit))
+        if saturated.any():
+            middle = low + (high - low + 1) // 2
+            for part, begin, end in zip(parts, (low, middle), (middle, high), strict=True):
+                part.append((sums, limit, begin, end, saturated))
+                halves.reads += 1
+                halves.rows += end - begin
+                halves.cells += (end - begin) * len(columns)
+                halves.conversions += int(saturated.sum())
+    for part in parts:
+        if part:
+            halves.steps += 1
+            _halve(part, halves)
+
+
 def phase_cycles(region: Region, sent: NDArray[np.int8]) -> list[int]:
     """Cycles of the phases of a train as they are sent: timing.md, and devices.md for membranes."""
     spec, readout = region.spec, region.spec.readout
@@ -253,7 +311,9 @@ def phase_cycles(region: Region, sent: NDArray[np.int8]) -> list[int]:
         conversions = readout.mux_cycles * (1 + spec.readout_circuit.repeats) if len(occupied) else 0
         return [1 + decays + readout.read_latency * sum(reads) + conversions]
     if not isinstance(spec.readout_circuit, Membrane):
-        return [readout.read_latency + readout.mux_cycles * read if read else 1 for read in reads]
+        each = readout.read_latency + readout.mux_cycles
+        cycles = [readout.read_latency + readout.mux_cycles * read if read else 1 for read in reads]
+        return [cycle + each * halves_of(region, digit).steps for cycle, digit in zip(cycles, sent, strict=True)]
     cycles = [1 + readout.read_latency * read for read in reads]
     if not any(reads):
         return cycles if spec.least_significant_first else [1] * len(cycles)
@@ -271,12 +331,14 @@ def _count_train(region: Region, trace: Trace, digits: NDArray[np.int8], repeats
     counts["crossbar_reads"] += int(reads.sum()) * macros * slices
     counts["row_drives"] += events * macros * slices
     counts["cell_reads"] += events * region.columns * slices
-    counts["axon_bits_read"] += 8 * region.inputs if spec.stamped else 2 * region.inputs * len(digits)
+    if spec.stamped:
+        counts["axon_bits_read"] += 8 * region.inputs
     sent = digits[::-1] if spec.least_significant_first and not spec.stamped else digits
     counts["read_cycles"] += sum(phase_cycles(region, sent))
     if isinstance(spec.readout_circuit, Membrane):
-        spiking = int(reads.any(axis=0).sum()) * region.columns
-        counts["conversions"] += spiking + repeats
+        spiked, joined = reads.any(axis=0), spec.readout_circuit.joined
+        converted = int(np.logical_or.reduceat(spiked, np.arange(0, len(spiked), joined)).sum()) * region.columns
+        counts["conversions"] += converted + repeats
         counts["repeated_conversions"] += repeats
         counts["integrations"] += int(reads.sum()) * region.columns * slices
         halvings = region.code.horner_shift * (len(digits) - 1)
@@ -284,9 +346,16 @@ def _count_train(region: Region, trace: Trace, digits: NDArray[np.int8], repeats
             occupied = np.flatnonzero(reads.any(axis=1))
             halvings = len(digits) - 1 - int(occupied[0]) if len(occupied) else 0
             counts["slot_matches"] += region.inputs * len(occupied)
-        counts["halvings"] += halvings * spiking * slices
+        counts["halvings"] += halvings * int(spiked.sum()) * region.columns * slices
     else:
         counts["conversions"] += int(reads.sum()) * region.columns * slices
+        for digit in digits:
+            halves = halves_of(region, digit)
+            counts["crossbar_reads"] += halves.reads
+            counts["row_drives"] += halves.rows
+            counts["cell_reads"] += halves.cells
+            counts["conversions"] += halves.conversions
+            counts["repeated_conversions"] += halves.conversions
 
 
 def _receive(region: Region, trace: Trace, finish: int, values: Integers, ready: NDArray[np.bool_]) -> None:
@@ -351,12 +420,12 @@ def check(bench: Bench, region: Region, trace: Trace, ready: NDArray[np.bool_]) 
 
 
 def _check_accumulators(region: Region, trace: Trace, got: dict[str, Any]) -> None:
-    """The accumulators that the output stage read, in the order of the columns."""
-    lanes = {Epilogue.VALUES: 2, Epilogue.GATE: 4, Epilogue.ARGMAX: region.spec.synapse.argmax_lanes}[region.epilogue]
-    read = got["accumulator_values"][got["accumulator_valid"] == 1][:, :lanes]
-    steps = -(-region.columns // lanes)
+    """The words of accumulators that the output stage read, in the order of the columns."""
+    lanes = max(region.spec.synapse.argmax_lanes, 4)
+    read = got["accumulator_values"][got["accumulator_valid"] == 1]
+    words = -(-region.columns // lanes)
     np.testing.assert_array_equal(
-        read.reshape(-1, steps * lanes)[:, : region.columns].astype(np.uint32).view(np.int32), np.array(trace.accumulators, np.int32)
+        read.reshape(-1, words * lanes)[:, : region.columns].astype(np.uint32).view(np.int32), np.array(trace.accumulators, np.int32)
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from neuromorphic_llm.chip.load import load_spec
+from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.devices.cells import Cell, words
 from neuromorphic_llm.rtl.bench import Bench, signed
 
@@ -22,9 +23,16 @@ SPEC = load_spec("nano").with_fields(
 WEIGHTS = np.arange(-127, 128, dtype=np.int8).reshape(17, 15)
 
 
-@pytest.mark.parametrize("slice_", range(SPEC.synapse.slices))
-def test_a_read_gives_the_sums_of_levels(slice_: int) -> None:
-    bench = Bench("nmllm_crossbar", {"SLICE": slice_}, spec=SPEC)
+NARROW = SPEC.with_fields({"readout.kind": "reread", "readout.converter_bits": 5, "readout.high_bits": 4})
+
+
+@pytest.mark.parametrize(
+    ("slice_", "spec", "bits", "digital"),
+    [*((slice_, SPEC, 7, 0) for slice_ in range(SPEC.synapse.slices)), (0, NARROW, 5, 0), (0, NARROW, 5, 1), (1, NARROW, 4, 1)],
+)
+def test_a_read_gives_the_sums_of_levels(slice_: int, spec: ChipSpec, bits: int, digital: int) -> None:
+    """Or nothing where its bits do not hold them."""
+    bench = Bench("nmllm_crossbar", {"SLICE": slice_, "BITS": bits, "DIGITAL": digital}, spec=spec)
     data = words(WEIGHTS, SPEC.synapse.columns)
     row, word = np.divmod(np.arange(data.size), data.shape[1])
     writes = {"write_enable": np.ones(data.size, np.uint64), "write_row": row, "write_word": word, "write_data": data.reshape(-1)}
@@ -39,11 +47,14 @@ def test_a_read_gives_the_sums_of_levels(slice_: int) -> None:
     got = bench.run(
         {name: np.repeat(values, SPEC.readout.column_mux) for name, values in held.items()}
         | {"read": np.ones(4 * len(digits), np.uint64), "slot": np.tile(np.arange(4), len(digits))},
-        outputs=["converted"],
-    )["converted"]
+        outputs=["converted", "saturated"],
+    )
     sums = np.zeros((len(digits), 16), np.int64)  # the last converter has no fourth column
     sums[:, :15] = digits @ levels
     converted = sums.reshape(-1, 4, 4).transpose(0, 2, 1).reshape(-1, 4)  # converter l takes column 4 l + slot
-    bits = (2 * SPEC.readout.active_rows * 7).bit_length()
+    beyond = (converted >= 1 << bits - 1) | (converted < -(1 << bits - 1))
+    assert beyond.any() == (spec is NARROW)
     valid = np.tile(np.arange(4) < 3, len(digits))[:-1, None] | (np.arange(4) < 3)
-    np.testing.assert_array_equal(np.where(valid, signed(got, bits)[1:], 0), np.where(valid, converted[:-1], 0))
+    found = signed(got["converted"], bits)[1:]
+    np.testing.assert_array_equal(np.where(valid, found, 0), np.where(valid & ~beyond[:-1], converted[:-1], 0))
+    np.testing.assert_array_equal(valid & (got["saturated"][1:] == 1), valid & beyond[:-1])

@@ -41,14 +41,17 @@ class Script:
     rng: np.random.Generator
     commands: list[dict[str, Any]] = field(default_factory=list)
     expected: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = field(default_factory=list)  # after each cycle
+    met: list[NDArray[np.int64]] = field(default_factory=list)  # charges that the macro passes on in each cycle
     converted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, np.int64))
     saturated: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(4, np.bool_))
 
     def command(self, **given: Any) -> None:
         """A cycle; what no command needs is random."""
         rows, shifts = self.rng.integers(0, 1 << ROWS, 2), self.rng.integers(0, 46, 4)
+        charges = self.rng.integers(0, 1 << 32, 4)
         idle: dict[str, Any] = {
             "place": 0,
+            "charge_in": charges,
             "discharge": 0,
             "halve": 0,
             "integrate": 0,
@@ -58,6 +61,7 @@ class Script:
         }
         self.commands.append(idle | {"slot": self.rng.integers(4), "active": self.rng.integers(0, 2, 4), "shift": shifts} | given)
         self.expected.append((self.converted.copy(), self.saturated.copy()))
+        self.met.append(np.zeros(4, np.int64))
 
     def train(self, phases: int) -> None:
         """Phases of random digits, several integrations each, then conversions of every column and of some again."""
@@ -80,11 +84,13 @@ class Script:
                 self.convert(charge[slot::MUX], slot, shift, self.rng.integers(0, 2, 4) if attempt else np.ones(4, np.int64))
 
     def convert(self, charge: NDArray[np.int64], slot: int, shift: NDArray[np.int64], active: NDArray[np.int64]) -> None:
-        """A conversion of the charges of a slot's columns."""
-        self.command(convert=1, slot=slot, active=active, shift=shift)
-        most = (1 << BITS - 1) - 1
-        rounded = rsh(charge, shift)
-        taken = (active == 1) & (np.arange(4) * MUX + slot < COLUMNS)
+        """A conversion of the charges of a slot's columns, with those of other macros."""
+        others = self.rng.integers(-(1 << int(self.rng.integers(24))), 1 << int(self.rng.integers(24)), 4)
+        self.command(convert=1, slot=slot, active=active, shift=shift, charge_in=others & 0xFFFFFFFF)
+        most, exists = (1 << BITS - 1) - 1, np.arange(4) * MUX + slot < COLUMNS
+        self.met[-1] = np.where(exists, charge + others, 0)
+        rounded = rsh(charge + others, shift)
+        taken = (active == 1) & exists
         self.converted = np.where(taken, np.clip(rounded, -most - 1, most), self.converted)
         self.saturated = np.where(taken, (rounded > most) | (rounded < -most - 1), self.saturated)
 
@@ -110,10 +116,11 @@ def test_a_train_is_converted_as_the_sum_of_its_products(digital: int) -> None:
 def check(bench: Bench, script: Script) -> None:
     """Run a script and compare the converters in every cycle."""
     inputs = {name: np.array([each[name] for each in script.commands], np.uint64) for name in script.commands[0]}
-    got = bench.run(inputs, outputs=["converted", "saturated"])
+    got = bench.run(inputs, outputs=["converted", "saturated", "charge_out"])
     converted, saturated = (np.array(each)[1:] for each in zip(*script.expected, strict=True))
     np.testing.assert_array_equal(signed(got["converted"], BITS)[1:], converted)
     np.testing.assert_array_equal(got["saturated"][1:], saturated)
+    np.testing.assert_array_equal(signed(got["charge_out"], 32), np.array(script.met))
     assert 0.1 < saturated.mean() < 0.9
 
 

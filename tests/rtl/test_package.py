@@ -30,8 +30,8 @@ def test_every_field_of_the_spec_is_a_parameter() -> None:
 
 
 def test_chips_with_units_that_the_rtl_lacks_are_refused() -> None:
-    with pytest.raises(SimulationError, match=r"the RTL converts the membranes of every row block; .*set readout.joined: 1"):
-        package_text(load_spec("nano2").with_fields({"readout.joined": 2}))
+    with pytest.raises(SimulationError, match="the RTL has no readout 'membrane-energy'"):
+        package_text(load_spec("nano2").with_fields({"readout.kind": "membrane-energy"}))
 
 
 def test_derived_widths() -> None:

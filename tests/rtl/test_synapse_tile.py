@@ -24,7 +24,7 @@ SPECS = {
         {
             "synapse.crossbars": 8,
             "synapse.rows": 21,
-            "synapse.columns": 15,
+            "synapse.columns": 12,
             "readout.active_rows": 5,
             "readout.conversion_cycles": 2,
             "readout.read_latency": 3,
@@ -80,6 +80,17 @@ SPECS |= {
     for steps, name in ((8, "membranes"), (4, "stored"), (1, "single conversion"))
 }
 LOG = {8: FirstSpikeLog(8, steps=8), 4: FirstSpikeLog(6, steps=4), 1: FirstSpikeLog(13, steps=1)}
+# Row blocks whose membranes meet: two by two, and all of a column.
+SPECS |= {
+    "pairs": SPECS["membranes"].with_fields({"readout.joined": 2}),
+    "whole columns": SPECS["single conversion"].with_fields({"readout.joined": 20, "readout.repeats": 1}),
+}
+# Converters that saturate, and halves of reads.
+SPECS |= {
+    "halves": SPECS["single"].with_fields({"readout.kind": "reread", "readout.converter_bits": 8, "readout.high_bits": 7}),
+    "odd halves": SPECS["odd"].with_fields({"readout.kind": "reread", "readout.converter_bits": 6, "readout.high_bits": 5}),
+    "three halves": SPECS["slices"].with_fields({"readout.kind": "reread", "readout.converter_bits": 4, "readout.high_bits": 5}),
+}
 VALUES, GATE, ARGMAX = Epilogue.VALUES, Epilogue.GATE, Epilogue.ARGMAX
 
 
@@ -96,28 +107,38 @@ def compare(bench: Bench, region: Region, cycles: int, idle: float, backpressure
 
 CASES = [
     # spec, inputs, columns, code, epilogue, output shift
-    ("membranes", 41, 26, "bit-planes", GATE, 13),
+    ("membranes", 41, 22, "bit-planes", GATE, 13),
     ("single", 64, 64, "signed-digit", VALUES, 14),
     ("single", 63, 62, "signed-digit", GATE, 12),
     ("single", 17, 61, "rate", ARGMAX, 9),
-    ("odd", 20, 57, "signed-digit", VALUES, 3),  # one row block, four column blocks; S below k_min: left shifts
-    ("odd", 41, 26, "bit-planes", GATE, 13),  # two by two, macros with 14 columns in use
-    ("odd", 84, 15, "signed-digit", ARGMAX, 30),
+    ("odd", 20, 45, "signed-digit", VALUES, 3),  # one row block, four column blocks; S below k_min: left shifts
+    ("odd", 41, 22, "bit-planes", GATE, 13),  # two by two
+    ("odd", 84, 11, "signed-digit", ARGMAX, 30),
     ("odd", 63, 9, "rate", VALUES, -4),
     ("slices", 47, 16, "first-spike", VALUES, 60),
     ("slices", 16, 54, "signed-digit", GATE, 15),
     ("slices", 30, 19, "signed-digit", ARGMAX, 20),
     ("stored", 64, 64, "signed-digit", VALUES, 14),
     ("stored", 63, 62, "rate", GATE, 12),
-    ("membranes", 20, 57, "signed-digit", VALUES, 3),
-    ("membranes", 84, 15, "signed-digit", ARGMAX, 30),
+    ("membranes", 20, 45, "signed-digit", VALUES, 3),
+    ("membranes", 84, 11, "signed-digit", ARGMAX, 30),
     ("membranes", 63, 9, "rate", VALUES, -4),
     ("single conversion", 47, 16, "first-spike", VALUES, 60),
     ("single conversion", 30, 19, "signed-digit", ARGMAX, 20),
+    ("pairs", 63, 11, "signed-digit", VALUES, 3),  # three row blocks, two of them joined
+    ("pairs", 41, 22, "bit-planes", GATE, 13),
+    ("pairs", 84, 9, "rate", ARGMAX, 9),
+    ("whole columns", 47, 16, "first-spike", VALUES, 60),
+    ("whole columns", 30, 19, "signed-digit", ARGMAX, 20),
+    ("halves", 64, 62, "signed-digit", GATE, 14),
+    ("odd halves", 41, 22, "bit-planes", GATE, 13),
+    ("odd halves", 84, 11, "signed-digit", VALUES, 3),
+    ("three halves", 47, 16, "first-spike", VALUES, 60),
+    ("three halves", 30, 19, "rate", ARGMAX, 20),
 ]
 DECAYS = [
-    ("decay 8", 84, 15, 8, ARGMAX, 30),
-    ("decay 8", 41, 26, 8, GATE, 13),
+    ("decay 8", 84, 11, 8, ARGMAX, 30),
+    ("decay 8", 41, 22, 8, GATE, 13),
     ("decay 4", 64, 64, 4, VALUES, 14),
     ("decay 1", 47, 16, 1, VALUES, 20),
 ]
@@ -144,7 +165,7 @@ def test_stamped_trains_in_their_cycles(
         compare(bench, region, 20_000, idle, backpressure, rng)
 
 
-@pytest.mark.parametrize("name", ["odd", "slices", "membranes", "single conversion"])
+@pytest.mark.parametrize("name", ["odd", "slices", "membranes", "single conversion", "pairs", "odd halves", "three halves"])
 def test_digital_twin_computes_the_same(name: str) -> None:
     """The tile with the macros' digital twin meets the same reference in every output and cycle."""
     rng, bench = np.random.default_rng(7), Bench("nmllm_synapse_tile", {"DIGITAL": 1}, spec=SPECS[name])

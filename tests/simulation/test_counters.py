@@ -53,7 +53,7 @@ def test_by_hand() -> None:
         events=events,
         repeats=np.array([[3, 0, 0, 0, 4]]),
         rereads=np.zeros((1, 5, 3), np.int64),
-        halves=np.zeros((1, 5, 2), np.int64),
+        halves=np.zeros((1, 0, 2), np.int64),
         query_phases=np.array([[[2, 1]]], np.int32),
         query_spikes=np.array([[[4, 1]]], np.int32),
         key_columns=np.array([[[2, 0]]], np.int32),

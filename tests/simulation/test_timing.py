@@ -62,7 +62,8 @@ def random_trace(program: Program, rng: np.random.Generator, prompt: int, decode
 
     context = np.arange(1, rows + 1).astype(np.int32)
     again = program.spec.readout.kind == "reread"
-    halves = rng.integers(0, 4, events.shape[:3]) * (events.sum(axis=3) > 0) if again else np.zeros(events.shape[:3], np.int64)
+    sites = [region.site for stage in program.stages for own in stage.regions for region in own] if again else []
+    halves = rng.integers(0, 4, (rows, len(sites), max_phases)) * (events.sum(axis=3) > 0)[:, np.array(sites, np.int64)]
     return ActivityTrace(
         prompt,
         np.zeros(rows, np.int32),
@@ -101,6 +102,7 @@ def check(program: Program, trace: ActivityTrace) -> None:
     assert entries(fast.stage_end_cycle) == slow.stage_end
     assert entries(fast.site_begin_cycle) == slow.site_begin
     assert entries(fast.site_end_cycle) == slow.site_end
+    assert entries(fast.stored_phases) == slow.stored
     assert fast.synapse_read_cycles.tolist() == [slow.read[n] for n in range(len(fast.synapse_read_cycles))]
 
 

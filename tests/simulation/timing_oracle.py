@@ -41,6 +41,7 @@ class Oracle:
     busy: Counter[int] = field(default_factory=Counter)
     wait: Counter[tuple[str, int]] = field(default_factory=Counter)
     read: Counter[int] = field(default_factory=Counter)
+    stored: Counter[tuple[int, int]] = field(default_factory=Counter)  # row, region: phases that wait
     step_begin: dict[int, int] = field(default_factory=dict)
     stage_end: dict[tuple[int, int], int] = field(default_factory=dict)
     site_begin: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -296,10 +297,11 @@ class Chip:
         """Groups of driven rows in the row block that has the most of them."""
         return max(ceil(int(block), self.spec.readout.active_rows) for block in self.trace.events[row, site, phase])
 
-    def reads(self, row: int, site: int, phase: int) -> int:
+    def reads(self, row: int, site: int, region: int, phase: int) -> int:
         """Cycles of a phase whose reads are converted one by one."""
         groups, readout = self.groups(row, site, phase), self.spec.readout
-        again = int(self.trace.halves[row, site, phase]) * (readout.read_latency + readout.column_mux * readout.conversion_cycles)
+        halves = int(self.trace.halves[row, region, phase]) if readout.kind == "reread" else 0
+        again = halves * (readout.read_latency + readout.column_mux * readout.conversion_cycles)
         return readout.read_latency + readout.column_mux * readout.conversion_cycles * groups + again if groups else 1
 
     def membrane(self, row: int, site: int, phase: int) -> int:
@@ -324,12 +326,12 @@ class Chip:
         integrations = sum(self.groups(row, site, slot) for slot in occupied)
         return 1 + decays + readout.read_latency * integrations + 4 * readout.column_mux * readout.conversion_cycles
 
-    def phase_cycles(self, row: int, site: int, phase: int) -> int:
+    def phase_cycles(self, row: int, site: int, region: int, phase: int) -> int:
         """Cycles of a phase in a tile."""
         kind = self.spec.readout.kind
         if kind == "membrane-decay":
             return self.decaying(row, site)
-        return self.membrane(row, site, phase) if kind == "membrane" else self.reads(row, site, phase)
+        return self.membrane(row, site, phase) if kind == "membrane" else self.reads(row, site, region, phase)
 
     def synapse(self, number: int) -> Unit:
         spec, region = self.spec, self.regions[number]
@@ -344,8 +346,9 @@ class Chip:
             for phase in self.order(row, region.site):
                 while not self.phases_complete[number]:
                     yield None
-                self.phases_complete[number].popleft()
-                cycles = self.phase_cycles(row, region.site, phase)
+                if self.phases_complete[number].popleft() + 1 < self.cycle:
+                    self.result.stored[row, number] += 1
+                cycles = self.phase_cycles(row, region.site, number, phase)
                 self.result.read[number] += cycles
                 yield from self.pause(cycles)
             if head:

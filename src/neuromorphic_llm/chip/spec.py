@@ -393,6 +393,11 @@ class ChipSpec:
         return self.readout_circuit.least_significant_first and self.encoder.whole_train
 
     @property
+    def passes_axons(self) -> bool:
+        """A phase that a synapse tile takes at once passes its axon memory by (docs/reference/timing.md, Synapse tile)."""
+        return self.least_significant_first and not self.stamped
+
+    @property
     def converter_bits(self) -> int:
         """Converter width: `readout.converter_bits`, or that of an exact read."""
         return self.readout_circuit.converter_bits

@@ -28,5 +28,5 @@ class Exact(ConvertedReads):
         return sums
 
     def rtl_parameters(self) -> dict[str, int]:
-        """See Readout.rtl_parameters; there are no ranges and no repeated conversions."""
-        return {"MEMBRANE": 0, "CONVERTER_BITS": self.converter_bits, "REPEATS": 0, "RANGE_BITS": 1}
+        """See Readout.rtl_parameters: what the RTL has without any."""
+        return {}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.devices.cells import Array, Library
 from neuromorphic_llm.devices.readout import BOUNDS, BlockReadout, Counts, Drive, Readout
-from neuromorphic_llm.errors import SimulationError, UsageError
+from neuromorphic_llm.errors import UsageError
 
 LARGEST_SHIFT = 29
 """Largest shift of a first conversion."""
@@ -116,9 +116,7 @@ class Membrane(BlockReadout):
 
     def rtl_parameters(self) -> dict[str, int]:
         """See Readout.rtl_parameters."""
-        if self.joined > 1:
-            raise SimulationError("the RTL converts the membranes of every row block; simulate with events, or set readout.joined: 1")
-        return {"MEMBRANE": 1, "CONVERTER_BITS": self.converter_bits, "REPEATS": self.repeats, "RANGE_BITS": self.range_bits}
+        return {"MEMBRANE": 1, "REPEATS": self.repeats, "RANGE_BITS": self.range_bits}
 
 
 class MembraneEnergy(Membrane):

@@ -170,10 +170,13 @@ class Readout(ABC):
         return np.where(reads > 0, read_latency + mux_cycles * reads, 1)
 
     def rtl_parameters(self) -> dict[str, int]:
-        """Constants of the SystemVerilog package, by name. SimulationError if the RTL does not have this readout."""
+        """Constants of the SystemVerilog package in which the readout differs from the exact one, by name.
+
+        SimulationError if the RTL does not have this readout.
+        """
         raise SimulationError(
-            f"the RTL has no readout {self.name!r}, only 'exact', 'membrane' and 'membrane-decay'; simulate with events, or convert for "
-            "one of these"
+            f"the RTL has no readout {self.name!r}, only 'exact', 'reread', 'membrane' and 'membrane-decay'; "
+            "simulate with events, or convert for one of these"
         )
 
     def described(self) -> str:

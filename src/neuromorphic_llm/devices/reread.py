@@ -45,6 +45,10 @@ class Reread(ConvertedReads):
         """The sums themselves: the halves of those that saturate add up to them."""
         return sums
 
+    def rtl_parameters(self) -> dict[str, int]:
+        """See Readout.rtl_parameters."""
+        return {"REREAD": 1}
+
     def accumulations(self, conversions: int, repeated: int) -> int:
         """See Readout.accumulations: of each two halves, one takes the place of what saturated."""
         return conversions + repeated // 2

@@ -56,7 +56,8 @@ def trace_fields(config: DecoderConfig, records: Sequence[Record], rows: int, he
         missing = phases - part["events"].shape[2]
         part["events"] = np.pad(part["events"], ((0, 0), (0, 0), (0, missing), (0, 0)))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    sizes = {"rereads": (*joined["phases"].shape, 3), "halves": joined["events"].shape[:3]}  # of macros, which only a chip has
+    tokens, sites = joined["phases"].shape
+    sizes = {"rereads": (tokens, sites, 3), "halves": (tokens, 0, phases)}  # of macros and regions, which only a chip has
     return joined | {name: np.zeros(size, np.int64) for name, size in sizes.items()}
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.chip.routes import entry_bits
+from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.rtl.bench import Bench
 from neuromorphic_llm.rtl.loader import Writes, chip_parameters, dram_words, load_writes, request_writes
@@ -259,15 +260,16 @@ class RtlChip:
         spikes = [int(values[regions[0].tile, 0]) for stage in program.stages for regions in stage.regions]
         operations = [count * config.sites[site].shape[1] for site, count in enumerate(spikes)]
         flits, hops = int(values[:, _ROUTER_COUNTERS].sum()), int(values[:, _ROUTER_COUNTERS + 1 : _ROUTER_COUNTERS + 1 + _LINKS].sum())
-        counts: Counts = {**total, **_derived(total, spec.synapse.accumulator_bits), "site_spikes": tuple(spikes)}
+        counts: Counts = {**total, **_derived(total, spec), "site_spikes": tuple(spikes)}
         counts |= {"spikes": sum(spikes), "synaptic_operations": sum(operations), "site_synaptic_operations": tuple(operations)}
         counts |= {"flits": flits, "flit_hops": hops, "dram_bits_read": int(values[0, 0]), "cycles": cycles}
         return counts | {"routing_bits_read": entry_bits(len(program.route_masks)) * (flits + hops)}
 
 
-def _derived(total: dict[str, int], bits: int) -> dict[str, int]:
+def _derived(total: dict[str, int], spec: ChipSpec) -> dict[str, int]:
     """Counters that are sums and multiples of others."""
-    accumulations = total["conversions"] - total["repeated_conversions"]
+    bits, repeated = spec.synapse.accumulator_bits, total["repeated_conversions"]
+    accumulations = spec.readout_circuit.accumulations(total["conversions"] - repeated, repeated)
     return {
         "accumulations": accumulations,
         "accumulator_bits_read": bits * (accumulations + total["output_values"]),

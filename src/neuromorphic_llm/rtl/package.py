@@ -34,7 +34,14 @@ _TABLE_COLUMNS = 16
 
 def derived_parameters(spec: ChipSpec) -> dict[str, int]:
     """Widths and counts that follow from the spec, by their names in the package. SimulationError if the RTL lacks a unit of the chip."""
-    readout = spec.readout_circuit.rtl_parameters()
+    circuit = spec.readout_circuit
+    readout = {
+        "CONVERTER_BITS": circuit.converter_bits,
+        "HIGH_BITS": circuit.converter_widths[-1],
+        **dict.fromkeys(("REREAD", "MEMBRANE", "REPEATS", "STEPS"), 0),
+        "RANGE_BITS": 1,
+    }
+    readout |= circuit.rtl_parameters()
     row_blocks = spec.synapse.crossbars // spec.synapse.slices
     return {
         "TILES": spec.topology.tiles,
@@ -50,7 +57,6 @@ def derived_parameters(spec: ChipSpec) -> dict[str, int]:
         "ROUTERS_GATED": int(spec.routers_gated),
         "WAKE_CYCLES": spec.wake_wait,
         "WAKE_BITS": max(1, spec.wake_wait.bit_length()),
-        "STEPS": 0,
         **readout,
         "FLIT_EVENTS": spec.flit_events,
         "STAMP_BITS": STAMP_BITS,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.devices.cells import words
+from neuromorphic_llm.devices.membrane import Membrane
 
 REGISTERS, PARAMETERS, WEIGHTS, RANGES = 1, 2, 3, 4
 """cfg_unit of registers, of multipliers and biases, of weights, and of ranges."""
@@ -42,7 +43,7 @@ class RegionLoad:
     region: int = 0
     gate_fraction: int = 12
     hidden_fraction: int = 0
-    ranges: NDArray[np.integer] | None = None  # [row_blocks, columns], of a tile with membranes
+    ranges: NDArray[np.integer] | None = None  # [joined blocks, columns], of a tile with membranes
     least_range: int = 0  # of the site
     last_slot: int = 0  # of a stamped train
     octaves: int = 0  # from its first phase to its last one, beside which its ranges stand
@@ -69,7 +70,7 @@ def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
     per_output = 2 if load.epilogue == Epilogue.GATE else 1
     row_blocks, block = spec.synapse.row_blocks(load.inputs), spec.synapse.usable_columns(per_output)
     column_blocks = spec.synapse.column_blocks(load.columns, per_output)
-    groups = spec.synapse.crossbars // spec.synapse.slices
+    groups, joined = spec.synapse.crossbars // spec.synapse.slices, _joined(spec)
     if row_blocks * column_blocks > groups:
         raise ValueError(
             f"a region of {load.inputs} x {load.columns} needs {row_blocks * column_blocks} groups of macros, a tile has {groups}"
@@ -88,7 +89,6 @@ def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
         load.region,
         int(load.bias is not None),
         row_blocks,
-        block,
         (load.least_range + load.octaves) & 0xFF,
         load.last_slot,
     ]
@@ -96,15 +96,23 @@ def synapse_writes(spec: ChipSpec, load: RegionLoad) -> NDArray[np.uint64]:
     for group in range(groups):
         column_block, row_block = divmod(group, row_blocks)
         columns = max(min(load.columns - column_block * block, block), 0)
-        flags = (row_block == row_blocks - 1) << 25 | (row_block == 0) << 24
+        last = row_block == row_blocks - 1
+        converts = last or row_block % joined == joined - 1
+        flags = converts << 27 | (row_block % joined > 0) << 26 | last << 25 | (row_block == 0) << 24
         writes.append((REGISTERS, GROUP_REGISTERS + group, flags | row_block << 16 | columns))
     bias = np.zeros(load.columns, np.int64) if load.bias is None else load.bias.astype(np.int64)
     parameters = (bias & 0xFFFFFFFF) << 16 | load.multiplier.astype(np.int64)
     writes += [(PARAMETERS, column, int(value)) for column, value in enumerate(parameters)]
     parts = [np.array(writes, np.uint64), _weight_writes(spec, load, row_blocks, block)]
     if load.ranges is not None:
-        parts.append(_range_writes(spec, load.ranges - load.least_range, block))
+        parts.append(_range_writes(spec, load.ranges - load.least_range, row_blocks, block))
     return np.concatenate(parts)
+
+
+def _joined(spec: ChipSpec) -> int:
+    """Row blocks whose membranes meet before a conversion."""
+    circuit = spec.readout_circuit
+    return circuit.joined if isinstance(circuit, Membrane) else 1
 
 
 def _weight_writes(spec: ChipSpec, load: RegionLoad, row_blocks: int, block: int) -> NDArray[np.uint64]:
@@ -120,13 +128,14 @@ def _weight_writes(spec: ChipSpec, load: RegionLoad, row_blocks: int, block: int
     return np.concatenate(parts)
 
 
-def _range_writes(spec: ChipSpec, ranges: NDArray[np.integer], block: int) -> NDArray[np.uint64]:
-    """Writes of the ranges [row_blocks, columns] beside the least one, eight of a row block each."""
-    parts = []
+def _range_writes(spec: ChipSpec, ranges: NDArray[np.integer], row_blocks: int, block: int) -> NDArray[np.uint64]:
+    """Writes of the ranges [joined blocks, columns] beside the least one, eight each, into the groups that convert."""
+    joined, parts = _joined(spec), []
     for number, first in enumerate(range(0, ranges.shape[1], block)):
         data = words(ranges[:, first : first + block], spec.synapse.columns)
         word_bits = max((data.shape[1] - 1).bit_length(), 1)
-        row_block, word = np.divmod(np.arange(data.size), data.shape[1])
-        address = (number * len(ranges) + row_block) << word_bits | word
+        joined_block, word = np.divmod(np.arange(data.size), data.shape[1])
+        row_block = np.minimum(joined * (joined_block + 1), row_blocks) - 1
+        address = (number * row_blocks + row_block) << word_bits | word
         parts.append(np.stack([np.full(data.size, RANGES), address, data.reshape(-1)], axis=1, dtype=np.uint64, casting="unsafe"))
     return np.concatenate(parts)

@@ -144,7 +144,7 @@ def count(program: Program, trace: ActivityTrace, timing: TimingResult, rows: sl
     work = _SiteWork.of(program, part)
     site_operations = work.events * work.outputs
     start = timing.token_end_cycle[chosen.start - 1] if chosen.start else 0
-    counted = Counter(_crossbar_counts(program, part, work))
+    counted = Counter(_crossbar_counts(program, part, work, timing.stored_phases[chosen.start : chosen.stop].sum(axis=0)))
     for number, stage in enumerate(program.stages):
         last = number == len(program.stages) - 1
         if last and not part.logits_wanted.any():
@@ -205,8 +205,8 @@ def _over_columns(per_column: Counts, regions: list[tuple[Region, int]]) -> int:
     return sum(int(per_column[region.site]) * region.columns for region, _ in regions)
 
 
-def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) -> dict[str, int]:
-    """Synapse tiles: axon memories, reads of macros and what follows each, output stages."""
+def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork, stored: Counts) -> dict[str, int]:
+    """Synapse tiles: axon memories, reads of macros and what follows each, output stages; stored [regions]: phases that waited."""
     spec = program.spec
     events = trace.events.astype(np.int64)
     groups = spec.readout_circuit.reads(events).sum(axis=(0, 2, 3))  # [sites], reads of one macro column
@@ -218,7 +218,8 @@ def _crossbar_counts(program: Program, trace: ActivityTrace, work: _SiteWork) ->
     side_by_side = spec.synapse.column_blocks
     regions = [(region, side_by_side(region.columns, region.columns // region.outputs)) for region in _regions(program)]
     slots = (events.sum(axis=3) > 0).sum(axis=(0, 2)) if spec.stamped else np.zeros_like(groups)  # [sites], with an event
-    axon_bits = spec.spike_bits * sum(int(work.phases[region.site] * work.inputs[region.site]) for region, _ in regions)
+    kept = stored if spec.passes_axons else [work.phases[region.site] for region, _ in regions]
+    axon_bits = spec.spike_bits * sum(int(phases * work.inputs[region.site]) for phases, (region, _) in zip(kept, regions, strict=True))
     conversions = _over_columns(per_column, regions)
     accumulations = spec.readout_circuit.accumulations(conversions, repeated)
     sites, each = program.weights.config.sites, work.runs * work.outputs

@@ -115,7 +115,7 @@ class EventDecoder:
             np.zeros((len(config.sites), self._slots, self._row_blocks), np.int32),
             np.zeros(len(config.sites), np.int64),
             np.zeros((len(config.sites), 3), np.int64),
-            np.zeros((len(config.sites), weights.code.phases), np.int64),
+            np.zeros((0 if self._rereads is None else self._rereads.regions, weights.code.phases), np.int64),
             np.zeros((len(COUNTS), config.layers, config.heads), np.int32),
         )
         if self.records is not None:
@@ -156,7 +156,8 @@ class EventDecoder:
                 run = crossbar_kernels.accumulate_parallel
             run(weights_t, self._events, self._bounds, phases, self._horner_shift, total)
             if self._rereads is not None:
-                row.halves[site, :phases], row.rereads[site], row.repeats[site] = self._rereads.count(site, digits[:phases])
+                own = self._rereads.of_site[site]
+                row.halves[own, :phases], row.rereads[site], row.repeats[site] = self._rereads.count(site, digits[:phases])
         else:
             total = self._read_out(site, digits[:phases])
         if self.records is not None:

@@ -15,7 +15,7 @@ from neuromorphic_llm.kernel_cache import kernel
 class Halves(NamedTuple):
     """Halves of one token's reads at a site."""
 
-    steps: NDArray[np.int64]  # [phases], of the tile with the most: halves that any of its macros reads
+    steps: NDArray[np.int64]  # [regions of the site, phases]: halves that any macro of the tile reads
     work: NDArray[np.int64]  # [3], of all macros: READS, ROWS, CELLS
     conversions: int
 
@@ -27,13 +27,21 @@ class Rereads:
         self._program, self._circuit = program, circuit
         self._limits = np.array([1 << (bits - 1) for bits in circuit.converter_widths], np.int64)
         self._levels = [circuit.cell.levels(weights_t) for weights_t in program.weights_t]
-        self._macros = [self._of_site(site) for site in range(len(program.weights.config.sites))]
+        self._regions = [region for stage in program.stages for own in stage.regions for region in own]
+        sites = range(len(program.weights.config.sites))
+        self.of_site = [np.array([n for n, region in enumerate(self._regions) if region.site == site], np.int64) for site in sites]
+        """Numbers of the regions of every site."""
+        self._macros = [self._macros_of(site) for site in sites]
 
-    def _of_site(self, site: int) -> NDArray[np.int64]:
-        """Macros of one row block and slice: first column, columns, number of the region, [macros, 3]."""
+    @property
+    def regions(self) -> int:
+        """Regions of all sites."""
+        return len(self._regions)
+
+    def _macros_of(self, site: int) -> NDArray[np.int64]:
+        """Macros of one row block and slice: first column, columns, number of the region in the site, [macros, 3]."""
         macros, first = [], 0
-        regions = [region for stage in self._program.stages for own in stage.regions for region in own if region.site == site]
-        for number, region in enumerate(regions):
+        for number, region in enumerate(self._regions[index] for index in self.of_site[site]):
             width = self._program.spec.synapse.usable_columns(region.columns // region.outputs)
             macros += [(first + start, min(width, region.columns - start), number) for start in range(0, region.columns, width)]
             first += region.columns
@@ -42,7 +50,7 @@ class Rereads:
     def count(self, site: int, digits: NDArray[np.int8]) -> Halves:
         """Halves for the digits [phases, inputs] of a token."""
         circuit, work = self._circuit, np.zeros(4, np.int64)
-        steps = np.zeros(len(digits), np.int64)
+        steps = np.zeros((len(self.of_site[site]), len(digits)), np.int64)
         sizes = circuit.rows, circuit.active_rows
         _count(np.ascontiguousarray(digits), self._levels[site], *sizes, self._limits, self._macros[site], steps, work)
         return Halves(steps, work[:3], int(work[3]))
@@ -95,7 +103,7 @@ def _count(
     steps: NDArray[np.int64],
     work: NDArray[np.int64],
 ) -> None:
-    """Halves of every phase, added to steps [phases] and work [4]; limits: of each slice's converters, macros as Rereads._of_site."""
+    """Halves of every phase, added to steps [regions, phases] and work [4]; limits: of each slice's converters, macros as _macros_of."""
     inputs, regions, nodes = digits.shape[1], macros[-1, 2] + 1, 4
     while nodes < 4 * active_rows:
         nodes *= 2
@@ -104,7 +112,6 @@ def _count(
         driven = [
             np.flatnonzero(digits[phase, first : first + rows]).astype(np.int32) + np.int32(first) for first in range(0, inputs, rows)
         ]
-        in_region = np.zeros(regions, np.int64)
         for start in range(0, max([len(block) for block in driven]), active_rows):
             visited = np.zeros((regions, nodes), np.bool_)
             for block in driven:
@@ -128,5 +135,4 @@ def _count(
                             work[1] += sizes[node]
                             work[2] += sizes[node] * width
             for region in range(regions):
-                in_region[region] += visited[region].sum()
-        steps[phase] = in_region.max()
+                steps[region, phase] += visited[region].sum()

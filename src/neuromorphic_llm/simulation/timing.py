@@ -41,6 +41,7 @@ class TimingResult:
     stage_end_cycle: NDArray[np.int64]  # [rows, stages], of a vector tile's work; 0 of a row that the head does not see
     site_begin_cycle: NDArray[np.int64]  # [rows, sites], of the work in front of a site's encoder
     site_end_cycle: NDArray[np.int64]  # [rows, sites], arrival of a site's last value
+    stored_phases: NDArray[np.int64]  # [rows, regions], phases that wait in the axon memory of a tile
 
     @property
     def credit_wait_cycles(self) -> NDArray[np.int64]:
@@ -157,7 +158,7 @@ def _phase_work(spec: ChipSpec, trace: ActivityTrace) -> NDArray[np.int64]:
     else:
         events = _as_sent(spec, events, phases)
         sent = events.sum(axis=3)
-        reading = _reading_cycles(spec, events, phases) + trace.halves * (readout.read_latency + readout.mux_cycles)
+        reading = _reading_cycles(spec, events, phases)
     return np.stack([np.maximum(_ceil(sent, spec.flit_events), 1), reading], axis=3)
 
 
@@ -183,6 +184,7 @@ def _plan(program: Program, trace: ActivityTrace) -> Plan:
         finish=finish,
         phases=trace.phases.astype(np.int64),
         work=_phase_work(spec, trace),
+        halves=trace.halves * (spec.readout.read_latency + spec.readout.mux_cycles),
         tile_unit=tile_unit,
         route_kind=_route_kinds(program),
     )
@@ -220,7 +222,8 @@ def _units(plan: Plan, stages: int) -> Units:
     rows, sites = plan.delay.shape
     work, credit_wait = (np.zeros((rows, 1 + stages), np.int64) for _ in range(2))
     lists, numbers, token_end = np.zeros((3, count), np.int64), np.zeros(5, np.int64), np.zeros(rows, np.int64)
-    return Units(unit, lists, numbers, token_end, work, credit_wait, np.zeros((rows, sites, 3), np.int64))
+    stored = np.zeros((rows, count - stages - 1), np.int64)
+    return Units(unit, lists, numbers, token_end, work, credit_wait, np.zeros((rows, sites, 3), np.int64), stored)
 
 
 def _check(program: Program, trace: ActivityTrace) -> None:
@@ -289,4 +292,5 @@ def simulate_timing(program: Program, trace: ActivityTrace, flits: list[NDArray[
         stage_end_cycle=units.work[:, 1:],
         site_begin_cycle=units.site_work[..., tables.BEGUN],
         site_end_cycle=units.site_work[..., tables.DONE],
+        stored_phases=units.stored,
     )

@@ -253,6 +253,10 @@ def _phase_arrived(plan: Plan, units: Units, unit: int, cycle: int) -> None:
     """The last flit of a phase is in a synapse tile's axon memory at the start of this cycle."""
     row, phase, site = units.unit[unit, ROW], units.unit[unit, PHASE], plan.units[unit, FIRST_SITE]
     reading = plan.work[row, site, phase, READING]
+    if plan.halves.shape[1] > 0:
+        reading += plan.halves[row, unit - (len(plan.units) - plan.halves.shape[1]), phase]
+    if units.unit[unit, BUSY_UNTIL] > cycle:
+        units.stored[row, unit - (len(plan.units) - units.stored.shape[1])] += 1
     units.unit[unit, BUSY_UNTIL] = max(cycle, units.unit[unit, BUSY_UNTIL]) + reading
     units.unit[unit, READ] += reading
     units.unit[unit, PHASE] += 1

@@ -47,6 +47,7 @@ class Plan(NamedTuple):
     finish: NDArray[np.int64]  # [rows, stages], from the last receive of a stage to its send
     phases: NDArray[np.int64]  # [rows, sites]
     work: NDArray[np.int64]  # [rows, sites, phases, 2]
+    halves: NDArray[np.int64]  # [rows, regions, phases], cycles of a phase beyond READING; no regions unless reads have halves
     tile_unit: NDArray[np.int64]  # [tiles], -1 where there is none
     route_kind: NDArray[np.int64]  # [routes]
 
@@ -89,3 +90,4 @@ class Units(NamedTuple):
     work: NDArray[np.int64]  # [rows, 1 + stages]: begin of the host's step, end of each vector tile's work
     credit_wait: NDArray[np.int64]  # [rows, 1 + stages], host first: cycles in which the row waits for a free slot downstream
     site_work: NDArray[np.int64]  # [rows, sites, 3]: begin of the work in front of a site's encoder, last injection, last value
+    stored: NDArray[np.int64]  # [rows, regions], phases that wait in the axon memory until the tile is idle

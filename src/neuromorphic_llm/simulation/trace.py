@@ -24,7 +24,7 @@ class ActivityTrace:
     events: NDArray[np.int32]  # [tokens, sites, max_phases, max_row_blocks]
     repeats: NDArray[np.int64]  # [tokens, sites], repeated conversions
     rereads: NDArray[np.int64]  # [tokens, sites, 3], reads of macros for halves, their rows and cells
-    halves: NDArray[np.int64]  # [tokens, sites, max_phases], that a phase waits for
+    halves: NDArray[np.int64]  # [tokens, regions, max_phases], that a phase waits for; no regions unless reads have halves
     query_phases: NDArray[np.int32]  # [tokens, layers, heads]
     query_spikes: NDArray[np.int32]  # [tokens, layers, heads]
     key_columns: NDArray[np.int32]  # [tokens, layers, heads], at the first head of each group
@@ -61,7 +61,7 @@ class ActivityTrace:
         chosen = sorted(rows)
         wanted = self.logits_wanted.copy()
         wanted[chosen] = False
-        parts = {name: getattr(self, name).copy() for name in ("phases", "events", "repeats", "rereads", "halves")}
+        parts = {name: getattr(self, name).copy() for name in ("phases", "events", "repeats", "rereads")}
         for part in parts.values():
             part[chosen, -1] = 0
         return replace(self, logits_wanted=wanted, **parts)
