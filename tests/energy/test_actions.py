@@ -210,7 +210,7 @@ def test_synthesis_page_charges_what_the_actions_say() -> None:
             expected = pytest.approx([energy.nominal * 1e15, energy.low * 1e15, energy.high * 1e15], rel=5e-3)
             assert figures == expected, unit
             compared += 1
-    assert compared == 13
+    assert compared == 16
 
 
 def test_a_token_at_the_energies_of_synthesis() -> None:
@@ -224,13 +224,13 @@ def test_a_token_at_the_energies_of_synthesis() -> None:
         "output_values": values + 2 * gates,
         "gate_operations": gates,
         "kv_bits_written": 8 * counts["kv write: elements"],
-        "accumulations": counts["accumulators: accumulations"],
+        "accumulations": counts["accumulators (exact): accumulations"],
         "attention_values": counts["attention output: attention values"],
     }
     same = ("add_elements", "norm_elements", "rope_elements", "encode_elements", "score_operations", "softmax_elements", "value_operations")
     counters |= {name: next(n for key, n in counts.items() if name.replace("_", " ") in key.replace(":", "")) for name in same}
     unit = {"account": {"nominal": 1.0}, "scaled": {"nominal": 2.0}}
     comparisons = [{"unit": name, "operation": entry.per, **unit} for name, entry in RTL_UNITS.items()]
-    found = rows(comparisons, counters)
+    found = rows(comparisons, counters, load_spec("nc1"))
     assert {name.replace("_", " "): number for name, number, _, _ in found} == counts
     assert all((ours, theirs) == (number, 2 * number) for _, number, ours, theirs in found)

@@ -216,7 +216,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_every_unit_that_runs_has_its_charge() -> None:
-    uncharged = ("read_scheduler", "membrane_scheduler", "range_logic")
+    uncharged = ("read_scheduler", "membrane_scheduler")
     assert [unit.name for unit in UNITS if unit.stimulus is not None and unit.name not in uncharged] == list(RTL_UNITS)
 
 

@@ -58,13 +58,9 @@ GROUPS: Mapping[str, tuple[Component, ...]] = MappingProxyType(
             ),
         ),
         "accumulators": (
-            Component(("synapse_tiles", "groups", "columns", "accumulator_bits"), {"accumulator_bit": 1}, "register, shift, multiplexers"),
+            Component(("synapse_tiles", "groups", "columns", "accumulator_bits"), {"accumulator_bit": 1}, "register, shift, selection"),
             Component(("synapse_tiles", "crossbars", "adders"), {"accumulator_adder": 1}),
-            Component(
-                ("synapse_tiles", "groups", "columns", "accumulator_bits", "read_lanes"),
-                {"accumulator_port": 1},
-                "reads of the output stage",
-            ),
+            Component(("synapse_tiles", "accumulator_bits", "read_lanes"), {"accumulator_port": 1}, "word that the output stage reads"),
         ),
         "schedulers": (Component(("synapse_tiles", "groups", "rows"), {"scheduled_row": 1}),),
         "stamps": (Component(("synapse_tiles", "stamped_rows"), {"register_bit": 8, "slot_match": 1}, "spike, sign and slot of an input"),),

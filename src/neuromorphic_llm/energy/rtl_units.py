@@ -20,17 +20,22 @@ class RtlUnit:
     """Counts of the account's counters for each operation of a unit, priced by the actions of `group`.
 
     The first operation is the one that energies are divided by. Its number in a run is the sum of the counters of `in_a_run` times their
-    factors; without any it is part of another unit's operation.
+    factors; without any it is part of another unit's operation. Chips have the unit whose fields have one of the values of `chips`.
     """
 
     group: str
     operations: Mapping[str, Mapping[str, int]]
     in_a_run: Mapping[str, float] = field(default_factory=dict)
+    chips: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def per(self) -> str:
         """Operation that energies are divided by."""
         return next(iter(self.operations))
+
+    def runs_on(self, spec: ChipSpec) -> bool:
+        """True if a chip has this unit."""
+        return all(spec.value(path) in values for path, values in self.chips.items())
 
     def energy(self, operations: Mapping[str, int], spec: ChipSpec, constants: Mapping[str, Constant]) -> Range:
         """Energy by the account of one operation `per`, J, where `operations` of the unit's were counted."""
@@ -42,16 +47,25 @@ class RtlUnit:
         return total * (1 / operations[self.per])
 
 
+_EXACT: Mapping[str, tuple[str, ...]] = {"readout.kind": ("exact", "reread")}
+_MEMBRANES: Mapping[str, tuple[str, ...]] = {"readout.kind": ("membrane", "membrane-energy")}
+_PHASE, _ELEMENT = ({"vector.encoder": (name,)} for name in ("phase", "element"))
+
 _ACCUMULATION: Mapping[str, Mapping[str, int]] = {
     "accumulations": {"accumulations": 1, "accumulator_bits_read": 32, "accumulator_bits_written": 32}
 }
+
+_ACCUMULATOR_READ: Mapping[str, Mapping[str, int]] = {"values": {"accumulator_bits_read": 32}}
 
 _ENCODING: Mapping[str, Mapping[str, int]] = {"encode_elements": {"encode_elements": 1}, "maximum_elements": {"maximum_elements": 1}}
 
 RTL_UNITS: Mapping[str, RtlUnit] = {
     "router": RtlUnit("routers", {"flits": {"flits": 1}}, {"flits": 1, "flit_hops": 1}),
-    "accumulators": RtlUnit("accumulators", _ACCUMULATION, {"accumulations": 1}),
-    "accumulators (membranes)": RtlUnit("accumulators", _ACCUMULATION),
+    "range_logic": RtlUnit("converters", {"conversions": {}}, {"conversions": 1}, _MEMBRANES),
+    "accumulators (exact)": RtlUnit("accumulators", _ACCUMULATION, {"accumulations": 1}, _EXACT),
+    "accumulators (exact, read)": RtlUnit("accumulators", _ACCUMULATOR_READ, {"output_values": 1}, _EXACT),
+    "accumulators (membranes)": RtlUnit("accumulators", _ACCUMULATION, {"accumulations": 1}, _MEMBRANES),
+    "accumulators (membranes, read)": RtlUnit("accumulators", _ACCUMULATOR_READ, {"output_values": 1}, _MEMBRANES),
     "output_stage": RtlUnit("vector", {"values": {"output_values": 1}}, {"output_values": 1, "gate_operations": -2}),
     "output_stage (gate)": RtlUnit("vector", {"gates": {"output_values": 2, "gate_operations": 1}}, {"gate_operations": 1}),
     "add": RtlUnit("vector", {"elements": {"add_elements": 1}}, {"add_elements": 1}),
@@ -66,8 +80,8 @@ RTL_UNITS: Mapping[str, RtlUnit] = {
     ),
     "rope": RtlUnit("vector", {"elements": {"rope_elements": 1}, "maximum_elements": {"maximum_elements": 1}}, {"rope_elements": 1}),
     "kv_write": RtlUnit("vector", {"elements": {"kv_bits_written": 8, "maximum_elements": 1}}, {"kv_bits_written": 1 / 8}),
-    "encoder": RtlUnit("vector", _ENCODING, {"encode_elements": 1}),
-    "encoder (element)": RtlUnit("vector", _ENCODING),
+    "encoder": RtlUnit("vector", _ENCODING, {"encode_elements": 1}, _PHASE),
+    "encoder (element)": RtlUnit("vector", _ENCODING, {"encode_elements": 1}, _ELEMENT),
     "isqrt": RtlUnit("vector", {"commands": {"square_roots": 1}}),
     "divide": RtlUnit("vector", {"commands": {"divisions": 1}}),
     "attention_encoder": RtlUnit("vector", {"encode_elements": {"encode_elements": 1}}),

@@ -33,6 +33,8 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """Whether the account's bounds and those of synthesis meet."""
+        if self.account.high == 0:
+            return "not charged"
         if self.account.high < self.scaled.low:
             return f"too low by {self.scaled.low / self.account.high:.1f}"
         if self.account.low > self.scaled.high:

@@ -61,6 +61,27 @@ def _accumulations(spec: ChipSpec, terms: int) -> Callable[[Signals], dict[str, 
     return operations
 
 
+def _reading(signals: Signals) -> NDArray[np.bool_]:
+    """Cycles in which a word of accumulators is selected, or arrives in the registers of the port."""
+    read = signals["read"] == 1
+    read[1:] |= read[:-1].copy()
+    return read
+
+
+def _adding(signals: Signals) -> NDArray[np.bool_]:
+    """All other cycles."""
+    return ~_reading(signals)
+
+
+def _words(spec: ChipSpec) -> Callable[[Signals], dict[str, int]]:
+    """Accumulators of the words that are read."""
+
+    def operations(signals: Signals) -> dict[str, int]:
+        return {"values": int(signals["read"][RESET_CYCLES:].sum()) * max(spec.synapse.argmax_lanes, 4)}
+
+    return operations
+
+
 def _conversions(signals: Signals) -> dict[str, int]:
     spec = stimuli.MEMBRANES
     first = signals["convert"] & signals["convert_first"]
@@ -86,10 +107,32 @@ def _tile(
     parameters: Mapping[str, int] | None = None,
     rows: Mapping[str, int] | None = None,
     spec: ChipSpec = stimuli.GROUP,
+    working: Callable[[Signals], NDArray[np.bool_]] | None = None,
 ) -> Unit:
     """A unit of a synapse tile with one group of macros."""
-    stimulus = Stimulus("nmllm_synapse_tile", instance, drive, counted, count, rows=rows or {})
+    stimulus = Stimulus("nmllm_synapse_tile", instance, drive, counted, count, working, rows=rows or {})
     return Unit(name, module, spec, parameters or {}, stimulus)
+
+
+def _accumulators(name: str, drive: Callable[[Bench], None], spec: ChipSpec, terms: int, bits: int) -> list[Unit]:
+    """The accumulators while terms are added, and while their words are read."""
+    parameters = {"READ_LANES": max(spec.synapse.argmax_lanes, 4), "TERMS": terms, "TERM_BITS": bits}
+
+    def unit(operation: str, count: Callable[[Signals], dict[str, int]], working: Callable[[Signals], NDArray[np.bool_]]) -> Unit:
+        return _tile(
+            f"accumulators ({name}{operation})",
+            "nmllm_accumulators",
+            "u_accumulators",
+            drive,
+            ("add", "read"),
+            count,
+            parameters,
+            {"terms": terms},
+            spec,
+            working,
+        )
+
+    return [unit("", _accumulations(spec, terms), _adding), unit(", read", _words(spec), _reading)]
 
 
 def _attention(part: str, counters: tuple[str, ...], parameters: Mapping[str, int], instance: str = "") -> Unit:
@@ -142,27 +185,10 @@ UNITS = [
         _conversions,
         spec=stimuli.MEMBRANES,
     ),
-    _tile(
-        "accumulators",
-        "nmllm_accumulators",
-        "u_accumulators",
-        stimuli.synapse_values,
-        ("add",),
-        _accumulations(stimuli.GROUP, stimuli.GROUP.synapse.slices),
-        {"READ_LANES": stimuli.GROUP.synapse.argmax_lanes},
-        {"terms": stimuli.GROUP.synapse.slices},
+    *_accumulators(
+        "exact", stimuli.synapse_values, stimuli.GROUP, stimuli.GROUP.synapse.slices, stimuli.GROUP.readout_circuit.converter_bits
     ),
-    _tile(
-        "accumulators (membranes)",
-        "nmllm_accumulators",
-        "u_accumulators",
-        stimuli.synapse_membranes,
-        ("add",),
-        _accumulations(stimuli.MEMBRANES, 1),
-        {"READ_LANES": stimuli.MEMBRANES.synapse.argmax_lanes, "TERMS": 1, "TERM_BITS": stimuli.MEMBRANES.synapse.accumulator_bits},
-        {"terms": 1},
-        stimuli.MEMBRANES,
-    ),
+    *_accumulators("membranes", stimuli.synapse_membranes, stimuli.MEMBRANES, 1, stimuli.MEMBRANES.synapse.accumulator_bits),
     _tile("output_stage", "nmllm_output_stage", "u_output", stimuli.synapse_values, ("read", "read_count"), _columns),
     _tile("output_stage (gate)", "nmllm_output_stage", "u_output", stimuli.synapse_gate, ("read", "read_count"), _gates),
     _vector("add", "u_add", stimuli.add, ("count_elements",), {"ADDRESS_BITS": 10}),
