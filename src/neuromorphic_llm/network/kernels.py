@@ -22,13 +22,10 @@ from neuromorphic_llm.arithmetic.scalars import (
     soft_capped,
 )
 from neuromorphic_llm.arithmetic.signed_digit import fill_probability_table, fire_phase, phase_range
-from neuromorphic_llm.devices.membrane import LARGEST_SHIFT, REPEAT_SHIFT
+from neuromorphic_llm.devices import membrane_kernels
 from neuromorphic_llm.kernel_cache import kernel
 
 Array = NDArray[Any]
-
-_COLUMNS = 64
-"""Columns of membranes that are looked at again together, if one of them saturates."""
 
 
 @kernel(parallel=True)
@@ -70,62 +67,19 @@ def encode(x: Array, stop: Array, phases: int, planes: Array, exponent: Array, s
             high[i], low[i] = _split((values[i] - v[i]) >> k_min)
 
 
-@kernel
-def _shift_of(exponent: int, column_range: int) -> Integer:
-    return min(max(exponent + column_range, 0), LARGEST_SHIFT)
-
-
-@kernel
-def _rounded(charge: int, shift: int) -> Integer:
-    return (charge + ((np.int64(1) << shift) >> 1)) >> shift
-
-
-@kernel
-def _convert_once(high: Array, low: Array, ranges: Array, exponent: int, most: int, out: Array) -> Integer:
-    """Add first conversions of columns, saturated, to out int64; not zero if one was beyond the converter. Without branches: vectorised."""
-    beyond = np.int64(0)
-    for j in range(out.size):
-        shift = _shift_of(exponent, ranges[j])
-        converted = _rounded(128 * np.int64(high[j]) + low[j], shift)
-        clipped = min(max(converted, -most - 1), most)
-        beyond |= converted ^ clipped
-        out[j] += clipped << shift
-    return beyond
-
-
-@kernel
-def _repeat(high: Array, low: Array, ranges: Array, exponent: int, most: int, repeats: int, out: Array) -> None:
-    """Take the first conversions that saturated off again, and add those of the same charge repeated."""
-    for j in range(out.size):
-        shift = _shift_of(exponent, ranges[j])
-        charge = 128 * np.int64(high[j]) + low[j]
-        converted = _rounded(charge, shift)
-        if -most - 1 <= converted <= most:
-            continue
-        out[j] -= min(max(converted, -most - 1), most) << shift
-        for _ in range(repeats):
-            if -most - 1 <= converted <= most:
-                break
-            shift += REPEAT_SHIFT
-            converted = _rounded(charge, shift)
-        out[j] += min(max(converted, -most - 1), most) << shift
-
-
 @kernel(parallel=True)
 def read_membranes(products: Array, exponents: Array, ranges: Array, bits: int, repeats: int, acc: Array) -> None:
     """Accumulators acc int32 [2, rows, outputs] of the membranes of a site (devices.md, Membrane), each 128 acc[0] + acc[1].
 
     products int32 [blocks, 2, rows, outputs], likewise of the sums; exponents int64 [blocks, rows], ranges int8 [blocks, outputs].
     """
-    most = (np.int64(1) << (bits - 1)) - 1
     for row in prange(acc.shape[1]):
-        total = np.zeros(acc.shape[2], np.int64)
+        charges, total = np.empty(acc.shape[2], np.int64), np.zeros(acc.shape[2], np.int64)
         for block in range(products.shape[0]):
-            high, low, exponent = products[block, 0, row], products[block, 1, row], exponents[block, row]
-            for first in range(0, total.size, _COLUMNS):
-                some = slice(first, first + _COLUMNS)
-                if _convert_once(high[some], low[some], ranges[block, some], exponent, most, total[some]):
-                    _repeat(high[some], low[some], ranges[block, some], exponent, most, repeats, total[some])
+            high, low = products[block, 0, row], products[block, 1, row]
+            for i in range(charges.size):
+                charges[i] = 128 * np.int64(high[i]) + low[i]
+            membrane_kernels.convert(charges, ranges[block], exponents[block, row], bits, repeats, total)
         high, low = acc[0, row], acc[1, row]
         for i in range(total.size):
             high[i], low[i] = total[i] >> 7, total[i] & 127

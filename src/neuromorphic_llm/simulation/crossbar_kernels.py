@@ -7,6 +7,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from neuromorphic_llm.arithmetic.scalars import output_stage
+from neuromorphic_llm.devices import membrane_kernels
 from neuromorphic_llm.kernel_cache import kernel
 
 FLUSH_ROWS = 256
@@ -112,6 +113,20 @@ def accumulate_levels(weights_t: NDArray[np.int8], coded: NDArray[np.int32], tot
                 row = weights_t[i, first : first + len(part)]
                 for j in range(len(part)):
                     part[j] += level * np.int32(row[j])
+
+
+@kernel
+def read_membranes(
+    sums: NDArray[np.int32], exponents: NDArray[np.int64], ranges: NDArray[np.int8], bits: int, repeats: int, total: NDArray[np.int64]
+) -> np.int64:
+    """Add the conversions of the membranes of a site to total [outputs]; the number of repeated ones.
+
+    sums of a block and column [blocks, outputs], exponents [blocks], ranges [blocks, outputs].
+    """
+    repeated = np.int64(0)
+    for block in range(len(sums)):
+        repeated += membrane_kernels.convert(sums[block], ranges[block], exponents[block], bits, repeats, total)
+    return repeated
 
 
 @kernel

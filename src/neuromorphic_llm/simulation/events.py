@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromorphic_llm.chip.program import Program
+from neuromorphic_llm.devices.membrane import converts_as_membrane
 from neuromorphic_llm.devices.readout import BlockReadout, Drive, Reading, horner_sum
 from neuromorphic_llm.devices.reread import Reread
 from neuromorphic_llm.errors import SimulationError, UsageError
@@ -55,6 +56,16 @@ class _TraceRow:
     rereads: NDArray[np.int64]  # [sites, 3]
     halves: NDArray[np.int64]  # [sites, max_phases]
     attention: NDArray[np.int32]  # [len(COUNTS), layers, heads]
+
+
+def _reading(readout: BlockReadout, sums: NDArray[np.int32], drive: Drive) -> Reading:
+    """Reading of the sums of the blocks of a site, [blocks, 1, outputs]."""
+    if not converts_as_membrane(readout):
+        return readout.read(sums.astype(np.int64), drive, np)
+    exponents = np.broadcast_to(readout.exponents(drive, np)[:, 0], len(sums))
+    total = np.zeros(sums.shape[2], np.int64)
+    repeats = crossbar_kernels.read_membranes(sums[:, 0], exponents, drive.ranges, readout.converter_bits, readout.repeats, total)
+    return Reading(total[None], np.array([repeats]))
 
 
 class EventDecoder:
@@ -173,7 +184,7 @@ class EventDecoder:
         exponent, levels = trains.encode(values, stop, row.events[site])
         row.phases[site] = 1
         drive = Drive(np.array([trains.code.phases]), self._horner_shift, self.program.weights.site(site).ranges)
-        read = readout.read(trains.block_sums(levels, self.program.weights_t[site], readout.block_rows), drive, np)
+        read = _reading(readout, trains.block_sums(levels, self.program.weights_t[site], readout.block_rows), drive)
         total = self._checked(site, read)
         if self.records is not None:
             self.records[-1].sites.append(SiteEvents(trains.digits(levels), exponent, total))
@@ -192,12 +203,12 @@ class EventDecoder:
             if weights.readout.squares:
                 values = horner_sum(digits.astype(np.int64), self._horner_shift)[None]
                 drive = replace(drive, energies=weights.readout.energies(values, np))
-            read = weights.readout.read(self._block_sums(site, digits, weights.readout.block_rows), drive, np)
+            read = _reading(weights.readout, self._block_sums(site, digits, weights.readout.block_rows), drive)
         else:
             read = weights.readout.accumulate_events(digits, self._levels[site], drive)
         return self._checked(site, read)
 
-    def _block_sums(self, site: int, digits: NDArray[np.int8], rows: int) -> NDArray[np.int64]:
+    def _block_sums(self, site: int, digits: NDArray[np.int8], rows: int) -> NDArray[np.int32]:
         """Integer products of the blocks of `rows` inputs of a site, [blocks, 1, outputs]."""
         weights_t = self.program.weights_t[site]
         sums = np.zeros((-(-len(weights_t) // rows), 1, weights_t.shape[1]), np.int32)
@@ -206,7 +217,7 @@ class EventDecoder:
             own = np.ascontiguousarray(digits[:, part])
             if encoder_kernels.collect_events(own, len(own), rows, self._events, self._bounds, self._block_events):
                 crossbar_kernels.accumulate(weights_t[part], self._events, self._bounds, len(own), self._horner_shift, total)
-        return sums.astype(np.int64)
+        return sums
 
     def attention_counts(self, layer: int) -> NDArray[np.int32]:
         """Counts of a layer's attention for the token in work, int32 [len(COUNTS), heads], to be filled (trace)."""

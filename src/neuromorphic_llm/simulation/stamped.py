@@ -30,13 +30,13 @@ class StampedTrains:
         levels = np.empty(len(values), np.int32)
         return encode_levels(values, stop, self._levels, self._rows, levels, events), levels
 
-    def block_sums(self, levels: NDArray[np.int32], weights_t: NDArray[np.int8], rows: int) -> NDArray[np.int64]:
+    def block_sums(self, levels: NDArray[np.int32], weights_t: NDArray[np.int8], rows: int) -> NDArray[np.int32]:
         """Integer products of the blocks of `rows` inputs, [blocks, 1, outputs]."""
         sums = np.zeros((-(-len(levels) // rows), 1, weights_t.shape[1]), np.int32)
         for block, total in enumerate(sums[:, 0]):
             part = slice(block * rows, (block + 1) * rows)
             accumulate_levels(weights_t[part], levels[part], total)
-        return sums.astype(np.int64)
+        return sums
 
     def digits(self, levels: NDArray[np.int32]) -> NDArray[np.int8]:
         """Digits of the code, [phases, inputs], one empty phase of a vector of zeros."""
