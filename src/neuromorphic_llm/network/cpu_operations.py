@@ -17,8 +17,8 @@ from neuromorphic_llm.reference.fixed_point import SHARES
 from neuromorphic_llm.reference.soft_cap import SoftCap
 
 _PARALLEL_ROWS = 8
-_READ_ROWS = 64
-"""Rows whose products with a block stay in a core's cache until they are read."""
+_READ_ROWS = 256
+"""Rows whose products with a block are read before the next ones: few enough for the cache, enough for all threads."""
 
 _QUERY_BLOCK = 256
 
