@@ -187,7 +187,7 @@ def test_the_first_run_is_as_fast_as_the_second(program: Path, tmp_path: Path) -
     for name in ("first", "second"):
         path = tmp_path / f"{name}.json"
         command = [sys.executable, "-m", "neuromorphic_llm.cli", "simulate", str(program), "--prompt", "A river", "--json", str(path)]
-        subprocess.run(command, env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")}, check=True, capture_output=True)
+        subprocess.run(command, env=os.environ | {"NMLLM_CACHE": str(tmp_path / "cache")}, check=True, capture_output=True)
         results.append(json.loads(path.read_text()))
     first, second = results
     assert first["compile_s"] > 3 * second["compile_s"]
