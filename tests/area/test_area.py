@@ -76,6 +76,10 @@ def sram_by_hand() -> float:
     return total * UM2
 
 
+MAXIMA = 5 * (8 + 8 + 2 + 2 * (8 + 16)) * 466
+"""Gates of comparators in five vector tiles: norm, `add`, flits; outputs and scores of two engines."""
+
+
 def test_membranes_by_hand() -> None:
     """Four capacitors of 400 fF at 2 fF/um2 for each column, a clamp, and ranges of 3 bits for each group of two macros."""
     found = chip_area(MEMBRANES).parts
@@ -87,8 +91,10 @@ def test_membranes_by_hand() -> None:
     columns = 64 // NANO2.readout.column_mux
     converters = macros * ((columns * 400 + 64 * 45) * 0.0696 * 2.04 * UM2 + columns * 2 * 9 * 7.25 * GATE)
     assert found["converters"].nominal == pytest.approx(converters, rel=1e-6)
-    more = 5 * 8 * (WEIGHTS.code.phases - 1) * 1930 * GATE
+    more = (5 * 8 * (WEIGHTS.code.phases - 1) * 1930 + MAXIMA) * GATE
     assert found["vector"].nominal == pytest.approx(chip_area(EXACT).parts["vector"].nominal + more, rel=1e-6)
+    second_head = 5 * 2 * (16 * 2630 + 8 * (1710 + 692)) * GATE  # two engines of 16 keys, 8 lanes and 8 probabilities in each of 5 tiles
+    assert found["attention"].nominal == pytest.approx(chip_area(EXACT).parts["attention"].nominal + second_head, rel=1e-6)
     low_slice = chip_area(MEMBRANES).parts["membranes"].high - 18 * 8 * 64 * 4 * 600 * 4 * UM2
     assert low_slice > 18 * 8 * 64 * 4 * 600 * UM2  # four times as large as those of the high slice
 
@@ -155,7 +161,7 @@ def test_fields_of_a_chip_with_membranes() -> None:
     wider = on(NANO2.with_fields({"readout.range_bits": 6}), MEMBRANES).parts["membranes"].nominal
     assert wider - chip_area(MEMBRANES).parts["membranes"].nominal == pytest.approx(18 * 8 * 64 * 3 * 7.25 * GATE, rel=1e-6)
     scanned = on(NANO2.with_fields({"vector.encoder": "phase"}), MEMBRANES).parts["vector"]
-    assert scanned.nominal == pytest.approx(chip_area(EXACT).parts["vector"].nominal)
+    assert scanned.nominal == pytest.approx(chip_area(EXACT).parts["vector"].nominal + MAXIMA * GATE)
 
 
 def test_int8_array_by_hand() -> None:

@@ -75,7 +75,7 @@ GROUPS: Mapping[str, tuple[Component, ...]] = MappingProxyType(
             Component(("vector_tiles", "engines", "lanes"), {"query_encoder_lane": 1, "value_lane": 1}),
             Component(("vector_tiles", "engines", "key_lanes"), {"score_lane": 1}),
             Component(("vector_tiles", "engines", "key_lanes", "further_heads"), {"score_adder": 1}, "adders of further heads"),
-            Component(("vector_tiles", "engines", "lanes", "further_heads"), {"value_lane": 1}),
+            Component(("vector_tiles", "engines", "lanes", "further_heads"), {"value_adder": 1}),
             Component(("vector_tiles", "engines", "softmax_lanes", "further_heads"), {"probability_coder": 1}),
             *_ENGINE,
         ),

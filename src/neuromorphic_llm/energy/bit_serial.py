@@ -14,6 +14,7 @@ from neuromorphic_llm.energy.actions import all_counts, load_actions
 from neuromorphic_llm.energy.array_time import TokenCycles, tiles_of_site, token_cycles
 from neuromorphic_llm.energy.constants import Constant, Range, load_constants
 from neuromorphic_llm.energy.digital import FORMATS, check_load, improved_banks, token_counters
+from neuromorphic_llm.energy.leakage import further_products
 from neuromorphic_llm.energy.memories import Memory, most_columns, reference_memories
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
 from neuromorphic_llm.reference.config import DecoderConfig
@@ -53,7 +54,7 @@ def _account(
     cycles = _cycles(spec, events, streamed)
     memories = bit_serial_memories(config, spec)
     prices = {
-        **chip_prices(spec, memories, constants, cycles.working(config, spec)),
+        **chip_prices(spec, memories, constants, cycles.working(config, spec), further_products(spec, constants, maxima=True)),
         "multiply": constants[FORMATS["INT8"].multiply].value,
         "accumulate": constants[FORMATS["INT8"].accumulate].value,
     }

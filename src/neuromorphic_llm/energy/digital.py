@@ -14,6 +14,7 @@ from neuromorphic_llm.energy.account import EnergyAccount
 from neuromorphic_llm.energy.actions import all_counts, load_actions
 from neuromorphic_llm.energy.array_time import sent_bits, tiles_of_site, token_cycles
 from neuromorphic_llm.energy.constants import Constant, load_constants
+from neuromorphic_llm.energy.leakage import further_products
 from neuromorphic_llm.energy.memories import Banks, Memory, reference_memories
 from neuromorphic_llm.energy.prices import chip_prices, chip_quantities
 from neuromorphic_llm.graph.ir import Node, ValueType
@@ -167,8 +168,9 @@ class DigitalArray:
         cycles = token_cycles(config, context, spec, number_format.activation_bits, sequences)
         if self.improved:
             counters = cycles.with_wakes(counters, config, spec)
+        working, further = cycles.working(config, spec) if self.improved else None, further_products(spec, constants, maxima=self.improved)
         prices = {
-            **chip_prices(spec, self.memories(config, spec), constants, cycles.working(config, spec) if self.improved else None),
+            **chip_prices(spec, self.memories(config, spec), constants, working, further),
             "multiply": constants[number_format.multiply].value,
             "accumulate": constants[number_format.accumulate].value,
         }

@@ -10,23 +10,28 @@ from neuromorphic_llm.energy.memories import SYNAPSE_TILE, VECTOR_TILE, Memory
 
 
 def leakage_power(
-    spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant], working: Mapping[str, float] | None = None
+    spec: ChipSpec,
+    memories: Mapping[str, Memory],
+    constants: Mapping[str, Constant],
+    working: Mapping[str, float] | None = None,
+    further: Range | None = None,
 ) -> Range:
     """Leakage power of the whole chip in W: logic of every tile, and all memories.
 
     working: share of the time in which the logic of a tile (`logic`), its router (`routers`) and each of `memories` works, all the time
     if it is not there; the rest of the time logic is switched off and bits are retained. None: everything is powered all the time.
+    further: of a vector tile beyond `tile_logic_leakage`, None: further_logic.
     """
     parts = {name: memory.leakage(constants) for name, memory in memories.items()}
     tile = constants["tile_logic_leakage"].value * spec.topology.tiles
-    further = further_logic(spec, constants) * len(spec.topology.vector_tiles())
+    more = (further_logic(spec, constants) if further is None else further) * len(spec.topology.vector_tiles())
     if working is None:
-        return Range.total([tile, further, *parts.values()])
+        return Range.total([tile, more, *parts.values()])
     share = constants["router_logic_share"].value
     logic = {"logic": _saved(tile, share), "routers": tile.scaled(share)}
     off, retained = constants["gated_logic_share"].value, constants["retained_bit_share"].value
     gated = [_gated(each, working.get(name, 1.0), off) for name, each in logic.items()]
-    gated.append(_gated(further, working.get("vector_memory", 1.0), off))  # as all of a vector tile
+    gated.append(_gated(more, working.get("vector_memory", 1.0), off))  # as all of a vector tile
     return Range.total([*gated, *(_gated(each, working.get(name, 1.0), retained) for name, each in parts.items())])
 
 
@@ -35,6 +40,13 @@ def further_logic(spec: ChipSpec, constants: Mapping[str, Constant]) -> Range:
     vector = spec.vector
     adders = vector.attention_engines * (vector.head_lanes - 1) * (vector.key_lanes + vector.lanes)
     return constants["head_lane_leakage"].value * adders + constants["maximum_lane_leakage"].value * spec.maximum_lanes
+
+
+def further_products(spec: ChipSpec, constants: Mapping[str, Constant], *, maxima: bool) -> Range:
+    """The same of a vector tile whose engines multiply: further multipliers, and maxima taken while written if it has them."""
+    vector = spec.vector
+    products = constants["head_product_leakage"].value * (vector.attention_engines * (vector.head_lanes - 1) * vector.key_lanes)
+    return products + constants["maximum_lane_leakage"].value * (spec.maximum_lanes if maxima else 0)
 
 
 def all_off(spec: ChipSpec) -> dict[str, float]:

@@ -56,11 +56,16 @@ def operation_names(constants: Mapping[str, Constant]) -> set[str]:
 
 
 def chip_prices(
-    spec: ChipSpec, memories: Mapping[str, Memory], constants: Mapping[str, Constant], working: Mapping[str, float] | None = None
+    spec: ChipSpec,
+    memories: Mapping[str, Memory],
+    constants: Mapping[str, Constant],
+    working: Mapping[str, float] | None = None,
+    further: Range | None = None,
 ) -> dict[str, Range]:
     """Energy in J of an operation on a chip with `memories`; of those of a number format the caller knows the prices.
 
-    working: shares of the time in which its parts work if they are gated (leakage.leakage_power).
+    working: shares of the time in which its parts work if they are gated; further: leakage of other logic of a vector tile than the chip's
+    (leakage.leakage_power).
     """
     return {
         **constant_prices(constants),
@@ -68,7 +73,7 @@ def chip_prices(
         "device_read": constants["cell_read" if spec.synapse.cell == "generic" else f"cell_read_{spec.synapse.cell}"].value,
         "conversion": _conversion(spec, constants),
         "table.bit": sram_bit(constants, TABLE_BYTES),
-        "leakage": leakage_power(spec, memories, constants, working),
+        "leakage": leakage_power(spec, memories, constants, working, further),
         **gating_prices(spec, memories, constants),
     }
 
