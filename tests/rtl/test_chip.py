@@ -136,13 +136,9 @@ def test_nano_with_membranes_decodes_as_simulated() -> None:
 @pytest.mark.slow
 def test_nano_with_joined_membranes_decodes_as_simulated() -> None:
     """Two row blocks of a column, or the one that is left, are converted together."""
-
-    def joined() -> Program:
-        return membrane_program(2)
-
-    rtl = RtlChip(joined())
-    check(rtl, [5, 17, 3], 3, chip_program=joined)
-    result, difference = run_lockstep(rtl, record_run(joined(), [5, 17, 3], 2, ()), ())
+    rtl = RtlChip(membrane_program(2))
+    check(rtl, [[5, 17, 3]], 3)
+    result, difference = run_lockstep(rtl, record_run(rtl.program, [[5, 17, 3]], 2, ()), ())
     assert difference is None and result.compared["accumulator"] > 0
 
 
@@ -150,10 +146,10 @@ def test_nano_with_joined_membranes_decodes_as_simulated() -> None:
 def test_nano_with_rereads_decodes_as_simulated() -> None:
     """Tokens are those of wide converters; every tile waits for the halves of its own macros."""
     rtl = RtlChip(reread_program())
-    tokens = check(rtl, [5, 17, 3], 3, chip_program=reread_program)
+    (tokens,) = check(rtl, [[5, 17, 3]], 3)
     assert tokens == simulate(program(), [5, 17, 3], 3).token_ids
-    assert rtl.run([5, 17, 3], 1).prefill["repeated_conversions"]
-    result, difference = run_lockstep(rtl, record_run(reread_program(), [5, 17, 3], 2, ()), ())
+    assert rtl.run([[5, 17, 3]], 1).counts["repeated_conversions"]
+    result, difference = run_lockstep(rtl, record_run(reread_program(), [[5, 17, 3]], 2, ()), ())
     assert difference is None and result.compared["accumulator"] > 0
 
 
