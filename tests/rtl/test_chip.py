@@ -20,7 +20,6 @@ from nano_chip import (
     reread_program,
 )
 
-from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.evaluation.simulated import rtl_generation, simulated_generation
 from neuromorphic_llm.models.checkpoint import load_checkpoint
