@@ -3,6 +3,9 @@
     python benchmarks/decay_on_chip.py nano --chip nano2 --limit-tokens 1000
     python benchmarks/decay_on_chip.py smollm2-135m --chip nc2 --task wikitext2 --limit-tokens 8192
 
+With `--recode nc2.network` a design is not converted anew, but has the weights of that network and its prices times the one factor that
+meets the asked spikes, which is what conversion does but for its rounding.
+
 Every row is converted for its chip, training free, evaluated, compiled and simulated; the account's energy of a decoded token by parts, in
 microjoules at nominal constants, low and high beside the sum. `--networks` takes networks that are already there, of either code.
 A design is `steps:phases:spikes` of first-spike-log, steps 0 for signed digits.
@@ -11,21 +14,28 @@ A design is `steps:phases:spikes` of first-spike-log, steps 0 for signed digits.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+import torch
 
 import neuromorphic_llm as nl
 from neuromorphic_llm.chip.load import load_spec
 from neuromorphic_llm.chip.spec import ChipSpec
 from neuromorphic_llm.conversion.config import ConvertConfig
 from neuromorphic_llm.conversion.convert import convert
+from neuromorphic_llm.conversion.ranges import calibrate_ranges
 from neuromorphic_llm.conversion.text import calibration_windows
+from neuromorphic_llm.devices.readout import get_readout
 from neuromorphic_llm.evaluation.language_model import EncodedText, evaluate_text
 from neuromorphic_llm.evaluation.scored_model import SpikingModel
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.spiking import SpikingNetwork
+from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 from table_run import table_parser, text_of
 
 PARTS = ("cells", "converters", "accumulators", "soma", "attention", "sram", "noc", "leakage")
@@ -57,6 +67,32 @@ class Design(NamedTuple):
             )
         return convert(checkpoint, options.for_readout(spec.readout_circuit), calibration_windows(checkpoint.tokenizer()))
 
+    def recoded(self, network: SpikingNetwork, spec: ChipSpec, windows: Sequence[Sequence[int]]) -> SpikingNetwork:
+        """Network of other weights and prices, these times the power of 2^(1/8) that comes nearest to the asked spikes on the windows."""
+        code = replace(network.weights.code, name="signed-digit", phases=14, parameters={})
+        if self.steps:
+            code = replace(code, name="first-spike-log", phases=self.phases, parameters={} if self.steps == 2 else {"steps": self.steps})
+        exact = replace(network.weights.with_sites(lambda _, site: replace(site, ranges=None)), readout=get_readout("exact"), code=code)
+        low, high = -64, 64  # eighths of an octave
+        while high - low > 1:
+            middle = (low + high) // 2
+            decoder = FunctionalDecoder(priced(exact, middle))
+            for window in windows:
+                decoder.forward(torch.tensor([list(window)]))
+            low, high = (middle, high) if decoder.statistics.spikes_per_activation() > self.spikes else (low, middle)
+        weights = calibrate_ranges(priced(exact, high), spec.readout_circuit, windows, "cpu")
+        return replace(network, weights=weights, stored_hash="")
+
+
+def priced(weights: DecoderWeights, eighths: int) -> DecoderWeights:
+    """The decoder with all prices of its sites times 2^(eighths / 8)."""
+
+    def scaled(_: object, site: LinearWeights) -> LinearWeights:
+        stop = np.minimum(np.rint(site.stop * 2.0 ** (eighths / 8)), 2**31 - 1)
+        return replace(site, stop=stop.astype(np.int32))
+
+    return weights.with_sites(scaled)
+
 
 DESIGNS = (
     *(Design(0, 14, spikes) for spikes in (1.5, 1.0)),
@@ -66,9 +102,13 @@ DESIGNS = (
 
 def rows(arguments: argparse.Namespace, base: ChipSpec, checkpoint: Checkpoint) -> Iterator[tuple[str, ChipSpec, SpikingNetwork]]:
     """Name, chip and network of every row."""
+    windows = [window[: arguments.recode_tokens] for window in calibration_windows(checkpoint.tokenizer())[:2]]
     for design in arguments.designs or DESIGNS:
         spec = design.chip(base)
-        network = design.converted(checkpoint, spec)
+        if arguments.recode is None:
+            network = design.converted(checkpoint, spec)
+        else:
+            network = design.recoded(SpikingNetwork.load(arguments.recode), spec, windows)
         yield (f"first-spike-log, {design.steps} x {design.phases}" if design.steps else "signed-digit"), spec, network
     for folder in arguments.networks:
         network = SpikingNetwork.load(folder)
@@ -103,6 +143,8 @@ def main() -> None:
     parser.add_argument("--chip", default="nc2")
     parser.add_argument("--designs", type=Design.of, nargs="*")
     parser.add_argument("--networks", type=Path, nargs="*", default=())
+    parser.add_argument("--recode", type=Path)
+    parser.add_argument("--recode-tokens", type=int, default=256, help="of each of two windows")
     parser.add_argument("--prompt", default="The harbour has a new bridge")
     parser.add_argument("--max-new-tokens", type=int, default=12)
     arguments = parser.parse_args()
