@@ -30,12 +30,14 @@ from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.ranges import calibrate_ranges
 from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.devices.readout import get_readout
+from neuromorphic_llm.energy.constants import load_constants
 from neuromorphic_llm.evaluation.language_model import EncodedText, evaluate_text
 from neuromorphic_llm.evaluation.scored_model import SpikingModel
 from neuromorphic_llm.models.checkpoint import Checkpoint, load_checkpoint
 from neuromorphic_llm.network.functional import FunctionalDecoder
 from neuromorphic_llm.network.spiking import SpikingNetwork
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
+from neuromorphic_llm.simulation.events import EventDecoder
 from table_run import table_parser, text_of
 
 PARTS = ("cells", "converters", "accumulators", "soma", "attention", "sram", "noc", "leakage")
@@ -113,7 +115,9 @@ def rows(arguments: argparse.Namespace, base: ChipSpec, checkpoint: Checkpoint) 
     for folder in arguments.networks:
         network = SpikingNetwork.load(folder)
         steps = int(network.weights.code.parameters.get("steps", 2)) if network.weights.code.name == "first-spike-log" else 0
-        yield f"{network.weights.code.name} of {folder.name}", Design(steps, 0, 0).chip(base), network
+        spec = Design(steps, 0, 0).chip(base)  # whose readout may group rows in another way; ranges are the network's
+        weights = replace(network.weights, readout=spec.readout_circuit)
+        yield f"{network.weights.code.name} of {folder.name}", spec, replace(network, weights=weights, stored_hash="")
 
 
 def row(name: str, spec: ChipSpec, network: SpikingNetwork, text: EncodedText, arguments: argparse.Namespace) -> str:
@@ -138,11 +142,30 @@ def row(name: str, spec: ChipSpec, network: SpikingNetwork, text: EncodedText, a
     return "| " + " | ".join(figures) + " |"
 
 
+def by_role(spec: ChipSpec, network: SpikingNetwork, tokens: Sequence[int]) -> str:
+    """Cells with their drivers and clamps of the sites of each role, in nanojoules per token, as cells + clamps."""
+    program, constants = nl.compile(network, spec), load_constants()
+    decoder = EventDecoder(program)
+    for token in tokens:
+        decoder.step(token)
+    events, sites = decoder.trace(1).events.astype(np.int64), network.weights.config.sites
+    spikes, integrations = events.sum(axis=(0, 2, 3)), spec.readout_circuit.integrations(events)
+    read, drive, integration = (constants[name].value.nominal for name in ("cell_read_pcm", "row_drive", "integration"))
+    found: dict[str, list[float]] = {}
+    for site, spiked, integrated in zip(sites, spikes.tolist(), integrations.tolist(), strict=True):
+        macros = -(-site.outputs // spec.synapse.columns)
+        cells = spec.synapse.slices * spiked * (read * site.outputs + drive * macros)
+        both = found.setdefault(site.role, [0.0, 0.0])
+        both[0], both[1] = both[0] + cells, both[1] + integration * integrated * site.outputs
+    return ", ".join(f"{role} {1e9 * a / len(tokens):.3g} + {1e9 * b / len(tokens):.3g}" for role, (a, b) in found.items())
+
+
 def main() -> None:
     parser = table_parser(__doc__)
     parser.add_argument("--chip", default="nc2")
     parser.add_argument("--designs", type=Design.of, nargs="*")
     parser.add_argument("--networks", type=Path, nargs="*", default=())
+    parser.add_argument("--roles", action="store_true", help="cells and clamps by the role of the site, instead of the table")
     parser.add_argument("--recode", type=Path)
     parser.add_argument("--recode-tokens", type=int, default=256, help="of each of two windows")
     parser.add_argument("--prompt", default="The harbour has a new bridge")
@@ -151,9 +174,13 @@ def main() -> None:
     base, checkpoint = load_spec(arguments.chip), load_checkpoint(arguments.model)
     text = text_of(arguments, checkpoint.tokenizer())
     heading = ("code", "spikes", "perplexity", "energy, µJ", *PARTS, "cycles", "area, mm²")
-    print("| " + " | ".join(heading) + " |\n|" + " --- |" * len(heading))
+    if not arguments.roles:
+        print("| " + " | ".join(heading) + " |\n|" + " --- |" * len(heading))
     for name, spec, network in rows(arguments, base, checkpoint):
-        print(row(name, spec, network, text, arguments), flush=True)
+        if arguments.roles:
+            print(f"{name}: {by_role(spec, network, checkpoint.tokenizer()(arguments.prompt)['input_ids'])}", flush=True)
+        else:
+            print(row(name, spec, network, text, arguments), flush=True)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,6 @@ module nmllm_slot_memory
       spiked_q <= '0;
       occupied_q <= '0;
     end
-    if (rst) ready_q <= 1'b0;
   end
 
 `ifndef SYNTHESIS
