@@ -18,6 +18,7 @@ from neuromorphic_llm.conversion.text import calibration_windows
 from neuromorphic_llm.devices.membrane import Membrane
 from neuromorphic_llm.models.checkpoint import load_checkpoint
 from neuromorphic_llm.pipeline.convert import for_chip
+from neuromorphic_llm.reference.random_decoder import random_decoder
 from neuromorphic_llm.rtl.chip import RtlChip
 from neuromorphic_llm.simulation.recorded import RecordedRun, record_run
 
@@ -64,19 +65,39 @@ def decay_program() -> Program:
 
 
 @cache
-def membrane_program(joined: int = 1) -> Program:
+def membrane_program() -> Program:
     """The same on nano with membranes, whose random ranges make conversions saturate."""
-    fields = {"readout.kind": "membrane", "readout.converter_bits": 7, "readout.conversion_cycles": 2, "readout.joined": joined}
-    spec = load_spec("nano").with_fields(fields)
+    spec = load_spec("nano").with_fields({"readout.kind": "membrane", "readout.converter_bits": 7, "readout.conversion_cycles": 2})
     assert isinstance(spec.readout_circuit, Membrane)
     return compile_network(with_membranes(program().weights, spec.readout_circuit), spec)
 
 
+SMALL = {
+    "mesh.width": 5,
+    "mesh.height": 3,
+    "mesh.vector_period": 5,
+    "mesh.vector_offset": 2,
+    "synapse.rows": 16,
+    "synapse.columns": 32,
+    "synapse.crossbars": 8,
+    "readout.active_rows": 7,
+}
+"""A chip of 15 tiles, which a random model of two layers fills: sites of two and three row blocks, gate and up in two regions."""
+
+
 @cache
-def reread_program() -> Program:
-    """The same on nano with converters that saturate."""
-    fields = {"readout.kind": "reread", "readout.converter_bits": 7, "readout.high_bits": 5}
-    return compile_network(program().weights, load_spec("nano").with_fields(fields))
+def small_joined_program() -> Program:
+    """A random model on small nano2, two row blocks of a column joined."""
+    spec = load_spec("nano2").with_fields({**SMALL, "readout.converter_bits": 6, "readout.joined": 2})
+    assert isinstance(spec.readout_circuit, Membrane)
+    return compile_network(with_membranes(random_decoder(0), spec.readout_circuit), spec)
+
+
+@cache
+def small_reread_program() -> Program:
+    """The model on small nano with converters that saturate."""
+    fields = {"readout.kind": "reread", "readout.converter_bits": 6, "readout.high_bits": 5}
+    return compile_network(random_decoder(0), load_spec("nano").with_fields({**SMALL, **fields}))
 
 
 @cache

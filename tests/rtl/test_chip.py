@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,9 +18,11 @@ from nano_chip import (
     membrane_program,
     nano2_program,
     program,
-    reread_program,
+    small_joined_program,
+    small_reread_program,
 )
 
+from neuromorphic_llm.chip.program import Program
 from neuromorphic_llm.errors import SimulationError
 from neuromorphic_llm.evaluation.simulated import rtl_generation, simulated_generation
 from neuromorphic_llm.models.checkpoint import load_checkpoint
@@ -133,22 +136,13 @@ def test_nano_with_membranes_decodes_as_simulated() -> None:
 
 
 @pytest.mark.slow
-def test_nano_with_joined_membranes_decodes_as_simulated() -> None:
-    """Two row blocks of a column, or the one that is left, are converted together."""
-    rtl = RtlChip(membrane_program(2))
-    check(rtl, [[5, 17, 3]], 3)
-    result, difference = run_lockstep(rtl, record_run(rtl.program, [[5, 17, 3]], 2, ()), ())
-    assert difference is None and result.compared["accumulator"] > 0
-
-
-@pytest.mark.slow
-def test_nano_with_rereads_decodes_as_simulated() -> None:
-    """Tokens are those of wide converters; every tile waits for the halves of its own macros."""
-    rtl = RtlChip(reread_program())
-    (tokens,) = check(rtl, [[5, 17, 3]], 3)
-    assert tokens == simulate(program(), [5, 17, 3], 3).token_ids
+@pytest.mark.parametrize("made", [small_joined_program, small_reread_program], ids=["joined", "rereads"])
+def test_small_chip_decodes_as_simulated(made: Callable[[], Program]) -> None:
+    """Row blocks that are converted together, and tiles that wait for the halves of their own macros; and the same event by event."""
+    rtl = RtlChip(made())
+    check(rtl, PROMPTS[:2], 4)
     assert rtl.run([[5, 17, 3]], 1).counts["repeated_conversions"]
-    result, difference = run_lockstep(rtl, record_run(reread_program(), [[5, 17, 3]], 2, ()), ())
+    result, difference = run_lockstep(rtl, record_run(rtl.program, PROMPTS[:3], 3, ()), ())
     assert difference is None and result.compared["accumulator"] > 0
 
 
