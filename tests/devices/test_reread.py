@@ -50,6 +50,8 @@ def expected(site: int, digits: np.ndarray) -> tuple[list[list[int]], list[int],
     """Halves of each region and phase, work and conversions of a site, macro by macro in Python."""
     steps, work, conversions = [], np.zeros(3, np.int64), 0
     levels = CIRCUIT.cell.levels(PROGRAM.weights_t[site])
+    if SMALL_CONFIG.sites[site].epilogue == "gate":  # column 2 i of a tile holds the gate, column 2 i + 1 the up of output i
+        levels = np.stack(np.split(levels, 2, axis=2), axis=3).reshape(levels.shape)
     regions = [region for stage in PROGRAM.stages for own in stage.regions for region in own if region.site == site]
     firsts = np.cumsum([0, *(region.columns for region in regions)])
     for phase in digits:

@@ -26,12 +26,16 @@ class Rereads:
     def __init__(self, program: Program, circuit: Reread) -> None:
         self._program, self._circuit = program, circuit
         self._limits = np.array([1 << (bits - 1) for bits in circuit.converter_widths], np.int64)
-        self._levels = [circuit.cell.levels(weights_t) for weights_t in program.weights_t]
+        sites = program.weights.config.sites
+        # Columns as tiles hold them, those of gate and up in turn.
+        columns = [np.arange(site.outputs).reshape(2 if site.epilogue == "gate" else 1, -1).T.ravel() for site in sites]
+        held = zip(program.weights_t, columns, strict=True)
+        self._levels = [np.ascontiguousarray(circuit.cell.levels(weights_t[:, order])) for weights_t, order in held]
         self._regions = [region for stage in program.stages for own in stage.regions for region in own]
-        sites = range(len(program.weights.config.sites))
-        self.of_site = [np.array([n for n, region in enumerate(self._regions) if region.site == site], np.int64) for site in sites]
+        numbers = range(len(sites))
+        self.of_site = [np.array([n for n, region in enumerate(self._regions) if region.site == site], np.int64) for site in numbers]
         """Numbers of the regions of every site."""
-        self._macros = [self._macros_of(site) for site in sites]
+        self._macros = [self._macros_of(site) for site in numbers]
 
     @property
     def regions(self) -> int:
