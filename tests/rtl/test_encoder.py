@@ -39,6 +39,7 @@ def by_elements(lanes: int, phases: int, ascending: bool, **changes: int) -> Siz
     return Size(chip(lanes, {"vector.encoder": "element", **paths}), phases, ascending)
 
 
+FEW_STAGES = by_elements(16, 3, True, events=1)
 SIZES = [
     Size(chip(8)),
     Size(chip(2, {"vector.latency": 7, "noc.events_per_flit": 2})),
@@ -49,7 +50,7 @@ SIZES = [
     by_elements(2, 14, True, latency=7, events=2),
     by_elements(4, 20, True),
     by_elements(32, 14, False, latency=5),
-    by_elements(16, 3, True, events=1),
+    FEW_STAGES,
     Size(chip(8, {"vector.maximum": "written"})),
     Size(chip(4, {"vector.maximum": "written", "vector.encoder": "element", "vector.latency": 6}), 20, True),
 ]
@@ -248,7 +249,7 @@ def test_an_exponent_beyond_the_tag_and_a_start_too_early_are_refused(size: Size
 
 
 def test_a_train_with_more_phases_than_stages_is_refused() -> None:
-    size = SIZES[-1]
+    size = FEW_STAGES
     bench, script = size.bench(), Script(size.spec.vector.lanes)
     script.configure(0, CODES["bit-planes"])
     script.configure(1, size.phases + 1)
