@@ -103,10 +103,15 @@ def test_the_graph_in_text(nano: Nano, capsys: pytest.CaptureFixture[str]) -> No
 def test_what_the_simulator_says_of_the_rtl_run(nano: Nano) -> None:
     """The tokens and cycles that docs/results/rtl-nano.md has of `cosim`, by the simulator, which that command compares with the RTL."""
     text = page("docs/results/rtl-nano.md")
-    (asked,) = re.findall(r"nmllm cosim runs/nano-program (.*)", text)
-    found = nano.run(["simulate", "runs/nano-program", *shlex.split(asked)])
+    one, several = re.findall(r"nmllm cosim runs/nano-program (.*)", text)
+    found = nano.run(["simulate", "runs/nano-program", *shlex.split(one)])
     assert f'prints "{words(found["text"])}"' in words(text)
     assert f"| tokens, with their cycle | {len(found['token_ids'])} |" in text and f"| cycles | {found['cycles_total']:,} |" in text
+    prompts = re.findall(r'"([^"]+)"', re.search(r"with the prompts (.*?), a line each", text, re.DOTALL)[1])
+    (nano.folder / "prompts.txt").write_text("\n".join(prompts) + "\n")
+    found = nano.run(["simulate", "runs/nano-program", *shlex.split(several)])
+    tokens = sum(len(each["token_ids"]) for each in found["generated"])
+    assert f"| tokens, with their cycle | {tokens} |" in text and f"| cycles | {found['cycles_total']:,} |" in text
 
 
 def test_every_quotation_is_compared() -> None:
