@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from neuromorphic_llm.devices.readout import Readout
 from neuromorphic_llm.network.parts import PARTS
 from neuromorphic_llm.options import check_choices, check_numbers, described, option
+
+if TYPE_CHECKING:
+    from neuromorphic_llm.devices.readout import Readout
 
 _LATER = ("energy_j", "allocation", "compensation", "code_parameters", "readout", "readout_parameters", "ranges", "weights")
 WEIGHTS = ("8-bit", "4-bit-groups")

@@ -29,7 +29,7 @@ from neuromorphic_llm.spikes.registry import get_code
 if TYPE_CHECKING:
     from neuromorphic_llm.models.checkpoint import Checkpoint
 
-_BUDGET_WINDOWS, RANGE_WINDOWS = 4, 2
+_BUDGET_WINDOWS = 4
 
 
 def calibrate_checkpoint(
@@ -114,7 +114,7 @@ def convert(
     if corrections:
         corrected = corrected_weights(canonical, budget.weights, corrections, windows, device, progress)
         budget = meet_budget(corrected, calibration, allocation, options, short, device, target=target, start=budget, progress=progress)
-    weights = for_readout(budget.weights, options, short[:RANGE_WINDOWS], device)
+    weights = for_readout(budget.weights, options, short, device)
     window = max(windows, key=len) if held_out is None else held_out
     found = measure_divergence(canonical, weights, calibration, window, device)
     provenance = _provenance(checkpoint, options, calibration, allocation, budget)

@@ -16,6 +16,9 @@ from neuromorphic_llm.network.operations import CodedRows, energies, row_blocks
 from neuromorphic_llm.reference.blocks import Site
 from neuromorphic_llm.reference.weights import DecoderWeights, LinearWeights
 
+_WINDOWS = 2
+"""Windows that ranges are calibrated on for a readout."""
+
 _RANGES = np.arange(-LARGEST_RANGE, LARGEST_RANGE + 1)
 _PART = 1 << 22  # sums looked at together
 
@@ -67,9 +70,9 @@ def calibrate_ranges(
 
 
 def for_readout(weights: DecoderWeights, options: ConvertConfig, windows: Sequence[Sequence[int]], device: str) -> DecoderWeights:
-    """Return the decoder for the readout of the options, its ranges, if it has any, calibrated on these token windows."""
+    """Return the decoder for the readout of the options, its ranges, if it has any, calibrated on the first of these token windows."""
     readout = get_readout(options.readout, **dict(options.readout_parameters))
-    return calibrate_ranges(weights, readout, windows, device, options.ranges) if isinstance(readout, BlockReadout) else weights
+    return calibrate_ranges(weights, readout, windows[:_WINDOWS], device, options.ranges) if isinstance(readout, BlockReadout) else weights
 
 
 def _least(needs: NDArray[np.int64], readout: BlockReadout, grain: str) -> NDArray[np.int8]:

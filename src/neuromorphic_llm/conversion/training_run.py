@@ -26,7 +26,7 @@ from neuromorphic_llm.conversion.balance import converted_decoder
 from neuromorphic_llm.conversion.budget import SITE_SPIKES
 from neuromorphic_llm.conversion.calibrate import calibrate
 from neuromorphic_llm.conversion.config import ConvertConfig
-from neuromorphic_llm.conversion.convert import RANGE_WINDOWS, convert
+from neuromorphic_llm.conversion.convert import convert
 from neuromorphic_llm.conversion.emulation import EmulatedDecoder, Prices, check_plain, emulation_of
 from neuromorphic_llm.conversion.fine_tune import FineTuner, HeldOutFigures, StepFigures, process_count, process_rank
 from neuromorphic_llm.conversion.fine_tune_config import FineTuneConfig
@@ -201,7 +201,7 @@ def _integers(
     budget = held_out.view(-1)[: _BUDGET_TOKENS[device.type]].split(recipe.window)  # type: ignore[no-untyped-call]
     tokens = [window.tolist() for window in budget]
     weights, spikes = meet_spikes(integers, decoder.prices(), recipe.spikes, tokens, str(device), tolerance)
-    return for_readout(weights, options, tokens[:RANGE_WINDOWS], str(device)), spikes
+    return for_readout(weights, options, tokens, str(device)), spikes
 
 
 def _train(tuner: FineTuner, windows: Tensor, held_out: Tensor, log: TrainingLog | None, watch: Watch) -> HeldOutFigures:
